@@ -1,0 +1,69 @@
+"""How a stage ends: one table of exit codes that the trainer exits with and the operator reads.
+
+The trainer writes a Termination to the container's termination log and exits with its outcome's code. The operator
+builds each Job's podFailurePolicy from the same table, and turns the message into a condition. Codes follow sysexits(3)
+where it has a fitting one. `docs/exit-codes.md` is generated from here.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from finetune_trainer.config import Contract
+
+TERMINATION_LOG = "/dev/termination-log"
+# The kubelet keeps this much of a termination message.
+TERMINATION_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Exit:
+    """One row of the table. `retry`: whether running the stage again could end otherwise."""
+
+    code: int
+    reason: str
+    retry: bool
+    meaning: str
+
+
+class Outcome(Enum):
+    """Every way a stage can end by itself."""
+
+    SUCCEEDED = Exit(0, "Succeeded", False, "the stage is complete")
+    DATA_INVALID = Exit(65, "DataInvalid", False, "rows of the dataset are wrong; the message names file, line and fault")
+    NOT_FOUND = Exit(66, "SourceNotFound", False, "a model, dataset, revision, bucket or file does not exist")
+    UNAVAILABLE = Exit(69, "SourceUnavailable", True, "the hub or the bucket could not be reached")
+    INTERNAL = Exit(70, "InternalError", True, "a fault in the trainer; the message ends with its traceback")
+    OUT_OF_MEMORY = Exit(71, "OutOfMemory", False, "the accelerator's memory is too small for this training")
+    WORKSPACE_FULL = Exit(73, "WorkspaceFull", False, "the workspace volume is full")
+    INTERRUPTED = Exit(75, "Interrupted", True, "the stage was asked to stop; the next run goes on from its checkpoint")
+    DIVERGED = Exit(76, "Diverged", False, "the loss became infinite or not a number")
+    ACCESS_DENIED = Exit(77, "AccessDenied", False, "the hub or the bucket refused the credentials")
+    CONFIG_INVALID = Exit(78, "ConfigInvalid", False, "the run config asks for something that this model or trainer can't do")
+
+    @property
+    def exit(self) -> Exit:
+        """The row of the table."""
+        return self.value
+
+    @classmethod
+    def of_code(cls, code: int) -> "Outcome | None":
+        """The outcome that exits with `code`; None for codes that are not ours (a kill, a crash of the interpreter)."""
+        return next((outcome for outcome in cls if outcome.exit.code == code), None)
+
+
+class Termination(Contract):
+    """The termination message: why the stage ended, and its result when it succeeded."""
+
+    reason: str
+    message: str = ""
+    result: dict[str, Any] | None = None
+
+
+class StageError(Exception):
+    """A failure the user can understand: its outcome, and a sentence that says what happened, to what, and what to do."""
+
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.message = message
