@@ -1,0 +1,232 @@
+"""The FineTuneJob's status: what the operator (and the local backend) tell the user.
+
+Numbers that may be fractions are strings, the API conventions' rule. The whole document is made anew at each reconcile
+by `plan.plan`; nothing else writes it.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_operator.api.rules import ApiModel
+
+
+class Condition(ApiModel):
+    """A condition in the shape of metav1.Condition."""
+
+    type: str
+    """What the condition is about."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: str
+    """Why, as one documented word."""
+    message: str
+    """What happened, to which object, and what to do."""
+    observed_generation: int
+    """The generation of the manifest that it speaks of."""
+    last_transition_time: datetime
+    """When status last changed."""
+
+
+class Phase(StrEnum):
+    """The conditions in one word, for people."""
+
+    PENDING = "Pending"
+    INVALID = "Invalid"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    HOSTING = "Hosting"
+    PROMOTING = "Promoting"
+    SERVING = "Serving"
+    SUCCEEDED = "Succeeded"
+    SUSPENDED = "Suspended"
+    FAILED = "Failed"
+
+
+class StageState(StrEnum):
+    """Where a stage of the current revision stands."""
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class StageStatus(ApiModel):
+    """What was done for the current revision; it outlives the Jobs that did it."""
+
+    name: str
+    """The stage."""
+    state: StageState
+    """Where it stands."""
+    inputs: str
+    """A digest of what the stage was started with: a failed stage is tried again when this changes."""
+    reason: str | None = None
+    """Why it failed."""
+    message: str | None = None
+    """What happened, and what to do."""
+
+
+class ModelStatus(ApiModel):
+    """The base model as it was found."""
+
+    commit: str | None = None
+    """The commit that an hf:// revision stood for."""
+    parameters: int
+    """Its number of parameters."""
+    context_length: int
+    """The longest context that it was made for, in tokens."""
+
+
+class RowsStatus(ApiModel):
+    """Rows per split."""
+
+    train: int
+    """Rows to train on."""
+    validation: int = 0
+    """Rows whose loss is measured."""
+    test: int = 0
+    """Rows set aside."""
+
+
+class DatasetStatus(ApiModel):
+    """The dataset as it was found."""
+
+    format: str
+    """The format of its rows."""
+    rows: RowsStatus
+    """Rows per split."""
+    tokens: int
+    """Tokens in train, by the model's own tokenizer and chat template."""
+    longest: int
+    """Tokens of the longest row in train."""
+    longer_than_max_length: int
+    """Rows of train that are longer than maxLength and are cut."""
+    digest: str
+    """A digest of the rows."""
+
+
+class PlanStatus(ApiModel):
+    """The hyperparameters in use, and why those that were left out got their values."""
+
+    batch_size: int
+    """Rows per optimizer step, over all devices."""
+    gradient_accumulation: int
+    """Passes per optimizer step."""
+    max_length: int
+    """Tokens per row."""
+    learning_rate: str
+    """The peak learning rate."""
+    total_steps: int
+    """Optimizer steps."""
+    context_length: int
+    """The context that is served, in tokens."""
+    estimated_memory: str
+    """An estimate of the device memory that training needs."""
+    estimated_trained_tokens: int
+    """Tokens that training will see."""
+    reasons: dict[str, str] = {}
+    """Why each chosen value was chosen."""
+
+
+class ProgressStatus(ApiModel):
+    """How far the running stage is."""
+
+    stage: str
+    """The stage."""
+    activity: str | None = None
+    """What it is doing."""
+    step: int = 0
+    """Steps done."""
+    total_steps: int = 0
+    """Steps in all."""
+    epoch: str | None = None
+    """Passes over the rows so far."""
+    loss: str | None = None
+    """The training loss, in nats per token."""
+    validation_loss: str | None = None
+    """The last validation loss."""
+    tokens_per_second: str | None = None
+    """The speed, over all devices."""
+    eta: datetime | None = None
+    """When the stage is expected to end."""
+
+
+class ArtifactStatus(ApiModel):
+    """The trained artifact."""
+
+    uri: str
+    """Where it lies."""
+    digest: str
+    """A digest over its files."""
+    bytes: int
+    """Its size."""
+
+
+class UsageStatus(ApiModel):
+    """What training took."""
+
+    trained_tokens: int
+    """Tokens that training saw."""
+    seconds: int
+    """How long it ran, restarts included."""
+    accelerator_seconds: int
+    """The same times the number of accelerators; 0 on CPUs."""
+
+
+class Endpoint(ApiModel):
+    """Where the model answers."""
+
+    url: str
+    """The base URL for an OpenAI client."""
+    model: str
+    """The model's name there."""
+
+
+class HistoryEntry(ApiModel):
+    """A revision of the past or present."""
+
+    revision: str
+    """The revision."""
+    outcome: str
+    """What became of it."""
+    artifact: ArtifactStatus | None = None
+    """What it made."""
+    context_length: int | None = None
+    """The context that it is served with, in tokens."""
+
+
+class FineTuneJobStatus(ApiModel):
+    """What the operator tells the user."""
+
+    observed_generation: int = 0
+    """The generation of the manifest that this status speaks of."""
+    phase: Phase = Phase.PENDING
+    """The conditions in one word, for people; machines read the conditions."""
+    conditions: Annotated[list[Condition], Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})] = []
+    """Accepted, DataReady, Trained, Hosted, Promoted and Ready."""
+    revision: str | None = None
+    """The revision being worked on."""
+    served_revision: str | None = None
+    """The revision that the endpoint answers with."""
+    stages: Annotated[list[StageStatus], Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]})] = []
+    """What was done for the current revision."""
+    model: ModelStatus | None = None
+    """The base model as it was found."""
+    dataset: DatasetStatus | None = None
+    """The dataset as it was found."""
+    plan: PlanStatus | None = None
+    """The hyperparameters in use."""
+    progress: ProgressStatus | None = None
+    """How far the running stage is."""
+    progress_summary: str | None = None
+    """Progress in one word, for `kubectl get`."""
+    artifact: ArtifactStatus | None = None
+    """The current revision's artifact."""
+    usage: UsageStatus | None = None
+    """What training the current revision took."""
+    endpoint: Endpoint | None = None
+    """Where the model answers."""
+    history: Annotated[list[HistoryEntry], Field(max_length=10)] = []
+    """The last ten revisions, newest first."""
