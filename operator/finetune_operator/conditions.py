@@ -1,0 +1,141 @@
+"""The closed vocabulary of conditions and reasons, and the arithmetic of a conditions list.
+
+A condition is True when what it names holds, False when it failed or waits for the user, Unknown while it is under way.
+`docs/conditions.md` is generated from here; `stages` and `diagnose` choose reasons, the local backend uses the same.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from finetune_operator.api.status import Condition
+
+
+class Type(StrEnum):
+    """Condition types, in the order in which a revision goes through them; Ready sums them up."""
+
+    ACCEPTED = "Accepted"
+    DATA_READY = "DataReady"
+    TRAINED = "Trained"
+    HOSTED = "Hosted"
+    PROMOTED = "Promoted"
+    READY = "Ready"
+
+
+class Reason(StrEnum):
+    """Why a condition has its status. MEANINGS has a sentence for each."""
+
+    ACCEPTED = "Accepted"
+    INVALID = "Invalid"
+    OBJECT_NOT_FOUND = "ObjectNotFound"
+    REFUSED = "Refused"
+    NAME_TAKEN = "NameTaken"
+    WAITING = "Waiting"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    DISABLED = "Disabled"
+    SERVING = "Serving"
+    PREVIOUS_SERVING = "PreviousServing"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
+    CONTAINER_NOT_CREATED = "ContainerNotCreated"
+    IMAGE_NOT_PULLED = "ImageNotPulled"
+    VOLUME_PENDING = "VolumePending"
+    UNSCHEDULABLE = "Unschedulable"
+    ACCELERATORS_IN_USE = "AcceleratorsInUse"
+    POD_NOT_CREATED = "PodNotCreated"
+    MEMORY_LIMIT_EXCEEDED = "MemoryLimitExceeded"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    CONTAINER_FAILED = "ContainerFailed"
+    ENGINE_FAILED = "EngineFailed"
+    ENGINE_UNAVAILABLE = "EngineUnavailable"
+    DATA_INVALID = "DataInvalid"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
+    INTERNAL_ERROR = "InternalError"
+    OUT_OF_MEMORY = "OutOfMemory"
+    WORKSPACE_FULL = "WorkspaceFull"
+    INTERRUPTED = "Interrupted"
+    DIVERGED = "Diverged"
+    ACCESS_DENIED = "AccessDenied"
+    CONFIG_INVALID = "ConfigInvalid"
+
+
+MEANINGS: dict[Type, str] = {
+    Type.ACCEPTED: "the manifest makes sense and everything that it names is there",
+    Type.DATA_READY: "the model and the rows are fetched, checked, split and counted",
+    Type.TRAINED: "the artifact of the current revision is complete",
+    Type.HOSTED: "the current revision answers completions",
+    Type.PROMOTED: "the stable Service points at the current revision",
+    Type.READY: "everything that the manifest asks for is there; message names what is not",
+}
+
+REASONS: dict[Reason, str] = {
+    Reason.ACCEPTED: "nothing in the manifest stands in the way",
+    Reason.INVALID: "the manifest breaks a rule of the schema that the API server did not enforce when it was applied",
+    Reason.OBJECT_NOT_FOUND: "a PersistentVolumeClaim or ConfigMap that the manifest names is not in the namespace",
+    Reason.REFUSED: "the API server refused an object; the message has its words",
+    Reason.NAME_TAKEN: "a Service of the FineTuneJob's name exists and belongs to something else",
+    Reason.WAITING: "an earlier stage comes first",
+    Reason.STARTING: "the stage's object is made, its pod is not running yet",
+    Reason.RUNNING: "the stage is under way",
+    Reason.RESTARTING: "the stage's object makes way for a new one",
+    Reason.SUSPENDED: "spec.suspend is true",
+    Reason.SUCCEEDED: "the stage is complete",
+    Reason.DISABLED: "hosting.enabled is false",
+    Reason.SERVING: "the endpoint answers with the current revision",
+    Reason.PREVIOUS_SERVING: "the endpoint answers with an earlier revision while the current one is under way",
+    Reason.SECRET_NOT_FOUND: "a Secret that the manifest names is not in the namespace; the pod starts once it is",
+    Reason.SECRET_KEY_NOT_FOUND: "a Secret lacks a key that the source needs; the pod starts once it is there",
+    Reason.CONTAINER_NOT_CREATED: "the node could not create the container; the message has its words",
+    Reason.IMAGE_NOT_PULLED: "the node could not pull the image",
+    Reason.VOLUME_PENDING: "the workspace's claim is not bound",
+    Reason.UNSCHEDULABLE: "no node has what the pod asks for",
+    Reason.ACCELERATORS_IN_USE: "the serving revision holds the accelerators that the new one needs",
+    Reason.POD_NOT_CREATED: "the API server refused the pod: a quota, a policy or an admission webhook",
+    Reason.MEMORY_LIMIT_EXCEEDED: "the container was killed at its memory limit",
+    Reason.DEADLINE_EXCEEDED: "the stage took longer than training.maxRuntime",
+    Reason.CONTAINER_FAILED: "the container ended without a word of its own; the message has the end of its log",
+    Reason.ENGINE_FAILED: "the engine does not start; the message has the end of its log",
+    Reason.ENGINE_UNAVAILABLE: "no pod of the current revision is available",
+    Reason.DATA_INVALID: "rows of the dataset are wrong; the message names file, line and fault",
+    Reason.SOURCE_NOT_FOUND: "a model, dataset, revision, bucket or file does not exist",
+    Reason.SOURCE_UNAVAILABLE: "the hub or the bucket could not be reached",
+    Reason.INTERNAL_ERROR: "a fault in the trainer; the message has the end of its traceback",
+    Reason.OUT_OF_MEMORY: "the accelerator's memory is too small for this training",
+    Reason.WORKSPACE_FULL: "the workspace volume is full",
+    Reason.INTERRUPTED: "the stage was stopped more often than training.retries",
+    Reason.DIVERGED: "the loss became infinite or not a number",
+    Reason.ACCESS_DENIED: "the hub or the bucket refused the credentials",
+    Reason.CONFIG_INVALID: "the run config asks for something that this model or trainer can't do",
+}
+
+Status = Literal["True", "False", "Unknown"]
+
+
+def condition(kind: Type, status: Status, reason: Reason, message: str, generation: int, now: datetime) -> Condition:
+    """A condition that would be new at `now`."""
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+        last_transition_time=now.replace(microsecond=0),
+    )
+
+
+def merge(old: Iterable[Condition], new: Iterable[Condition]) -> list[Condition]:
+    """The new conditions, with the old transition time wherever status did not change."""
+    before = {found.type: found for found in old}
+    return [_keep_time(before.get(found.type), found) for found in new]
+
+
+def _keep_time(old: Condition | None, new: Condition) -> Condition:
+    if old is None or old.status != new.status:
+        return new
+    return new.model_copy(update={"last_transition_time": old.last_transition_time})

@@ -1,0 +1,129 @@
+"""The decision: from what the cluster looks like to the actions that bring it closer and the status that tells of it.
+
+`reconcile` calls `plan` after every change and carries out what it says. Pure: the same snapshot, settings and time give
+the same plan, and a plan that was carried out half is simply made again.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from finetune_operator import names
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Rollout
+from finetune_operator.conditions import Reason
+from finetune_operator.desired.hosting import deployment
+from finetune_operator.observe import Ref, Snapshot, World, observe
+from finetune_operator.settings import Settings
+from finetune_operator.stages.base import Action, Apply, Delete, State
+from finetune_operator.summary import events_of, refuse, tell
+from finetune_operator.target import Target
+from finetune_operator.walk import Walk, walk
+
+# Objects that the manifest names are not watched; their absence is looked at again this often, in seconds.
+MISSING_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes Event about the FineTuneJob, for people. `type` is Normal or Warning."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now, what to say, and after how many seconds to look again even if nothing happens."""
+
+    status: FineTuneJobStatus
+    actions: tuple[Action, ...] = ()
+    events: tuple[Event, ...] = ()
+    again_after: float | None = None
+
+
+def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan:
+    """Decide. A FineTuneJob that is being deleted needs nothing: what it owns goes with it."""
+    world = observe(snapshot)
+    if world.deleting:
+        return Plan(world.status)
+    try:
+        spec = FineTuneJobSpec.model_validate(world.spec)
+    except ValidationError as error:
+        return _say(world, Walk(world.status, problem=(Reason.INVALID, _sentences(error))), True, (), None, now)
+    target = Target(world.name, world.namespace, world.uid, spec, names.revision_of(spec), settings)
+    walked = walk(target, world)
+    actions = (*walked.actions, *_keep_serving(target, world, walked), *_prune(target, world))
+    return _say(world, walked, spec.hosting.enabled, actions, _again_after(walked, settings), now)
+
+
+def poll_address(snapshot: Snapshot) -> str | None:
+    """The address of the running stage pod whose progress is worth asking for; None when no stage pod runs."""
+    world = observe(snapshot)
+    stage_pods = (pod for pod in world.pods if pod.stage != "host" and pod.revision == world.status.revision)
+    return next((pod.ip for pod in stage_pods if pod.phase == "Running" and not pod.deleting), None)
+
+
+def with_refusal(planned: Plan, kind: str, name: str, sentence: str, now: datetime) -> FineTuneJobStatus:
+    """The status to write when the API server refused one of the plan's objects."""
+    return refuse(planned.status, f"The API server refused {kind} {name}: {sentence}", now)
+
+
+def _sentences(error: ValidationError) -> str:
+    return "; ".join(
+        f"spec.{'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )
+
+
+def _say(
+    world: World, walked: Walk, hosting: bool, actions: tuple[Action, ...], again_after: float | None, now: datetime
+) -> Plan:
+    status = tell(world, walked, hosting, now)
+    events = tuple(Event(*event) for event in events_of(world.status.conditions, status.conditions))
+    return Plan(status, actions, events, again_after)
+
+
+def _keep_serving(target: Target, world: World, walked: Walk) -> tuple[Action, ...]:
+    """Keep the revision that serves as the manifest's hosting says, unless it gives way to the new one's work."""
+    served, hosting = world.served_revision, target.spec.hosting
+    if served is None or served == target.revision or not hosting.enabled:
+        return ()
+    config = world.run_configs.get(served)
+    context_length = hosting.context_length or _context_length(walked.status, served)
+    if config is None or context_length is None:
+        return ()
+    replicas = 0 if _gives_way(target, walked) else hosting.replicas
+    return (Apply(deployment(replace(target, revision=served), config, context_length, replicas)),)
+
+
+def _context_length(status: FineTuneJobStatus, revision: str) -> int | None:
+    return next((entry.context_length for entry in status.history if entry.revision == revision), None)
+
+
+def _gives_way(target: Target, walked: Walk) -> bool:
+    if target.spec.hosting.rollout != Rollout.RECREATE or walked.current is None:
+        return False
+    stage, step = walked.current
+    return stage.frees_serving and step.state in (State.RUNNING, State.BLOCKED)
+
+
+def _prune(target: Target, world: World) -> tuple[Action, ...]:
+    """Remove what belongs to revisions that neither serve nor are worked on, and all hosting when it is disabled."""
+    kept = {None, target.revision, world.served_revision}
+    return tuple(Delete(ref) for ref in world.refs if not _wanted(ref, kept, target))
+
+
+def _wanted(ref: Ref, revisions: set[str | None], target: Target) -> bool:
+    hosting = ref.kind in ("Deployment", "Service")
+    return ref.revision in revisions and (target.spec.hosting.enabled or not hosting)
+
+
+def _again_after(walked: Walk, settings: Settings) -> float | None:
+    if walked.problem:
+        return MISSING_SECONDS
+    if walked.current and walked.current[1].reason == Reason.RUNNING:
+        return settings.progress_seconds
+    return None

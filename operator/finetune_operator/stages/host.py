@@ -1,0 +1,100 @@
+"""host: a candidate Deployment of the revision, until it answers completions.
+
+Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing; the
+verdict stays in status. The revision that serves is never taken down for that: its rolling update keeps the old pods.
+"""
+
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.conditions import Reason, Type
+from finetune_operator.desired.hosting import candidate_service, deployment
+from finetune_operator.desired.run_config import run_config
+from finetune_operator.diagnose import Finding, diagnose, stuck
+from finetune_operator.observe import DeploymentState, PodState
+from finetune_operator.stages.base import Action, Apply, Context, Delete, State, Step, failed
+from finetune_operator.target import Manifest
+
+# An engine that has crashed so often in one pod does not start by itself.
+RESTARTS = 3
+
+
+class Host:
+    """The candidate Deployment and its Service."""
+
+    name = "host"
+    condition = Type.HOSTED
+    frees_serving = True
+
+    def wanted(self, spec: FineTuneJobSpec) -> bool:
+        """Only with hosting.enabled."""
+        return spec.hosting.enabled
+
+    def inputs(self, context: Context) -> str:
+        """Everything of hosting that can keep an engine from starting."""
+        hosting = context.spec.hosting.model_dump(mode="json", by_alias=True, exclude={"replicas", "rollout"})
+        return names.digest({"hosting": hosting, "retry": context.world.retry})
+
+    def step(self, context: Context, inputs: str) -> Step:
+        """Failed before, suspended, or the Deployment as it is."""
+        name = names.of_revision(context.target.name, context.target.revision)
+        found = context.world.deployments.get(name)
+        record = None if context.serves else context.failed_before(self.name, inputs)
+        if record:
+            step = failed(record)
+            return Step(step.state, step.reason, step.message, _take_down(found))
+        if context.spec.suspend and not context.serves:
+            message = "spec.suspend is true; set it to false and the candidate starts."
+            return Step(State.SUSPENDED, Reason.SUSPENDED, message, _take_down(found))
+        return self._assess(context, name, found)
+
+    def _assess(self, context: Context, name: str, found: DeploymentState | None) -> Step:
+        actions: tuple[Action, ...] = (
+            Apply(_deployment(context)),
+            Apply(candidate_service(context.target)),
+        )
+        if found is None:
+            return Step(State.RUNNING, Reason.STARTING, f"Deployment {name} is created.", actions)
+        if found.rolled_out:
+            return Step(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers completions.", actions)
+        pods = context.world.pods_of(self.name, context.target.revision)
+        if crashed := next((pod for pod in pods if pod.restarts >= RESTARTS and not pod.ready), None):
+            return self._crashed(context, crashed, found, actions)
+        return _waiting(context, found, pods, actions)
+
+    def _crashed(
+        self, context: Context, pod: PodState, found: DeploymentState, actions: tuple[Action, ...]
+    ) -> Step:
+        cause = diagnose(context.evidence(pod))
+        reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
+        message = f"The engine crashed {pod.restarts} times. {cause.message if cause else ''}".strip()
+        return Step(State.FAILED, reason, message, actions if context.serves else _take_down(found))
+
+
+def _deployment(context: Context) -> Manifest:
+    hosting, plan = context.spec.hosting, context.status.plan
+    context_length = hosting.context_length or (plan.context_length if plan else 0)
+    config = run_config(context.target.name, context.target.revision, context.spec)
+    return deployment(context.target, config, context_length, hosting.replicas)
+
+
+def _take_down(found: DeploymentState | None) -> tuple[Action, ...]:
+    return (Delete(found.ref),) if found else ()
+
+
+def _waiting(
+    context: Context, found: DeploymentState, pods: tuple[PodState, ...], actions: tuple[Action, ...]
+) -> Step:
+    unready = [pod for pod in pods if not pod.ready and not pod.deleting]
+    findings = (stuck(context.evidence(pod)) for pod in unready)
+    finding = next((finding for finding in findings if finding), None)
+    if finding is None and found.failure_message and not pods:
+        finding = Finding(
+            Reason.POD_NOT_CREATED, f"Deployment {found.ref.name} can't create its pod: {found.failure_message}"
+        )
+    if finding:
+        return Step(State.BLOCKED, finding.reason, finding.message, actions)
+    if context.serves and found.available == 0:
+        message = f"No pod of Deployment {found.ref.name}, which serves, is available; its pods are starting."
+        return Step(State.RUNNING, Reason.ENGINE_UNAVAILABLE, message, actions)
+    message = f"Deployment {found.ref.name} is starting: the engine loads the model."
+    return Step(State.RUNNING, Reason.RUNNING, message, actions)
