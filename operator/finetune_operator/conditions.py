@@ -84,7 +84,7 @@ REASONS: dict[Reason, str] = {
     Reason.STARTING: "the stage's object is made, its pod is not running yet",
     Reason.RUNNING: "the stage is under way",
     Reason.RESTARTING: "the stage's object makes way for a new one",
-    Reason.SUSPENDED: "spec.suspend is true",
+    Reason.SUSPENDED: "spec.suspend is true, or `finetune run` was stopped",
     Reason.SUCCEEDED: "the stage is complete",
     Reason.DISABLED: "hosting.enabled is false",
     Reason.SERVING: "the endpoint answers with the current revision",

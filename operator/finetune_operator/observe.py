@@ -121,11 +121,12 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that a decision about one FineTuneJob is made from."""
+    """Everything that a decision about one FineTuneJob is made from. `url`: where an OpenAI client finds the result."""
 
     name: str
     namespace: str
     uid: str
+    url: str
     generation: int
     deleting: bool
     retry: str
@@ -163,6 +164,7 @@ def observe(snapshot: Snapshot) -> World:
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
+        url=f"http://{metadata['name']}.{metadata['namespace']}.svc/v1",
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         retry=metadata.get("annotations", {}).get(names.RETRY, ""),

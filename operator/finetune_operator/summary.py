@@ -105,13 +105,13 @@ def _readiness(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason,
     message = f"{stage.condition}: {step.message}"[:MESSAGE_LENGTH]
     served = world.served_revision
     if served and served != walk.status.revision:
-        message = f"{message} Revision {served} goes on serving at {url(world)}."
+        message = f"{message} Revision {served} goes on serving at {world.url}."
     return _STATUS[step.state], step.reason, message
 
 
 def _finished(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason, str]:
     if hosting:
-        return "True", Reason.SERVING, f"{url(world)} answers as model {world.name} with revision {walk.status.revision}."
+        return "True", Reason.SERVING, f"{world.url} answers as model {world.name} with revision {walk.status.revision}."
     where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
     return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
 
@@ -156,13 +156,8 @@ def _text(number: float | None, form: str) -> str | None:
     return None if number is None else format(number, form)
 
 
-def url(world: World) -> str:
-    """The stable Service's base URL for an OpenAI client inside the cluster."""
-    return f"http://{world.name}.{world.namespace}.svc/v1"
-
-
 def _endpoint(world: World, status: FineTuneJobStatus) -> Endpoint | None:
-    return Endpoint(url=url(world), model=world.name) if status.served_revision else None
+    return Endpoint(url=world.url, model=world.name) if status.served_revision else None
 
 
 def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:

@@ -54,7 +54,7 @@ def walk(target: Target, world: World) -> Walk:
         context = Context(target, world, status)
         inputs = stage.inputs(context)
         steps[stage.name] = step = stage.step(context, inputs)
-        status = _record(status, stage, step, inputs)
+        status = record(status, stage, step, inputs)
         if step.state != State.SUCCEEDED:
             break
     return Walk(status, steps)
@@ -62,7 +62,7 @@ def walk(target: Target, world: World) -> Walk:
 
 def _missing(target: Target, world: World, status: FineTuneJobStatus) -> tuple[Reason, str] | None:
     """The user's objects that are not there. Once the data is prepared only the model's volume is still mounted."""
-    prepared = any(record.name == "prepare" and record.state == StageState.SUCCEEDED for record in status.stages)
+    prepared = any(found.name == "prepare" and found.state == StageState.SUCCEEDED for found in status.stages)
     missing = [name for name in world.missing if not prepared or name == _model_claim(target.spec)]
     if not missing:
         return None
@@ -77,11 +77,11 @@ def _model_claim(spec: FineTuneJobSpec) -> str | None:
     return f"PersistentVolumeClaim {path.split('/')[0]}" if scheme == "pvc" else None
 
 
-def _record(status: FineTuneJobStatus, stage: Stage, step: Step, inputs: str) -> FineTuneJobStatus:
-    """Remember the step's verdict, and what it reports."""
+def record(status: FineTuneJobStatus, stage: Stage, step: Step, inputs: str) -> FineTuneJobStatus:
+    """The status that remembers the step's verdict and what it reports."""
     state = {State.SUCCEEDED: StageState.SUCCEEDED, State.FAILED: StageState.FAILED}.get(step.state, StageState.RUNNING)
     ended = state != StageState.RUNNING
-    record = StageStatus(
+    verdict = StageStatus(
         name=stage.name,
         state=state,
         inputs=inputs,
@@ -89,6 +89,6 @@ def _record(status: FineTuneJobStatus, stage: Stage, step: Step, inputs: str) ->
         message=step.message if ended else None,
     )
     order = [found.name for found in STAGES]
-    stages = {found.name: found for found in status.stages} | {stage.name: record}
+    stages = {found.name: found for found in status.stages} | {stage.name: verdict}
     ordered = sorted(stages.values(), key=lambda found: order.index(found.name))
     return status.model_copy(update={"stages": ordered, **step.report})
