@@ -1,0 +1,56 @@
+"""How vLLM is told what to serve: by `hosting` in pods, by the local backend in a process, so that both serve alike."""
+
+from pathlib import Path
+
+from finetune_trainer.config import AdapterType, RunConfig, Workspace
+
+# The engine answers from files alone, and tells nobody that it runs.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+# On CPUs: a KV cache of 1 GiB (45,000 tokens of a 135M model, 8,000 of an 8B one), every core for the engine, and
+# one process in place of two.
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+CPU_ARGUMENTS = ["--distributed-executor-backend", "uni"]
+
+
+def base_name(name: str) -> str:
+    """The model name under which the untuned base model answers beside the tuned one."""
+    return f"{name}-base"
+
+
+def arguments(config: RunConfig, workspace: Workspace, context_length: int) -> list[str]:
+    """vLLM's arguments for a trained revision: the tuned model answers as `config.name`.
+
+    Beside a LoRA adapter the base model answers too, as `base_name`. vLLM loads no DoRA adapters, so train leaves them
+    merged into a full model, served like one that was trained in full.
+    """
+    return [
+        *_models(config, workspace),
+        *("--max-model-len", str(context_length)),
+        # Probes would push the lines that tell why an engine stopped out of its log's tail.
+        *("--disable-access-log-for-endpoints", "/health,/metrics"),
+        *(["--trust-remote-code"] if config.model.trust_remote_code else []),
+    ]
+
+
+def _models(config: RunConfig, workspace: Workspace) -> list[str]:
+    adapter = config.training.adapter
+    if adapter.type != AdapterType.LORA:
+        return _served(_full_model(adapter.type, workspace), config.name)
+    return [
+        *_served(workspace.base_model(config), base_name(config.name)),
+        "--enable-lora",
+        *("--lora-modules", f"{config.name}={workspace.artifact}"),
+        *("--max-lora-rank", str(adapter.rank)),
+    ]
+
+
+def _full_model(adapter: AdapterType, workspace: Workspace) -> Path:
+    return workspace.artifact / "merged" if adapter == AdapterType.DORA else workspace.artifact
+
+
+def _served(path: Path, name: str) -> list[str]:
+    return ["--model", str(path), "--served-model-name", name]

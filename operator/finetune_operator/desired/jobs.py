@@ -1,0 +1,114 @@
+"""The Jobs of the trainer image: prepare and train. Used by `stages.prepare` and `stages.train`."""
+
+import re
+from typing import Any
+
+from finetune_trainer.outcome import TERMINATION_LOG, Outcome
+from finetune_trainer.report import STATUS_PORT
+
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import Pod, Toleration
+from finetune_operator.desired import volumes
+from finetune_operator.desired.environment import Variable, credentials, merged, threads, variables
+from finetune_operator.desired.metadata import metadata
+from finetune_operator.desired.pods import ENVIRONMENT, container, template
+from finetune_operator.desired.resources import accelerators, devices, resources, without_devices
+from finetune_operator.desired.run_config import data_uris
+from finetune_operator.desired.volumes import Mount
+from finetune_operator.target import Manifest, Target
+
+PREPARE, TRAIN = "prepare", "train"
+# A stage that is asked to stop ends its step; train then writes a checkpoint: minutes for all weights of a large model.
+GRACE_SECONDS = {PREPARE: 30, TRAIN: 300}
+
+
+def prepare_job(target: Target, inputs: str, suspended: bool) -> Manifest:
+    """The Job that fetches the model and checks the rows.
+
+    It runs where training can, since a local or zonal volume pins all that follows, with the CPU and memory of training
+    but none of its devices; the taints that guard those are tolerated, as the cluster does for pods that ask for them.
+    """
+    training = target.spec.training
+    guarded = [Toleration(key=name, operator="Exists", effect="NoSchedule") for name in devices(training.resources)]
+    settings = training.pod.model_copy(update={"tolerations": [*training.pod.tolerations, *guarded]})
+    wanted = without_devices(training.resources)
+    environment = [*variables(ENVIRONMENT), *threads(wanted.limits), *credentials(target.spec)]
+    mounts = volumes.user_mounts([target.spec.model.source, *data_uris(target.spec.dataset)])
+    run = _container(target, PREPARE, ["python"], resources(wanted), merged(environment, settings.env))
+    return _job(target, PREPARE, inputs, suspended, settings, run, mounts)
+
+
+def train_job(target: Target, inputs: str, suspended: bool) -> Manifest:
+    """The Job that trains. What it needs lies on the volume: it gets no credential and asks no hub."""
+    training = target.spec.training
+    processes = accelerators(training.resources)
+    environment = variables(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"})
+    if processes > 1:
+        launcher = ["python", "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    else:
+        launcher = ["python"]
+        environment += threads(training.resources.limits)
+    mounts = volumes.user_mounts([target.spec.model.source])
+    run = _container(target, TRAIN, launcher, resources(training.resources), merged(environment, training.pod.env))
+    return _job(target, TRAIN, inputs, suspended, training.pod, run, mounts)
+
+
+def failure_policy(stage: str) -> Manifest:
+    """What the Job does with a failed pod: a disruption costs no retry, and what no retry can mend fails at once."""
+    final = sorted(outcome.exit.code for outcome in Outcome if outcome.exit.code and not outcome.exit.retry)
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "FailJob", "onExitCodes": {"containerName": stage, "operator": "In", "values": final}},
+        ]
+    }
+
+
+def seconds(duration: str) -> int:
+    """Seconds in a manifest's duration, such as 1h30m."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", duration))
+
+
+def _container(
+    target: Target, stage: str, launcher: list[str], wanted: dict[str, Any], environment: list[Variable]
+) -> Manifest:
+    image = target.spec.training.image or target.settings.trainer_image
+    return container(target, stage, image, wanted) | {
+        "command": [*launcher, "-m", "finetune_trainer", stage],
+        "args": [
+            *("--config", str(volumes.RUN_CONFIG)),
+            *("--workspace", str(volumes.WORKSPACE)),
+            *("--termination-log", TERMINATION_LOG),
+            *("--status-port", str(STATUS_PORT)),
+        ],
+        "env": environment,
+        "ports": [{"name": names.STATUS_PORT_NAME, "containerPort": STATUS_PORT, "protocol": "TCP"}],
+    }
+
+
+def _job(
+    target: Target, stage: str, inputs: str, suspended: bool, settings: Pod, run: Manifest, mounts: list[Mount]
+) -> Manifest:
+    mounts = [volumes.workspace(target), volumes.run_config(target), *volumes.scratch(), *mounts]
+    pod = template(target, stage, settings, run, mounts)
+    pod["spec"] |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": GRACE_SECONDS[stage]}
+    training = target.spec.training
+    spec: Manifest = {
+        "suspend": suspended,
+        "backoffLimit": training.retries,
+        "podFailurePolicy": failure_policy(stage),
+        # The volume is one pod's at a time: the next starts when the last has ended.
+        "podReplacementPolicy": "Failed",
+        "template": pod,
+    }
+    if training.max_runtime:
+        spec["activeDeadlineSeconds"] = seconds(training.max_runtime)
+    name = names.of_stage(target.name, target.revision, stage)
+    labels = names.labels(target.name, target.revision, stage)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(target, name, labels, {names.INPUTS: inputs}),
+        "spec": spec,
+    }

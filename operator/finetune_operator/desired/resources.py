@@ -1,0 +1,43 @@
+"""Container resources, and which of them are accelerators. Used by the builders of stage and hosting pods."""
+
+import re
+from typing import Any
+
+from finetune_operator.api.v1alpha1 import Quantity, Resources
+
+# Device plugins name a GPU VENDOR/gpu (gpu.shared) or, for a slice of one, VENDOR/mig-PROFILE. Network cards and the
+# like (rdma/hca, vpc.amazonaws.com/efa) are extended resources too, but no reason for one more training process.
+_ACCELERATOR = re.compile(r"[^/]+/(gpu|mig-)")
+
+
+def resources(wanted: Resources) -> dict[str, Any]:
+    """ResourceRequirements, without empty halves."""
+    halves = {"limits": _strings(wanted.limits), "requests": _strings(wanted.requests)}
+    return {half: quantities for half, quantities in halves.items() if quantities}
+
+
+def without_devices(wanted: Resources) -> Resources:
+    """The same CPU and memory, and none of the devices."""
+    return Resources(
+        limits={name: value for name, value in wanted.limits.items() if "/" not in name},
+        requests={name: value for name, value in wanted.requests.items() if "/" not in name},
+    )
+
+
+def devices(wanted: Resources) -> list[str]:
+    """The extended resources that the limits grant: accelerators, network cards."""
+    return sorted(name for name, value in wanted.limits.items() if "/" in name and _count(value))
+
+
+def accelerators(wanted: Resources) -> int:
+    """How many GPUs the limits give a container."""
+    return sum(_count(value) for name, value in wanted.limits.items() if _ACCELERATOR.match(name))
+
+
+def _count(value: Quantity) -> int:
+    """How many devices; the API server takes whole numbers only, and refuses the pod that asks for anything else."""
+    return int(value) if str(value).isdecimal() else 1
+
+
+def _strings(quantities: dict[str, Quantity]) -> dict[str, str]:
+    return {name: str(value) for name, value in sorted(quantities.items())}
