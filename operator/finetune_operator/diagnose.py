@@ -94,7 +94,7 @@ def _volume(evidence: Evidence) -> Finding | None:
 
 
 def _accelerators_in_use(evidence: Evidence) -> Finding | None:
-    lacking = set(re.findall(r"Insufficient ([\w.-]+/[\w.-]+)", evidence.pod.unschedulable or ""))
+    lacking = set(re.findall(r"Insufficient ([\w.-]+/[\w.-]*\w)", evidence.pod.unschedulable or ""))
     held = lacking & evidence.serving_limits
     if not held or evidence.serving is None:
         return None
