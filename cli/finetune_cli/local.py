@@ -1,0 +1,188 @@
+"""The local backend: a job's stages as processes of this machine, one after the other, then the engine.
+
+`run` starts it. The trainer keeps checkpoints and completion marks in the workspace, so nothing here remembers what
+was done: running again runs every stage again, and a complete one ends at once.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetune_operator.api.status import Endpoint, FineTuneJobStatus
+from finetune_operator.conditions import Reason
+from finetune_operator.desired.jobs import seconds
+from finetune_operator.diagnose import LOG_TAIL
+from finetune_operator.stages.base import Step
+from finetune_operator.stages.prepare import Prepare, prepared
+from finetune_operator.stages.train import Train, trained
+from finetune_trainer.report import Plan, PrepareResult, TrainResult
+
+from finetune_cli import state
+from finetune_cli.engine import START_SECONDS, Engine
+from finetune_cli.errors import UserError
+from finetune_cli.job import LocalJob
+from finetune_cli.processes import LOOPBACK, Child, free_port
+from finetune_cli.progress import View
+from finetune_cli.store import Store
+from finetune_cli.trainer import Attempt, write_run_config
+from finetune_cli.verdict import Again, Done, Ending, Failed, judge
+
+# How often a stage is asked how far it is, and the engine whether it answers, in seconds.
+POLL_SECONDS = 0.5
+
+
+class Backend:
+    """Carries one job through its stages and keeps its status document up to date."""
+
+    def __init__(self, job: LocalJob, store: Store, view: View) -> None:
+        self._job = job
+        self._store = store
+        self._view = view
+        self._workspace = store.workspace(job.revision)
+        self._stage = "prepare"
+        self._run = state.Run(
+            name=job.name,
+            revision=job.revision,
+            hosting=job.spec.hosting.enabled,
+            old=store.read() or FineTuneJobStatus(),
+        )
+
+    def make(self) -> Plan:
+        """Prepare and train, and return prepare's plan; what is complete ends at once. UserError when a stage fails."""
+        write_run_config(self._job, self._store)
+        found = PrepareResult.model_validate(self._carry_out("prepare", _tell_prepared))
+        self._carry_out("train", lambda result: _tell_trained(result, self._workspace.artifact.as_uri()))
+        return found.plan
+
+    def serve(self, plan: Plan, cpu: bool, wanted_port: int, answering: Callable[[Endpoint], None]) -> None:
+        """Serve until KeyboardInterrupt; `answering` is called once it does. UserError when the engine ends."""
+        self._begin("host", "the engine loads the model")
+        port = free_port(wanted_port)
+        if port != wanted_port:
+            self._view.say(f"Port {wanted_port} is taken; the model is served on port {port}.")
+        endpoint = Endpoint(url=f"http://{LOOPBACK}:{port}/v1", model=self._job.name)
+        self._run = replace(self._run, url=endpoint.url)
+        context_length = self._job.spec.hosting.context_length or plan.context_length
+        engine = Engine(self._job, self._workspace, context_length, port, cpu)
+        with (
+            engine.start(self._store.log(self._job.revision, "host")) as child,
+            self._stoppable(),
+        ):
+            self._await(engine, child)
+            self._end(state.done(f"The engine answers completions at {endpoint.url}."))
+            self._tell("promote", state.done(f"{endpoint.url} is revision {self._job.revision}."))
+            answering(endpoint)
+            while child.wait(POLL_SECONDS) is None:
+                pass
+            raise self._fail(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
+
+    def _await(self, engine: Engine, child: Child) -> None:
+        started = time.monotonic()
+        while not engine.answers():
+            late = time.monotonic() - started > START_SECONDS
+            if late or child.wait(POLL_SECONDS) is not None:
+                raise self._fail(Reason.ENGINE_FAILED, _with_log("The engine does not start", child))
+
+    @property
+    def artifact(self) -> Path:
+        """Where the result lies."""
+        return self._workspace.artifact
+
+    @property
+    def serving(self) -> bool:
+        """Whether the model answers."""
+        return "promote" in self._run.steps
+
+    def stopped(self) -> None:
+        """The user stopped the run: say in status what comes next."""
+        self._tell(self._stage, state.stopped(self._stage))
+
+    def _carry_out(self, stage: str, told: Callable[[Mapping[str, Any]], Step]) -> Mapping[str, Any]:
+        """Run a stage's process, again where that can help, until it is done."""
+        self._begin(stage, "starting")
+        limit = self._job.spec.training.max_runtime
+        deadline = time.monotonic() + seconds(limit) if limit else None
+        retries = self._job.spec.training.retries
+        failures = 0
+        while True:
+            match judge(self._attempt(deadline), failures, retries):
+                case Done(result):
+                    self._end(told(result))
+                    return result
+                case Failed(reason, message):
+                    raise self._fail(reason, message)
+                case Again(delay, why):
+                    failures += 1
+                    self._view.say(f"{stage} is tried again in {delay:.0f} s ({failures} of {retries}): {why}")
+                    time.sleep(delay)
+
+    def _attempt(self, deadline: float | None) -> Ending:
+        with Attempt(self._stage, self._job, self._store) as attempt, self._stoppable():
+            while (ending := attempt.wait(POLL_SECONDS)) is None:
+                self._follow(attempt)
+                if deadline is not None and time.monotonic() > deadline:
+                    raise self._fail(
+                        Reason.DEADLINE_EXCEEDED,
+                        f"{self._stage} took longer than training.maxRuntime ({self._job.spec.training.max_runtime}); "
+                        "raise it, and `finetune run` goes on from its last checkpoint.",
+                    )
+        return ending
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Tell a user who presses Ctrl-C why it does not end at once."""
+        first = {"train": "finishes its step and keeps a checkpoint"}.get(self._stage, "ends by itself")
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._view.say(f"Stopping: {self._stage} {first}; Ctrl-C again kills it.")
+            raise
+
+    def _follow(self, attempt: Attempt) -> None:
+        progress = attempt.progress()
+        if progress and progress != self._run.progress:
+            self._view.update(progress)
+            self._run = self._run.at(progress)
+            self._write()
+
+    def _begin(self, stage: str, activity: str) -> None:
+        self._stage = stage
+        self._view.begin(stage, activity)
+        self._tell(stage, state.running(f"The {stage} process is running."))
+
+    def _end(self, step: Step) -> None:
+        self._tell(self._stage, step)
+        self._view.end(step.message)
+
+    def _fail(self, reason: Reason, message: str) -> UserError:
+        self._tell(self._stage, state.failed(reason, message))
+        return UserError(f"{self._stage} failed ({reason}): {message}")
+
+    def _tell(self, stage: str, step: Step) -> None:
+        self._run = self._run.after(stage, step)
+        self._write()
+
+    def _write(self) -> None:
+        """Write the status document, and remember it: what it says of times and history goes into the next one."""
+        status = self._run.status(datetime.now(UTC))
+        self._store.write(status)
+        self._run = replace(self._run, old=status)
+
+
+def _tell_prepared(result: Mapping[str, Any]) -> Step:
+    report = prepared(PrepareResult.model_validate(result))
+    return state.done(Prepare().done(report), report)
+
+
+def _tell_trained(result: Mapping[str, Any], artifact: str) -> Step:
+    report = trained(TrainResult.model_validate(result), artifact)
+    return state.done(Train().done(report), report)
+
+
+def _with_log(what: str, child: Child) -> str:
+    log = child.tail(LOG_TAIL)
+    return f"{what}; the end of {child.log}:\n{log}" if log else f"{what}, and logged nothing."

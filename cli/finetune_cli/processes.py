@@ -1,0 +1,83 @@
+"""Child processes: started in a group of their own, logging to a file, stopped without leaving anything behind.
+
+A group of its own keeps the terminal's Ctrl-C from the child: `local` hears it and asks the child to end.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+LOOPBACK = "127.0.0.1"
+
+
+class Child:
+    """A running process. Leaving the `with` block stops it."""
+
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], grace: float) -> None:
+        """Start `command`; its output goes to `log`. `grace` is how long it may take to end when asked, in seconds."""
+        self.log = log
+        self.grace = grace
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, as soon as there is one; None after `seconds`. A signal's number is negative."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self) -> None:
+        """Ask the whole group to end, and make it end when it takes longer than `grace` or the user insists."""
+        try:
+            self._signal(signal.SIGTERM)
+            self._process.wait(self.grace)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            pass
+        finally:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # A group outlives its leader when that leaves children behind, so its exit is no reason to stop here.
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def tail(self, characters: int) -> str:
+        """The end of the log."""
+        return self.log.read_text(errors="replace")[-characters:].strip()
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` when nothing on this machine listens there, else one that the kernel picks."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on the loopback interface")

@@ -1,0 +1,69 @@
+"""`finetune render`: what the operator would create for a new FineTuneJob, from the operator's own builders."""
+
+from pathlib import Path
+
+import yaml
+from finetune_operator.api.load import load_manifest
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.desired.hosting import candidate_service, deployment, stable_service
+from finetune_operator.desired.jobs import prepare_job, train_job
+from finetune_operator.desired.run_config import run_config
+from finetune_operator.desired.workspace import claim, config_map
+from finetune_operator.names import revision_of
+from finetune_operator.settings import Settings
+from finetune_operator.target import Manifest, Target
+
+from finetune_cli.errors import USAGE, UserError
+from finetune_cli.job import FILE, sources
+
+# Given by the API server when the FineTuneJob is created.
+UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
+# Prepare chooses it from the model when the manifest does not say.
+EXAMPLE_CONTEXT_LENGTH = 2048
+
+
+def render_manifest(path: Path, namespace: str | None) -> str:
+    """The objects for the FineTuneJob of a file, as YAML documents."""
+    manifest = load_manifest(path)
+    where = namespace or manifest.metadata.namespace or "default"
+    made = objects(manifest.metadata.name, where, manifest.spec, Settings.from_environment())
+    return text(made, manifest.spec)
+
+
+def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings) -> list[Manifest]:
+    """The objects in the order in which they would be made; UserError for sources that a cluster doesn't have."""
+    for field, source in sources(spec):
+        if source.startswith(FILE):
+            raise UserError(
+                f"{field}: {source} exists only for `finetune run`; in a cluster use hf://, s3:// or pvc:// (for a "
+                "dataset also configmap://).",
+                USAGE,
+            )
+    target = Target(name, namespace, UNKNOWN_UID, spec, revision_of(spec), settings)
+    made = [
+        claim(target),
+        config_map(target),
+        prepare_job(target, "", suspended=spec.suspend),
+        train_job(target, "", suspended=spec.suspend),
+    ]
+    return made + _hosting(target) if spec.hosting.enabled else made
+
+
+def _hosting(target: Target) -> list[Manifest]:
+    config = run_config(target.name, target.revision, target.spec)
+    hosting = target.spec.hosting
+    return [
+        deployment(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, hosting.replicas),
+        candidate_service(target),
+        stable_service(target, target.revision),
+    ]
+
+
+def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
+    """The objects as YAML documents, with a comment where a value will only be known in the cluster."""
+    comments = [
+        f"# metadata.ownerReferences[0].uid is the FineTuneJob's, given when it is created; {UNKNOWN_UID} stands in."
+    ]
+    if spec.hosting.enabled and spec.hosting.context_length is None:
+        comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")
+    return "\n".join(comments) + "\n" + yaml.safe_dump_all(manifests, sort_keys=False, explicit_start=True, width=120)

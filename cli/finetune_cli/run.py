@@ -1,0 +1,90 @@
+"""`finetune run`: checks what can be checked before hours are spent, runs the job, and says how to ask the result."""
+
+import json
+import signal
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from finetune_operator.api.load import load_manifest
+from finetune_operator.api.status import Endpoint
+from rich.console import Console
+
+from finetune_cli.engine import runs_on_cpu
+from finetune_cli.errors import UserError
+from finetune_cli.job import LocalJob, localize
+from finetune_cli.local import Backend
+from finetune_cli.progress import View, view
+from finetune_cli.store import Store
+
+INTERRUPTED = 130
+
+
+def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
+    """Run the FineTuneJob of a file. Exits with 130 when stopped before it serves."""
+    job = _load(path, serve)
+    cpu = job.spec.hosting.enabled and runs_on_cpu()
+    _require_trainer()
+    # Whoever ends this process, its children end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    store = Store(job.name)
+    shown = view(console)
+    with store.lock():
+        for note in job.notes:
+            shown.say(note)
+        backend = Backend(job, store, shown)
+        try:
+            _carry_out(backend, job, cpu, port, shown)
+        except KeyboardInterrupt:
+            _stopped(backend, path, shown)
+        finally:
+            shown.close()
+
+
+def _load(path: Path, serve: bool) -> LocalJob:
+    manifest = load_manifest(path)
+    spec = manifest.spec
+    if not serve:
+        spec = spec.model_copy(update={"hosting": spec.hosting.model_copy(update={"enabled": False})})
+    return localize(manifest.metadata.name, spec, path.parent)
+
+
+def _require_trainer() -> None:
+    if find_spec("trl") is None:
+        raise UserError("Training needs the trainer's libraries: pip install 'finetune-operator[trainer]'.")
+
+
+def _carry_out(backend: Backend, job: LocalJob, cpu: bool, port: int, shown: View) -> None:
+    plan = backend.make()
+    if not job.spec.hosting.enabled:
+        shown.close()
+        shown.say(f"\nThe artifact is in {backend.artifact}.")
+        return
+
+    def answering(endpoint: Endpoint) -> None:
+        shown.close()
+        shown.say(how_to_ask(endpoint))
+
+    backend.serve(plan, cpu, port, answering)
+
+
+def _stopped(backend: Backend, path: Path, shown: View) -> None:
+    served = backend.serving
+    backend.stopped()
+    shown.close()
+    again = "serves it again" if served else "goes on from here"
+    shown.say(f"Stopped. `finetune run {path}` {again}.")
+    if not served:
+        sys.exit(INTERRUPTED)
+
+
+def how_to_ask(endpoint: Endpoint) -> str:
+    """The endpoint, and three ways to ask it."""
+    body = json.dumps({"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}]})
+    return f"""
+{endpoint.model} answers at {endpoint.url}, OpenAI-compatible, until Ctrl-C. In another terminal, here:
+
+  finetune chat {endpoint.model}
+  finetune chat {endpoint.model} --base        # the base model, to compare
+  curl {endpoint.url}/chat/completions -H 'Content-Type: application/json' -d '{body}'
+"""

@@ -1,0 +1,101 @@
+"""The status document of a local run: the same conditions and reasons as in a cluster, told by the same functions.
+
+Pure. `local` says what each stage came to; `operator`'s `summary` puts it into words.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.conditions import Reason
+from finetune_operator.observe import ServiceState, World
+from finetune_operator.stages import STAGES
+from finetune_operator.stages.base import State, Step
+from finetune_operator.summary import tell
+from finetune_operator.walk import Walk, begin, record
+from finetune_trainer.report import Progress
+
+# A file has no generations; a condition must speak of one.
+GENERATION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run stands. `old` is the document written last; `url` is where the result answers, once it is hosted."""
+
+    name: str
+    revision: str
+    hosting: bool
+    url: str = ""
+    old: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def after(self, stage: str, step: Step) -> "Run":
+        """The run, now that `stage` has come to `step`: what came after it in an earlier try no longer counts."""
+        before = [found.name for found in takewhile(lambda found: found.name != stage, STAGES)]
+        kept = {name: self.steps[name] for name in before if name in self.steps}
+        return replace(self, steps={**kept, stage: step}, progress=None)
+
+    def at(self, progress: Progress) -> "Run":
+        """The run, now that its running stage has come so far."""
+        return replace(self, progress=progress)
+
+    def status(self, now: datetime) -> FineTuneJobStatus:
+        """The whole status document."""
+        world = self._world()
+        status = begin(world, self.revision).model_copy(update={"stages": []})
+        for stage in STAGES:
+            if stage.name in self.steps:
+                status = record(status, stage, self.steps[stage.name], inputs="")
+        return tell(world, Walk(status, self.steps), self.hosting, now)
+
+    def _world(self) -> World:
+        """What a cluster would look like in which exactly this had happened."""
+        promoted = self.steps.get("promote")
+        serves = promoted is not None and promoted.state == State.SUCCEEDED
+        return World(
+            name=self.name,
+            namespace="",
+            uid="",
+            url=self.url,
+            generation=GENERATION,
+            deleting=False,
+            retry="",
+            spec={},
+            status=self.old,
+            refs=(),
+            jobs={},
+            pods=(),
+            deployments={},
+            claims={},
+            run_configs={},
+            stable_service=ServiceState(owned=True, revision=self.revision) if serves else None,
+            missing=(),
+            job_events={},
+            progress=self.progress,
+        )
+
+
+def running(message: str) -> Step:
+    """A stage under way."""
+    return Step(State.RUNNING, Reason.RUNNING, message)
+
+
+def done(message: str, report: Mapping[str, Any] | None = None) -> Step:
+    """A stage that is complete, and the status fields that its result fills."""
+    return Step(State.SUCCEEDED, Reason.SUCCEEDED, message, report=report or {})
+
+
+def stopped(stage: str) -> Step:
+    """A stage that the user stopped."""
+    goes_on = "goes on from its last checkpoint" if stage == "train" else "starts again"
+    return Step(State.SUSPENDED, Reason.SUSPENDED, f"The run was stopped; with `finetune run` {stage} {goes_on}.")
+
+
+def failed(reason: Reason, message: str) -> Step:
+    """A stage that has failed for good."""
+    return Step(State.FAILED, reason, message)

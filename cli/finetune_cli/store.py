@@ -1,0 +1,100 @@
+"""Where local jobs live on disk: `.finetune/NAME/` with the status document, a lock, and a workspace per revision.
+
+`run` writes here; `status` and `chat` read.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_trainer.config import Workspace
+from pydantic import ValidationError
+
+from finetune_cli.errors import USAGE, UserError
+
+ROOT = Path(".finetune")
+
+
+class Store:
+    """One job's directory."""
+
+    def __init__(self, name: str, root: Path = ROOT) -> None:
+        self.name = name
+        self.directory = root / name
+        self.status_file = self.directory / "status.json"
+        self._lock_file = self.directory / "lock"
+
+    def workspace(self, revision: str) -> Workspace:
+        """A revision's workspace, laid out as the volume is in a cluster."""
+        return Workspace((self.directory / revision).resolve())
+
+    def log(self, revision: str, stage: str) -> Path:
+        """Where a stage's output goes."""
+        return self.directory / revision / "logs" / f"{stage}.log"
+
+    def termination_log(self, revision: str, stage: str) -> Path:
+        """Where a stage says why it ended."""
+        return self.directory / revision / "logs" / f"{stage}.termination.json"
+
+    def read(self) -> FineTuneJobStatus | None:
+        """The status document; None before the first run, or when it was written by another version."""
+        try:
+            return FineTuneJobStatus.model_validate_json(self.status_file.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def write(self, status: FineTuneJobStatus) -> None:
+        """Replace the status document; a reader sees the old one or the new one."""
+        draft = self.status_file.with_suffix(".json.new")
+        draft.write_text(as_json(status) + "\n")
+        draft.replace(self.status_file)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other `finetune run` of this job out; UserError when one is under way."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self._lock_file.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise UserError(f"{self.name} is being run already, by process {file.read().strip()}.") from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    @property
+    def running(self) -> bool:
+        """Whether a `finetune run` of this job is under way."""
+        try:
+            with self._lock_file.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+
+def find(name: str | None, root: Path = ROOT) -> Store:
+    """The job of that name, or the only one there is; UserError when there is none or too many to guess."""
+    known = sorted(path.parent.name for path in root.glob("*/status.json"))
+    if name is None and len(known) == 1:
+        return Store(known[0], root)
+    if name in known:
+        return Store(name, root)
+    if not known:
+        raise UserError("No job was run in this directory yet; `finetune run job.yaml` runs one.", USAGE)
+    if name is None:
+        raise UserError(f"Which job? There are {', '.join(known)}.", USAGE)
+    raise UserError(f"No job {name} was run in this directory; there is {', '.join(known)}.", USAGE)
+
+
+def as_json(status: FineTuneJobStatus) -> str:
+    """The document as the operator would write it into the FineTuneJob."""
+    return json.dumps(status.model_dump(mode="json", by_alias=True, exclude_none=True), indent=2)

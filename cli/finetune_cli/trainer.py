@@ -1,0 +1,84 @@
+"""One attempt at a stage: the trainer as a process, its progress over loopback, and how it ended. Used by `local`."""
+
+import os
+import sys
+from types import TracebackType
+
+import httpx
+from finetune_operator.desired.jobs import GRACE_SECONDS
+from finetune_operator.desired.run_config import run_config
+from finetune_operator.diagnose import LOG_TAIL
+from finetune_operator.names import RUN_CONFIG_KEY
+from finetune_trainer.outcome import Termination
+from finetune_trainer.report import Progress
+from pydantic import ValidationError
+
+from finetune_cli.job import LocalJob
+from finetune_cli.processes import LOOPBACK, Child, free_port
+from finetune_cli.store import Store
+from finetune_cli.verdict import Ending
+
+STATUS_TIMEOUT = 2.0
+
+
+class Attempt:
+    """A stage's process. Leaving the `with` block stops it; the trainer keeps a checkpoint then."""
+
+    def __init__(self, stage: str, job: LocalJob, store: Store) -> None:
+        self.stage = stage
+        self._termination_log = store.termination_log(job.revision, stage)
+        self._termination_log.unlink(missing_ok=True)
+        self._port = free_port()
+        self._child = Child(
+            self._command(store, job.revision),
+            store.log(job.revision, stage),
+            {**os.environ, "PYTHONUNBUFFERED": "1"},
+            GRACE_SECONDS[stage],
+        )
+
+    def _command(self, store: Store, revision: str) -> list[str]:
+        root = store.workspace(revision).root
+        return [
+            *(sys.executable, "-m", "finetune_trainer", self.stage),
+            *("--config", str(root / RUN_CONFIG_KEY)),
+            *("--workspace", str(root)),
+            *("--termination-log", str(self._termination_log)),
+            *("--status-port", str(self._port)),
+        ]
+
+    def __enter__(self) -> "Attempt":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.stop()
+
+    def wait(self, seconds: float) -> Ending | None:
+        """How it ended; None while it runs, after `seconds`."""
+        code = self._child.wait(seconds)
+        if code is None:
+            return None
+        return Ending(self.stage, code, self._termination(), self._child.tail(LOG_TAIL))
+
+    def progress(self) -> Progress | None:
+        """How far it is; None while it can't be asked: it has only just started, or is about to end."""
+        try:
+            answer = httpx.get(f"http://{LOOPBACK}:{self._port}/status", timeout=STATUS_TIMEOUT, trust_env=False)
+            return Progress.model_validate_json(answer.raise_for_status().content)
+        except (httpx.HTTPError, ValidationError):
+            return None
+
+    def _termination(self) -> Termination | None:
+        try:
+            return Termination.model_validate_json(self._termination_log.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+
+def write_run_config(job: LocalJob, store: Store) -> None:
+    """Leave in the workspace what the ConfigMap holds in a cluster."""
+    root = store.workspace(job.revision).root
+    root.mkdir(parents=True, exist_ok=True)
+    config = run_config(job.name, job.revision, job.spec)
+    (root / RUN_CONFIG_KEY).write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
