@@ -123,6 +123,7 @@ class Workspace:
         self.model = root / "model"
         self.data = root / "data"
         self.prepared = root / "prepared.json"
+        self.cache = root / "cache"
         self.checkpoints = root / "checkpoints"
         self.artifact = root / "artifact"
         self.trained = self.artifact / "artifact.json"

@@ -1,0 +1,72 @@
+"""Checkpoints that are complete or absent.
+
+The library writes into a staging directory; `keep` makes what lies there durable and moves it to its final name in one
+rename. Whatever is staged when the process dies is a half-written checkpoint, and the next start removes it.
+Called by `train` and its callback. No torch.
+"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+STAGING = "staging"
+NAME = re.compile(r"checkpoint-(\d+)")
+ELAPSED = "elapsed.json"
+
+
+def fsync(path: Path) -> None:
+    """Flush a file, or a directory's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def install(staged: Path, final: Path) -> None:
+    """Make the directory `staged` durable and give it its final name; `final` must not exist."""
+    for path in staged.rglob("*"):
+        fsync(path)
+    fsync(staged)
+    staged.rename(final)
+    fsync(final.parent)
+
+
+class Checkpoints:
+    """The checkpoints of one revision, in `root`; only the last is kept, since it is never incomplete."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = root / STAGING
+
+    def clean(self) -> None:
+        """Remove what an earlier process left half-written."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self.staging.mkdir(parents=True)
+
+    def latest(self) -> Path | None:
+        """The last complete checkpoint."""
+        return max(self._complete(), key=_step, default=None)
+
+    def keep(self, step: int, seconds: float) -> None:
+        """Turn the staged checkpoint of `step` into the last one. `seconds`: training time up to it."""
+        staged = self.staging / f"checkpoint-{step}"
+        (staged / ELAPSED).write_text(json.dumps({"seconds": seconds}))
+        older = list(self._complete())
+        install(staged, self.root / staged.name)
+        for path in older:
+            shutil.rmtree(path)
+
+    def _complete(self) -> list[Path]:
+        return [path for path in self.root.glob("checkpoint-*") if NAME.fullmatch(path.name)]
+
+
+def elapsed(checkpoint: Path | None) -> float:
+    """Seconds of training that a checkpoint stands for."""
+    return float(json.loads((checkpoint / ELAPSED).read_text())["seconds"]) if checkpoint else 0.0
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))

@@ -1,0 +1,45 @@
+"""What the libraries' errors during training mean to the user.
+
+Called by `train`, around everything that loads, trains and writes. The sentences are made by pure functions; no torch.
+"""
+
+import errno
+import shutil
+from pathlib import Path
+
+from finetune_trainer.config import AdapterType, RunConfig
+from finetune_trainer.outcome import Outcome, StageError
+
+GIB = 1024**3
+# Less than any checkpoint needs: the libraries' writers don't all say why a write failed.
+NOTHING_LEFT = 1024**2
+
+
+def out_of_memory(config: RunConfig, rows: int, max_length: int, device: str, memory: int) -> StageError:
+    """The accelerator, which has `memory` bytes, took fewer than `rows` rows of `max_length` tokens at once."""
+    advice = [f"lower training.maxLength (it was {max_length})"]
+    if rows > 1:
+        advice.insert(0, "lower training.batchSize")
+    if config.training.adapter.type == AdapterType.NONE:
+        advice.append("train an adapter (training.adapter.type lora) instead of every weight")
+    advice.append("ask for an accelerator with more memory")
+    return StageError(
+        Outcome.OUT_OF_MEMORY,
+        f"{device} ran out of its {memory / GIB:.0f} GiB of memory, training {rows} rows of up to {max_length} tokens "
+        f"at once: {', '.join(advice[:-1])}, or {advice[-1]}.",
+    )
+
+
+def workspace_full(workspace: Path, total: int) -> StageError:
+    """The volume, which has `total` bytes, took no more."""
+    return StageError(
+        Outcome.WORKSPACE_FULL,
+        f"The workspace volume at {workspace} is full ({total / GIB:.1f} GiB): raise workspace.size.",
+    )
+
+
+def is_full(error: BaseException, workspace: Path) -> bool:
+    """Whether a write failed for want of space, by its error's code or by what is left."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(workspace).free < NOTHING_LEFT

@@ -1,0 +1,186 @@
+"""What happens beside the steps: progress, checkpoints by the clock, a request to stop, a loss gone wrong.
+
+A callback of the library's training loop, made by `train`. Every process of a distributed run has one; the first alone
+reports and keeps checkpoints, and what they do together they decide together.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from finetune_trainer import schedule
+from finetune_trainer.checkpoints import Checkpoints
+from finetune_trainer.outcome import Outcome, StageError
+
+# A kill costs at most so many seconds of work, or, where saving is slow, twenty times what saving takes.
+SAVE_SECONDS = 60.0
+SAVE_SHARE = 0.05
+
+
+class Reporter(Protocol):
+    """Takes fields of `finetune_trainer.report.Progress`."""
+
+    def update(self, **fields: Any) -> None:
+        """Replace these fields."""
+
+
+class StopRequest:
+    """Whether somebody asked this process to end."""
+
+    def __init__(self) -> None:
+        self.made = False
+
+    def check(self) -> None:
+        """Raise StageError (INTERRUPTED) when the request was made."""
+        if self.made:
+            raise StageError(
+                Outcome.INTERRUPTED, "Training was asked to stop; the next run goes on from the last checkpoint."
+            )
+
+    def _make(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Listen for SIGTERM and SIGINT; what they did before is restored at the end."""
+    request = StopRequest()
+    before = {number: signal.signal(number, request._make) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Clock:
+    """Time and tokens since some event."""
+
+    seconds: float
+    tokens: int = 0
+    step: int = 0
+
+
+class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes without types
+    """The callback. `seconds_before`: training time of the runs that this one resumes."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        checkpoints: Checkpoints,
+        stop: StopRequest,
+        learning_rate: float,
+        validate_every: int | None,
+        seconds_before: float = 0.0,
+    ) -> None:
+        self.reporter = reporter
+        self.checkpoints = checkpoints
+        self.stop = stop
+        self.learning_rate = learning_rate
+        self.validate_every = validate_every
+        self.seconds_before = seconds_before
+        self.began = Clock(time.monotonic())
+        self.logged = self.began
+        self.saved = self.saving = time.monotonic()
+        self.save_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over all runs."""
+        return self.seconds_before + time.monotonic() - self.began.seconds
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clocks: loading and tokenizing are no training."""
+        self.began = Clock(time.monotonic(), state.num_input_tokens_seen, state.global_step)
+        self.logged = self.began
+        self.saved = self.began.seconds
+        self.reporter.update(activity="training", step=state.global_step, total_steps=state.max_steps)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Decide what follows this step."""
+        last = state.global_step >= state.max_steps
+        interval = max(SAVE_SECONDS, self.save_seconds / SAVE_SHARE)
+        stop, save = _any(args, self.stop.made, time.monotonic() - self.saved >= interval)
+        if self.validate_every is not None:
+            control.should_evaluate = not stop and (last or state.global_step % self.validate_every == 0)
+        control.should_training_stop = stop or last
+        # The library would train one step too many from a checkpoint of the last one.
+        if (save or stop) and not last:
+            # The log's running sum isn't part of a checkpoint.
+            control.should_log = True
+            control.should_save = True
+        self.saving = time.monotonic()
+        done = state.global_step - self.began.step
+        eta = schedule.expected_end(
+            datetime.now(UTC), time.monotonic() - self.began.seconds, done, state.max_steps - state.global_step
+        )
+        self.reporter.update(step=state.global_step, epoch=state.epoch, eta=eta)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Report the loss, and stop at one that no step can mend."""
+        if not logs:
+            return
+        if "eval_loss" in logs:
+            self.reporter.update(validation_loss=logs["eval_loss"])
+        if "loss" not in logs:
+            return
+        loss = logs["loss"]
+        if not (math.isfinite(loss) and math.isfinite(logs.get("grad_norm", 0.0))):
+            raise diverged(state.global_step, loss, self.learning_rate)
+        now = Clock(time.monotonic(), state.num_input_tokens_seen)
+        rate = (now.tokens - self.logged.tokens) / (now.seconds - self.logged.seconds)
+        self.logged = now
+        self.reporter.update(loss=loss, tokens_per_second=rate)
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A long validation is no reason to overstay; the processes of a distributed one must end it together."""
+        if args.world_size == 1:
+            self.stop.check()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keep what the library has just written, once every process has written its part."""
+        if args.world_size > 1:
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            self.checkpoints.keep(state.global_step, self.seconds)
+        self.saved = time.monotonic()
+        self.save_seconds = self.saved - self.saving
+
+
+def diverged(step: int, loss: float, learning_rate: float) -> StageError:
+    """What a loss that is no number means to the user."""
+    return StageError(
+        Outcome.DIVERGED,
+        f"The loss became {loss} at step {step}: the weights grew out of bounds. Lower training.learningRate "
+        f"(it was {learning_rate:g}) or look for damaged rows.",
+    )
+
+
+def _any(args: TrainingArguments, *flags: bool) -> tuple[bool, ...]:
+    """Each flag, true when it is so in any process."""
+    if args.world_size == 1:
+        return flags
+    values = torch.tensor(flags, dtype=torch.int32, device=args.device)
+    torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
+    return tuple(bool(value) for value in values.tolist())

@@ -1,0 +1,85 @@
+"""The model that is trained: the base model from the workspace, with an adapter when the manifest asks for one.
+
+Called by `train`. Reads local files only.
+"""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from finetune_trainer.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
+from finetune_trainer.outcome import Outcome, StageError
+
+# PEFT's word for every linear layer but the output layer.
+ALL_LINEAR = "all-linear"
+# From here on a step's activations outweigh what recomputing them costs.
+LARGE = 1_000_000_000
+
+
+def load(path: Path, config: ModelConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model, its weights in `dtype`, and its tokenizer. Raises StageError (CONFIG_INVALID)."""
+    options = {"local_files_only": True, "trust_remote_code": config.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        weights = None if config.trust_remote_code else True
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=weights, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise StageError(Outcome.CONFIG_INVALID, f"{config.source.uri} can't be loaded: {error}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def weights_dtype(training: TrainingConfig, bf16: bool) -> torch.dtype:
+    """Frozen weights may be as short as the products; trained ones are float32, or small updates would vanish."""
+    return torch.bfloat16 if bf16 and training.adapter.type != AdapterType.NONE else torch.float32
+
+
+def with_adapter(model: PreTrainedModel, training: TrainingConfig) -> PreTrainedModel | PeftModel:
+    """The model with a fresh adapter over its frozen weights; unchanged for full fine-tuning.
+
+    Raises StageError (CONFIG_INVALID) when the manifest's target modules don't exist or can't be adapted.
+    """
+    adapter = training.adapter
+    if adapter.type == AdapterType.NONE:
+        return model
+    try:
+        return get_peft_model(model, lora(adapter))
+    except ValueError as error:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.adapter.targetModules {', '.join(adapter.target_modules)} doesn't fit this model: {error} "
+            f"The model's linear layers are {', '.join(linear_layers(model))}.",
+        ) from error
+
+
+def lora(adapter: AdapterConfig) -> LoraConfig:
+    """PEFT's config; `alpha` left out is twice the rank. Nothing in it that vLLM can't serve (no modules_to_save)."""
+    targets = adapter.target_modules
+    return LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=adapter.rank,
+        lora_alpha=adapter.alpha or 2 * adapter.rank,
+        lora_dropout=adapter.dropout,
+        target_modules=ALL_LINEAR if targets == (ALL_LINEAR,) else list(targets),
+        use_dora=adapter.type == AdapterType.DORA,
+    )
+
+
+def linear_layers(model: PreTrainedModel) -> list[str]:
+    """Names that targetModules may hold."""
+    head = model.get_output_embeddings()
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and module is not head
+        }
+    )
+
+
+def recompute_activations(parameters: int, accelerators: int) -> bool:
+    """Whether to trade time for memory (gradient checkpointing): only large models on an accelerator need it."""
+    return accelerators > 0 and parameters >= LARGE

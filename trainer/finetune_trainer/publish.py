@@ -1,0 +1,194 @@
+"""The artifact: everything needed to use what was trained, and to know what it was made of; complete or absent.
+
+Called by `train` at its end. The files are written to a staging directory and get their place in one rename;
+`artifact.json`, written last, carries the digest.
+
+Digest: `sha256:` and the SHA-256 of what coreutils print for the files beside artifact.json:
+
+    find * -type f ! -path artifact.json | LC_ALL=C sort | xargs sha256sum | sha256sum
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCardData
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from finetune_trainer.checkpoints import install
+from finetune_trainer.config import AdapterType, RunConfig, Workspace
+from finetune_trainer.report import ArtifactReport, PrepareResult, TrainResult, Usage
+
+MARK = "artifact.json"
+CONFIG = "run_config.json"
+HUB = "hf://"
+FILE = "file://"
+# Names in the library's log and in metrics.jsonl; loss in nats per token, tokens since the start of training.
+METRICS = {
+    "loss": "loss",
+    "eval_loss": "validationLoss",
+    "learning_rate": "learningRate",
+    "grad_norm": "gradNorm",
+    "mean_token_accuracy": "tokenAccuracy",
+    "num_input_tokens_seen": "tokens",
+}
+# Where somebody mounted a file is nobody's business outside.
+PATHS: dict[str, Any] = {
+    "model": {"source": {"path"}},
+    "dataset": {"train": {"path"}, "validation": {"source": {"path"}}, "test": {"source": {"path"}}},
+}
+
+
+def published(config: RunConfig, workspace: Workspace) -> TrainResult | None:
+    """The result of this revision's training when its artifact is complete."""
+    if not workspace.trained.exists():
+        return None
+    made_for = json.loads((workspace.artifact / CONFIG).read_text())["revision"]
+    return TrainResult.model_validate_json(workspace.trained.read_text()) if made_for == config.revision else None
+
+
+def publish(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: RunConfig,
+    workspace: Workspace,
+    prepared: PrepareResult,
+    dtype: torch.dtype,
+    usage: Usage,
+    log: list[dict[str, float]],
+) -> TrainResult:
+    """Write the artifact and return what artifact.json says.
+
+    `dtype` is the one that the base model's weights were stored in; whole models are stored likewise. `log` is the
+    library's history: one entry for each logged step and each validation.
+    """
+    staging = workspace.artifact.with_name("artifact.staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    commit = prepared.model.commit
+    _save_weights(model, staging, config, commit, dtype)
+    tokenizer.save_pretrained(staging)
+    rows = metrics(log)
+    (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (staging / CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
+    (staging / "README.md").write_text(card(config, commit))
+    result = TrainResult(
+        artifact=ArtifactReport(digest=digest(staging), bytes=sum(path.stat().st_size for path in files(staging))),
+        usage=usage,
+        steps=prepared.plan.total_steps,
+        loss=_last(rows, "loss"),
+        validation_loss=_last(rows, "validationLoss"),
+    )
+    for path in files(staging):
+        # The writer of safetensors makes its files private, but the engine that reads them is another user.
+        path.chmod(0o644)
+    (staging / MARK).write_text(result.model_dump_json(by_alias=True, indent=2) + "\n")
+    shutil.rmtree(workspace.artifact, ignore_errors=True)
+    install(staging, workspace.artifact)
+    return result
+
+
+def _save_weights(
+    model: PreTrainedModel | PeftModel, staging: Path, config: RunConfig, commit: str | None, dtype: torch.dtype
+) -> None:
+    """The adapter, or the whole model; a DoRA adapter as both, since vLLM serves it merged only."""
+    if not isinstance(model, PeftModel):
+        model.to(dtype).save_pretrained(staging)
+        return
+    adapter = model.peft_config["default"]
+    adapter.base_model_name_or_path = base_model(config)
+    adapter.revision = commit
+    # A set: its order, and with it the digest, would change from run to run.
+    adapter.target_modules = sorted(adapter.target_modules)
+    merged = config.training.adapter.type == AdapterType.DORA
+    model.save_pretrained(staging / "adapter" if merged else staging, save_embedding_layers=False)
+    if merged:
+        model.merge_and_unload().to(dtype).save_pretrained(staging)
+        (staging / "adapter" / "README.md").unlink()
+
+
+def files(artifact: Path) -> list[Path]:
+    """The files that the digest covers, in its order."""
+    found = (path for path in artifact.rglob("*") if path.is_file() and path != artifact / MARK)
+    return sorted(found, key=lambda path: path.relative_to(artifact).as_posix().encode())
+
+
+def digest(artifact: Path) -> str:
+    """The digest of a directory (the formula stands at the head of this module)."""
+    total = hashlib.sha256()
+    for path in files(artifact):
+        with path.open("rb") as content:
+            one = hashlib.file_digest(content, "sha256").hexdigest()
+        total.update(f"{one}  {path.relative_to(artifact).as_posix()}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def metrics(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows of metrics.jsonl: one for each logged step, a validation in its step's row."""
+    rows: dict[float, dict[str, float]] = {}
+    for entry in log:
+        found = {name: entry[key] for key, name in METRICS.items() if key in entry}
+        if "loss" in found or "validationLoss" in found:
+            rows.setdefault(entry["step"], {"step": entry["step"], "epoch": entry["epoch"]}).update(found)
+    return list(rows.values())
+
+
+def base_model(config: RunConfig) -> str:
+    """The base model's name: its id on the hub, where others can load it from, or the URI that the manifest gave."""
+    uri = config.model.source.uri
+    return uri.removeprefix(FILE).rstrip("/").rpartition("/")[2] if uri.startswith(FILE) else uri.removeprefix(HUB)
+
+
+def card(config: RunConfig, commit: str | None) -> str:
+    """The model card."""
+    adapter, base = config.training.adapter, base_model(config)
+    whole = adapter.type != AdapterType.LORA
+    front = ModelCardData(
+        model_name=config.name,
+        base_model=base if config.model.source.uri.startswith(HUB) else None,
+        library_name="transformers" if whole else "peft",
+        pipeline_tag="text-generation",
+        tags=["finetune-operator", config.training.method.value, adapter.type.value],
+    )
+    what = {
+        AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank} for",
+        AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} (in `adapter/`), merged into",
+        AdapterType.NONE: "every weight fine-tuned of",
+    }[adapter.type]
+    serve = f"vllm serve . --served-model-name {config.name}"
+    if not whole:
+        serve = f"vllm serve {base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=."
+    load = "AutoModelForCausalLM" if whole else "AutoPeftModelForCausalLM"
+    return f"""---
+{front.to_yaml()}
+---
+
+# {config.name}
+
+This is {what} {base}{f" at commit {commit}" if commit else ""}, trained on {config.dataset.train.uri}.
+`{CONFIG}` says how, `metrics.jsonl` how it went, `{MARK}` what it took; the digest there covers every other file.
+
+Load it:
+
+```python
+from {"transformers" if whole else "peft"} import {load}
+from transformers import AutoTokenizer
+
+model = {load}.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+```
+
+Serve it:
+
+```
+{serve}
+```
+"""
+
+
+def _last(rows: list[dict[str, float]], name: str) -> float | None:
+    return next((row[name] for row in reversed(rows) if name in row), None)

@@ -1,0 +1,67 @@
+"""When and how much: the arithmetic of a training run, decided before any library is loaded.
+
+Pure functions for `train`; no torch.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.report import Plan
+
+# A linear warm-up over the first 3 % of the steps and a cosine decay to zero: the recipe of Stanford Alpaca
+# (https://github.com/tatsu-lab/stanford_alpaca), which most supervised fine-tuning since has kept.
+WARMUP = 0.03
+# Validating is a forward pass, a third of a training step (Kaplan et al. 2020, section 2.1: 2 of 6 FLOPs per weight and
+# token). It may take a tenth of the training's time, and no more than four looks at the curve are needed.
+VALIDATION_SHARE = 0.1
+VALIDATIONS = 4
+# Rows in metrics.jsonl: enough to draw a curve from, whatever the length of the run.
+LOG_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that one device takes at once, and how many such micro-batches make a step."""
+
+    rows: int
+    accumulation: int
+
+
+def split(plan: Plan, devices: int) -> Batch:
+    """Share the planned batch among `devices` without changing its size or exceeding the planned micro-batch.
+
+    Raises StageError (CONFIG_INVALID) when the batch can't be shared evenly.
+    """
+    if plan.batch_size % devices:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.batchSize {plan.batch_size} can't be shared evenly by {devices} devices; "
+            f"choose a multiple of {devices}.",
+        )
+    share = plan.batch_size // devices
+    largest = max(1, plan.batch_size // plan.gradient_accumulation)
+    rows = next(rows for rows in range(min(share, largest), 0, -1) if share % rows == 0)
+    return Batch(rows, share // rows)
+
+
+def warmup_steps(total: int) -> int:
+    """Steps over which the learning rate rises to its peak."""
+    return math.ceil(total * WARMUP)
+
+
+def log_every(total: int) -> int:
+    """Steps between two rows of metrics."""
+    return math.ceil(total / LOG_ROWS)
+
+
+def validate_every(total: int, batch_size: int, rows: int) -> int:
+    """Steps between two validations of `rows` rows; the last step is validated anyway."""
+    affordable = rows / (3 * VALIDATION_SHARE * batch_size)
+    return max(1, math.ceil(total / VALIDATIONS), math.ceil(affordable))
+
+
+def expected_end(now: datetime, seconds: float, done: int, left: int) -> datetime | None:
+    """When `left` steps will be done if they go as the `done` ones did in `seconds`."""
+    return now + timedelta(seconds=seconds / done * left) if done else None

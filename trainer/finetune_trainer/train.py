@@ -1,0 +1,184 @@
+"""train: rows and a base model become an adapter, or a whole model.
+
+Called by the program's `train` command, in one process or, for several devices, in each of torchrun's. Everything it
+reads lies in the workspace: no network, no credential. Killed at any moment, the next run goes on from the last
+checkpoint and ends with the same weights.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from finetune_trainer import failures, machine, model, rows, schedule
+from finetune_trainer.checkpoints import Checkpoints, elapsed
+from finetune_trainer.config import RunConfig, Workspace
+from finetune_trainer.follow import Follow, Reporter, StopRequest, diverged, stop_request
+from finetune_trainer.machine import Machine
+from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.publish import publish, published
+from finetune_trainer.report import Plan, PrepareResult, TrainResult, Usage
+from finetune_trainer.schedule import Batch
+
+
+def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainResult:
+    """Train what `config` asks for, as prepare planned it, and publish the artifact.
+
+    Ends at once when this revision's artifact is complete. Raises StageError; SIGTERM and SIGINT make it INTERRUPTED,
+    with a checkpoint of the step that was under way.
+    """
+    if done := published(config, workspace):
+        return done
+    prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
+    found = machine.look()
+    batch = schedule.split(prepared.plan, found.processes)
+    with stop_request() as stop, _explained(config, workspace, prepared.plan, batch):
+        trainer, follow = _build(config, workspace, prepared, found, batch, reporter, stop)
+        _run(trainer, follow, config, workspace)
+        if trainer.is_world_process_zero():
+            _publish(trainer, follow, config, workspace, prepared, found)
+        trainer.accelerator.wait_for_everyone()
+    return TrainResult.model_validate_json(workspace.trained.read_text())
+
+
+def _build(
+    config: RunConfig,
+    workspace: Workspace,
+    prepared: PrepareResult,
+    found: Machine,
+    batch: Batch,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> tuple[SFTTrainer, Follow]:
+    """Load everything into a trainer that is ready to run."""
+    plan, checkpoints = prepared.plan, Checkpoints(workspace.checkpoints)
+    reporter.update(activity=f"loading {config.model.source.uri}", total_steps=plan.total_steps)
+    settings = _settings(config, plan, found, batch, checkpoints, prepared.model.parameters)
+    with settings.main_process_first():
+        if settings.process_index == 0:
+            checkpoints.clean()
+        splits = rows.load(workspace)
+    dtype = model.weights_dtype(config.training, found.bf16)
+    base, tokenizer = model.load(workspace.base_model(config), config.model, dtype)
+    if splits.assistant_only:
+        rows.check_template(tokenizer)
+    stop.check()
+    set_seed(config.training.seed)
+    validating = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
+    follow = Follow(
+        reporter,
+        checkpoints,
+        stop,
+        plan.learning_rate,
+        validating if splits.validation is not None else None,
+        elapsed(checkpoints.latest()),
+    )
+    settings.assistant_only_loss = splits.assistant_only
+    reporter.update(activity="tokenizing the rows")
+    trainer = SFTTrainer(
+        model=model.with_adapter(base, config.training),
+        args=settings,
+        train_dataset=splits.train,
+        eval_dataset=splits.validation,
+        processing_class=tokenizer,
+        callbacks=[follow],
+    )
+    if len(trainer.train_dataset) == 0:
+        raise StageError(
+            Outcome.DATA_INVALID,
+            f"In every row of {config.dataset.train.uri} the prompt alone fills training.maxLength ({plan.max_length} "
+            "tokens), so there is nothing to learn: raise it or shorten the prompts.",
+        )
+    return trainer, follow
+
+
+def _settings(
+    config: RunConfig, plan: Plan, found: Machine, batch: Batch, checkpoints: Checkpoints, parameters: int
+) -> SFTConfig:
+    """The plan in the library's words. Saving and validating are decided by `Follow`, after each step."""
+    return SFTConfig(
+        output_dir=str(checkpoints.staging),
+        max_steps=plan.total_steps,
+        per_device_train_batch_size=batch.rows,
+        per_device_eval_batch_size=batch.rows,
+        gradient_accumulation_steps=batch.accumulation,
+        max_length=plan.max_length,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=schedule.warmup_steps(plan.total_steps),
+        seed=config.training.seed,
+        bf16=found.bf16,
+        use_cpu=found.accelerators == 0,
+        gradient_checkpointing=model.recompute_activations(parameters, found.accelerators),
+        dataloader_pin_memory=found.accelerators > 0,
+        ddp_find_unused_parameters=False,
+        logging_steps=schedule.log_every(plan.total_steps),
+        logging_first_step=True,
+        # A loss that is no number has to be seen, not averaged away.
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        eval_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _run(trainer: SFTTrainer, follow: Follow, config: RunConfig, workspace: Workspace) -> None:
+    """Train to the last step, from the last checkpoint when there is one."""
+    follow.stop.check()
+    checkpoint = follow.checkpoints.latest()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        follow.stop.check()
+    if not all(bool(weights.isfinite().all()) for weights in trainer.model.parameters() if weights.requires_grad):
+        raise diverged(trainer.state.global_step, float("nan"), follow.learning_rate)
+
+
+def _publish(
+    trainer: SFTTrainer,
+    follow: Follow,
+    config: RunConfig,
+    workspace: Workspace,
+    prepared: PrepareResult,
+    found: Machine,
+) -> None:
+    """Publish, then give back the room that checkpoints and memory-mapped rows took."""
+    follow.reporter.update(activity="writing the artifact")
+    base = workspace.base_model(config)
+    stored = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=config.model.trust_remote_code)
+    usage = Usage(
+        trained_tokens=trainer.state.num_input_tokens_seen,
+        seconds=follow.seconds,
+        accelerator_seconds=follow.seconds * found.accelerators,
+    )
+    publish(
+        trainer.accelerator.unwrap_model(trainer.model),
+        trainer.processing_class,
+        config,
+        workspace,
+        prepared,
+        stored.dtype or torch.float32,
+        usage,
+        trainer.state.log_history,
+    )
+    shutil.rmtree(workspace.checkpoints)
+    shutil.rmtree(workspace.cache)
+
+
+@contextmanager
+def _explained(config: RunConfig, workspace: Workspace, plan: Plan, batch: Batch) -> Iterator[None]:
+    """Turn the libraries' errors that a user can mend into StageErrors."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        device = torch.cuda.get_device_properties(torch.cuda.current_device())
+        raise failures.out_of_memory(config, batch.rows, plan.max_length, device.name, device.total_memory) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not failures.is_full(error, workspace.root):
+            raise
+        raise failures.workspace_full(workspace.root, shutil.disk_usage(workspace.root).total) from error
