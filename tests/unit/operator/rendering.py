@@ -1,0 +1,89 @@
+"""What a manifest is rendered to: helpers for the tests of `finetune_operator.desired`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.desired import hosting, jobs, workspace
+from finetune_operator.desired.run_config import run_config
+from finetune_operator.names import revision_of
+from finetune_operator.settings import Settings
+from finetune_operator.target import Manifest, Target
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+SETTINGS = Settings(trainer_image="trainer:1", hosting_image="vllm-gpu:1", hosting_cpu_image="vllm-cpu:1")
+GPUS = {"limits": {"nvidia.com/gpu": 1}}
+
+
+def target(name: str = "recipes", **spec: Any) -> Target:
+    """A target of the smallest spec, with the given sections in place of its own."""
+    smallest = {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
+    parsed = FineTuneJobSpec.model_validate(smallest | spec)
+    return Target(name, "team", "the-uid", parsed, revision_of(parsed), SETTINGS)
+
+
+def example(name: str) -> Target:
+    """The target of an example's manifest."""
+    manifest = yaml.safe_load((EXAMPLES / name).read_text())
+    return target(manifest["metadata"]["name"], **manifest["spec"])
+
+
+def prepare(found: Target) -> Manifest:
+    """The prepare Job."""
+    return jobs.prepare_job(found, "inputs", suspended=False)
+
+
+def train(found: Target) -> Manifest:
+    """The train Job."""
+    return jobs.train_job(found, "inputs", suspended=False)
+
+
+def host(found: Target, context_length: int = 1024, replicas: int = 1) -> Manifest:
+    """The hosting Deployment."""
+    config = run_config(found.name, found.revision, found.spec)
+    return hosting.deployment(found, config, context_length, replicas)
+
+
+def objects(found: Target) -> list[Manifest]:
+    """Everything that a revision becomes."""
+    return [
+        workspace.claim(found),
+        workspace.config_map(found),
+        prepare(found),
+        train(found),
+        host(found),
+        hosting.candidate_service(found),
+        hosting.stable_service(found, found.revision),
+    ]
+
+
+def pods(found: Target) -> list[Manifest]:
+    """The pod templates: prepare's, train's and hosting's."""
+    return [workload["spec"]["template"] for workload in (prepare(found), train(found), host(found))]
+
+
+def main(workload: Manifest) -> Manifest:
+    """The one container of a Job or a Deployment."""
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def environment(workload: Manifest) -> dict[str, Any]:
+    """Its variables: a value, or where it comes from."""
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in main(workload)["env"]}
+
+
+def mounts(workload: Manifest) -> dict[str, Any]:
+    """What its container sees where: the volume's source by mount path."""
+    pod = workload["spec"]["template"]["spec"]
+    sources = {volume["name"]: volume for volume in pod["volumes"]}
+    return {mount["mountPath"]: sources[mount["name"]] for mount in main(workload)["volumeMounts"]}
+
+
+def values(tree: Any) -> Iterator[Any]:
+    """Every value in a manifest, at any depth."""
+    yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from values(child)

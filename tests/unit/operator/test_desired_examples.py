@@ -1,0 +1,42 @@
+"""examples/: the one for GPUs shows every field that there is."""
+
+from collections import defaultdict
+from typing import Any, get_args
+
+from finetune_operator.api.rules import ApiModel
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from rendering import example
+
+# Of a pair that excludes one another, the example can set one; a comment beside it shows the other.
+ALTERNATIVES = {("Training", "max_steps")}
+
+
+def models(annotation: Any) -> set[type[ApiModel]]:
+    """The models that a field's type speaks of, and those of their fields."""
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        inner = (models(field.annotation) for field in annotation.model_fields.values())
+        return {annotation}.union(*inner)
+    return set().union(*(models(argument) for argument in get_args(annotation)))
+
+
+def fields_set(value: Any, found: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Which fields of which model are set anywhere in the manifest."""
+    if isinstance(value, ApiModel):
+        found[type(value).__name__] |= value.model_fields_set
+        value = [getattr(value, name) for name in value.model_fields_set]
+    for child in value if isinstance(value, list) else ():
+        fields_set(child, found)
+    return found
+
+
+def test_the_gpu_example_sets_every_field():
+    found = fields_set(example("gpu.yaml").spec, defaultdict(set))
+    every = {(model.__name__, name) for model in models(FineTuneJobSpec) for name in model.model_fields}
+    missing = every - {(model, name) for model, names in found.items() for name in names}
+    assert missing == ALTERNATIVES
+
+
+def test_the_smallest_manifest_says_nothing_but_model_and_data():
+    spec = example("minimal.yaml").spec
+    assert spec.model_fields_set == {"model", "dataset"}
+    assert spec.dataset.model_fields_set == {"train"}

@@ -1,0 +1,176 @@
+"""The hosting Deployment and the Services: what is served under which name, when it is ready, and how it stops."""
+
+import pytest
+from finetune_operator.desired import hosting
+from finetune_operator.desired.run_config import run_config
+from rendering import GPUS, environment, host, main, mounts, target
+
+
+def options(found, **kwargs):
+    """The engine's arguments as a mapping; a flag without a value maps to None."""
+    arguments = main(host(found, **kwargs))["args"]
+    following = [*arguments[1:], None]
+    return {
+        name: None if value is None or value.startswith("--") else value
+        for name, value in zip(arguments, following, strict=True)
+        if name.startswith("--")
+    }
+
+
+def of_type(adapter):
+    return target(training={"adapter": {"type": adapter}})
+
+
+def test_a_lora_adapter_and_its_base_model_both_answer():
+    served = options(target(training={"adapter": {"rank": 64}}), context_length=2048)
+    assert served["--model"] == "/workspace/model"
+    assert served["--served-model-name"] == "recipes-base"
+    assert served["--lora-modules"] == "recipes=/workspace/artifact"
+    assert served["--max-lora-rank"] == "64"
+    assert served["--max-model-len"] == "2048"
+    assert "--enable-lora" in served
+
+
+@pytest.mark.parametrize(("adapter", "path"), [("none", "/workspace/artifact"), ("dora", "/workspace/artifact/merged")])
+def test_a_full_model_is_served_under_the_jobs_name(adapter, path):
+    served = options(of_type(adapter))
+    assert served["--model"] == path
+    assert served["--served-model-name"] == "recipes"
+    assert not any("lora" in option for option in served)
+
+
+def test_the_model_is_the_run_configs_and_not_the_manifests():
+    """A revision that serves goes on serving what it is while the manifest already asks for another."""
+    old, new = of_type("none"), of_type("lora")
+    manifest = hosting.deployment(new, run_config(old.name, old.revision, old.spec), 512, 1)
+    assert "--enable-lora" not in main(manifest)["args"]
+
+
+def test_a_models_own_code_runs_only_when_the_manifest_says_so():
+    trusting = target(model={"source": "hf://org/model", "trustRemoteCode": True})
+    assert "--trust-remote-code" in options(trusting)
+    assert "--trust-remote-code" not in options(target())
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi", "nvidia.com/mig-1g.10gb"])
+def test_an_accelerator_selects_the_gpu_image(resource):
+    container = main(host(target(hosting={"resources": {"limits": {resource: 1}}})))
+    assert container["image"] == "vllm-gpu:1"
+    assert "--distributed-executor-backend" not in container["args"]
+    assert "VLLM_CPU" not in str(container["env"])
+
+
+def test_without_an_accelerator_the_cpu_image_and_its_settings_are_used():
+    found = target(hosting={"resources": {"limits": {"memory": "8Gi"}}})
+    assert main(host(found))["image"] == "vllm-cpu:1"
+    assert options(found)["--distributed-executor-backend"] == "uni"
+    assert environment(host(found))["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert "--tensor-parallel-size" not in options(found)
+
+
+def test_the_manifests_image_is_used():
+    assert main(host(target(hosting={"image": "mine:2", "resources": GPUS})))["image"] == "mine:2"
+
+
+def test_a_model_is_spread_over_the_gpus_of_its_pod():
+    assert options(target(hosting={"resources": {"limits": {"nvidia.com/gpu": "4"}}}))["--tensor-parallel-size"] == "4"
+
+
+def test_a_pod_is_started_once_it_answers_a_completion_as_the_served_model():
+    container = main(host(target()))
+    command = container["startupProbe"]["exec"]["command"]
+    assert command[:2] == ["python3", "-c"]
+    assert command[3:] == ["recipes", "8000"]
+    compile(command[2], "startup probe", "exec")
+    assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
+
+
+def test_a_large_model_has_an_hour_to_load_and_the_rollout_waits_for_it():
+    deployment = host(target())
+    startup = main(deployment)["startupProbe"]
+    seconds = startup["periodSeconds"] * startup["failureThreshold"]
+    assert seconds >= 3600
+    assert deployment["spec"]["progressDeadlineSeconds"] > seconds
+
+
+def test_requests_under_way_finish_before_the_pod_is_killed():
+    found = target()
+    pod = host(found)["spec"]["template"]["spec"]
+    withdrawal = main(host(found))["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = int(options(found)["--shutdown-timeout"])
+    assert withdrawal > 0
+    assert drain > 0
+    assert pod["terminationGracePeriodSeconds"] > withdrawal + drain
+
+
+def test_the_old_pod_serves_until_the_new_one_does():
+    strategy = host(target())["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def test_with_recreate_the_old_pod_gives_up_its_accelerators_first():
+    assert host(target(hosting={"rollout": "recreate"}))["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_engine_reads_the_workspace_and_writes_nothing_there():
+    (mount,) = [found for found in main(host(target()))["volumeMounts"] if found["mountPath"] == "/workspace"]
+    assert mount["readOnly"] is True
+
+
+def test_hosting_gets_no_credential_and_tells_nobody():
+    secret = {"secretRef": {"name": "hub"}}
+    found = target(
+        model={"source": "hf://org/model", "credentials": secret},
+        dataset={"train": {"source": "s3://b/k"}, "credentials": secret},
+    )
+    assert "secret" not in str(host(found)).lower()
+    assert environment(host(found))["HF_HUB_OFFLINE"] == "1"
+    assert environment(host(found))["VLLM_NO_USAGE_STATS"] == "1"
+
+
+def test_adapters_cannot_be_loaded_by_clients():
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in environment(host(target()))
+
+
+def test_a_model_on_the_users_claim_is_served_from_there():
+    found = target(model={"source": "pvc://models/llama/8b"})
+    assert options(found)["--model"] == "/mnt/claims/models/llama/8b"
+    volume = mounts(host(found))["/mnt/claims/models"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+
+
+def test_the_users_rows_are_not_mounted_for_serving():
+    found = target(dataset={"train": {"source": "pvc://rows/train.jsonl"}})
+    assert not any(path.startswith("/mnt") for path in mounts(host(found)))
+
+
+def selects(service, deployment):
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    return service["spec"]["selector"].items() <= labels.items()
+
+
+def test_a_candidate_service_reaches_its_revision_and_no_stage_pod():
+    found, other = target(), target(training={"seed": 7})
+    service = hosting.candidate_service(found)
+    assert selects(service, host(found))
+    assert not selects(service, host(other))
+    assert service["spec"]["selector"]["finetune.dev/stage"] == "host"
+
+
+def test_the_stable_service_answers_with_the_promoted_revision():
+    old, new = target(), target(training={"seed": 7})
+    service = hosting.stable_service(new, old.revision)
+    assert service["metadata"]["name"] == "recipes"
+    assert selects(service, host(old))
+    assert not selects(service, host(new))
+
+
+def test_a_service_is_asked_on_port_80_and_reaches_the_engine():
+    (port,) = hosting.stable_service(target(), "0" * 8)["spec"]["ports"]
+    (opened,) = main(host(target()))["ports"]
+    assert (port["port"], port["name"], port["targetPort"]) == (80, "http", opened["name"])
+    assert options(target())["--port"] == str(opened["containerPort"])
+
+
+def test_replicas_are_the_deployments():
+    assert host(target(), replicas=0)["spec"]["replicas"] == 0

@@ -1,0 +1,183 @@
+"""The stage Jobs: what they run, what they may use, and which failures they retry."""
+
+import pytest
+from finetune_operator.desired import jobs
+from finetune_trainer.outcome import Outcome
+from rendering import GPUS, environment, example, main, prepare, target, train
+
+STAGES = {"prepare": prepare, "train": train}
+every_stage = pytest.mark.parametrize("stage", STAGES)
+SECRET = {"secretRef": {"name": "keys"}}
+
+
+def pod(job):
+    return job["spec"]["template"]["spec"]
+
+
+@every_stage
+def test_an_exit_code_fails_the_job_exactly_when_a_retry_cannot_mend_it(stage):
+    rules = STAGES[stage](target())["spec"]["podFailurePolicy"]["rules"]
+    (final,) = (rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob")
+    assert final["containerName"] == main(STAGES[stage](target()))["name"] == stage
+    assert final["operator"] == "In"
+    for outcome in Outcome:
+        assert (outcome.exit.code in final["values"]) == (outcome != Outcome.SUCCEEDED and not outcome.exit.retry)
+
+
+@every_stage
+def test_a_drained_node_costs_no_retry_whatever_the_exit_code(stage):
+    first = STAGES[stage](target())["spec"]["podFailurePolicy"]["rules"][0]
+    assert first == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+
+
+@every_stage
+def test_retries_deadline_and_suspension_are_the_jobs_own(stage):
+    found = target(training={"retries": 7, "maxRuntime": "1h30m5s"})
+    spec = STAGES[stage](found)["spec"]
+    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["suspend"]) == (7, 5405, False)
+    assert "activeDeadlineSeconds" not in STAGES[stage](target())["spec"]
+    assert jobs.train_job(target(), "inputs", suspended=True)["spec"]["suspend"] is True
+
+
+@every_stage
+def test_a_pod_is_replaced_only_when_it_has_ended(stage):
+    """Two pods on one volume would write over each other's checkpoints."""
+    job = STAGES[stage](target())
+    assert job["spec"]["podReplacementPolicy"] == "Failed"
+    assert pod(job)["restartPolicy"] == "Never"
+
+
+def test_training_has_minutes_to_write_a_checkpoint():
+    assert pod(train(target()))["terminationGracePeriodSeconds"] >= 120
+
+
+@every_stage
+def test_a_pod_can_be_asked_how_far_it_is(stage):
+    container = main(STAGES[stage](target()))
+    (port,) = container["ports"]
+    assert port["name"] == "status"
+    assert container["args"][-2:] == ["--status-port", str(port["containerPort"])]
+
+
+@every_stage
+def test_the_run_config_is_where_the_trainer_is_told_to_look(stage):
+    job = STAGES[stage](target())
+    arguments = main(job)["args"]
+    config = arguments[arguments.index("--config") + 1]
+    (mount,) = [found for found in main(job)["volumeMounts"] if config == f"{found['mountPath']}/run.json"]
+    assert mount["readOnly"] is True
+
+
+@every_stage
+def test_the_manifests_image_is_used(stage):
+    assert main(STAGES[stage](target()))["image"] == "trainer:1"
+    assert main(STAGES[stage](target(training={"image": "mine:2"})))["image"] == "mine:2"
+
+
+def test_one_process_for_one_accelerator_and_one_each_for_several():
+    def command(count):
+        return main(train(target(training={"resources": {"limits": {"nvidia.com/gpu": count}}})))["command"]
+
+    assert command(1) == ["python", "-m", "finetune_trainer", "train"]
+    assert command("4") == [
+        *["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"],
+        *["-m", "finetune_trainer", "train"],
+    ]
+
+
+def test_a_network_card_is_no_accelerator():
+    limits = {"nvidia.com/gpu": 1, "rdma/hca": 8}
+    assert "torch.distributed.run" not in main(train(target(training={"resources": {"limits": limits}})))["command"]
+
+
+def test_prepare_gets_the_cpu_and_memory_of_training_and_no_device():
+    wanted = {"limits": {"nvidia.com/gpu": 1, "memory": "32Gi"}, "requests": {"nvidia.com/gpu": 1, "cpu": 4}}
+    found = target(training={"resources": wanted})
+    assert main(prepare(found))["resources"] == {"limits": {"memory": "32Gi"}, "requests": {"cpu": "4"}}
+    assert main(train(found))["resources"]["limits"] == {"nvidia.com/gpu": "1", "memory": "32Gi"}
+    assert "resources" not in main(prepare(target(training={"resources": GPUS})))
+
+
+def test_prepare_runs_where_training_can():
+    """A local or zonal volume pins what follows to the node or zone of the first pod."""
+    found = example("gpu.yaml")
+    for field in ("nodeSelector", "affinity", "serviceAccountName", "priorityClassName", "imagePullSecrets"):
+        assert pod(prepare(found)).get(field) == pod(train(found)).get(field)
+    assert pod(prepare(found))["nodeSelector"]
+    assert [*pod(train(found))["tolerations"]] == pod(prepare(found))["tolerations"][:1]
+
+
+def test_prepare_tolerates_the_taint_that_guards_the_accelerators():
+    """The cluster adds this toleration to pods that ask for the device, which prepare does not."""
+    tolerations = pod(prepare(target(training={"resources": GPUS})))["tolerations"]
+    assert tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_prepare_gets_the_credentials_that_the_sources_need():
+    found = target(
+        model={"source": "hf://org/model", "credentials": {"secretRef": {"name": "hub"}}},
+        dataset={"train": {"source": "s3://b/k"}, "credentials": {"secretRef": {"name": "bucket"}}},
+    )
+    given = {
+        name: source["secretKeyRef"] for name, source in environment(prepare(found)).items() if "KeyRef" in str(source)
+    }
+    assert given["FINETUNE_MODEL_HF_TOKEN"] == {"name": "hub", "key": "HF_TOKEN", "optional": False}
+    required = {name for name, reference in given.items() if not reference["optional"]}
+    assert required == {
+        "FINETUNE_MODEL_HF_TOKEN",
+        "FINETUNE_DATASET_AWS_ACCESS_KEY_ID",
+        "FINETUNE_DATASET_AWS_SECRET_ACCESS_KEY",
+    }
+    assert given["FINETUNE_DATASET_AWS_ENDPOINT_URL"] == {
+        "name": "bucket",
+        "key": "AWS_ENDPOINT_URL",
+        "optional": True,
+    }
+
+
+def test_splits_from_two_stores_need_the_credentials_of_both():
+    splits = {"train": {"source": "hf://datasets/org/name/train.jsonl"}, "test": {"source": "s3://bucket/test.jsonl"}}
+    given = environment(prepare(target(dataset={**splits, "credentials": SECRET})))
+    assert given["FINETUNE_DATASET_HF_TOKEN"]["secretKeyRef"]["optional"] is False
+    assert given["FINETUNE_DATASET_AWS_SECRET_ACCESS_KEY"]["secretKeyRef"]["optional"] is False
+
+
+def test_without_credentials_no_secret_is_asked_for():
+    assert "secretKeyRef" not in str(prepare(target()))
+
+
+def test_training_gets_no_credential_and_asks_no_hub():
+    found = target(
+        model={"source": "hf://org/model", "credentials": SECRET},
+        dataset={"train": {"source": "s3://b/k"}, "credentials": SECRET},
+    )
+    assert "secret" not in str(train(found)).lower()
+    assert environment(train(found))["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in environment(prepare(found))
+
+
+@every_stage
+def test_the_users_variable_takes_the_place_of_ours(stage):
+    """The API server refuses a list with one name twice."""
+    env = [{"name": "HOME", "value": "/workspace"}, {"name": "MINE", "value": "1"}, {"name": "MINE", "value": "2"}]
+    container = main(STAGES[stage](target(training={"pod": {"env": env}})))
+    assert [entry for entry in container["env"] if entry["name"] == "HOME"] == [{"name": "HOME", "value": "/workspace"}]
+    assert [entry for entry in container["env"] if entry["name"] == "MINE"] == [{"name": "MINE", "value": "2"}]
+
+
+@every_stage
+def test_threads_follow_the_cpu_limit(stage):
+    """A pod with two of a node's 64 cores that runs 64 threads spends its time being throttled."""
+    limited = STAGES[stage](target(training={"resources": {"limits": {"cpu": 2}}}))
+    assert environment(limited)["OMP_NUM_THREADS"] == {"resourceFieldRef": {"resource": "limits.cpu"}}
+    assert "OMP_NUM_THREADS" not in environment(STAGES[stage](target()))
+
+
+@every_stage
+def test_the_users_labels_do_not_hide_a_pod_from_the_operator(stage):
+    labels = {"team": "a", "finetune.dev/stage": "none"}
+    job = STAGES[stage](target(training={"pod": {"labels": labels, "annotations": {"note": "x"}}}))
+    metadata = job["spec"]["template"]["metadata"]
+    assert metadata["labels"]["team"] == "a"
+    assert metadata["labels"]["finetune.dev/stage"] == stage
+    assert metadata["annotations"] == {"note": "x"}
