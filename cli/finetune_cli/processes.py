@@ -67,7 +67,7 @@ class Child:
 
     def tail(self, characters: int) -> str:
         """The end of the log."""
-        return self.log.read_text(errors="replace")[-characters:].strip()
+        return self.log.read_text(errors="replace").strip()[-characters:]
 
 
 def free_port(preferred: int = 0) -> int:

@@ -1,0 +1,138 @@
+"""What `finetune run` makes of a manifest: paths, the revision, and a word about every field that it can't act on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_cli.errors import UserError
+from finetune_cli.job import LocalJob, localize
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Hosting, Training
+from finetune_operator.names import revision_of
+
+# Each has an effect on this machine; what is in neither list would be dropped without a word.
+ACTED_ON = {
+    "training": {
+        "method",
+        "adapter",
+        "epochs",
+        "max_steps",
+        "learning_rate",
+        "batch_size",
+        "max_length",
+        "seed",
+        "max_runtime",
+        "retries",
+    },
+    "hosting": {"enabled", "context_length"},
+}
+
+
+def spec(**sections: Any) -> FineTuneJobSpec:
+    smallest = {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
+    return FineTuneJobSpec.model_validate(smallest | sections)
+
+
+def local(directory: Path, **sections: Any) -> LocalJob:
+    return localize("recipes", spec(**sections), directory)
+
+
+def with_rows(directory: Path, text: str) -> LocalJob:
+    (directory / "train.jsonl").write_text(text)
+    return local(directory, dataset={"train": {"source": "file://train.jsonl"}})
+
+
+def test_relative_paths_are_the_manifests_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,completion\n")
+    job = local(
+        tmp_path / "jobs",
+        model={"source": "file://../model"},
+        dataset={"train": {"source": f"file://{tmp_path}/rows.csv"}, "test": {"source": "file://../rows.csv"}},
+    )
+    assert job.spec.model.source == f"file://{tmp_path}/model"
+    assert job.spec.dataset.train.source == f"file://{tmp_path}/rows.csv"
+    assert job.spec.dataset.test.source == f"file://{tmp_path}/rows.csv"
+
+
+def test_without_local_files_the_revision_is_the_clusters(tmp_path: Path) -> None:
+    assert local(tmp_path).revision == revision_of(spec())
+
+
+def test_editing_a_local_data_file_makes_a_new_revision(tmp_path: Path) -> None:
+    before, same, after = (with_rows(tmp_path, text) for text in ("one\n", "one\n", "two\n"))
+    assert before.revision == same.revision != after.revision
+
+
+def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as failure:
+        local(tmp_path, dataset={"train": {"source": "file://nowhere.jsonl"}})
+    assert failure.value.message == (
+        f"dataset.train.source: {tmp_path}/nowhere.jsonl can't be read (No such file or directory)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"model": {"source": "pvc://models/base"}}, "model.source: pvc://models/base is a PersistentVolumeClaim"),
+        (
+            {"dataset": {"train": {"source": "configmap://rows/train.jsonl"}}},
+            "dataset.train.source: configmap://rows/train.jsonl is a ConfigMap",
+        ),
+        (
+            {"dataset": {"train": {"source": "s3://b/t"}, "test": {"source": "pvc://rows/test.jsonl"}}},
+            "dataset.test.source: pvc://rows/test.jsonl is a PersistentVolumeClaim",
+        ),
+    ],
+)
+def test_a_clusters_source_is_refused_with_what_to_use(sections: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as failure:
+        local(tmp_path, **sections)
+    assert (
+        failure.value.message
+        == f"{words}, which only a cluster has; `finetune run` takes hf://, s3:// and file://PATH."
+    )
+
+
+def test_a_suspended_job_is_not_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as failure:
+        local(tmp_path, suspend=True)
+    assert failure.value.message == "recipes has suspend: true, so nothing is run; set it to false, or remove it."
+
+
+def test_fields_for_a_cluster_are_named(tmp_path: Path) -> None:
+    job = local(
+        tmp_path,
+        training={"resources": {"limits": {"cpu": 2}}, "maxSteps": 3},
+        hosting={"image": "vllm:1"},
+        workspace={"size": "5Gi"},
+    )
+    assert job.notes == (
+        "Only a cluster acts on training.resources, hosting.image, workspace; here the job takes what this machine "
+        "has.",
+    )
+
+
+def test_a_manifest_for_one_machine_needs_no_word(tmp_path: Path) -> None:
+    assert local(tmp_path, training={"maxRuntime": "1h", "retries": 1}, hosting={"contextLength": 64}).notes == ()
+
+
+def test_credentials_are_said_to_come_from_the_environment(tmp_path: Path) -> None:
+    hub, bucket = ({"secretRef": {"name": name}} for name in ("hub", "bucket"))
+    job = local(
+        tmp_path,
+        model={"source": "hf://org/model", "credentials": hub},
+        dataset={"train": {"source": "s3://b/t"}, "credentials": bucket},
+    )
+    assert job.notes == (
+        "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, …), "
+        "not from Secret hub and bucket.",
+    )
+
+
+@pytest.mark.parametrize(("section", "model"), [("training", Training), ("hosting", Hosting)])
+def test_no_field_is_dropped_without_a_word(section: str, model: type[Training | Hosting], tmp_path: Path) -> None:
+    for name in set(model.model_fields) - ACTED_ON[section]:
+        given = model.model_construct(_fields_set={name})
+        job = localize("recipes", spec().model_copy(update={section: given}), tmp_path)
+        assert job.notes
+        assert f"{section}.{name}" in job.notes[0]

@@ -1,0 +1,124 @@
+"""The status document of a local run: what `finetune status` and a script see at each point."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from finetune_cli import state
+from finetune_cli.show import table
+from finetune_cli.state import Run
+from finetune_operator.api.status import FineTuneJobStatus, Phase
+from finetune_operator.conditions import Reason
+from finetune_trainer.report import Progress
+from rich.console import Console
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+URL = "http://127.0.0.1:8000/v1"
+NEW = Run("recipes", "aaaa0001", hosting=True)
+
+
+def conditions(status: FineTuneJobStatus) -> dict[str, tuple[str, str]]:
+    return {found.type: (found.status, found.reason) for found in status.conditions}
+
+
+def prepared(run: Run) -> Run:
+    return run.after("prepare", state.done("270 rows to train on."))
+
+
+def trained(run: Run) -> Run:
+    return prepared(run).after("train", state.done("Trained."))
+
+
+def served(run: Run) -> Run:
+    hosted = Run(**{**vars(trained(run)), "url": URL}).after("host", state.done("It answers."))
+    return hosted.after("promote", state.done("It is served."))
+
+
+def shown(status: FineTuneJobStatus, running: bool) -> str:
+    console = Console(width=120, color_system=None)
+    with console.capture() as capture:
+        console.print(table("recipes", status, running))
+    return capture.get()
+
+
+def test_while_it_trains() -> None:
+    run = prepared(NEW).after("train", state.running("The train process is running."))
+    run = run.at(Progress(stage="train", step=3, total_steps=10, loss=1.5))
+    status = run.status(NOW)
+    assert status.phase == Phase.TRAINING
+    assert status.progress_summary == "3/10"
+    assert status.progress is not None
+    assert status.progress.loss == "1.5000"
+    assert conditions(status) == {
+        "Accepted": ("True", "Accepted"),
+        "DataReady": ("True", "Succeeded"),
+        "Trained": ("Unknown", "Running"),
+        "Hosted": ("Unknown", "Waiting"),
+        "Promoted": ("Unknown", "Waiting"),
+        "Ready": ("Unknown", "Running"),
+    }
+
+
+def test_while_it_serves() -> None:
+    status = served(NEW).status(NOW)
+    assert status.phase == Phase.SERVING
+    assert status.endpoint is not None
+    assert status.endpoint.url == URL
+    assert status.served_revision == "aaaa0001"
+    assert {found for found, _ in conditions(status).values()} == {"True"}
+    ready = status.conditions[-1]
+    assert ready.message == f"{URL} answers as model recipes with revision aaaa0001."
+
+
+def test_stopped_while_it_serves_nothing_answers_any_more() -> None:
+    status = served(NEW).after("host", state.stopped("host")).status(NOW)
+    assert status.endpoint is None
+    assert status.served_revision is None
+    assert conditions(status)["Hosted"] == ("Unknown", "Suspended")
+    assert conditions(status)["Trained"] == ("True", "Succeeded")
+
+
+def test_stopped_while_it_trains_it_says_how_to_go_on() -> None:
+    status = prepared(NEW).after("train", state.stopped("train")).status(NOW)
+    assert status.phase == Phase.SUSPENDED
+    assert conditions(status)["Trained"] == ("Unknown", "Suspended")
+    assert "The run was stopped; with `finetune run` train goes on from its last checkpoint." in shown(status, False)
+
+
+def test_a_failure_is_in_its_condition_and_in_ready() -> None:
+    run = NEW.after("prepare", state.failed(Reason.DATA_INVALID, "train.jsonl:3: no messages."))
+    status = run.status(NOW)
+    assert status.phase == Phase.FAILED
+    assert conditions(status)["DataReady"] == conditions(status)["Ready"] == ("False", "DataInvalid")
+    assert "train.jsonl:3: no messages." in shown(status, False)
+
+
+def test_hosting_disabled_ends_with_the_artifact() -> None:
+    status = trained(Run("recipes", "aaaa0001", hosting=False)).status(NOW)
+    assert status.phase == Phase.SUCCEEDED
+    assert conditions(status)["Hosted"] == ("False", "Disabled")
+    assert conditions(status)["Ready"] == ("True", "Succeeded")
+
+
+def test_a_condition_keeps_its_time_until_it_changes() -> None:
+    first = prepared(NEW).status(NOW)
+    later = trained(Run(**{**vars(NEW), "old": first})).status(NOW + timedelta(hours=1))
+    times = {found.type: found.last_transition_time for found in later.conditions}
+    assert times["DataReady"] == NOW
+    assert times["Trained"] == NOW + timedelta(hours=1)
+
+
+def test_a_new_revision_starts_anew_and_remembers_the_old_one() -> None:
+    before = served(NEW).status(NOW)
+    again: dict[str, Any] = {**vars(NEW), "revision": "bbbb0002", "old": before}
+    status = Run(**again).after("prepare", state.running("The prepare process is running.")).status(NOW)
+    assert [(found.revision, found.outcome) for found in status.history] == [
+        ("bbbb0002", "Preparing"),
+        ("aaaa0001", "Superseded"),
+    ]
+    assert conditions(status)["Trained"] == ("Unknown", "Waiting")
+
+
+def test_a_run_that_was_killed_is_not_said_to_be_under_way() -> None:
+    status = served(NEW).status(NOW)
+    assert "No `finetune run` of it is under way" in shown(status, running=False)
+    assert "under way" not in shown(status, running=True)

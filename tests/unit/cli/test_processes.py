@@ -1,0 +1,64 @@
+"""Child processes, real ones: they end with all they started, and leave their log."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from finetune_cli.processes import LOOPBACK, Child, free_port
+
+# Ignores SIGTERM when told to, tells the process ids, and waits to be ended.
+PARENT = """
+import os, signal, subprocess, sys
+if "stubborn" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+print(child.pid, flush=True)
+signal.pause()
+"""
+
+
+def start(log: Path, *arguments: str, grace: float = 30) -> Child:
+    child = Child([sys.executable, "-c", PARENT, *arguments], log, os.environ, grace)
+    while not child.tail(100):
+        assert child.wait(0.02) is None, child.tail(1000)
+    return child
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_leaving_the_block_ends_what_the_child_started(tmp_path: Path) -> None:
+    with start(tmp_path / "log") as child:
+        grandchild = int(child.tail(100))
+        assert alive(grandchild)
+    assert child.wait(0) is not None
+    assert not alive(grandchild)
+
+
+def test_a_child_that_does_not_listen_is_killed_after_its_grace(tmp_path: Path) -> None:
+    child = start(tmp_path / "log", "stubborn", grace=0.2)
+    grandchild = int(child.tail(100))
+    child.stop()
+    assert child.wait(0) == -9
+    assert not alive(grandchild)
+
+
+def test_the_exit_code_and_the_end_of_the_log_remain(tmp_path: Path) -> None:
+    with Child(
+        [sys.executable, "-c", "print('x' * 50 + 'the end'); exit(7)"], tmp_path / "logs" / "a.log", {}, 1
+    ) as child:
+        assert child.wait(30) == 7
+        assert child.tail(7) == "the end"
+
+
+def test_a_port_that_is_taken_is_left_alone() -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        taken = server.getsockname()[1]
+        assert free_port(taken) != taken
+    assert free_port(taken) == taken

@@ -1,0 +1,53 @@
+"""The jobs of a directory: finding one, keeping two runs of one apart."""
+
+import os
+from pathlib import Path
+
+import pytest
+from finetune_cli.errors import USAGE, UserError
+from finetune_cli.store import Store, find
+from finetune_operator.api.status import FineTuneJobStatus
+
+
+def ran(root: Path, *names: str) -> None:
+    for name in names:
+        store = Store(name, root)
+        with store.lock():
+            store.write(FineTuneJobStatus(revision="aaaa0001"))
+
+
+def sentence(name: str | None, root: Path) -> str:
+    with pytest.raises(UserError) as failure:
+        find(name, root)
+    assert failure.value.code == USAGE
+    return failure.value.message
+
+
+def test_the_only_job_needs_no_name(tmp_path: Path) -> None:
+    ran(tmp_path, "recipes")
+    assert find(None, tmp_path).read() == FineTuneJobStatus(revision="aaaa0001")
+
+
+def test_what_is_there_is_named_when_the_name_is_missing_or_wrong(tmp_path: Path) -> None:
+    assert sentence(None, tmp_path) == "No job was run in this directory yet; `finetune run job.yaml` runs one."
+    ran(tmp_path, "recipes", "tickets")
+    assert sentence(None, tmp_path) == "Which job? There are recipes, tickets."
+    assert sentence("recipe", tmp_path) == "No job recipe was run in this directory; there is recipes, tickets."
+
+
+def test_a_second_run_of_a_job_is_kept_out(tmp_path: Path) -> None:
+    store = Store("recipes", tmp_path)
+    assert not store.running
+    with store.lock():
+        assert store.running
+        with pytest.raises(UserError) as failure, Store("recipes", tmp_path).lock():
+            pytest.fail("two runs share a workspace")
+        assert failure.value.message == f"recipes is being run already, by process {os.getpid()}."
+    assert not store.running
+
+
+def test_an_unreadable_document_counts_as_none(tmp_path: Path) -> None:
+    ran(tmp_path, "recipes")
+    store = Store("recipes", tmp_path)
+    store.status_file.write_text('{"phase": "FromTheFuture"}')
+    assert store.read() is None
