@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from finetune_cli.chat import chat_with
 from finetune_cli.errors import UserError
 from finetune_cli.render import render_manifest
 from finetune_cli.run import run_manifest
@@ -85,6 +84,9 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 always takes the likeliest word.")] = 0.0,
 ) -> None:
     """Ask the model that `finetune run` is serving."""
+    # The openai client takes a second to import, and no other command needs it.
+    from finetune_cli.chat import chat_with
+
     chat_with(name, message, system, base, temperature, out)
 
 

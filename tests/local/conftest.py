@@ -1,0 +1,46 @@
+"""A directory to run in, and a manifest for the real small model."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from laptop import MODEL, NAME, Command, Finetune
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the user stands."""
+    return tmp_path_factory.mktemp("user")
+
+
+@pytest.fixture
+def finetune(directory: Path) -> Iterator[Finetune]:
+    """Starts `finetune ARGUMENTS…` there; what still runs at the end of a test is ended."""
+    started: list[Command] = []
+
+    def start(*arguments: str, **environment: str) -> Command:
+        started.append(Command(directory, *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for command in started:
+        if command.process.poll() is None:
+            command.interrupt()
+
+
+@pytest.fixture(scope="module")
+def write(directory: Path) -> Callable[..., None]:
+    """Writes job.yaml: the small model, its spec's sections replaced by those given."""
+    assert MODEL.is_dir(), f"{MODEL} is missing; `make model` makes it"
+
+    def manifest(**sections: Any) -> None:
+        spec = {
+            "model": {"source": f"file://{MODEL}"},
+            "dataset": {"train": {"source": "file://train.jsonl"}},
+        } | sections
+        job = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": NAME}, "spec": spec}
+        (directory / "job.yaml").write_text(yaml.safe_dump(job))
+
+    return manifest

@@ -1,0 +1,71 @@
+"""`finetune` as its users start it: a command under way, what it says and what its status document says."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / ".cache/models/SmolLM2-135M-Instruct"
+ROWS = ROOT / "examples/recipe-assistant/train.jsonl"
+FINETUNE = Path(sys.executable).with_name("finetune")
+NAME = "recipes"
+
+
+class Command:
+    """A `finetune` command under way."""
+
+    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
+        self.directory = directory
+        self.output = directory / f"output-{arguments[0]}.txt"
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [FINETUNE, *arguments],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def status(self) -> dict[str, Any]:
+        """The status document that this run has written; empty before it has."""
+        directory = self.directory / ".finetune" / NAME
+        lock = directory / "lock"
+        if not lock.exists() or lock.read_text() != str(self.process.pid) or not (directory / "status.json").exists():
+            return {}
+        return dict(json.loads((directory / "status.json").read_text()))
+
+    def until(self, reached: Callable[[dict[str, Any]], object], seconds: float = 180) -> dict[str, Any]:
+        """The first status document for which `reached` holds; fails with all that was said when it ends before."""
+        for _ in range(int(seconds / 0.1)):
+            if reached(found := self.status()):
+                return found
+            try:
+                code = self.process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            pytest.fail(f"`finetune` ended with {code}:\n{self.said}")
+        pytest.fail(f"not reached in {seconds} s: {json.dumps(self.status(), indent=2)}\n{self.said}")
+
+    def ends(self, seconds: float = 180) -> int:
+        """Its exit code."""
+        return self.process.wait(seconds)
+
+    def interrupt(self) -> int:
+        """Ctrl-C, and the exit code that follows."""
+        self.process.send_signal(signal.SIGINT)
+        return self.ends()
+
+
+Finetune = Callable[..., Command]
