@@ -66,4 +66,16 @@ def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
     ]
     if spec.hosting.enabled and spec.hosting.context_length is None:
         comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")
-    return "\n".join(comments) + "\n" + yaml.safe_dump_all(manifests, sort_keys=False, explicit_start=True, width=120)
+    documents = yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120)
+    return "\n".join([*comments, documents])
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as people write it: a text of several lines is a block."""
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)

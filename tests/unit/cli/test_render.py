@@ -1,0 +1,66 @@
+"""`finetune render`: the objects that the operator would create for a new FineTuneJob."""
+
+from typing import Any
+
+import pytest
+import yaml
+from finetune_cli.errors import UserError
+from finetune_cli.render import UNKNOWN_UID, objects, text
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.settings import Settings
+from finetune_trainer.config import RunConfig
+
+
+def spec(**sections: Any) -> FineTuneJobSpec:
+    smallest = {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
+    return FineTuneJobSpec.model_validate(smallest | sections)
+
+
+def rendered(**sections: Any) -> list[dict[str, Any]]:
+    wanted = spec(**sections)
+    return list(yaml.safe_load_all(text(objects("recipes", "team", wanted, Settings()), wanted)))
+
+
+def test_every_object_of_a_revision_is_there() -> None:
+    found = rendered()
+    revision = found[0]["metadata"]["labels"]["finetune.dev/revision"]
+    assert [(made["kind"], made["metadata"]["name"]) for made in found] == [
+        ("PersistentVolumeClaim", f"recipes-{revision}"),
+        ("ConfigMap", f"recipes-{revision}"),
+        ("Job", f"recipes-{revision}-prepare"),
+        ("Job", f"recipes-{revision}-train"),
+        ("Deployment", f"recipes-{revision}"),
+        ("Service", f"recipes-{revision}"),
+        ("Service", "recipes"),
+    ]
+    assert {made["metadata"]["namespace"] for made in found} == {"team"}
+
+
+def test_without_hosting_nothing_serves() -> None:
+    kinds = {made["kind"] for made in rendered(hosting={"enabled": False})}
+    assert kinds == {"PersistentVolumeClaim", "ConfigMap", "Job"}
+
+
+def test_the_run_config_survives_the_yaml() -> None:
+    config_map = rendered(dataset={"train": {"source": "s3://b/t"}, "systemPrompt": "Über:\n  'all'"})[1]
+    config = RunConfig.model_validate_json(config_map["data"]["run.json"])
+    assert config.dataset.system_prompt == "Über:\n  'all'"
+
+
+def test_what_only_the_cluster_knows_is_marked() -> None:
+    comments = [
+        line for line in text(objects("recipes", "team", spec(), Settings()), spec()).splitlines() if line[:1] == "#"
+    ]
+    assert UNKNOWN_UID in comments[0]
+    assert "2048 stands in" in comments[1]
+    told = spec(hosting={"contextLength": 512})
+    assert "2048" not in text(objects("recipes", "team", told, Settings()), told)
+
+
+def test_a_file_is_refused_as_the_cluster_would() -> None:
+    with pytest.raises(UserError) as failure:
+        objects("recipes", "team", spec(model={"source": "file://model"}), Settings())
+    assert failure.value.message == (
+        "model.source: file://model exists only for `finetune run`; in a cluster use hf://, s3:// or pvc:// "
+        "(for a dataset also configmap://)."
+    )
