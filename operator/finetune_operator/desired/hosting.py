@@ -6,7 +6,7 @@ from finetune_trainer.config import RunConfig, Workspace
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import Rollout
-from finetune_operator.desired import engine, volumes
+from finetune_operator.desired import engine, inside, volumes
 from finetune_operator.desired.environment import Variable, merged, threads, variables
 from finetune_operator.desired.metadata import metadata
 from finetune_operator.desired.pods import ENVIRONMENT, container, template
@@ -15,7 +15,7 @@ from finetune_operator.desired.resources import accelerators, devices, resources
 from finetune_operator.target import Manifest, Target
 
 HOST = "host"
-# Until a pod that ends is no longer sent requests by any node.
+# Until a pod that ends is no longer sent requests by any node; uvicorn closes idle connections after 5.
 WITHDRAWAL_SECONDS = 10
 # In which requests under way at SIGTERM may finish; vLLM's own default, 0, cuts them off.
 DRAIN_SECONDS = 120
@@ -31,10 +31,12 @@ def deployment(target: Target, run_config: RunConfig, context_length: int, repli
     mounts = [
         volumes.workspace(target, read_only=True),
         *volumes.scratch(),
+        inside.mount(),
         *volumes.user_mounts([run_config.model.source.uri]),
     ]
     pod = template(target, HOST, target.spec.hosting.pod, _engine(target, run_config, context_length), mounts)
     pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
+    pod["metadata"]["annotations"] = pod["metadata"].get("annotations", {}) | inside.annotations()
     name = names.of_revision(target.name, target.revision)
     return {
         "apiVersion": "apps/v1",
@@ -72,8 +74,8 @@ def _engine(target: Target, config: RunConfig, context_length: int) -> Manifest:
         "args": _arguments(target, config, context_length),
         "env": merged(_environment(target), hosting.pod.env),
         "ports": [{"name": names.ENGINE_PORT_NAME, "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
-        # An engine that gets SIGTERM takes no new request, so the pod leaves its Services first.
-        "lifecycle": {"preStop": {"sleep": {"seconds": WITHDRAWAL_SECONDS}}},
+        # An engine that gets SIGTERM takes no new request, so its clients have to be elsewhere by then.
+        "lifecycle": {"preStop": {"exec": {"command": ["python3", str(inside.DRAIN), str(WITHDRAWAL_SECONDS)]}}},
         **probes(config.name),
     }
 
@@ -85,15 +87,17 @@ def _arguments(target: Target, config: RunConfig, context_length: int) -> list[s
         *engine.arguments(config, Workspace(volumes.WORKSPACE), context_length),
         *("--port", str(names.ENGINE_PORT)),
         *("--shutdown-timeout", str(DRAIN_SECONDS)),
+        *("--middleware", inside.MIDDLEWARE),
         *(gpus if devices(wanted) else engine.CPU_ARGUMENTS),
     ]
 
 
 def _environment(target: Target) -> list[Variable]:
     wanted = target.spec.hosting.resources
+    environment = ENVIRONMENT | engine.ENVIRONMENT | {"PYTHONPATH": str(inside.DIRECTORY)}
     if devices(wanted):
-        return variables(ENVIRONMENT | engine.ENVIRONMENT)
-    return [*variables(ENVIRONMENT | engine.ENVIRONMENT | engine.CPU_ENVIRONMENT), *threads(wanted.limits)]
+        return variables(environment)
+    return [*variables(environment | engine.CPU_ENVIRONMENT), *threads(wanted.limits)]
 
 
 def _strategy(rollout: Rollout) -> Manifest:

@@ -78,10 +78,12 @@ def test_a_model_is_spread_over_the_gpus_of_its_pod():
 
 def test_a_pod_is_started_once_it_answers_a_completion_as_the_served_model():
     container = main(host(target()))
-    command = container["startupProbe"]["exec"]["command"]
-    assert command[:2] == ["python3", "-c"]
-    assert command[3:] == ["recipes", "8000"]
-    compile(command[2], "startup probe", "exec")
+    assert container["startupProbe"]["exec"]["command"] == [
+        "python3",
+        "/etc/finetune/finetune_answers.py",
+        "recipes",
+        "8000",
+    ]
     assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
 
 
@@ -96,11 +98,28 @@ def test_a_large_model_has_an_hour_to_load_and_the_rollout_waits_for_it():
 def test_requests_under_way_finish_before_the_pod_is_killed():
     found = target()
     pod = host(found)["spec"]["template"]["spec"]
-    withdrawal = main(host(found))["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain = int(options(found)["--shutdown-timeout"])
-    assert withdrawal > 0
+    *_, program, seconds = main(host(found))["lifecycle"]["preStop"]["exec"]["command"]
+    withdrawal, drain = int(seconds), int(options(found)["--shutdown-timeout"])
+    assert program == "/etc/finetune/finetune_drain.py"
+    assert withdrawal > 5, "uvicorn closes an idle connection after 5 seconds"
     assert drain > 0
     assert pod["terminationGracePeriodSeconds"] > withdrawal + drain
+
+
+def test_the_programs_that_the_pod_runs_travel_with_it():
+    found = target(hosting={"pod": {"annotations": {"note": "mine"}}})
+    annotations = host(found)["spec"]["template"]["metadata"]["annotations"]
+    (volume,) = [source for path, source in mounts(host(found)).items() if path == "/etc/finetune"]
+    carried = {
+        item["path"]: annotations[item["fieldRef"]["fieldPath"].split("'")[1]]
+        for item in volume["downwardAPI"]["items"]
+    }
+    middleware, _, name = options(found)["--middleware"].partition(".")
+    assert f"class {name}" in carried[f"{middleware}.py"]
+    assert environment(host(found))["PYTHONPATH"] == "/etc/finetune"
+    assert "finetune_answers.py" in carried
+    assert all("import finetune" not in source and "from finetune" not in source for source in carried.values())
+    assert annotations["note"] == "mine"
 
 
 def test_the_old_pod_serves_until_the_new_one_does():

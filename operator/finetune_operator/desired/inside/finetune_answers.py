@@ -1,0 +1,30 @@
+"""Exit 0 when the engine answers a completion: `finetune_answers.py MODEL PORT`. The startup probe of hosting pods.
+
+An open port does not show it, nor does a loaded base model. http.client minds no proxy variables.
+"""
+
+import http.client
+import json
+import sys
+
+# Less than the probe's own limit, so that it is this program that says why.
+TIMEOUT_SECONDS = 55
+
+
+def fault(model: str, port: int) -> str | None:
+    """Why the engine on this machine does not answer as `model` yet; None when it does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    request = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1})
+    try:
+        connection.request("POST", "/v1/completions", request, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read(500).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return f"the engine does not answer yet: {error}"
+    finally:
+        connection.close()
+    return None if answer.status == http.HTTPStatus.OK else f"the engine answers {answer.status}: {text}"
+
+
+if __name__ == "__main__":
+    sys.exit(fault(sys.argv[1], int(sys.argv[2])))

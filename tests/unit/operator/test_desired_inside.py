@@ -1,0 +1,96 @@
+"""The programs that run in the engine's container: the startup probe, and the drain."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from finetune_operator.desired.inside import finetune_answers, finetune_drain
+
+
+class Engine(BaseHTTPRequestHandler):
+    """Answers completions as `recipes`, and as nobody else, the way vLLM does."""
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = self.path == "/v1/completions" and request["model"] == "recipes" and request["max_tokens"] == 1
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(b'{"choices": []}' if known else b"The model does not exist.")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def probe(*arguments):
+    """Run it as the kubelet does."""
+    return subprocess.run([sys.executable, finetune_answers.__file__, *arguments], capture_output=True, text=True)
+
+
+def test_an_engine_that_answers_has_started(port):
+    ended = probe("recipes", str(port))
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_engine_without_the_adapter_has_not_started(port):
+    ended = probe("other", str(port))
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == "the engine answers 404: The model does not exist."
+
+
+def test_an_engine_that_still_loads_is_told_in_one_line(port):
+    ended = probe("recipes", "1")
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == "the engine does not answer yet: [Errno 111] Connection refused"
+
+
+async def answer(mark, monkeypatch):
+    """What a client gets through the middleware from an application that says hello."""
+    monkeypatch.setattr(finetune_drain, "MARK", mark)
+    sent = []
+
+    async def hello(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message)
+
+    await finetune_drain.AskToReconnect(hello)({"type": "http"}, receive, send)
+    start, body = sent
+    assert body["body"] == b"hello"
+    return start["headers"]
+
+
+async def test_connections_are_kept_while_the_pod_serves(tmp_path, monkeypatch):
+    assert await answer(tmp_path / "mark", monkeypatch) == [(b"content-type", b"text/plain")]
+
+
+async def test_clients_of_a_pod_that_ends_are_asked_to_reconnect(tmp_path, monkeypatch):
+    (tmp_path / "mark").touch()
+    assert (b"connection", b"close") in await answer(tmp_path / "mark", monkeypatch)
+
+
+def test_the_hook_leaves_the_mark_and_ends():
+    finetune_drain.MARK.unlink(missing_ok=True)
+    try:
+        subprocess.run([sys.executable, finetune_drain.__file__, "0"], check=True, timeout=30)
+        assert finetune_drain.MARK.exists()
+    finally:
+        finetune_drain.MARK.unlink(missing_ok=True)
