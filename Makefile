@@ -10,3 +10,14 @@ help: ## List the targets
 .PHONY: venv
 venv: ## Make the environment (.venv); nothing to do when its inputs are unchanged
 	@PYTHON="$(PYTHON)" hack/venv.sh
+
+.PHONY: crds
+crds: venv ## Generate the CustomResourceDefinition and the chart's copy from the pydantic models
+	@.venv/bin/python -m finetune_operator.api.crd
+
+.PHONY: check-crds
+check-crds: venv
+	@.venv/bin/python -m pytest -q tests/unit/operator/test_crd.py
+
+.PHONY: check
+check: check-crds

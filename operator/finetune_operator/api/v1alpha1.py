@@ -26,39 +26,54 @@ Rank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
 
 
 def _matches(pattern: str, message: str) -> Rule:
-    return Rule(f"self.matches('{pattern}')", message, lambda value: re.search(pattern, value) is not None)
+    return Rule(f"self.matches('^({pattern})$')", message, lambda value: re.fullmatch(pattern, value) is not None)
 
 
-def _not_file(field: str, instead: str) -> Rule:
-    return Rule(
-        "!self.startsWith('file://')", f"{field}: file:// exists only for `finetune run`; in a cluster use {instead}"
-    )
+def _not_file(instead: str) -> Rule:
+    return Rule("!self.startsWith('file://')", f"file:// exists only for `finetune run`; in a cluster use {instead}")
 
 
+# A Service's name starts with a letter.
+NAME_RULES = (
+    _matches(
+        "[a-z]([-a-z0-9]*[a-z0-9])?",
+        "must be lower-case letters, digits and '-', start with a letter and end with a letter or digit: "
+        "the model's Service takes this name",
+    ),
+    Rule(
+        f"self.size() <= {NAME_MAX_LENGTH}",
+        f"must be at most {NAME_MAX_LENGTH} characters: longer names are made from it for Jobs and volumes",
+        lambda name: len(name) <= NAME_MAX_LENGTH,
+    ),
+)
+
+_OBJECT = "[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
+_PLACES = f"s3://[^/]+/.+|pvc://{_OBJECT}/.+|file://.+"
 _MODEL_URIS = "hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
 _DATA_URIS = "hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY"
-_DURATION = "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 
 ModelUri = Annotated[
     str,
     Field(max_length=1024),
-    _matches("^((hf|pvc)://[^/]+/.+|s3://[^/]+.*|file://.+)$", f"model.source must be {_MODEL_URIS}"),
-    _not_file("model.source", _MODEL_URIS),
+    _matches(f"hf://[-.a-zA-Z0-9_]+/[-.a-zA-Z0-9_]+|s3://[^/]+|{_PLACES}", f"must be {_MODEL_URIS}"),
+    _not_file(_MODEL_URIS),
 ]
 DataUri = Annotated[
     str,
     Field(max_length=1024),
-    _matches(
-        "^(hf://datasets/[^/]+/[^/]+/.+|(s3|pvc)://[^/]+/.+|configmap://[^/]+/[^/]+|file://.+)$",
-        f"a dataset's source must be {_DATA_URIS}",
-    ),
-    _not_file("a dataset's source", _DATA_URIS),
+    _matches(f"hf://datasets/[^/]+/[^/]+/.+|configmap://{_OBJECT}/[-.a-zA-Z0-9_]+|{_PLACES}", f"must be {_DATA_URIS}"),
+    _not_file(_DATA_URIS),
 ]
+# Six digits a unit keep the sum within an int64 of nanoseconds, the API machinery's own duration.
+_DURATION = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
 Duration = Annotated[
     str,
     Field(max_length=32),
-    _matches(_DURATION, "must be a duration such as 90m, 6h or 1h30m"),
-    _matches("[1-9]", "must be a duration longer than zero, such as 90m, 6h or 1h30m"),
+    Rule(
+        f"self.matches('^{_DURATION}$') && self.matches('[1-9]')",
+        "must be a duration longer than zero, such as 90m, 6h or 1h30m",
+        lambda value: bool(re.fullmatch(_DURATION, value) and re.search("[1-9]", value)),
+    ),
 ]
 Quantity = Annotated[
     int | str,

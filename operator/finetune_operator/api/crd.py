@@ -1,0 +1,183 @@
+"""The CustomResourceDefinition, generated from the pydantic models: `make crds` writes it, a test fails on drift.
+
+A structural schema is a strict dialect of OpenAPI v3. What pydantic says in JSON Schema and the API server would refuse
+or read differently is put into that dialect here: references are written out, `null` alternatives and titles dropped,
+exclusive bounds said in OpenAPI's words, and an object's default reduced to what its own fields don't default to.
+Unknown fields need no rule: the API server prunes them, and strict validation (kubectl's default) refuses them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic.json_schema import models_json_schema
+
+from finetune_operator.api.rules import CEL
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.api.v1alpha1 import GROUP, KIND, NAME_RULES, PLURAL, VERSION, FineTuneJobSpec
+
+Schema = dict[str, Any]
+
+CRD_PATH = Path("crds/finetune.dev_finetunejobs.yaml")
+CHART_PATH = Path("charts/finetune-operator/templates/crd-finetunejobs.yaml")
+HEADER = "# Generated from operator/finetune_operator/api by `make crds`. Do not edit.\n"
+
+READY_MESSAGE = '.status.conditions[?(@.type=="Ready")].message'
+COLUMNS = (
+    {"name": "Phase", "jsonPath": ".status.phase", "description": "The conditions in one word."},
+    {"name": "Progress", "jsonPath": ".status.progressSummary", "description": "How far the running stage is."},
+    {"name": "Endpoint", "jsonPath": ".status.endpoint.url", "description": "Where the model answers."},
+    {"name": "Age", "jsonPath": ".metadata.creationTimestamp", "type": "date"},
+    {"name": "Revision", "jsonPath": ".status.revision", "description": "The revision being worked on.", "priority": 1},
+    {"name": "Served", "jsonPath": ".status.servedRevision", "description": "The revision that answers.", "priority": 1},
+    {"name": "Message", "jsonPath": READY_MESSAGE, "description": "Why it is ready, or is not.", "priority": 1},
+)
+# `default` on an int-or-string would be refused beside its `anyOf`; everything else of these passes as pydantic wrote it.
+_KEPT = {
+    "anyOf", "default", "description", "enum", "format", "maxItems", "maxLength", "maxProperties", "maximum", "minItems",
+    "minLength", "minimum", "pattern", "required", "type",
+}  # fmt: skip
+
+
+def custom_resource_definition() -> dict[str, Any]:
+    """The CustomResourceDefinition of FineTuneJob."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["ftj"],
+                "categories": ["all"],
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": [{"type": "string", **column} for column in COLUMNS],
+                    "schema": {"openAPIV3Schema": schema()},
+                    "subresources": {"status": {}},
+                }
+            ],
+        },
+    }
+
+
+def schema() -> Schema:
+    """The structural schema of the whole object."""
+    _, document = models_json_schema([(FineTuneJobSpec, "validation"), (FineTuneJobStatus, "validation")])
+    definitions = document["$defs"]
+    status = _structural(definitions["FineTuneJobStatus"], definitions)
+    return {
+        "type": "object",
+        "description": "A base model and a dataset, and what becomes of them: a fine-tuned model that is served.",
+        "required": ["spec"],
+        "properties": {
+            "metadata": {"type": "object"},
+            "spec": _structural(definitions["FineTuneJobSpec"], definitions),
+            "status": _without_defaults(status),
+        },
+        CEL: [{**rule.schema(), "rule": rule.cel.replace("self", "self.metadata.name")} for rule in NAME_RULES],
+    }
+
+
+def _structural(source: Schema, definitions: dict[str, Schema]) -> Schema:
+    """`source` in the structural dialect, references written out."""
+    source = _resolved(source, definitions)
+    found = {key: value for key, value in source.items() if key in _KEPT or key.startswith("x-kubernetes-")}
+    if "const" in source:
+        found["enum"] = [source["const"]]
+    for bound in ("minimum", "maximum"):
+        exclusive = f"exclusive{bound.capitalize()}"
+        if exclusive in source:
+            found |= {bound: source[exclusive], exclusive: True}
+    if "items" in source:
+        found |= {"items": _structural(source["items"], definitions)}
+        found.setdefault("x-kubernetes-list-type", "atomic")
+    if isinstance(source.get("additionalProperties"), dict):
+        found["additionalProperties"] = _structural(source["additionalProperties"], definitions)
+    if "properties" in source:
+        found["properties"] = {name: _structural(field, definitions) for name, field in source["properties"].items()}
+    return _with_own_default(found)
+
+
+def _resolved(source: Schema, definitions: dict[str, Schema]) -> Schema:
+    """`source` with its reference followed and its null alternative dropped; what stands beside either wins."""
+    alternatives = [each for each in source.get("anyOf", []) if each != {"type": "null"}]
+    if len(alternatives) == 1:
+        beside = {key: value for key, value in source.items() if key != "anyOf"}
+        return _resolved({**alternatives[0], **beside}, definitions)
+    if "$ref" in source:
+        target = definitions[source["$ref"].removeprefix("#/$defs/")]
+        return _resolved({**target, **{key: value for key, value in source.items() if key != "$ref"}}, definitions)
+    return source
+
+
+def _with_own_default(field: Schema) -> Schema:
+    """`field` with the smallest default that means the same: the API server fills in the defaults further down."""
+    default = _smallest(field, field.get("default"))
+    rest = {key: value for key, value in field.items() if key != "default"}
+    if default is None or (default in ({}, []) and not _defaults_below(field)):
+        return rest
+    return {**rest, "default": default}
+
+
+def _smallest(field: Schema, default: Any) -> Any:
+    if not isinstance(default, dict) or "properties" not in field:
+        return default
+    wanted = {name: _smallest(field["properties"][name], value) for name, value in default.items()}
+    return {
+        name: value
+        for name, value in wanted.items()
+        if value is not None and value != field["properties"][name].get("default") and value not in ({}, [])
+    }
+
+
+def _defaults_below(field: Schema) -> bool:
+    return any("default" in each or _defaults_below(each) for each in field.get("properties", {}).values())
+
+
+def _without_defaults(field: Schema) -> Schema:
+    """`field` without defaults at any depth: a status says what the operator wrote, no more."""
+    found = {key: value for key, value in field.items() if key != "default"}
+    if "properties" in field:
+        found["properties"] = {name: _without_defaults(each) for name, each in field["properties"].items()}
+    if "items" in field:
+        found["items"] = _without_defaults(field["items"])
+    return found
+
+
+def files() -> dict[Path, str]:
+    """The generated files: path from the repository's root → text.
+
+    The chart's copy is a template, not a file of its `crds/` directory, which Helm installs once and never upgrades.
+    The resource policy keeps it, and with it every FineTuneJob, when the release is uninstalled.
+    """
+    definition = custom_resource_definition()
+    chart = {**definition, "metadata": {**definition["metadata"], "annotations": {"helm.sh/resource-policy": "keep"}}}
+    return {
+        CRD_PATH: HEADER + _text(definition),
+        CHART_PATH: HEADER + "{{- if .Values.crds.install }}\n" + _text(chart) + "{{- end }}\n",
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def main() -> None:
+    """Write the generated files below the working directory, the repository's root."""
+    for path, text in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

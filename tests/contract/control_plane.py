@@ -1,0 +1,192 @@
+"""A real API server over a real etcd, without controllers or a kubelet: tests write what those would.
+
+Used by `conftest.py`. Both processes listen on loopback ports of the kernel's choosing, keep everything in one
+directory, and are stopped by their own process ids. RBAC is on; the users and groups stand in a static token file.
+"""
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+READY_WITHIN = 60.0
+ADMIN = "admin"
+
+
+def binary(name: str) -> Path:
+    """The path of a test tool; a missing one fails the test with what to do."""
+    cache = Path(os.environ.get("FINETUNE_CACHE", Path.home() / ".cache/finetune-operator"))
+    path = cache / "bin" / name
+    if not path.exists():
+        raise FileNotFoundError(f"{name} is not in {path.parent}: run `make tools`")
+    return path
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody whom the API server knows by a token that is the name."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+class ControlPlane:
+    """etcd and kube-apiserver; `start` returns once the API server is ready."""
+
+    def __init__(self, directory: Path, users: Iterable[User] = ()) -> None:
+        self.directory = directory
+        self.users = (User(ADMIN, ("system:masters",)), *users)
+        self.port = _free_port()
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start both; RuntimeError with the end of their logs when they aren't ready in time."""
+        client, peer = _free_port(), _free_port()
+        self._spawn(
+            "etcd",
+            data_dir=self.directory / "etcd",
+            listen_client_urls=f"http://127.0.0.1:{client}",
+            advertise_client_urls=f"http://127.0.0.1:{client}",
+            listen_peer_urls=f"http://127.0.0.1:{peer}",
+            initial_advertise_peer_urls=f"http://127.0.0.1:{peer}",
+            initial_cluster=f"default=http://127.0.0.1:{peer}",
+            unsafe_no_fsync="true",
+        )
+        self._write_tokens()
+        key = self._service_account_key()
+        self._spawn(
+            "kube-apiserver",
+            etcd_servers=f"http://127.0.0.1:{client}",
+            bind_address="127.0.0.1",
+            advertise_address="127.0.0.1",
+            secure_port=self.port,
+            cert_dir=self.directory / "certificates",
+            authorization_mode="RBAC",
+            token_auth_file=self.directory / "tokens.csv",
+            anonymous_auth="false",
+            service_cluster_ip_range="10.0.0.0/24",
+            service_account_issuer="https://kubernetes.default.svc",
+            service_account_key_file=key,
+            service_account_signing_key_file=key,
+            # Nobody runs the controller that gives each namespace its default service account.
+            disable_admission_plugins="ServiceAccount",
+            endpoint_reconciler_type="none",
+        )
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Stop both, the API server first."""
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(15)
+
+    def kubeconfig(self, user: str = ADMIN, namespace: str = "default") -> Path:
+        """A kubeconfig file for `user`."""
+        path = self.directory / f"kubeconfig-{user}-{namespace}"
+        server = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self._certificate)}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": server}],
+            "users": [{"name": user, "user": {"token": _token(user)}}],
+            "contexts": [{"name": user, "context": {"cluster": "test", "user": user, "namespace": namespace}}],
+            "current-context": user,
+        }
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def logs(self) -> str:
+        """The end of both logs."""
+        ends = [f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.directory.glob("*.log")]
+        return "\n".join(ends)
+
+    @property
+    def _certificate(self) -> Path:
+        """The API server's own, self-signed for 127.0.0.1."""
+        return self.directory / "certificates" / "apiserver.crt"
+
+    def _spawn(self, program: str, **flags: object) -> None:
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        log = (self.directory / f"{program}.log").open("wb")
+        with log:
+            self._processes.append(subprocess.Popen([binary(program), *arguments], stdout=log, stderr=log))
+
+    def _write_tokens(self) -> None:
+        lines = [f'{_token(user.name)},{user.name},{user.name},"{",".join(user.groups)}"' for user in self.users]
+        (self.directory / "tokens.csv").write_text("\n".join(lines) + "\n")
+
+    def _service_account_key(self) -> Path:
+        path = self.directory / "service-account.key"
+        subprocess.run(["openssl", "genrsa", "-out", path, "2048"], check=True, capture_output=True)
+        return path
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        while not self._ready():
+            dead = [str(process.args[0]) for process in self._processes if process.poll() is not None]
+            if dead or time.monotonic() > deadline:
+                why = f"{', '.join(dead)} stopped" if dead else f"no readiness within {READY_WITHIN:.0f} s"
+                raise RuntimeError(f"the API server did not start: {why}\n{self.logs()}")
+            # The server offers nothing to watch before it answers.
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        if not self._certificate.exists():
+            return False
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.port}/readyz", headers={"Authorization": f"Bearer {_token(ADMIN)}"}
+        )
+        try:
+            trust = ssl.create_default_context(cafile=str(self._certificate))
+            with urllib.request.urlopen(request, timeout=5, context=trust) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+class Kubectl:
+    """kubectl as one user in one namespace."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+
+    def run(self, *arguments: str, document: object = None) -> subprocess.CompletedProcess[str]:
+        """Run kubectl, `document` as JSON on its standard input; a failure is returned, not raised."""
+        text = document if isinstance(document, str) else json.dumps(document)
+        return subprocess.run(
+            [binary("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=None if document is None else text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def __call__(self, *arguments: str, document: object = None) -> str:
+        """Run kubectl and return what it printed; AssertionError with its complaint when it failed."""
+        done = self.run(*arguments, document=document)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+
+def _token(user: str) -> str:
+    return f"token-of-{user}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
