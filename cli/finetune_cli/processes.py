@@ -30,6 +30,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
+                # The job's lock is inherited (`store.Store.lock`).
+                close_fds=False,
             )
 
     def __enter__(self) -> "Child":

@@ -25,8 +25,7 @@ def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
     job = _load(path, serve)
     cpu = job.spec.hosting.enabled and runs_on_cpu()
     _require_trainer()
-    # Whoever ends this process, its children end with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _hear_every_stop()
     store = Store(job.name)
     shown = view(console)
     with store.lock():
@@ -39,6 +38,14 @@ def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
             _stopped(backend, path, shown)
         finally:
             shown.close()
+
+
+def _hear_every_stop() -> None:
+    """Take a request to end, or a closed terminal, for Ctrl-C: the processes started here end with this one."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Under nohup a closed terminal is to be ignored.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def _load(path: Path, serve: bool) -> LocalJob:

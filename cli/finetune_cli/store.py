@@ -62,11 +62,23 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
-                raise UserError(f"{self.name} is being run already, by process {file.read().strip()}.") from error
+                raise UserError(self._held_by(int(file.read() or 0))) from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            # What a killed run leaves behind keeps the lock: two trainers would spoil each other's work.
+            os.set_inheritable(file.fileno(), True)
             yield
+
+    def _held_by(self, process: int) -> str:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return (
+                f"Process {process}, which ran {self.name}, was killed and left its trainer or engine running; end "
+                f"that with `fuser -k {self._lock_file}` and run again."
+            )
+        return f"{self.name} is being run already, by process {process}."
 
     @property
     def running(self) -> bool:

@@ -56,7 +56,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_leaves_no_process(finetune: Finetune, dir
     children = psutil.Process(run.process.pid).children(recursive=True)
     assert children
     assert run.interrupt() == 130
-    assert not [child for child in children if child.is_running()]
+    assert psutil.wait_procs(children, timeout=10)[1] == []
     assert list(workspace(directory).checkpoints.glob("*"))
     assert "Stopping: train finishes its step and keeps a checkpoint" in run.said
     assert "Stopped. `finetune run job.yaml` goes on from here." in run.said

@@ -5,6 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
+import psutil
 from finetune_cli.processes import LOOPBACK, Child, free_port
 
 # Ignores SIGTERM when told to, tells the process ids, and waits to be ended.
@@ -25,28 +26,19 @@ def start(log: Path, *arguments: str, grace: float = 30) -> Child:
     return child
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be collected by its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_leaving_the_block_ends_what_the_child_started(tmp_path: Path) -> None:
     with start(tmp_path / "log") as child:
-        grandchild = int(child.tail(100))
-        assert alive(grandchild)
+        grandchild = psutil.Process(int(child.tail(100)))
     assert child.wait(0) is not None
-    assert not alive(grandchild)
+    assert psutil.wait_procs([grandchild], timeout=30)[1] == []
 
 
 def test_a_child_that_does_not_listen_is_killed_after_its_grace(tmp_path: Path) -> None:
     child = start(tmp_path / "log", "stubborn", grace=0.2)
-    grandchild = int(child.tail(100))
+    grandchild = psutil.Process(int(child.tail(100)))
     child.stop()
     assert child.wait(0) == -9
-    assert not alive(grandchild)
+    assert psutil.wait_procs([grandchild], timeout=30)[1] == []
 
 
 def test_the_exit_code_and_the_end_of_the_log_remain(tmp_path: Path) -> None:

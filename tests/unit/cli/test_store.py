@@ -1,6 +1,9 @@
 """The jobs of a directory: finding one, keeping two runs of one apart."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,32 @@ def test_a_second_run_of_a_job_is_kept_out(tmp_path: Path) -> None:
             pytest.fail("two runs share a workspace")
         assert failure.value.message == f"recipes is being run already, by process {os.getpid()}."
     assert not store.running
+
+
+# Holds the lock, starts a child as `run` does, and is killed.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from finetune_cli.processes import Child
+from finetune_cli.store import Store
+with Store("recipes", Path(sys.argv[1])).lock():
+    child = Child([sys.executable, "-c", "import signal; signal.pause()"], Path(sys.argv[1]) / "log", os.environ, 1)
+    print(child._process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_left_behind_keeps_others_out(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], capture_output=True, text=True, check=False)
+    store = Store("recipes", tmp_path)
+    pid = (tmp_path / "recipes" / "lock").read_text()
+    with pytest.raises(UserError) as failure, store.lock():
+        pytest.fail("two trainers share a workspace")
+    assert failure.value.message == (
+        f"Process {pid}, which ran recipes, was killed and left its trainer or engine running; end that with "
+        f"`fuser -k {tmp_path}/recipes/lock` and run again."
+    )
+    os.kill(int(killed.stdout), signal.SIGKILL)
 
 
 def test_an_unreadable_document_counts_as_none(tmp_path: Path) -> None:
