@@ -41,3 +41,7 @@ images: ## Build the images and load them into the kind cluster (IMAGES="operato
 .PHONY: cluster-down
 cluster-down: ## Delete the kind cluster and stop the Docker engine, if they are ours
 	@hack/cluster_down.sh
+
+.PHONY: demo
+demo: model ## Fine-tune the recipe assistant on this machine, and compare it with its base model
+	@.venv/bin/python hack/demo.py
