@@ -89,6 +89,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         self.learning_rate = learning_rate
         self.validate_every = validate_every
         self.seconds_before = seconds_before
+        self.steps_per_epoch = math.inf
         self.began = Clock(time.monotonic())
         self.logged = self.began
         self.saved = self.saving = time.monotonic()
@@ -126,7 +127,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         eta = schedule.expected_end(
             datetime.now(UTC), time.monotonic() - self.began.seconds, done, state.max_steps - state.global_step
         )
-        self.reporter.update(step=state.global_step, epoch=state.epoch, eta=eta)
+        self.reporter.update(step=state.global_step, epoch=state.global_step / self.steps_per_epoch, eta=eta)
 
     def on_log(
         self,

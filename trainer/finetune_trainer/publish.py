@@ -25,6 +25,7 @@ from finetune_trainer.report import ArtifactReport, PrepareResult, TrainResult, 
 
 MARK = "artifact.json"
 CONFIG = "run_config.json"
+MERGED = "merged"
 HUB = "hf://"
 FILE = "file://"
 # Names in the library's log and in metrics.jsonl; loss in nats per token, tokens since the start of training.
@@ -59,20 +60,21 @@ def publish(
     prepared: PrepareResult,
     dtype: torch.dtype,
     usage: Usage,
-    log: list[dict[str, float]],
+    rows: list[dict[str, float]],
 ) -> TrainResult:
     """Write the artifact and return what artifact.json says.
 
-    `dtype` is the one that the base model's weights were stored in; whole models are stored likewise. `log` is the
-    library's history: one entry for each logged step and each validation.
+    `dtype` is the one that the base model's weights were stored in; whole models are stored likewise. `rows` are those
+    of metrics.jsonl (`metrics`).
     """
     staging = workspace.artifact.with_name("artifact.staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     commit = prepared.model.commit
     _save_weights(model, staging, config, commit, dtype)
-    tokenizer.save_pretrained(staging)
-    rows = metrics(log)
+    for directory in (staging, staging / MERGED):
+        if directory.exists():
+            tokenizer.save_pretrained(directory)
     (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (staging / CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
     (staging / "README.md").write_text(card(config, commit))
@@ -95,7 +97,7 @@ def publish(
 def _save_weights(
     model: PreTrainedModel | PeftModel, staging: Path, config: RunConfig, commit: str | None, dtype: torch.dtype
 ) -> None:
-    """The adapter, or the whole model; a DoRA adapter as both, since vLLM serves it merged only."""
+    """The adapter, or the whole model; beside a DoRA adapter the model it makes, since vLLM loads no DoRA adapters."""
     if not isinstance(model, PeftModel):
         model.to(dtype).save_pretrained(staging)
         return
@@ -104,11 +106,9 @@ def _save_weights(
     adapter.revision = commit
     # A set: its order, and with it the digest, would change from run to run.
     adapter.target_modules = sorted(adapter.target_modules)
-    merged = config.training.adapter.type == AdapterType.DORA
-    model.save_pretrained(staging / "adapter" if merged else staging, save_embedding_layers=False)
-    if merged:
-        model.merge_and_unload().to(dtype).save_pretrained(staging)
-        (staging / "adapter" / "README.md").unlink()
+    model.save_pretrained(staging, save_embedding_layers=False)
+    if config.training.adapter.type == AdapterType.DORA:
+        model.merge_and_unload().to(dtype).save_pretrained(staging / MERGED)
 
 
 def files(artifact: Path) -> list[Path]:
@@ -127,13 +127,15 @@ def digest(artifact: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def metrics(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Rows of metrics.jsonl: one for each logged step, a validation in its step's row."""
+def metrics(log: list[dict[str, float]], steps_per_epoch: float) -> list[dict[str, float]]:
+    """Rows of metrics.jsonl from the library's history: one for each logged step, a validation in its step's row."""
     rows: dict[float, dict[str, float]] = {}
     for entry in log:
         found = {name: entry[key] for key, name in METRICS.items() if key in entry}
         if "loss" in found or "validationLoss" in found:
-            rows.setdefault(entry["step"], {"step": entry["step"], "epoch": entry["epoch"]}).update(found)
+            rows.setdefault(entry["step"], {"step": entry["step"], "epoch": entry["step"] / steps_per_epoch}).update(
+                found
+            )
     return list(rows.values())
 
 
@@ -146,7 +148,7 @@ def base_model(config: RunConfig) -> str:
 def card(config: RunConfig, commit: str | None) -> str:
     """The model card."""
     adapter, base = config.training.adapter, base_model(config)
-    whole = adapter.type != AdapterType.LORA
+    whole = adapter.type == AdapterType.NONE
     front = ModelCardData(
         model_name=config.name,
         base_model=base if config.model.source.uri.startswith(HUB) else None,
@@ -156,12 +158,14 @@ def card(config: RunConfig, commit: str | None) -> str:
     )
     what = {
         AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank} for",
-        AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} (in `adapter/`), merged into",
+        AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} for",
         AdapterType.NONE: "every weight fine-tuned of",
     }[adapter.type]
-    serve = f"vllm serve . --served-model-name {config.name}"
-    if not whole:
-        serve = f"vllm serve {base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=."
+    serve = {
+        AdapterType.LORA: f"{base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=.",
+        AdapterType.DORA: f"{MERGED} --served-model-name {config.name}",
+        AdapterType.NONE: f". --served-model-name {config.name}",
+    }[adapter.type]
     load = "AutoModelForCausalLM" if whole else "AutoPeftModelForCausalLM"
     return f"""---
 {front.to_yaml()}
@@ -185,7 +189,7 @@ tokenizer = AutoTokenizer.from_pretrained(".")
 Serve it:
 
 ```
-{serve}
+vllm serve {serve}
 ```
 """
 

@@ -4,6 +4,8 @@ Pure functions for `train`; no torch.
 """
 
 import math
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,6 +21,8 @@ VALIDATION_SHARE = 0.1
 VALIDATIONS = 4
 # Rows in metrics.jsonl: enough to draw a curve from, whatever the length of the run.
 LOG_ROWS = 500
+# Batches whose rows are sorted by length together: long enough to save padding, short enough to stay a shuffle.
+WINDOW = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,26 @@ def split(plan: Plan, devices: int) -> Batch:
     largest = max(1, plan.batch_size // plan.gradient_accumulation)
     rows = next(rows for rows in range(min(share, largest), 0, -1) if share % rows == 0)
     return Batch(rows, share // rows)
+
+
+def order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
+    """Indices of the rows that the steps take, `batch_size` after `batch_size`: every epoch in an order of its own.
+
+    Rows of like length share a batch, which saves padding. What a step takes depends on these arguments alone, so a
+    resumed run, on however many devices, takes what the uninterrupted one would have.
+    """
+    chance = random.Random(seed)  # noqa: S311 - a shuffle, no secret
+    stream: list[int] = []
+    while len(stream) < steps * batch_size:
+        stream += chance.sample(range(len(lengths)), len(lengths))
+    window = WINDOW * batch_size
+    found: list[int] = []
+    for start in range(0, steps * batch_size, window):
+        rows = sorted(stream[start : min(start + window, steps * batch_size)], key=lengths.__getitem__)
+        batches = [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+        for batch in chance.sample(batches, len(batches)):
+            found += batch
+    return found
 
 
 def warmup_steps(total: int) -> int:

@@ -20,7 +20,7 @@ from finetune_trainer.config import RunConfig, Workspace
 from finetune_trainer.follow import Follow, Reporter, StopRequest, diverged, stop_request
 from finetune_trainer.machine import Machine
 from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.publish import publish, published
+from finetune_trainer.publish import metrics, publish, published
 from finetune_trainer.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.schedule import Batch
 
@@ -93,6 +93,11 @@ def _build(
             f"In every row of {config.dataset.train.uri} the prompt alone fills training.maxLength ({plan.max_length} "
             "tokens), so there is nothing to learn: raise it or shorten the prompts.",
         )
+    lengths = [len(tokens) for tokens in trainer.train_dataset["input_ids"]]
+    trainer.train_dataset = trainer.train_dataset.select(
+        schedule.order(lengths, plan.batch_size, plan.total_steps, config.training.seed)
+    )
+    follow.steps_per_epoch = len(lengths) / plan.batch_size
     return trainer, follow
 
 
@@ -111,6 +116,7 @@ def _settings(
         lr_scheduler_type="cosine",
         warmup_steps=schedule.warmup_steps(plan.total_steps),
         seed=config.training.seed,
+        train_sampling_strategy="sequential",
         bf16=found.bf16,
         use_cpu=found.accelerators == 0,
         gradient_checkpointing=model.recompute_activations(parameters, found.accelerators),
@@ -164,7 +170,7 @@ def _publish(
         prepared,
         stored.dtype or torch.float32,
         usage,
-        trainer.state.log_history,
+        metrics(trainer.state.log_history, follow.steps_per_epoch),
     )
     shutil.rmtree(workspace.checkpoints)
     shutil.rmtree(workspace.cache)
