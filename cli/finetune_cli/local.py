@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_operator.api.status import Endpoint, FineTuneJobStatus
+from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
-from finetune_operator.desired.jobs import seconds
 from finetune_operator.diagnose import LOG_TAIL
 from finetune_operator.stages.base import Step
 from finetune_operator.stages.prepare import Prepare, prepared

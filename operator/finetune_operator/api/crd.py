@@ -6,15 +6,15 @@ exclusive bounds said in OpenAPI's words, and an object's default reduced to wha
 Unknown fields need no rule: the API server prunes them, and strict validation (kubectl's default) refuses them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic.json_schema import models_json_schema
 
-from finetune_operator.api.rules import CEL
-from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.api.v1alpha1 import GROUP, KIND, NAME_RULES, PLURAL, VERSION, FineTuneJobSpec
+from finetune_operator.api.rules import CEL, Rule
+from finetune_operator.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, FineTuneJob
+from finetune_operator.api.values import NAME_RULES
 
 Schema = dict[str, Any]
 
@@ -22,21 +22,23 @@ CRD_PATH = Path("crds/finetune.dev_finetunejobs.yaml")
 CHART_PATH = Path("charts/finetune-operator/templates/crd-finetunejobs.yaml")
 HEADER = "# Generated from operator/finetune_operator/api by `make crds`. Do not edit.\n"
 
-READY_MESSAGE = '.status.conditions[?(@.type=="Ready")].message'
+# (heading, path, what it says); the last three are for `-o wide`.
 COLUMNS = (
-    {"name": "Phase", "jsonPath": ".status.phase", "description": "The conditions in one word."},
-    {"name": "Progress", "jsonPath": ".status.progressSummary", "description": "How far the running stage is."},
-    {"name": "Endpoint", "jsonPath": ".status.endpoint.url", "description": "Where the model answers."},
-    {"name": "Age", "jsonPath": ".metadata.creationTimestamp", "type": "date"},
-    {"name": "Revision", "jsonPath": ".status.revision", "description": "The revision being worked on.", "priority": 1},
-    {"name": "Served", "jsonPath": ".status.servedRevision", "description": "The revision that answers.", "priority": 1},
-    {"name": "Message", "jsonPath": READY_MESSAGE, "description": "Why it is ready, or is not.", "priority": 1},
+    ("Phase", ".status.phase", "The conditions in one word."),
+    ("Progress", ".status.progressSummary", "How far the running stage is."),
+    ("Endpoint", ".status.endpoint.url", "Where the model answers."),
+    ("Age", ".metadata.creationTimestamp", "How long ago it was made."),
 )
-# `default` on an int-or-string would be refused beside its `anyOf`; everything else of these passes as pydantic wrote it.
+WIDE_COLUMNS = (
+    ("Revision", ".status.revision", "The revision being worked on."),
+    ("Served", ".status.servedRevision", "The revision that answers."),
+    ("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is ready, or is not."),
+)
+# What passes as pydantic wrote it.
 _KEPT = {
-    "anyOf", "default", "description", "enum", "format", "maxItems", "maxLength", "maxProperties", "maximum", "minItems",
-    "minLength", "minimum", "pattern", "required", "type",
-}  # fmt: skip
+    *("type", "format", "enum", "default", "required", "anyOf"),
+    *("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties"),
+}
 
 
 def custom_resource_definition() -> dict[str, Any]:
@@ -61,7 +63,10 @@ def custom_resource_definition() -> dict[str, Any]:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "additionalPrinterColumns": [{"type": "string", **column} for column in COLUMNS],
+                    "additionalPrinterColumns": [
+                        *(_column(*column) for column in COLUMNS),
+                        *(_column(*column) | {"priority": 1} for column in WIDE_COLUMNS),
+                    ],
                     "schema": {"openAPIV3Schema": schema()},
                     "subresources": {"status": {}},
                 }
@@ -70,28 +75,39 @@ def custom_resource_definition() -> dict[str, Any]:
     }
 
 
+def _column(heading: str, path: str, description: str) -> dict[str, Any]:
+    kind = "date" if path.endswith("Timestamp") else "string"
+    return {"name": heading, "type": kind, "jsonPath": path, "description": description}
+
+
 def schema() -> Schema:
     """The structural schema of the whole object."""
-    _, document = models_json_schema([(FineTuneJobSpec, "validation"), (FineTuneJobStatus, "validation")])
-    definitions = document["$defs"]
-    status = _structural(definitions["FineTuneJobStatus"], definitions)
+    document = FineTuneJob.model_json_schema()
+    whole = _structural(document, document["$defs"])
     return {
         "type": "object",
-        "description": "A base model and a dataset, and what becomes of them: a fine-tuned model that is served.",
+        "description": whole["description"],
         "required": ["spec"],
         "properties": {
-            "metadata": {"type": "object"},
-            "spec": _structural(definitions["FineTuneJobSpec"], definitions),
-            "status": _without_defaults(status),
+            # What the API server knows by itself, and checks by itself, but for the name.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
+            "spec": whole["properties"]["spec"],
+            "status": _without_defaults(whole["properties"]["status"]),
         },
-        CEL: [{**rule.schema(), "rule": rule.cel.replace("self", "self.metadata.name")} for rule in NAME_RULES],
+        CEL: [_of_the_name(rule) for rule in NAME_RULES],
     }
+
+
+def _of_the_name(rule: Rule) -> dict[str, str]:
+    return replace(rule, cel=rule.cel.replace("self", "self.metadata.name"), field="metadata.name").schema()
 
 
 def _structural(source: Schema, definitions: dict[str, Schema]) -> Schema:
     """`source` in the structural dialect, references written out."""
     source = _resolved(source, definitions)
     found = {key: value for key, value in source.items() if key in _KEPT or key.startswith("x-kubernetes-")}
+    if "description" in source:
+        found["description"] = " ".join(source["description"].split())
     if "const" in source:
         found["enum"] = [source["const"]]
     for bound in ("minimum", "maximum"):

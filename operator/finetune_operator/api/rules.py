@@ -1,7 +1,7 @@
 """Validation rules that hold in two places: as CEL at `kubectl apply`, and in Python for the local backend.
 
-`v1alpha1` attaches them to fields and models; `crd` finds their CEL in the JSON schema. A contract test runs one table of
-bad manifests through both, so that the two wordings of a rule can't drift apart.
+`values` attaches them to kinds of value, `v1alpha1` and `pods` to objects; `crd` finds their CEL in the JSON schema.
+The tests run one table of bad manifests through both, so that the two readings of a rule can't drift apart.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 CEL = "x-kubernetes-validations"
 
@@ -23,8 +23,8 @@ def _always(_: Any) -> bool:
 class Rule:
     """One rule: its CEL expression, the sentence a user sees, and the same predicate in Python.
 
-    Without `holds` the rule is the cluster's alone (the local backend accepts what it forbids). `field` names the member
-    that the API server's error points at, for rules on a whole object.
+    Without `holds` the rule is the cluster's alone (the local backend accepts what it forbids). For rules on a whole
+    object, `field` is the path of the member that errors point at.
     """
 
     cel: str
@@ -33,9 +33,9 @@ class Rule:
     field: str | None = None
 
     def check(self, value: Any) -> Any:
-        """Return `value`, or raise ValueError with the rule's sentence."""
+        """Return `value`, or raise an error of type `rule` with the sentence and the field in its context."""
         if not self.holds(value):
-            raise ValueError(self.message)
+            raise PydanticCustomError("rule", "{sentence}", {"sentence": self.message, "field": self.field or ""})
         return value
 
     def schema(self) -> dict[str, str]:
@@ -55,7 +55,12 @@ class ApiModel(BaseModel):
     """Base of everything in the manifest: camelCase, frozen, unknown fields refused, and the rules of the subclass."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_operator.api.rules import ApiModel
+from finetune_operator.api.values import keyed_by
 
 
 class Condition(ApiModel):
@@ -204,13 +205,13 @@ class FineTuneJobStatus(ApiModel):
     """The generation of the manifest that this status speaks of."""
     phase: Phase = Phase.PENDING
     """The conditions in one word, for people; machines read the conditions."""
-    conditions: Annotated[list[Condition], Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})] = []
+    conditions: Annotated[list[Condition], keyed_by("type")] = []
     """Accepted, DataReady, Trained, Hosted, Promoted and Ready."""
     revision: str | None = None
     """The revision being worked on."""
     served_revision: str | None = None
     """The revision that the endpoint answers with."""
-    stages: Annotated[list[StageStatus], Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]})] = []
+    stages: Annotated[list[StageStatus], keyed_by("name")] = []
     """What was done for the current revision."""
     model: ModelStatus | None = None
     """The base model as it was found."""

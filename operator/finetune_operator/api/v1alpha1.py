@@ -4,108 +4,33 @@ Field docstrings are the sentences users read in `kubectl explain`. `api.status`
 `api.crd` turns both into the CustomResourceDefinition. A field that nothing acts on does not belong here.
 """
 
-import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from finetune_trainer.config import AdapterType, Format, Method
-from pydantic import Field, WithJsonSchema
+from pydantic import ConfigDict, Field
 
+from finetune_operator.api.pods import LocalObject, Pod, Resources
 from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.api.values import DataUri, Duration, Fraction, JobName, ModelUri, Size
 
 GROUP = "finetune.dev"
 VERSION = "v1alpha1"
 KIND = "FineTuneJob"
 PLURAL = "finetunejobs"
 API_VERSION = f"{GROUP}/{VERSION}"
-# The longest object derived from a FineTuneJob is the Job NAME-REVISION-evaluate, whose name is a label value of 63.
-NAME_MAX_LENGTH = 45
 
 # The ranks that vLLM can serve (`--max-lora-rank`), without 1.
 Rank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
-
-
-def _matches(pattern: str, message: str) -> Rule:
-    return Rule(f"self.matches('^({pattern})$')", message, lambda value: re.fullmatch(pattern, value) is not None)
-
-
-def _not_file(instead: str) -> Rule:
-    return Rule("!self.startsWith('file://')", f"file:// exists only for `finetune run`; in a cluster use {instead}")
-
-
-# A Service's name starts with a letter.
-NAME_RULES = (
-    _matches(
-        "[a-z]([-a-z0-9]*[a-z0-9])?",
-        "must be lower-case letters, digits and '-', start with a letter and end with a letter or digit: "
-        "the model's Service takes this name",
-    ),
-    Rule(
-        f"self.size() <= {NAME_MAX_LENGTH}",
-        f"must be at most {NAME_MAX_LENGTH} characters: longer names are made from it for Jobs and volumes",
-        lambda name: len(name) <= NAME_MAX_LENGTH,
-    ),
-)
-
-_OBJECT = "[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
-_PLACES = f"s3://[^/]+/.+|pvc://{_OBJECT}/.+|file://.+"
-_MODEL_URIS = "hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
-_DATA_URIS = "hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY"
-
-ModelUri = Annotated[
-    str,
-    Field(max_length=1024),
-    _matches(f"hf://[-.a-zA-Z0-9_]+/[-.a-zA-Z0-9_]+|s3://[^/]+|{_PLACES}", f"must be {_MODEL_URIS}"),
-    _not_file(_MODEL_URIS),
-]
-DataUri = Annotated[
-    str,
-    Field(max_length=1024),
-    _matches(f"hf://datasets/[^/]+/[^/]+/.+|configmap://{_OBJECT}/[-.a-zA-Z0-9_]+|{_PLACES}", f"must be {_DATA_URIS}"),
-    _not_file(_DATA_URIS),
-]
-# Six digits a unit keep the sum within an int64 of nanoseconds, the API machinery's own duration.
-_DURATION = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
-Duration = Annotated[
-    str,
-    Field(max_length=32),
-    Rule(
-        f"self.matches('^{_DURATION}$') && self.matches('[1-9]')",
-        "must be a duration longer than zero, such as 90m, 6h or 1h30m",
-        lambda value: bool(re.fullmatch(_DURATION, value) and re.search("[1-9]", value)),
-    ),
-]
-Quantity = Annotated[
-    int | str,
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "pattern": r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$",
-        }
-    ),
-]
-Fraction = Annotated[
-    float,
-    Rule(
-        "self > 0.0 && self < 1.0", "a fraction must lie between 0 and 1, both excluded", lambda value: 0 < value < 1
-    ),
-]
-Opaque = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
-
-
-class LocalObject(ApiModel):
-    """A reference to an object of the FineTuneJob's own namespace."""
-
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    """The object's name."""
 
 
 class Credentials(ApiModel):
     """Credentials, by reference."""
 
     secret_ref: LocalObject
-    """A Secret with any of the keys HF_TOKEN, HF_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL."""
+    """A Secret with any of the keys HF_TOKEN, HF_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
+    AWS_REGION and AWS_ENDPOINT_URL."""
 
 
 class Model(ApiModel):
@@ -114,7 +39,8 @@ class Model(ApiModel):
     source: ModelUri
     """The base model: hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH (and file://PATH for `finetune run`)."""
     revision: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    """A branch, tag or commit of an hf:// model. It is resolved to a commit when the data is prepared, and status.model.commit records which. Left out: main."""
+    """A branch, tag or commit of an hf:// model. It is resolved to a commit when the data is prepared, and
+    status.model.commit records which. Left out: main."""
     credentials: Credentials | None = None
     """For a gated or private model."""
     trust_remote_code: bool = False
@@ -123,7 +49,7 @@ class Model(ApiModel):
     rules = (
         Rule(
             "!has(self.revision) || self.source.startsWith('hf://')",
-            "model.revision goes with an hf:// source only",
+            "goes with an hf:// source only: remove it, or choose such a source",
             lambda model: model.revision is None or model.source.startswith("hf://"),
             "revision",
         ),
@@ -134,7 +60,8 @@ class Train(ApiModel):
     """The rows to train on."""
 
     source: DataUri
-    """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for `finetune run`). JSON Lines, JSON, CSV or Parquet."""
+    """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for
+    `finetune run`). JSON Lines, JSON, CSV or Parquet."""
 
 
 class Split(ApiModel):
@@ -148,7 +75,7 @@ class Split(ApiModel):
     rules = (
         Rule(
             "has(self.source) != has(self.fraction)",
-            "a split takes either source or fraction",
+            "needs either source or fraction, and not both",
             lambda split: (split.source is None) != (split.fraction is None),
         ),
     )
@@ -159,7 +86,7 @@ class Dataset(ApiModel):
 
     train: Train
     """The rows to train on."""
-    validation: Split | None = Split(fraction=0.1)
+    validation: Split = Split(fraction=0.1)
     """The rows whose loss is measured while training. Left out: a tenth of train."""
     test: Split | None = None
     """Rows that are set aside and never trained on."""
@@ -172,12 +99,23 @@ class Dataset(ApiModel):
     credentials: Credentials | None = None
     """For a private dataset."""
 
+    rules = (
+        Rule(
+            "(has(self.validation) && has(self.validation.fraction) ? self.validation.fraction : 0.0) + "
+            "(has(self.test) && has(self.test.fraction) ? self.test.fraction : 0.0) < 1.0",
+            "the fractions of validation and test leave no row to train on: together they must stay below 1",
+            lambda dataset: sum(split.fraction or 0 for split in (dataset.validation, dataset.test) if split) < 1,
+            "test",
+        ),
+    )
+
 
 class Adapter(ApiModel):
     """What is trained beside the frozen base model (PEFT's LoraConfig)."""
 
     type: AdapterType = AdapterType.LORA
-    """lora, dora (merged into the base model for serving, since vLLM loads no DoRA adapters), or none for full fine-tuning."""
+    """lora, dora (merged into the base model for serving, since vLLM loads no DoRA adapters), or none for full
+    fine-tuning."""
     rank: Rank = 16
     """The adapter's rank; the values are those that vLLM can serve."""
     alpha: Annotated[int, Field(ge=1)] | None = None
@@ -190,93 +128,11 @@ class Adapter(ApiModel):
     rules = (
         Rule(
             "self.type != 'none' || !has(self.alpha)",
-            "adapter.alpha has no meaning with adapter.type none; remove it, or choose lora or dora",
+            "has no meaning with adapter.type none: remove it, or choose lora or dora",
             lambda adapter: adapter.type != AdapterType.NONE or adapter.alpha is None,
             "alpha",
         ),
     )
-
-
-class Resources(ApiModel):
-    """A container's resources, as in a Pod."""
-
-    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = {}
-    """The most the container may use, for example {nvidia.com/gpu: 1}."""
-    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = {}
-    """What the node must have free for it."""
-
-
-class Toleration(ApiModel):
-    """A Pod's toleration."""
-
-    key: str | None = None
-    """The taint's key."""
-    operator: Literal["Exists", "Equal"] | None = None
-    """Exists or Equal."""
-    value: str | None = None
-    """The taint's value."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """The taint's effect; left out: all effects."""
-    toleration_seconds: int | None = None
-    """How long a NoExecute taint is tolerated."""
-
-
-class SecretKey(ApiModel):
-    """A key of a Secret."""
-
-    name: Annotated[str, Field(min_length=1)]
-    """The Secret's name."""
-    key: Annotated[str, Field(min_length=1)]
-    """The key in it."""
-
-
-class ValueFrom(ApiModel):
-    """Where an environment variable's value comes from."""
-
-    secret_key_ref: SecretKey
-    """A key of a Secret."""
-
-
-class EnvVar(ApiModel):
-    """An environment variable."""
-
-    name: Annotated[str, Field(min_length=1)]
-    """The variable's name."""
-    value: str | None = None
-    """Its value."""
-    value_from: ValueFrom | None = None
-    """Where its value comes from, in place of value."""
-
-    rules = (
-        Rule(
-            "has(self.value) != has(self.valueFrom)",
-            "an environment variable takes either value or valueFrom",
-            lambda env: (env.value is None) != (env.value_from is None),
-        ),
-    )
-
-
-class Pod(ApiModel):
-    """What the cluster's owner may want to say about the pods; the rest of the PodSpec is the operator's."""
-
-    node_selector: dict[str, str] = {}
-    """Labels of the nodes the pods may run on."""
-    tolerations: list[Toleration] = []
-    """Taints the pods tolerate."""
-    affinity: Opaque = {}
-    """Affinity, as in a Pod."""
-    service_account_name: str | None = None
-    """The pods' service account; its token is not mounted."""
-    image_pull_secrets: list[LocalObject] = []
-    """Secrets for the image registry."""
-    priority_class_name: str | None = None
-    """The pods' priority class."""
-    labels: dict[str, str] = {}
-    """Labels added to the pods."""
-    annotations: dict[str, str] = {}
-    """Annotations added to the pods."""
-    env: list[EnvVar] = []
-    """Environment variables added to the main container."""
 
 
 class Training(ApiModel):
@@ -295,7 +151,8 @@ class Training(ApiModel):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Rows per optimizer step, over all devices. Left out: chosen, see status.plan."""
     max_length: Annotated[int, Field(ge=8)] | None = None
-    """Tokens per row; status.dataset.longerThanMaxLength counts the rows that are cut. Left out: chosen, see status.plan."""
+    """Tokens per row; status.dataset.longerThanMaxLength counts the rows that are cut. Left out: chosen, see
+    status.plan."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 42
     """The seed of splits, initial weights and order."""
     resources: Resources = Resources()
@@ -303,7 +160,8 @@ class Training(ApiModel):
     max_runtime: Duration | None = None
     """The longest that preparing, and then training, may take, waiting included."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
-    """How often a stage is run again after a failure that a retry can mend. Disruptions (a drained node) are not counted."""
+    """How often a stage is run again after a failure that a retry can mend. Disruptions (a drained node) are not
+    counted."""
     pod: Pod = Pod()
     """Settings of the stage pods; the pod that prepares the data runs where the training pod can."""
     image: Annotated[str, Field(min_length=1)] | None = None
@@ -314,6 +172,7 @@ class Training(ApiModel):
             "!(has(self.epochs) && has(self.maxSteps))",
             "training takes either epochs or maxSteps",
             lambda training: training.epochs is None or training.max_steps is None,
+            "maxSteps",
         ),
     )
 
@@ -337,7 +196,8 @@ class Hosting(ApiModel):
     context_length: Annotated[int, Field(ge=16)] | None = None
     """The longest prompt and answer together, in tokens. Left out: chosen, see status.plan."""
     rollout: Rollout = Rollout.SURGE
-    """surge: the old revision serves until the new one answers, which needs accelerators for both. recreate: the old one gives its accelerators to the new one's training and hosting, and comes back if that fails."""
+    """surge: the old revision serves until the new one answers, which needs accelerators for both. recreate: the old
+    one gives its accelerators to the new one's training and hosting, and comes back if that fails."""
     pod: Pod = Pod()
     """Settings of the serving pods."""
     image: Annotated[str, Field(min_length=1)] | None = None
@@ -350,12 +210,13 @@ AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
 class WorkspaceVolume(ApiModel):
     """The volume that each revision gets for the base model, its rows, checkpoints and artifact."""
 
-    size: Quantity = "20Gi"
+    size: Size = "20Gi"
     """Its size. A change acts on the next revision."""
     storage_class_name: str | None = None
     """Its storage class. Left out: the cluster's default. A change acts on the next revision."""
     access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=2)] = ["ReadWriteOnce"]
-    """ReadWriteOnce keeps a revision's pods on one node; ReadWriteMany lets them spread. A change acts on the next revision."""
+    """ReadWriteOnce keeps a revision's pods on one node; ReadWriteMany lets them spread. A change acts on the next
+    revision."""
 
 
 class FineTuneJobSpec(ApiModel):
@@ -377,9 +238,35 @@ class FineTuneJobSpec(ApiModel):
     rules = (
         Rule(
             "self.hosting.replicas == 1 || 'ReadWriteMany' in self.workspace.accessModes",
-            "hosting.replicas above 1 needs workspace.accessModes [ReadWriteMany]: "
+            "above 1 needs workspace.accessModes [ReadWriteMany]: "
             "a ReadWriteOnce volume holds all replicas on one node",
             lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,
             "hosting.replicas",
         ),
     )
+
+
+class Metadata(ApiModel):
+    """The part of an object's metadata that the local backend reads; the API server checks the rest."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: JobName
+    """The FineTuneJob's name, and the served model's."""
+    namespace: str | None = None
+    """Its namespace."""
+
+
+class FineTuneJob(ApiModel):
+    """A base model and a dataset, and what becomes of them: a fine-tuned model that is served."""
+
+    api_version: Literal["finetune.dev/v1alpha1"]
+    """finetune.dev/v1alpha1."""
+    kind: Literal["FineTuneJob"]
+    """FineTuneJob."""
+    metadata: Metadata
+    """Standard object metadata."""
+    spec: FineTuneJobSpec
+    """What the user wants."""
+    status: FineTuneJobStatus | None = None
+    """What the operator tells."""

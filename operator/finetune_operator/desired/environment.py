@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from finetune_operator.api.v1alpha1 import Credentials, EnvVar, FineTuneJobSpec
+from finetune_operator.api.pods import EnvVar
+from finetune_operator.api.v1alpha1 import Credentials, FineTuneJobSpec
 from finetune_operator.desired.run_config import data_uris
 
 Variable = dict[str, Any]

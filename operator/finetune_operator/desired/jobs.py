@@ -1,13 +1,13 @@
 """The Jobs of the trainer image: prepare and train. Used by `stages.prepare` and `stages.train`."""
 
-import re
 from typing import Any
 
 from finetune_trainer.outcome import TERMINATION_LOG, Outcome
 from finetune_trainer.report import STATUS_PORT
 
 from finetune_operator import names
-from finetune_operator.api.v1alpha1 import Pod, Toleration
+from finetune_operator.api.pods import Pod, Toleration
+from finetune_operator.api.values import seconds
 from finetune_operator.desired import volumes
 from finetune_operator.desired.environment import Variable, credentials, merged, threads, variables
 from finetune_operator.desired.metadata import metadata
@@ -62,12 +62,6 @@ def failure_policy(stage: str) -> Manifest:
             {"action": "FailJob", "onExitCodes": {"containerName": stage, "operator": "In", "values": final}},
         ]
     }
-
-
-def seconds(duration: str) -> int:
-    """Seconds in a manifest's duration, such as 1h30m."""
-    units = {"h": 3600, "m": 60, "s": 1}
-    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", duration))
 
 
 def _container(

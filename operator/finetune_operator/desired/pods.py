@@ -5,7 +5,7 @@ and of the user's settings those that the manifest offers.
 from typing import Any
 
 from finetune_operator import names
-from finetune_operator.api.v1alpha1 import Pod
+from finetune_operator.api.pods import Pod
 from finetune_operator.desired.affinity import affinity
 from finetune_operator.desired.volumes import HOME, Mount
 from finetune_operator.target import Manifest, Target

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from finetune_operator.api.v1alpha1 import Quantity, Resources
+from finetune_operator.api.pods import Resources
+from finetune_operator.api.values import Quantity
 
 # Device plugins name a GPU VENDOR/gpu (gpu.shared) or, for a slice of one, VENDOR/mig-PROFILE. Network cards and the
 # like (rdma/hca, vpc.amazonaws.com/efa) are extended resources too, but no reason for one more training process.
