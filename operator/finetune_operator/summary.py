@@ -183,8 +183,12 @@ def _past(entry: HistoryEntry, served: str | None) -> HistoryEntry:
 
 
 def events_of(old: Iterable[Condition], new: Iterable[Condition]) -> list[tuple[str, str, str]]:
-    """(type, reason, message) of an Event for each condition that changed and is not merely waiting for its turn."""
+    """(type, reason, message) of an Event for each condition that changed.
+
+    Not of one that waits for its turn, nor of Ready before it is True: until then it repeats another's words.
+    """
     before = {(found.type, found.status, found.reason) for found in old}
     changed = [found for found in new if (found.type, found.status, found.reason) not in before]
-    told = [found for found in changed if found.reason not in (Reason.WAITING, Reason.DISABLED)]
+    silent = (Reason.WAITING, Reason.DISABLED)
+    told = [new for new in changed if new.reason not in silent and (new.type != Type.READY or new.status == "True")]
     return [("Warning" if found.status == "False" else "Normal", found.reason, found.message) for found in told]
