@@ -103,8 +103,18 @@ def test_prepare_runs_where_training_can():
     found = example("gpu.yaml")
     for field in ("nodeSelector", "affinity", "serviceAccountName", "priorityClassName", "imagePullSecrets"):
         assert pod(prepare(found)).get(field) == pod(train(found)).get(field)
-    assert pod(prepare(found))["nodeSelector"]
     assert [*pod(train(found))["tolerations"]] == pod(prepare(found))["tolerations"][:1]
+
+
+def test_the_users_pod_settings_reach_the_pod():
+    found = pod(train(example("gpu.yaml")))
+    assert found["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    assert found["tolerations"] == [
+        {"key": "reserved-for", "operator": "Equal", "value": "ml", "effect": "NoExecute", "tolerationSeconds": 3600}
+    ]
+    assert found["serviceAccountName"] == "training"
+    assert found["imagePullSecrets"] == [{"name": "registry"}]
+    assert found["priorityClassName"] == "batch"
 
 
 def test_prepare_tolerates_the_taint_that_guards_the_accelerators():
