@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.api.load import ManifestError, load_manifest
+from finetune_operator.api.v1alpha1 import FineTuneJob, FineTuneJobSpec
 from finetune_operator.names import digest, revision_of
 
 from finetune_cli.errors import USAGE, UserError
@@ -35,6 +36,14 @@ class LocalJob:
     revision: str
     spec: FineTuneJobSpec
     notes: tuple[str, ...]
+
+
+def read(path: Path) -> FineTuneJob:
+    """The FineTuneJob in a file; UserError with all that is wrong with it."""
+    try:
+        return load_manifest(path)
+    except ManifestError as error:
+        raise UserError(str(error), USAGE) from error
 
 
 def localize(name: str, spec: FineTuneJobSpec, directory: Path) -> LocalJob:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import yaml
-from finetune_operator.api.load import load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.desired.hosting import candidate_service, deployment, stable_service
 from finetune_operator.desired.jobs import prepare_job, train_job
@@ -14,7 +13,7 @@ from finetune_operator.settings import Settings
 from finetune_operator.target import Manifest, Target
 
 from finetune_cli.errors import USAGE, UserError
-from finetune_cli.job import FILE, sources
+from finetune_cli.job import FILE, read, sources
 
 # Given by the API server when the FineTuneJob is created.
 UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
@@ -24,7 +23,7 @@ EXAMPLE_CONTEXT_LENGTH = 2048
 
 def render_manifest(path: Path, namespace: str | None) -> str:
     """The objects for the FineTuneJob of a file, as YAML documents."""
-    manifest = load_manifest(path)
+    manifest = read(path)
     where = namespace or manifest.metadata.namespace or "default"
     made = objects(manifest.metadata.name, where, manifest.spec, Settings.from_environment())
     return text(made, manifest.spec)

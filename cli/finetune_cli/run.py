@@ -6,13 +6,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from finetune_operator.api.load import load_manifest
 from finetune_operator.api.status import Endpoint
 from rich.console import Console
 
 from finetune_cli.engine import runs_on_cpu
 from finetune_cli.errors import UserError
-from finetune_cli.job import LocalJob, localize
+from finetune_cli.job import LocalJob, localize, read
 from finetune_cli.local import Backend
 from finetune_cli.progress import View, view
 from finetune_cli.store import Store
@@ -49,7 +48,7 @@ def _hear_every_stop() -> None:
 
 
 def _load(path: Path, serve: bool) -> LocalJob:
-    manifest = load_manifest(path)
+    manifest = read(path)
     spec = manifest.spec
     if not serve:
         spec = spec.model_copy(update={"hosting": spec.hosting.model_copy(update={"enabled": False})})
