@@ -110,7 +110,8 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         self.reporter.update(activity="training", step=state.global_step, total_steps=state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Decide what follows this step."""
+        """Report this step, and decide what follows it."""
+        self._report(state)
         last = state.global_step >= state.max_steps
         interval = max(SAVE_SECONDS, self.save_seconds / SAVE_SHARE)
         stop, save = _any(args, self.stop.made, time.monotonic() - self.saved >= interval)
@@ -123,6 +124,8 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
             control.should_log = True
             control.should_save = True
         self.saving = time.monotonic()
+
+    def _report(self, state: TrainerState) -> None:
         done = state.global_step - self.began.step
         eta = schedule.expected_end(
             datetime.now(UTC), time.monotonic() - self.began.seconds, done, state.max_steps - state.global_step

@@ -1,0 +1,44 @@
+"""Train in a process of its own that gets a signal at the end of a step. Run by test_resume.
+
+    python interrupted.py RUN_CONFIG WORKSPACE SIGNAL STEP
+
+Saves after each step, so that the test needs no minute. Exits with the outcome's code.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer import follow
+from finetune_trainer.config import RunConfig, Workspace
+from finetune_trainer.outcome import StageError
+from finetune_trainer.train import train
+
+
+class Sender:
+    """A reporter that sends this process a signal when it hears of a step."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.number = number
+        self.step = step
+
+    def update(self, **fields: Any) -> None:
+        """Take the news."""
+        if fields.get("step") == self.step and "eta" in fields:
+            os.kill(os.getpid(), self.number)
+
+
+if __name__ == "__main__":
+    config, workspace, number, step = sys.argv[1:]
+    follow.SAVE_SECONDS = 0
+    follow.SAVE_SHARE = float("inf")
+    try:
+        train(
+            RunConfig.model_validate_json(Path(config).read_text()),
+            Workspace(Path(workspace)),
+            Sender(int(number), int(step)),
+        )
+    except StageError as error:
+        print(error.message)
+        sys.exit(error.outcome.exit.code)

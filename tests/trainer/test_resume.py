@@ -1,0 +1,101 @@
+"""A run that is killed, or asked to stop, and started again ends as one that was left alone."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHATS, LORA, STEPS, Case, MakeCase, Recorder, chat
+from finetune_trainer.config import AdapterConfig, AdapterType
+from finetune_trainer.outcome import Outcome
+from finetune_trainer.train import train
+
+MIDWAY = 8
+EVERYTHING = AdapterConfig(type=AdapterType.NONE)
+
+
+def run_until(case: Case, number: signal.Signals, step: int) -> subprocess.CompletedProcess[str]:
+    """Train in another process that gets the signal at the end of `step`."""
+    program = Path(__file__).with_name("interrupted.py")
+    arguments = [str(case.config_file), str(case.workspace.root), str(int(number)), str(step)]
+    return subprocess.run([sys.executable, str(program), *arguments], capture_output=True, text=True, check=False)
+
+
+def weights(case: Case) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in case.workspace.artifact.glob("*.safetensors")}
+
+
+def metrics(case: Case) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (case.workspace.artifact / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(case: Case) -> list[str]:
+    return sorted(path.name for path in case.workspace.checkpoints.glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("adapter", [LORA, EVERYTHING], ids=["lora", "full"])
+def test_a_killed_run_ends_with_the_same_weights_and_metrics(
+    make_case: MakeCase, recorder: Recorder, adapter: AdapterConfig
+) -> None:
+    validation = [chat("sky", "blue")]
+    whole = make_case("whole", adapter=adapter, validation=validation)
+    killed = make_case("killed", adapter=adapter, validation=validation)
+
+    ended = run_until(killed, signal.SIGKILL, MIDWAY)
+
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert checkpoints(killed) == [f"checkpoint-{MIDWAY - 1}"]
+    train(whole.config, whole.workspace, Recorder())
+    train(killed.config, killed.workspace, recorder)
+    assert recorder.values("step")[0] == MIDWAY - 1
+    assert weights(killed) == weights(whole)
+    assert metrics(killed) == metrics(whole)
+    assert [row["step"] for row in metrics(killed)] == list(range(1, STEPS + 1))
+
+
+def test_asked_to_stop_it_saves_the_step_and_says_that_it_can_go_on(make_case: MakeCase, recorder: Recorder) -> None:
+    whole, stopped = make_case("whole"), make_case("stopped")
+
+    ended = run_until(stopped, signal.SIGTERM, MIDWAY)
+
+    assert ended.returncode == Outcome.INTERRUPTED.exit.code, ended.stderr
+    assert "goes on from the last checkpoint" in ended.stdout
+    assert checkpoints(stopped) == [f"checkpoint-{MIDWAY}"]
+    elapsed = json.loads((stopped.workspace.checkpoints / f"checkpoint-{MIDWAY}" / "elapsed.json").read_text())
+    expected = train(whole.config, whole.workspace, Recorder())
+    result = train(stopped.config, stopped.workspace, recorder)
+    assert recorder.values("step")[0] == MIDWAY
+    assert weights(stopped) == weights(whole)
+    assert result.usage.trained_tokens == expected.usage.trained_tokens
+    assert result.usage.seconds > elapsed["seconds"] > 0
+
+
+def test_a_half_written_checkpoint_is_removed(make_case: MakeCase, recorder: Recorder) -> None:
+    case = make_case()
+    half = case.workspace.checkpoints / "staging" / f"checkpoint-{MIDWAY}"
+    half.mkdir(parents=True)
+    (half / "adapter_model.safetensors").write_bytes(b"half")
+
+    train(case.config, case.workspace, recorder)
+
+    assert recorder.values("step")[0] == 0
+    assert not half.exists()
+
+
+def test_a_finished_stage_ends_at_once_with_its_result(make_case: MakeCase, recorder: Recorder) -> None:
+    case = make_case(rows=CHATS[:4], total_steps=1)
+    first = train(case.config, case.workspace, Recorder())
+
+    assert train(case.config, case.workspace, recorder) == first
+    assert recorder.updates == []
+
+
+def test_an_artifact_of_another_revision_is_replaced(make_case: MakeCase, recorder: Recorder) -> None:
+    case = make_case(rows=CHATS[:4], total_steps=1)
+    train(case.config, case.workspace, Recorder())
+
+    train(case.config.model_copy(update={"revision": "ffffffff"}), case.workspace, recorder)
+
+    assert json.loads((case.workspace.artifact / "run_config.json").read_text())["revision"] == "ffffffff"
