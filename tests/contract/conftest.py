@@ -4,10 +4,9 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-
+from control_plane import ControlPlane, Kubectl, User
 from finetune_operator.api.crd import CRD_PATH
-from tests.contract.control_plane import ControlPlane, Kubectl, User
-from tests.paths import ROOT
+from paths import ROOT
 
 # A user whom no rule knows: a test that binds a role to it sees exactly that role.
 STRANGER = User("stranger")

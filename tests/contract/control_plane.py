@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -60,6 +61,7 @@ class ControlPlane:
             initial_advertise_peer_urls=f"http://127.0.0.1:{peer}",
             initial_cluster=f"default=http://127.0.0.1:{peer}",
             unsafe_no_fsync="true",
+            log_level="warn",
         )
         self._write_tokens()
         key = self._service_account_key()
@@ -108,15 +110,32 @@ class ControlPlane:
         path.write_text(yaml.safe_dump(document))
         return path
 
+    def request(self, method: str, path: str, document: object = None, *, user: str = ADMIN) -> dict[str, Any]:
+        """The API server's answer as JSON: an object, or the Status that refuses it."""
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.port}{path}",
+            method=method,
+            data=None if document is None else json.dumps(document).encode(),
+            headers={"Authorization": f"Bearer {_token(user)}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self._trust()) as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            return dict(json.load(error))
+
     def logs(self) -> str:
         """The end of both logs."""
-        ends = [f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.directory.glob("*.log")]
-        return "\n".join(ends)
+        ends = {log.name: log.read_text(errors="replace").splitlines()[-12:] for log in self.directory.glob("*.log")}
+        return "\n".join(line for name, lines in ends.items() for line in (f"--- {name}", *lines))
 
     @property
     def _certificate(self) -> Path:
         """The API server's own, self-signed for 127.0.0.1."""
         return self.directory / "certificates" / "apiserver.crt"
+
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self._certificate))
 
     def _spawn(self, program: str, **flags: object) -> None:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
@@ -150,8 +169,7 @@ class ControlPlane:
             f"https://127.0.0.1:{self.port}/readyz", headers={"Authorization": f"Bearer {_token(ADMIN)}"}
         )
         try:
-            trust = ssl.create_default_context(cafile=str(self._certificate))
-            with urllib.request.urlopen(request, timeout=5, context=trust) as answer:
+            with urllib.request.urlopen(request, timeout=5, context=self._trust()) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False

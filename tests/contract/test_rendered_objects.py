@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from control_plane import Kubectl
 from finetune_operator.names import FIELD_MANAGER, revision_of
 from finetune_operator.target import Target
-
-from tests.contract.control_plane import Kubectl
-from tests.unit.operator.rendering import EXAMPLES, GPUS, example, host, objects, pods, target
+from rendering import EXAMPLES, GPUS, example, host, objects, pods, target
 
 MANIFESTS = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
 Manifest = dict[str, Any]

@@ -37,7 +37,7 @@ def load_manifest(path: Path) -> FineTuneJob:
 
 def _document(path: Path) -> Any:
     try:
-        documents = [found for found in yaml.load_all(path.read_text("utf-8"), _Loader) if found is not None]
+        documents = parse_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise ManifestError(path, [f"can't be read ({error.strerror})."]) from error
     except UnicodeDecodeError as error:
@@ -49,10 +49,15 @@ def _document(path: Path) -> Any:
     return documents[0]
 
 
+def parse_yaml(text: str) -> list[Any]:
+    """The documents in `text` but for empty ones, read as kubectl reads them; yaml.YAMLError when it is no YAML."""
+    return [found for found in yaml.load_all(text, _Loader) if found is not None]
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in the dialect of kubectl's parser: 2e-4 is a number, 1:30 and dates are text, a key stands once."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own protocol)
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:

@@ -101,8 +101,8 @@ class Dataset(ApiModel):
 
     rules = (
         Rule(
-            "(has(self.validation) && has(self.validation.fraction) ? self.validation.fraction : 0.0) + "
-            "(has(self.test) && has(self.test.fraction) ? self.test.fraction : 0.0) < 1.0",
+            "!has(self.test) || !has(self.test.fraction) || "
+            "self.test.fraction + (has(self.validation.fraction) ? self.validation.fraction : 0.0) < 1.0",
             "the fractions of validation and test leave no row to train on: together they must stay below 1",
             lambda dataset: sum(split.fraction or 0 for split in (dataset.validation, dataset.test) if split) < 1,
             "test",
@@ -237,7 +237,7 @@ class FineTuneJobSpec(ApiModel):
 
     rules = (
         Rule(
-            "self.hosting.replicas == 1 || 'ReadWriteMany' in self.workspace.accessModes",
+            "self.hosting.replicas <= 1 || 'ReadWriteMany' in self.workspace.accessModes",
             "above 1 needs workspace.accessModes [ReadWriteMany]: "
             "a ReadWriteOnce volume holds all replicas on one node",
             lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,

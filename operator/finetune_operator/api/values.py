@@ -21,7 +21,9 @@ def _matches(pattern: str, message: str) -> Rule:
 
 
 def _not_file(instead: str) -> Rule:
-    return Rule("!self.startsWith('file://')", f"file:// exists only for `finetune run`; in a cluster use {instead}")
+    return Rule(
+        "!self.startsWith('file://')", f"file:// exists only for `finetune run`; in a cluster it must be {instead}"
+    )
 
 
 # A Service's name starts with a letter.

@@ -1,0 +1,58 @@
+"""The generated CRD: up to date, explained in full, and quiet where a default would say nothing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from finetune_operator.api.crd import files, schema
+from finetune_operator.api.values import NAME_MAX_LENGTH
+from finetune_operator.names import of_stage
+from manifests import LONGEST
+from paths import ROOT
+
+
+@pytest.mark.parametrize("path", files(), ids=str)
+def test_the_committed_file_is_what_the_models_say(path: Any) -> None:
+    assert (ROOT / path).read_text() == files()[path], f"{path} is out of date: run `make crds` and commit it"
+
+
+def fields(here: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field below `here`, items of lists and values of maps included."""
+    yield path, here
+    for name, field in here.get("properties", {}).items():
+        yield from fields(field, f"{path}.{name}")
+    for nested in ("items", "additionalProperties"):
+        if nested in here:
+            yield from fields(here[nested], f"{path}[]")
+
+
+SPEC, STATUS = (list(fields(schema()["properties"][half], half)) for half in ("spec", "status"))
+
+
+def test_every_field_is_explained_in_a_sentence() -> None:
+    said = {path: field.get("description", "") for path, field in SPEC + STATUS if not path.endswith("[]")}
+    assert len(said) > 100
+    assert {path: sentence for path, sentence in said.items() if not sentence.endswith(".") or "\n" in sentence} == {}
+
+
+def test_the_server_fills_in_what_the_models_do() -> None:
+    defaults = {path: field["default"] for path, field in SPEC if "default" in field}
+    assert defaults["spec.dataset.validation"] == {"fraction": 0.1}
+    assert defaults["spec.training"] == {}
+    assert defaults["spec.training.adapter"] == {}
+    assert defaults["spec.training.adapter.rank"] == 16
+    assert defaults["spec.workspace.accessModes"] == ["ReadWriteOnce"]
+
+
+def test_a_default_of_nothing_is_left_out() -> None:
+    """Or every manifest would come back with empty node selectors and tolerations."""
+    assert [path for path, field in SPEC if field.get("default") in ([], {}) and ".pod" in path] == []
+
+
+def test_a_status_has_no_defaults() -> None:
+    assert [path for path, field in STATUS if "default" in field] == []
+
+
+def test_every_name_made_from_the_longest_is_a_label_value() -> None:
+    assert LONGEST == NAME_MAX_LENGTH
+    assert len(of_stage("a" * LONGEST, "01234567", "evaluate")) <= 63
