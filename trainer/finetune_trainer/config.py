@@ -112,7 +112,6 @@ class RunConfig(Contract):
     model: ModelConfig
     dataset: DatasetConfig
     training: TrainingConfig = TrainingConfig()
-    context_length: int | None = None
 
 
 class Workspace:

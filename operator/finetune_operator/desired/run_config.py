@@ -34,7 +34,6 @@ def run_config(name: str, revision: str, spec: FineTuneJobSpec) -> RunConfig:
         ),
         dataset=_dataset(spec.dataset),
         training=_training(spec.training),
-        context_length=spec.hosting.context_length,
     )
 
 

@@ -1,0 +1,60 @@
+"""The trainer's program: `python -m finetune_trainer prepare|train`, what stage pods and the local backend run."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finetune_trainer.config import Contract, RunConfig, Workspace
+from finetune_trainer.outcome import TERMINATION_LOG, Outcome, StageError
+from finetune_trainer.report import STATUS_PORT
+from finetune_trainer.server import Reporter, serving
+from finetune_trainer.stage import run
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; its defaults are a stage pod's."""
+    parser = argparse.ArgumentParser(prog="finetune_trainer", description=__doc__)
+    parser.add_argument("stage", choices=["prepare", "train"])
+    parser.add_argument("--config", type=Path, default=Path("/etc/finetune/run.json"))
+    parser.add_argument("--workspace", type=Path, default=Path("/workspace"))
+    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG))
+    parser.add_argument("--status-port", type=int, default=STATUS_PORT)
+    return parser.parse_args(arguments)
+
+
+def load(path: Path) -> RunConfig:
+    """Read the run config. Raises StageError (CONFIG_INVALID)."""
+    try:
+        return RunConfig.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StageError(Outcome.CONFIG_INVALID, f"There is no run config at {path}.") from error
+    except ValidationError as error:
+        raise StageError(Outcome.CONFIG_INVALID, f"The run config {path} is not valid: {error}") from error
+
+
+def stage(options: argparse.Namespace) -> Contract:
+    """Run the stage that was asked for. Each is imported only then: prepare needs no torch."""
+    config, workspace = load(options.config), Workspace(options.workspace)
+    reporter = Reporter(options.stage)
+    with serving(reporter, options.status_port):
+        if options.stage == "prepare":
+            from finetune_trainer.prepare import prepare
+
+            return prepare(config, workspace, reporter)
+        from finetune_trainer.train import train
+
+        return train(config, workspace, reporter)
+
+
+def main() -> None:
+    """Run the stage and exit with its outcome's code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options = parse()
+    sys.exit(run(lambda: stage(options), options.workspace, options.termination_log))
+
+
+if __name__ == "__main__":
+    main()

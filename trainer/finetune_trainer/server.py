@@ -1,0 +1,83 @@
+"""How a running stage is asked how far it is: `/status` (JSON) and `/metrics` (Prometheus) on one port.
+
+`__main__` starts it before a stage and stops it after; the stages report through `Reporter`. It takes no request that
+changes anything: there is no way into the pod from here.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from finetune_trainer.report import Progress
+
+_METRICS = ("step", "total_steps", "epoch", "loss", "validation_loss", "tokens_per_second")
+
+
+class Reporter:
+    """The current progress of a stage, written by the stage's thread and read by the server's."""
+
+    def __init__(self, stage: str) -> None:
+        self._lock = threading.Lock()
+        self._progress = Progress(stage=stage)
+
+    def update(self, **fields: Any) -> None:
+        """Replace fields of `finetune_trainer.report.Progress`."""
+        with self._lock:
+            self._progress = self._progress.model_copy(update=fields)
+
+    @property
+    def progress(self) -> Progress:
+        """The progress so far."""
+        with self._lock:
+            return self._progress
+
+
+def metrics(progress: Progress) -> bytes:
+    """The progress in Prometheus' text format; what is not known yet is left out."""
+    registry = CollectorRegistry()
+    for name in _METRICS:
+        value = getattr(progress, name)
+        if value is not None:
+            gauge = Gauge(f"finetune_trainer_{name}", name.replace("_", " "), ["stage"], registry=registry)
+            gauge.labels(progress.stage).set(value)
+    return generate_latest(registry)
+
+
+@contextmanager
+def serving(reporter: Reporter, port: int) -> Iterator[int]:
+    """Serve `reporter` while inside; gives the port, chosen by the system when it is 0."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/status":
+                self._answer(reporter.progress.model_dump_json(by_alias=True).encode(), "application/json")
+            elif self.path == "/metrics":
+                self._answer(metrics(reporter.progress), CONTENT_TYPE_LATEST)
+            else:
+                self.send_error(404)
+
+        def _answer(self, body: bytes, content_type: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """A request every few seconds is no news."""
+
+    server = ThreadingHTTPServer(("", port), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
