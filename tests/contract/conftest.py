@@ -1,16 +1,15 @@
 """One API server for all contract tests; each test that writes objects gets a namespace of its own."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from control_plane import ControlPlane, Kubectl, User
 from finetune_operator.api.crd import CRD_PATH
 from paths import ROOT
 
-# A user whom no rule knows: a test that binds a role to it sees exactly that role.
+# A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
 STRANGER = User("stranger")
-OPERATOR = User("operator")
 
 _numbers = itertools.count(1)
 
@@ -18,7 +17,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A running API server, empty."""
-    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER, OPERATOR))
+    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER,))
     try:
         found.start()
         yield found
@@ -55,11 +54,11 @@ def kubectl_as(control_plane: ControlPlane, namespace: str) -> Callable[[str], K
     return lambda user: Kubectl(control_plane.kubeconfig(user, namespace))
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the end of the servers' logs beside a failure."""
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+    report = yield
     plane = getattr(item, "funcargs", {}).get("control_plane")
     if report.failed and plane:
         report.sections.append(("control plane", plane.logs()))
+    return report

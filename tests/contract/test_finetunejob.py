@@ -1,6 +1,7 @@
 """The CRD in a real API server: what it refuses and says, what it fills in, and what kubectl shows of it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,7 +76,12 @@ def test_a_split_of_its_own_takes_no_fraction_from_the_default(kubectl: Kubectl)
     assert json.loads(kubectl("get", "ftj", "recipes", "-o", "json"))["spec"]["dataset"]["validation"] == rows
 
 
-STATUS = {
+def test_who_has_no_role_sees_nothing(kubectl_as: Callable[[str], Kubectl]) -> None:
+    refused = kubectl_as("stranger").run("get", "ftj")
+    assert 'User "stranger" cannot list resource "finetunejobs"' in refused.stderr
+
+
+STATUS: dict[str, Any] = {
     "observedGeneration": 1,
     "phase": "Serving",
     "progressSummary": "40/120",
@@ -103,9 +109,9 @@ def serving(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
-def apply_status(kubectl: Kubectl, status: dict[str, Any]) -> None:
+def apply_status(kubectl: Kubectl, status: dict[str, Any], manager: str = "finetune-operator") -> None:
     document = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "recipes"}}
-    flags = ("--server-side", "--subresource=status", "--field-manager=finetune-operator")
+    flags = ("--server-side", "--subresource=status", f"--field-manager={manager}")
     kubectl("apply", *flags, "-f", "-", document={**document, "status": status})
 
 
@@ -121,6 +127,14 @@ def test_a_status_is_applied_and_the_same_one_changes_nothing(serving: Kubectl) 
     status = json.loads(serving("get", "ftj", "recipes", "-o", "json"))["status"]
     assert "servedRevision" not in status
     assert status["conditions"] == STATUS["conditions"]
+
+
+def test_somebody_elses_condition_stays(serving: Kubectl) -> None:
+    audited = {**STATUS["conditions"][0], "type": "Audited"}
+    apply_status(serving, {"conditions": [audited]}, manager="auditor")
+    apply_status(serving, STATUS)
+    conditions = json.loads(serving("get", "ftj", "recipes", "-o", "json"))["status"]["conditions"]
+    assert {each["type"] for each in conditions} == {"Ready", "Audited"}
 
 
 def test_a_manifest_cannot_write_the_status(kubectl: Kubectl) -> None:

@@ -25,9 +25,8 @@ def test_the_trainer_parses_every_example(path: Path) -> None:
     config = parsed(job)
     assert config.name == job.metadata.name
     assert config.model.source.uri == job.spec.model.source
-    assert config.training.model_dump() | {"adapter": None} == job.spec.training.model_dump(
-        include=set(type(config.training).model_fields)
-    ) | {"adapter": None}
+    for field in ("epochs", "max_steps", "learning_rate", "batch_size", "max_length", "seed"):
+        assert getattr(config.training, field) == getattr(job.spec.training, field)
 
 
 @pytest.mark.parametrize("fields", GOOD.values(), ids=GOOD.keys())

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from finetune_operator.api.crd import files, schema
+import yaml
+from finetune_operator.api.crd import CHART_PATH, CRD_PATH, files, schema
 from finetune_operator.api.values import NAME_MAX_LENGTH
 from finetune_operator.names import of_stage
 from manifests import LONGEST
@@ -14,6 +15,15 @@ from paths import ROOT
 @pytest.mark.parametrize("path", files(), ids=str)
 def test_the_committed_file_is_what_the_models_say(path: Any) -> None:
     assert (ROOT / path).read_text() == files()[path], f"{path} is out of date: run `make crds` and commit it"
+
+
+def test_the_chart_installs_the_same_crd_and_keeps_it() -> None:
+    plain, chart = (files()[path] for path in (CRD_PATH, CHART_PATH))
+    lines = [line for line in chart.splitlines(keepends=True) if not line.startswith("{{-")]
+    assert "{{" not in "".join(lines)
+    document = yaml.safe_load("".join(lines))
+    assert document["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert document == yaml.safe_load(plain)
 
 
 def fields(here: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
