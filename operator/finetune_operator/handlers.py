@@ -23,11 +23,11 @@ def registry(queue: Queue[Key]) -> kopf.OperatorRegistry:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=found)
-    def job_changed(namespace: str, name: str, **_: Any) -> None:
-        queue.add(Key(namespace, name))
+    def job_changed(namespace: str | None, name: str, **_: Any) -> None:
+        queue.add(Key(namespace or "", name))
 
-    def child_changed(namespace: str, labels: kopf.Labels, **_: Any) -> None:
-        queue.add(Key(namespace, labels[names.JOB]))
+    def child_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+        queue.add(Key(namespace or "", labels[names.JOB]))
 
     for kind in CHILDREN:
         group, _, version = RESOURCES[kind].api_version.rpartition("/")

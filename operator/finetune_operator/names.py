@@ -33,7 +33,17 @@ def revision_of(spec: FineTuneJobSpec) -> str:
     Credentials, resources, retries and pods change how the weights are made, not what they are. The image counts when
     the manifest names it; the operator's default does not, or upgrading the operator would train every model again.
     """
-    training = {"method", "adapter", "epochs", "max_steps", "learning_rate", "batch_size", "max_length", "seed", "image"}
+    training = {
+        "method",
+        "adapter",
+        "epochs",
+        "max_steps",
+        "learning_rate",
+        "batch_size",
+        "max_length",
+        "seed",
+        "image",
+    }
     return digest(
         {
             "model": _fields(spec.model, exclude={"credentials"}),

@@ -5,7 +5,7 @@ may leave out is looked up with a default here, so that no other module does.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +25,11 @@ class Snapshot:
     """The raw objects around one FineTuneJob: its children by kind, and what others own but it depends on."""
 
     job: Raw
-    children: Mapping[str, list[Raw]] = field(default_factory=dict)
+    children: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
     stable_service: Raw | None = None
     user_claims: Mapping[str, Raw | None] = field(default_factory=dict)
     user_config_maps: Mapping[str, Raw | None] = field(default_factory=dict)
-    job_events: list[Raw] = field(default_factory=list)
+    job_events: Sequence[Raw] = field(default_factory=list)
     progress: Progress | None = None
 
 
@@ -183,7 +183,7 @@ def observe(snapshot: Snapshot) -> World:
     )
 
 
-def _by_name(raws: list[Raw]) -> dict[str, Raw]:
+def _by_name(raws: Sequence[Raw]) -> dict[str, Raw]:
     return {raw["metadata"]["name"]: raw for raw in raws}
 
 
@@ -226,7 +226,8 @@ def _pod(raw: Raw) -> PodState:
     metadata, status = raw["metadata"], raw.get("status", {})
     labels = metadata.get("labels", {})
     spec = raw["spec"]["containers"][0]
-    container = next((found for found in status.get("containerStatuses") or [] if found["name"] == spec["name"]), {})
+    statuses: list[Raw] = status.get("containerStatuses") or []
+    container: Raw = next((found for found in statuses if found["name"] == spec["name"]), {})
     state = container.get("state", {})
     waiting = state.get("waiting", {})
     scheduled = _conditions(raw).get("PodScheduled")
@@ -283,7 +284,7 @@ def _claim(raw: Raw) -> ClaimState:
     return ClaimState(raw["metadata"]["name"], raw.get("status", {}).get("phase", "Pending"))
 
 
-def _run_configs(raws: list[Raw]) -> dict[str, RunConfig]:
+def _run_configs(raws: Sequence[Raw]) -> dict[str, RunConfig]:
     texts = (raw.get("data", {}).get(names.RUN_CONFIG_KEY) for raw in raws)
     configs = (RunConfig.model_validate(json.loads(text)) for text in texts if text)
     return {config.revision: config for config in configs}

@@ -1,7 +1,7 @@
 """The decision: from what the cluster looks like to the actions that bring it closer and the status that tells of it.
 
-`reconcile` calls `plan` after every change and carries out what it says. Pure: the same snapshot, settings and time give
-the same plan, and a plan that was carried out half is simply made again.
+`reconcile` calls `plan` after every change and carries out what it says. Pure: the same snapshot, settings and time
+give the same plan, and a plan that was carried out half is simply made again.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The thin shell around plan(): look at the world, decide, act, say so. `workqueue` calls it for one FineTuneJob at a time.
+"""The thin shell around plan(): look at the world, decide, act, say so. Called by `workqueue`, one job at a time.
 
 Killed between any two calls it changes nothing about where things end: the next call looks again.
 """

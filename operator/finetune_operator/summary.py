@@ -111,7 +111,11 @@ def _readiness(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason,
 
 def _finished(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason, str]:
     if hosting:
-        return "True", Reason.SERVING, f"{world.url} answers as model {world.name} with revision {walk.status.revision}."
+        return (
+            "True",
+            Reason.SERVING,
+            f"{world.url} answers as model {world.name} with revision {walk.status.revision}.",
+        )
     where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
     return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
 

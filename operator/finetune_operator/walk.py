@@ -1,4 +1,7 @@
-"""The walk of one revision through its stages: each in turn, until one is not done. `plan` calls it, `summary` tells of it."""
+"""The walk of one revision through its stages: each in turn, until one is not done.
+
+`plan` calls it, `summary` tells of it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,8 @@
 """host: a candidate Deployment of the revision, until it answers completions.
 
-Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing; the
-verdict stays in status. The revision that serves is never taken down for that: its rolling update keeps the old pods.
+Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing;
+the verdict stays in status. The revision that serves is never taken down for that: its rolling update keeps the old
+pods.
 """
 
 from finetune_operator import names
@@ -61,9 +62,7 @@ class Host:
             return self._crashed(context, crashed, found, actions)
         return _waiting(context, found, pods, actions)
 
-    def _crashed(
-        self, context: Context, pod: PodState, found: DeploymentState, actions: tuple[Action, ...]
-    ) -> Step:
+    def _crashed(self, context: Context, pod: PodState, found: DeploymentState, actions: tuple[Action, ...]) -> Step:
         cause = diagnose(context.evidence(pod))
         reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
         message = f"The engine crashed {pod.restarts} times. {cause.message if cause else ''}".strip()
@@ -81,9 +80,7 @@ def _take_down(found: DeploymentState | None) -> tuple[Action, ...]:
     return (Delete(found.ref),) if found else ()
 
 
-def _waiting(
-    context: Context, found: DeploymentState, pods: tuple[PodState, ...], actions: tuple[Action, ...]
-) -> Step:
+def _waiting(context: Context, found: DeploymentState, pods: tuple[PodState, ...], actions: tuple[Action, ...]) -> Step:
     unready = [pod for pod in pods if not pod.ready and not pod.deleting]
     findings = (stuck(context.evidence(pod)) for pod in unready)
     finding = next((finding for finding in findings if finding), None)

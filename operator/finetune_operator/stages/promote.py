@@ -34,5 +34,7 @@ class Promote:
             )
         actions = (Apply(stable_service(target, target.revision)),)
         if context.serves:
-            return Step(State.SUCCEEDED, Reason.SUCCEEDED, f"Service {target.name} points at {target.revision}.", actions)
+            return Step(
+                State.SUCCEEDED, Reason.SUCCEEDED, f"Service {target.name} points at {target.revision}.", actions
+            )
         return Step(State.RUNNING, Reason.RUNNING, f"Service {target.name} moves to {target.revision}.", actions)

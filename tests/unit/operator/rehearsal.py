@@ -168,7 +168,9 @@ class Rehearsal:
 
     def ended(self, stage: str, code: int, message: str, reason: str = "Error") -> None:
         self.container(
-            stage, {"terminated": {"exitCode": code, "reason": reason, "message": message}}, "Failed" if code else "Succeeded"
+            stage,
+            {"terminated": {"exitCode": code, "reason": reason, "message": message}},
+            "Failed" if code else "Succeeded",
         )
 
     def complete(self, stage: str, result: dict[str, Any]) -> None:

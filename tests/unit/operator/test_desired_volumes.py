@@ -39,7 +39,6 @@ def test_the_run_config_says_what_the_manifest_says():
     assert written["dataset"]["validation"] == {"fraction": 0.05}
     assert written["dataset"]["test"]["source"] == {"uri": "s3://support/test.jsonl"}
     assert written["model"]["revision"] == "main"
-    assert written["contextLength"] == 8192
 
 
 def test_a_claim_is_what_the_manifest_asks_for():

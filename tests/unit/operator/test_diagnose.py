@@ -142,7 +142,9 @@ def test_a_container_that_ends_without_a_word(training: Rehearsal) -> None:
     assert "ImportError: libfoo.so" in message
 
 
-def test_an_engine_that_will_not_start_shows_the_end_of_its_log_and_gives_its_accelerator_back(hosting: Rehearsal) -> None:
+def test_an_engine_that_will_not_start_shows_the_end_of_its_log_and_gives_its_accelerator_back(
+    hosting: Rehearsal,
+) -> None:
     last = {"terminated": {"exitCode": 1, "reason": "Error", "message": "ValueError: max_model_len is too large"}}
     hosting.container("host", {"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=3, lastState=last)
     reason, message = said(hosting, "Hosted")

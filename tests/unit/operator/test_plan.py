@@ -90,7 +90,9 @@ class TestThePathToReady:
         cluster.complete("prepare", PREPARED)
         cluster.reconcile()
         cluster.running("train")
-        cluster.extra["progress"] = Progress(stage="train", step=12, total_steps=40, loss=1.23456, tokens_per_second=181.6)
+        cluster.extra["progress"] = Progress(
+            stage="train", step=12, total_steps=40, loss=1.23456, tokens_per_second=181.6
+        )
         planned = cluster.reconcile()
         assert planned.again_after == 10.0
         assert cluster.status["progressSummary"] == "12/40"
@@ -105,7 +107,7 @@ class TestRevisions:
         serving.reconcile()
         assert serving.revision == revision
         assert "1024" in str(serving.get("Deployment")["spec"])
-        assert not serving.condition("Trained")[1] == "Running"
+        assert serving.condition("Trained")[1] != "Running"
 
     def test_a_new_seed_trains_a_new_revision_while_the_old_one_serves(self, serving: Rehearsal) -> None:
         old = serving.revision
@@ -142,7 +144,9 @@ class TestRevisions:
         serving.edit(hosting=serving.job["spec"]["hosting"] | {"rollout": "recreate"})
         edit_training(serving, seed=7)
         serving.reconcile()
-        assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 1, "preparing needs no accelerator"
+        assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 1, (
+            "preparing needs no accelerator"
+        )
         serving.complete("prepare", PREPARED)
         serving.reconcile()
         assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 0
@@ -297,7 +301,11 @@ class TestWhatStandsInTheWay:
         assert serving.condition("Ready")[0] == "True"
 
     def test_somebody_elses_service_is_not_taken_over(self, cluster: Rehearsal) -> None:
-        foreign = {"kind": "Service", "metadata": {"name": "recipes", "uid": "x"}, "spec": {"selector": {"app": "shop"}}}
+        foreign = {
+            "kind": "Service",
+            "metadata": {"name": "recipes", "uid": "x"},
+            "spec": {"selector": {"app": "shop"}},
+        }
         cluster.objects["Service", "recipes"] = foreign
         cluster.serve()
         assert cluster.objects["Service", "recipes"] == foreign

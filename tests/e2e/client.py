@@ -1,0 +1,45 @@
+"""Runs in a pod of the tests: asks the stable Service with the unmodified openai client, and prints a line an answer.
+
+`client.py ask URL MODEL...` asks every model every row of rows.json. `client.py load URL MODEL` asks one short question
+after the other, without retries, until /tmp/stop appears.
+"""
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from openai import OpenAI, OpenAIError
+
+PAUSE, LONGEST = 0.5, 1500.0
+
+
+def ask(client: OpenAI, models: list[str]) -> None:
+    """Every row to every model."""
+    for row in json.loads(Path("/client/rows.json").read_text()):
+        *prompt, expected = row["messages"]
+        for model in models:
+            answer = client.chat.completions.create(model=model, messages=prompt, temperature=0, max_tokens=64)
+            said = (answer.choices[0].message.content or "").strip()
+            print(json.dumps({"model": model, "said": said, "expected": expected["content"]}), flush=True)
+
+
+def load(client: OpenAI, model: str) -> None:
+    """One question after the other, until told to stop."""
+    pause, end = threading.Event(), time.monotonic() + LONGEST
+    while not Path("/tmp/stop").exists() and time.monotonic() < end:
+        try:
+            client.completions.create(model=model, prompt="Hello", max_tokens=4)
+            print(json.dumps({"ok": True}), flush=True)
+        except OpenAIError as error:
+            print(json.dumps({"ok": False, "error": repr(error)}), flush=True)
+        pause.wait(PAUSE)
+
+
+if __name__ == "__main__":
+    mode, url, *names = sys.argv[1:]
+    if mode == "ask":
+        ask(OpenAI(base_url=url, api_key="none"), names)
+    else:
+        load(OpenAI(base_url=url, api_key="none", max_retries=0), names[0])

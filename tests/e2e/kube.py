@@ -1,0 +1,94 @@
+"""kubectl for the tests: as a user types it, with waits that show the cluster when they fail."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CACHE = Path(os.environ.get("FINETUNE_CACHE", Path.home() / ".cache" / "finetune-operator"))
+KUBECTL, HELM = CACHE / "bin" / "kubectl", CACHE / "bin" / "helm"
+KUBECONFIG = os.environ.get("KUBECONFIG", str(CACHE / "kubeconfig"))
+ROOT = Path(__file__).parents[2]
+
+
+def run(command: list[str | Path], stdin: str | None = None, timeout: float = 120) -> str:
+    """Run a command and return what it prints; a failure shows what it said."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "KUBECONFIG": KUBECONFIG},
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+    return run([KUBECTL, *arguments], stdin, timeout)
+
+
+def get(kind: str, name: str, namespace: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+    return found
+
+
+def items(kind: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+    found: dict[str, Any] = json.loads(kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json"))
+    return list(found["items"])
+
+
+def apply(*manifests: dict[str, Any]) -> None:
+    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+
+
+def wait(namespace: str, what: str, condition: str, seconds: int) -> None:
+    """`kubectl wait`; a timeout fails with a picture of the namespace."""
+    with picture_on_failure(namespace):
+        arguments = ["wait", what, f"--for={condition}", "-n", namespace, f"--timeout={seconds}s"]
+        kubectl(*arguments, timeout=seconds + 30)
+
+
+@contextmanager
+def picture_on_failure(namespace: str) -> Iterator[None]:
+    """Print what the namespace and the operator looked like when what is inside fails."""
+    try:
+        yield
+    except (AssertionError, subprocess.TimeoutExpired):
+        print(picture(namespace))
+        raise
+
+
+def picture(namespace: str) -> str:
+    """The namespace's objects, the FineTuneJobs' status, the last events, and the operator's log."""
+    questions = [
+        ["get", "ftj,jobs,pods,deployments,services,pvc", "-n", namespace, "-o", "wide"],
+        ["get", "ftj", "-n", namespace, "-o", "jsonpath={range .items[*]}{.metadata.name}{.status}{'\\n'}{end}"],
+        ["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"],
+        ["logs", "-n", "finetune-system", "deployment/finetune-operator", "--tail=60"],
+        ["top", "nodes"],
+    ]
+    return "\n".join(f"$ kubectl {' '.join(question)}\n{_answer(question)}" for question in questions)
+
+
+def _answer(arguments: list[str]) -> str:
+    done = subprocess.run(
+        [str(KUBECTL), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "KUBECONFIG": KUBECONFIG},
+    )
+    return done.stdout + done.stderr
+
+
+def kill(namespace: str, pod: str) -> None:
+    """SIGKILL the first process of a pod's first container, as the kernel would, on its node."""
+    raw = get("pod", pod, namespace)
+    container = raw["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    node = ["docker", "exec", raw["spec"]["nodeName"]]
+    run([*node, "ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container])
