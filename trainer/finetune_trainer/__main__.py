@@ -32,7 +32,11 @@ def load(path: Path) -> RunConfig:
     except FileNotFoundError as error:
         raise StageError(Outcome.CONFIG_INVALID, f"There is no run config at {path}.") from error
     except ValidationError as error:
-        raise StageError(Outcome.CONFIG_INVALID, f"The run config {path} is not valid: {error}") from error
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"The run config {path} is not valid: {faults}. Whatever wrote it and this trainer differ in version.",
+        ) from error
 
 
 def stage(options: argparse.Namespace) -> Contract:

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 
 class Contract(BaseModel):
-    """Base of everything written to or read from a file, a pod or the API: camelCase outside, frozen, nothing unknown."""
+    """Base of all that is written to or read from a file or a pod: camelCase outside, frozen, nothing unknown."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
 

@@ -4,6 +4,7 @@ Called by `prepare` alone, the only stage with credentials. What is fetched is c
 that fails is a sentence that names the URI.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -89,9 +90,7 @@ def _require(source: Source, path: Path) -> None:
         raise StageError(Outcome.NOT_FOUND, f"{source.uri} does not exist.")
 
 
-def _hub_model(
-    source: Source, revision: str | None, target: Path, patterns: list[str], secrets: dict[str, str]
-) -> str:
+def _hub_model(source: Source, revision: str | None, target: Path, patterns: list[str], secrets: dict[str, str]) -> str:
     name = source.uri.removeprefix("hf://")
     token, endpoint = secrets.get("HF_TOKEN"), secrets.get("HF_ENDPOINT")
     with _explained(source):
@@ -155,44 +154,47 @@ def _filesystem(secrets: dict[str, str]) -> Any:
 
 @contextmanager
 def _explained(source: Source) -> Iterator[None]:
-    """Turn the libraries' errors into sentences that name the URI."""
-    uri = source.uri
+    """Turn the libraries' errors into sentences that name the URI; a full disk is `stage`'s to explain."""
     try:
         yield
-    except GatedRepoError as error:
-        raise StageError(
-            Outcome.ACCESS_DENIED,
-            f"{uri} is gated: accept its terms on the hub, and name a Secret with HF_TOKEN in credentials.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise StageError(Outcome.NOT_FOUND, f"{uri} has no such revision; see model.revision.") from error
-    except RepositoryNotFoundError as error:
-        raise StageError(
-            Outcome.NOT_FOUND, f"{uri} does not exist, or is private and the credentials have no right to it."
-        ) from error
-    except (EntryNotFoundError, FileNotFoundError, HFValidationError) as error:
-        raise StageError(Outcome.NOT_FOUND, f"{uri} does not exist.") from error
-    except PermissionError as error:
-        raise _denied(uri) from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        raise (_denied(uri) if status in (401, 403) else _unreachable(uri, error)) from error
-    except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        raise (_denied(uri) if status in (401, 403) else _unreachable(uri, error)) from error
-    except (BotoCoreError, httpx.HTTPError, ConnectionError, TimeoutError) as error:
-        raise _unreachable(uri, error) from error
-    except OSError as error:
-        if error.errno is not None:
+    except (OSError, httpx.HTTPError, BotoCoreError, ClientError, HFValidationError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _unreachable(uri, error) from error
+        raise _explain(source.uri, error) from error
 
 
-def _denied(uri: str) -> StageError:
-    return StageError(
-        Outcome.ACCESS_DENIED, f"{uri} was refused with these credentials; see the Secret that credentials names."
-    )
-
-
-def _unreachable(uri: str, error: BaseException) -> StageError:
+def _explain(uri: str, error: Exception) -> StageError:
+    for kinds, outcome, sentence in _SENTENCES:
+        if isinstance(error, kinds):
+            return StageError(outcome, sentence.format(uri=uri))
+    if _status(error) in (401, 403):
+        return StageError(Outcome.ACCESS_DENIED, _DENIED.format(uri=uri))
     return StageError(Outcome.UNAVAILABLE, f"{uri} could not be read: {error}")
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that an error speaks of."""
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return int(error.response.status_code)
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return None
+
+
+_DENIED = "{uri} was refused with these credentials; see the Secret that credentials names."
+# The more special error first: the hub's are each other's subclasses.
+_SENTENCES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Outcome, str], ...] = (
+    (
+        GatedRepoError,
+        Outcome.ACCESS_DENIED,
+        "{uri} is gated: accept its terms on the hub, and name a Secret with HF_TOKEN in credentials.",
+    ),
+    (RevisionNotFoundError, Outcome.NOT_FOUND, "{uri} has no such revision; see model.revision."),
+    (
+        RepositoryNotFoundError,
+        Outcome.NOT_FOUND,
+        "{uri} does not exist, or is private and the credentials have no right to it.",
+    ),
+    ((EntryNotFoundError, FileNotFoundError, HFValidationError), Outcome.NOT_FOUND, "{uri} does not exist."),
+    (PermissionError, Outcome.ACCESS_DENIED, _DENIED),
+)

@@ -74,8 +74,9 @@ def _json(path: Path, name: str) -> Iterator[Line]:
         ) from error
     if not isinstance(document, list):
         raise StageError(
-            Outcome.DATA_INVALID, f"{name} is {_kind(document)}, where a list of objects is expected; one object a "
-            "line is JSON Lines, with the ending .jsonl."
+            Outcome.DATA_INVALID,
+            f"{name} is {_kind(document)}, where a list of objects is expected; one object a "
+            "line is JSON Lines, with the ending .jsonl.",
         )
     for number, value in enumerate(document, 1):
         yield _object(f"{name} item {number}", value)

@@ -30,7 +30,9 @@ class Outcome(Enum):
     """Every way a stage can end by itself."""
 
     SUCCEEDED = Exit(0, "Succeeded", False, "the stage is complete")
-    DATA_INVALID = Exit(65, "DataInvalid", False, "rows of the dataset are wrong; the message names file, line and fault")
+    DATA_INVALID = Exit(
+        65, "DataInvalid", False, "rows of the dataset are wrong; the message names file, line and fault"
+    )
     NOT_FOUND = Exit(66, "SourceNotFound", False, "a model, dataset, revision, bucket or file does not exist")
     UNAVAILABLE = Exit(69, "SourceUnavailable", True, "the hub or the bucket could not be reached")
     INTERNAL = Exit(70, "InternalError", True, "a fault in the trainer; the message ends with its traceback")
@@ -39,7 +41,9 @@ class Outcome(Enum):
     INTERRUPTED = Exit(75, "Interrupted", True, "the stage was asked to stop; the next run goes on from its checkpoint")
     DIVERGED = Exit(76, "Diverged", False, "the loss became infinite or not a number")
     ACCESS_DENIED = Exit(77, "AccessDenied", False, "the hub or the bucket refused the credentials")
-    CONFIG_INVALID = Exit(78, "ConfigInvalid", False, "the run config asks for something that this model or trainer can't do")
+    CONFIG_INVALID = Exit(
+        78, "ConfigInvalid", False, "the run config asks for something that this model or trainer can't do"
+    )
 
     @property
     def exit(self) -> Exit:
@@ -61,7 +65,7 @@ class Termination(Contract):
 
 
 class StageError(Exception):
-    """A failure the user can understand: its outcome, and a sentence that says what happened, to what, and what to do."""
+    """A failure the user can understand: its outcome, and a sentence: what happened, to what, and what to do."""
 
     def __init__(self, outcome: Outcome, message: str) -> None:
         super().__init__(message)

@@ -35,7 +35,7 @@ class Rows(Contract):
 
 
 class DatasetReport(Contract):
-    """The rows as prepare found them. `tokens` counts train; `longer_than_max_length` counts its rows that training cuts."""
+    """The rows as prepare found them. `tokens` are train's; `longer_than_max_length` counts its rows that are cut."""
 
     format: Format
     rows: Rows
@@ -54,7 +54,7 @@ class ModelReport(Contract):
 
 
 class Plan(Contract):
-    """The hyperparameters that training uses, chosen or given, and why each chosen one was (`reasons`: field → sentence)."""
+    """The hyperparameters in use, chosen or given, and why each chosen one was (`reasons`: field → sentence)."""
 
     batch_size: int
     gradient_accumulation: int

@@ -4,6 +4,8 @@
 changes anything: there is no way into the pod from here.
 """
 
+import errno
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.report import Progress
 
 _METRICS = ("step", "total_steps", "epoch", "loss", "validation_loss", "tokens_per_second")
@@ -48,15 +51,39 @@ def metrics(progress: Progress) -> bytes:
     return generate_latest(registry)
 
 
+class _Server(ThreadingHTTPServer):
+    """Listens on IPv6 too where the machine has it: a pod may have addresses of either kind alone."""
+
+    daemon_threads = True
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _listen(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    try:
+        return _Server(("", port), handler)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise StageError(
+            Outcome.CONFIG_INVALID, f"Port {port} is taken by another process: choose another --status-port."
+        ) from error
+
+
 @contextmanager
 def serving(reporter: Reporter, port: int) -> Iterator[int]:
-    """Serve `reporter` while inside; gives the port, chosen by the system when it is 0."""
+    """Serve `reporter` while inside; gives the port, chosen by the system when it is 0. Raises StageError."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/status":
+            path = self.path.partition("?")[0]
+            if path == "/status":
                 self._answer(reporter.progress.model_dump_json(by_alias=True).encode(), "application/json")
-            elif self.path == "/metrics":
+            elif path == "/metrics":
                 self._answer(metrics(reporter.progress), CONTENT_TYPE_LATEST)
             else:
                 self.send_error(404)
@@ -71,8 +98,7 @@ def serving(reporter: Reporter, port: int) -> Iterator[int]:
         def log_message(self, format: str, *args: Any) -> None:
             """A request every few seconds is no news."""
 
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
+    server = _listen(port, Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

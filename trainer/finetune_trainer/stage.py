@@ -1,7 +1,7 @@
 """The frame around a stage: whatever happens in it ends as a Termination and an exit code of `outcome`'s table.
 
-`__main__` runs every stage through `run`. A StageError has its sentence; a full disk and a request to stop get theirs
-here; anything else is a fault of ours, and its traceback goes with it.
+`__main__` runs every stage through `run`. A StageError has its sentence; a full disk, too little memory and a request to
+stop get theirs here; anything else is a fault of ours, and the end of its traceback goes with it.
 """
 
 import errno
@@ -19,9 +19,18 @@ from finetune_trainer.outcome import TERMINATION_BYTES, Outcome, StageError, Ter
 
 logger = logging.getLogger(__name__)
 
+# Frames of a traceback that go into the termination message; the log has all of them.
+FRAMES = 3
+ELLIPSIS = " … "
+# The most that JSON makes of one character.
+BYTES = 6
+
 
 class Ending:
-    """How the stage inside a `with` block ended. Every exception ends here: `code` and `termination` say which."""
+    """How the stage inside a `with` block ended. Every exception ends here: `code` and `termination` say which.
+
+    It is the one boundary that lets nothing through: past it a process has only its exit code to say what happened.
+    """
 
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
@@ -53,10 +62,12 @@ def _explain(error: BaseException, workspace: Path) -> tuple[Outcome, str]:
         return error.outcome, error.message
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Outcome.WORKSPACE_FULL, f"The workspace volume at {workspace} is full: raise workspace.size."
+    if isinstance(error, MemoryError):
+        return Outcome.OUT_OF_MEMORY, "The stage ran out of host memory: raise the memory in training.resources."
     if isinstance(error, KeyboardInterrupt):
         return Outcome.INTERRUPTED, "The stage was asked to stop; the next run goes on from where it was."
-    lines = traceback.format_exception(error)
-    return Outcome.INTERNAL, f"{type(error).__name__}: {error}\n{''.join(lines[-3:])}"
+    end = "".join(traceback.format_exception(error, limit=-FRAMES))
+    return Outcome.INTERNAL, f"{type(error).__name__}: {error}\n{end}"
 
 
 @contextmanager
@@ -77,16 +88,32 @@ def run(stage: Callable[[], Contract], workspace: Path, termination_log: Path) -
     """Run a stage, leave its Termination and give its exit code."""
     with Ending(workspace) as ending, interruptible():
         ending.succeed(stage())
-    termination_log.write_bytes(encode(ending.termination))
+    try:
+        # In one call and in place: in a pod it is a file that the kubelet mounted, which no rename can replace.
+        termination_log.write_bytes(encode(ending.termination))
+    except OSError as error:
+        logger.warning("The termination message could not be written to %s: %s", termination_log, error)
     return ending.code
 
 
 def encode(termination: Termination) -> bytes:
     """The Termination as JSON that the kubelet keeps whole: an overlong message loses its middle."""
-    document = termination.model_dump(mode="json", by_alias=True, exclude_none=True)
-    encoded = json.dumps(document, ensure_ascii=False).encode()
-    while len(encoded) > TERMINATION_BYTES and len(document["message"]) > 1:
-        keep = max(1, len(document["message"]) - (len(encoded) - TERMINATION_BYTES) - 8)
-        document["message"] = f"{document['message'][: keep // 2]} … {document['message'][-(keep // 2) :]}"[:keep]
-        encoded = json.dumps(document, ensure_ascii=False).encode()
+    message, keep = termination.message, len(termination.message)
+    while len(encoded := _json(termination, message)) > TERMINATION_BYTES and keep > 0:
+        keep -= max(1, (len(encoded) - TERMINATION_BYTES) // BYTES)
+        message = _shortened(termination.message, keep)
     return encoded
+
+
+def _json(termination: Termination, message: str) -> bytes:
+    document = termination.model_copy(update={"message": message}).model_dump(
+        mode="json", by_alias=True, exclude_none=True
+    )
+    # A lone surrogate, which a broken file name or row may hold, has no bytes.
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
+
+
+def _shortened(text: str, keep: int) -> str:
+    """At most `keep` characters and an ellipsis: most of its beginning, and its end."""
+    end = max(0, keep) // 3
+    return text[: max(0, keep) - end] + ELLIPSIS + (text[-end:] if end else "")

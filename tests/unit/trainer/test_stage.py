@@ -1,0 +1,123 @@
+"""How a stage ends: the exit code that podFailurePolicy reads, and the termination message that the operator tells."""
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from finetune_trainer.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
+from finetune_trainer.report import Rows
+from finetune_trainer.stage import encode, run
+
+ROWS = Rows(train=3)
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Callable[[Callable[[], Any]], tuple[int, dict[str, Any]]]:
+    """Run a stage: its exit code and its termination message."""
+
+    def run_it(stage: Callable[[], Any]) -> tuple[int, dict[str, Any]]:
+        log = tmp_path / "termination-log"
+        code = run(stage, tmp_path, log)
+        return code, json.loads(log.read_text())
+
+    return run_it
+
+
+Ends = Callable[[Callable[[], Any]], tuple[int, dict[str, Any]]]
+
+
+def raising(error: BaseException) -> Callable[[], NoReturn]:
+    def stage() -> NoReturn:
+        raise error
+
+    return stage
+
+
+def test_a_complete_stage_ends_with_zero_and_its_result(ends: Ends) -> None:
+    code, message = ends(lambda: ROWS)
+    assert code == 0
+    assert message == {
+        "reason": "Succeeded",
+        "message": "",
+        "result": {"train": 3, "validation": 0, "test": 0},
+    }
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome != Outcome.SUCCEEDED])
+def test_every_failure_ends_with_its_code_and_sentence(ends: Ends, outcome: Outcome) -> None:
+    code, message = ends(raising(StageError(outcome, "train.jsonl:17: has no messages")))
+    assert code == outcome.exit.code
+    assert Outcome.of_code(code) is outcome
+    assert message == {"reason": outcome.exit.reason, "message": "train.jsonl:17: has no messages"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_volume_names_the_field_to_raise(ends: Ends, number: int, tmp_path: Path) -> None:
+    code, message = ends(raising(OSError(number, os.strerror(number))))
+    assert code == Outcome.WORKSPACE_FULL.exit.code
+    assert message["message"] == f"The workspace volume at {tmp_path} is full: raise workspace.size."
+
+
+def test_too_little_host_memory_names_the_field_to_raise(ends: Ends) -> None:
+    code, message = ends(raising(MemoryError()))
+    assert code == Outcome.OUT_OF_MEMORY.exit.code
+    assert message["message"] == "The stage ran out of host memory: raise the memory in training.resources."
+
+
+def test_sigterm_ends_as_interrupted_and_is_tried_again(ends: Ends) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stage() -> NoReturn:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it went on after SIGTERM")
+
+    code, message = ends(stage)
+    assert code == Outcome.INTERRUPTED.exit.code
+    assert Outcome.INTERRUPTED.exit.retry
+    assert message["message"].startswith("The stage was asked to stop")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_fault_of_ours_carries_the_end_of_its_traceback_and_is_logged(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stage() -> NoReturn:
+        [][1]
+        pytest.fail("unreachable")
+
+    code, message = ends(stage)
+    assert code == Outcome.INTERNAL.exit.code
+    assert message["message"].startswith("IndexError: list index out of range\n")
+    assert "[][1]" in message["message"]
+    assert "Traceback" in caplog.text
+
+
+def test_a_termination_log_that_cannot_be_written_does_not_change_the_exit_code(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = tmp_path / "missing" / "termination-log"
+    assert run(raising(StageError(Outcome.NOT_FOUND, "gone")), tmp_path, nowhere) == Outcome.NOT_FOUND.exit.code
+    assert str(nowhere) in caplog.text
+
+
+@pytest.mark.parametrize("text", ["a" * 9000, "€" * 9000, "𝄞\n" * 9000, '"\\' * 5000, "\x00" * 3000])
+def test_a_long_message_keeps_its_ends_within_what_the_kubelet_keeps(text: str) -> None:
+    encoded = encode(Termination(reason="DataInvalid", message=f"first {text} last"))
+    assert len(encoded) <= TERMINATION_BYTES
+    message = json.loads(encoded)["message"]
+    assert message.startswith("first ")
+    assert message.endswith(" last")
+    assert " … " in message
+
+
+def test_a_long_message_uses_the_room_there_is() -> None:
+    assert len(encode(Termination(reason="DataInvalid", message="a" * 9000))) > 0.9 * TERMINATION_BYTES
+
+
+def test_what_has_no_bytes_in_utf_8_is_written_all_the_same() -> None:
+    assert json.loads(encode(Termination(reason="DataInvalid", message="file \udcff")))["message"] == "file ?"
