@@ -1,12 +1,13 @@
 """The entry point: `python -m finetune_operator`, what the operator's image runs.
 
 Reads the settings, connects to the API server (of the pod's service account, else of the kubeconfig), and runs kopf's
-watches beside the queue's workers until it is told to stop.
+watches beside the queue's workers until it is told to stop, or until either of them can't go on.
 """
 
 import asyncio
 import logging
-import signal
+import sys
+from contextlib import suppress
 from functools import partial
 
 import httpx
@@ -16,6 +17,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from prometheus_client import start_http_server
 
 from finetune_operator import handlers
+from finetune_operator.api.v1alpha1 import GROUP, PLURAL
 from finetune_operator.cluster import Cluster, Key
 from finetune_operator.reconcile import Reconciler, read_progress
 from finetune_operator.settings import Settings
@@ -23,6 +25,7 @@ from finetune_operator.workqueue import Queue
 
 # A stage pod answers at once or is not worth waiting for.
 PROGRESS_TIMEOUT = 3.0
+LOG_FORMATS = {"text": kopf.LogFormat.FULL, "json": kopf.LogFormat.JSON}
 
 
 async def connect() -> None:
@@ -34,36 +37,48 @@ async def connect() -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    """Run until SIGTERM or SIGINT, which kopf waits for."""
     await connect()
-    start_http_server(settings.metrics_port)
     async with ApiClient() as client, httpx.AsyncClient(timeout=PROGRESS_TIMEOUT, trust_env=False) as pods:
-        reconciler = Reconciler(Cluster(client), settings, partial(read_progress, pods))
-        queue: Queue[Key] = Queue(reconciler)
-        work = asyncio.create_task(queue.run())
-        try:
-            await kopf.operator(
-                registry=handlers.registry(queue),
-                settings=handlers.settings(),
-                standalone=True,
-                clusterwide=not settings.namespaces,
-                namespaces=settings.namespaces,
-                liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
-                stop_flag=stop,
-            )
-        finally:
-            work.cancel()
+        cluster = Cluster(client)
+        if not await cluster.knows_finetunejobs():
+            sys.exit(f"The API server does not know {PLURAL}.{GROUP}: install the CustomResourceDefinition (crds/).")
+        start_http_server(settings.metrics_port)
+        queue: Queue[Key] = Queue(Reconciler(cluster, settings, partial(read_progress, pods)))
+        await watch(settings, queue)
+
+
+async def watch(settings: Settings, queue: Queue[Key]) -> None:
+    """Watch and work; without its workers the operator is of no use, so it ends with them."""
+    stop = asyncio.Event()
+    work = asyncio.create_task(queue.run())
+    work.add_done_callback(lambda _: stop.set())
+    try:
+        await kopf.operator(
+            registry=handlers.registry(queue),
+            settings=handlers.settings(),
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+            stop_flag=stop,
+        )
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
 
 
 def main() -> None:
     """Start the operator."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        sys.exit(str(error))
+    kopf.configure(log_format=LOG_FORMATS[settings.log_format])
     for chatty in ("httpx", "kopf.objects"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    asyncio.run(serve(Settings.from_environment()))
+    asyncio.run(serve(settings))
 
 
 if __name__ == "__main__":

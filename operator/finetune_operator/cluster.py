@@ -26,6 +26,8 @@ Parameters = list[tuple[str, str]]
 
 # Answers to which the same call may be met with another one later.
 _PASSING = {429, 500, 502, 503, 504}
+# Answers that say that the object as it is will never do, as long as the cluster's rules are what they are.
+_REFUSING = {400, 403, 413, 422}
 # An Event's message may have this many bytes.
 _EVENT_MESSAGE = 1024
 
@@ -36,6 +38,9 @@ class Key:
 
     namespace: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,10 @@ class Cluster:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
+    async def knows_finetunejobs(self) -> bool:
+        """Whether the CustomResourceDefinition is there."""
+        return await self._unless_gone("GET", f"/apis/{API_VERSION}") is not None
+
     async def snapshot(self, key: Key) -> Snapshot | None:
         """Everything around a FineTuneJob, as it is now; None when it is gone."""
         job = await self._get(KIND, key.namespace, key.name)
@@ -101,9 +110,11 @@ class Cluster:
         try:
             await self._apply(path, manifest)
         except ApiException as error:
-            if error.status == 409:
+            if error.status in _REFUSING:
+                raise Refused(f"{kind} {metadata['name']}", _sentence(error)) from error
+            if error.status in (404, 409):
                 raise Unavailable(_sentence(error)) from error
-            raise Refused(kind, metadata["name"], _sentence(error)) from error
+            raise
 
     async def suspend(self, namespace: str, job: Ref, suspend: bool) -> None:
         """Set a Job's spec.suspend, if it still is the Job that was observed."""
@@ -127,7 +138,8 @@ class Cluster:
         try:
             await self._apply(path, body)
         except ApiException as error:
-            if error.status != 404:
+            # Gone, or another one of its name: whoever took its place has a status of its own.
+            if error.status not in (404, 409):
                 raise
 
     async def post(self, job: Mapping[str, Any], event: Event) -> None:

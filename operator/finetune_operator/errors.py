@@ -9,10 +9,9 @@ class Unavailable(Exception):
 
 
 class Refused(Exception):
-    """The API server will not take an object; trying again changes nothing. `sentence` has its words."""
+    """The API server will not take an object (`what`: its kind and name), and says why (`sentence`)."""
 
-    def __init__(self, kind: str, name: str, sentence: str) -> None:
-        super().__init__(f"{kind} {name}: {sentence}")
-        self.kind = kind
-        self.name = name
+    def __init__(self, what: str, sentence: str) -> None:
+        super().__init__(f"{what}: {sentence}")
+        self.what = what
         self.sentence = sentence

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client import Gauge, Histogram
 
+from finetune_operator.api.status import Phase
+
 if TYPE_CHECKING:
     from finetune_operator.cluster import Key
 
@@ -30,6 +32,6 @@ def forget(key: "Key") -> None:
 
 
 def _count() -> None:
-    JOBS.clear()
-    for phase, number in Counter(_phases.values()).items():
-        JOBS.labels(phase).set(number)
+    numbers = Counter(_phases.values())
+    for phase in Phase:
+        JOBS.labels(phase).set(numbers[phase])

@@ -23,6 +23,8 @@ from finetune_operator.walk import Walk, walk
 
 # Objects that the manifest names are not watched; their absence is looked at again this often, in seconds.
 MISSING_SECONDS = 15.0
+# A quota may have been raised, a webhook mended.
+REFUSED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ def poll_address(snapshot: Snapshot) -> str | None:
     return next((pod.ip for pod in stage_pods if pod.phase == "Running" and not pod.deleting), None)
 
 
-def with_refusal(planned: Plan, kind: str, name: str, sentence: str, now: datetime) -> FineTuneJobStatus:
-    """The status to write when the API server refused one of the plan's objects."""
-    return refuse(planned.status, f"The API server refused {kind} {name}: {sentence}", now)
+def refused(snapshot: Snapshot, planned: Plan, what: str, sentence: str, now: datetime) -> Plan:
+    """The plan to go on with when the API server refused `what`, one of `planned`'s objects: say so, try later."""
+    before = observe(snapshot).status.conditions
+    status = refuse(planned.status, before, f"The API server refused {what}: {sentence}", now)
+    events = tuple(Event(*event) for event in events_of(before, status.conditions))
+    return Plan(status, events=events, again_after=REFUSED_SECONDS)
 
 
 def _sentences(error: ValidationError) -> str:
@@ -124,6 +129,7 @@ def _wanted(ref: Ref, revisions: set[str | None], target: Target) -> bool:
 def _again_after(walked: Walk, settings: Settings) -> float | None:
     if walked.problem:
         return MISSING_SECONDS
-    if walked.current and walked.current[1].reason == Reason.RUNNING:
+    # Progress is asked for, and what a Job without a pod or a name that is taken waits for is not watched either.
+    if walked.current and walked.current[1].state in (State.RUNNING, State.BLOCKED):
         return settings.progress_seconds
     return None

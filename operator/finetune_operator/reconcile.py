@@ -15,14 +15,11 @@ from pydantic import ValidationError
 from finetune_operator import metrics
 from finetune_operator.cluster import Cluster, Key
 from finetune_operator.errors import Refused
-from finetune_operator.plan import Event, Plan, plan, poll_address, with_refusal
+from finetune_operator.plan import plan, poll_address, refused
 from finetune_operator.settings import Settings
 from finetune_operator.stages.base import Action, Apply, Delete, Suspend
 
 logger = logging.getLogger(__name__)
-
-# A refused object is tried again this often, in seconds: a quota may have been raised, a webhook mended.
-REFUSED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,10 +43,10 @@ class Reconciler:
         try:
             for action in planned.actions:
                 await self._act(key, action)
-        except Refused as refused:
-            planned = _refused(planned, refused, now)
+        except Refused as error:
+            planned = refused(snapshot, planned, error.what, error.sentence, now)
         for event in planned.events:
-            logger.info("%s/%s: %s: %s", key.namespace, key.name, event.reason, event.message)
+            logger.info("%s: %s: %s", key, event.reason, event.message)
             await self.cluster.post(snapshot.job, event)
         await self.cluster.apply_status(snapshot.job, planned.status)
         metrics.remember(key, planned.status.phase)
@@ -63,12 +60,6 @@ class Reconciler:
                 await self.cluster.suspend(key.namespace, ref, suspend)
             case Delete(ref):
                 await self.cluster.delete(key.namespace, ref)
-
-
-def _refused(planned: Plan, refused: Refused, now: datetime) -> Plan:
-    status = with_refusal(planned, refused.kind, refused.name, refused.sentence, now)
-    event = Event("Warning", "Refused", f"The API server refused {refused.kind} {refused.name}: {refused.sentence}")
-    return Plan(status, events=(*planned.events, event), again_after=REFUSED_SECONDS)
 
 
 async def read_progress(client: httpx.AsyncClient, address: str) -> Progress | None:

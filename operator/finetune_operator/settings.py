@@ -3,37 +3,62 @@
 The chart sets them; `docs/settings.md` is generated from here.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from os import environ
 from typing import Any
 
 PREFIX = "FINETUNE_"
 
 
+def _setting(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "choices": choices})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Every setting with its default; the variable is FINETUNE_ and the field's name in capitals."""
 
-    trainer_image: str = "finetune.dev/trainer:0.1.0"
-    hosting_image: str = "vllm/vllm-openai:v0.32.0"
-    hosting_cpu_image: str = "finetune.dev/vllm-cpu:0.1.0"
-    image_pull_policy: str = "IfNotPresent"
-    namespaces: tuple[str, ...] = ()
-    metrics_port: int = 9090
-    health_port: int = 8080
-    progress_seconds: float = 10.0
+    trainer_image: str = _setting("finetune.dev/trainer:0.1.0", "The image of prepare and train pods.")
+    hosting_image: str = _setting("vllm/vllm-openai:v0.32.0", "The engine's image where hosting asks for accelerators.")
+    hosting_cpu_image: str = _setting("finetune.dev/vllm-cpu:0.1.0", "The engine's image where it asks for none.")
+    image_pull_policy: str = _setting(
+        "IfNotPresent", "When the kubelet pulls these images.", ("Always", "IfNotPresent", "Never")
+    )
+    namespaces: tuple[str, ...] = _setting(
+        (), "The namespaces whose FineTuneJobs are taken care of, separated by commas; all when empty."
+    )
+    metrics_port: int = _setting(9090, "The port of Prometheus metrics, `/metrics`.")
+    health_port: int = _setting(8080, "The port of the health check, `/healthz`.")
+    progress_seconds: float = _setting(10.0, "Seconds between two looks at a running stage.")
+    log_format: str = _setting("text", "One line of text or one JSON object for each record.", ("text", "json"))
 
     @classmethod
-    def from_environment(cls, variables: Any = environ) -> "Settings":
-        """Read every FINETUNE_* variable that is set; ValueError for a number that isn't one."""
-        values = {field.name: variables.get(PREFIX + field.name.upper()) for field in fields(cls)}
-        return cls(**{name: _parse(name, value, getattr(cls, name)) for name, value in values.items() if value})
+    def from_environment(cls, variables: Mapping[str, str] = environ) -> "Settings":
+        """Read every FINETUNE_* variable that is set; ValueError with a sentence for a value that can't be."""
+        texts = {known.name: variables.get(variable(known.name)) for known in fields(cls)}
+        values = {name: _parse(name, text, getattr(cls, name)) for name, text in texts.items() if text}
+        for known in fields(cls):
+            choices = known.metadata["choices"]
+            if choices and values.get(known.name, known.default) not in choices:
+                raise ValueError(f"{variable(known.name)} must be {' or '.join(choices)}, not {values[known.name]!r}")
+        return cls(**values)
 
 
-def _parse(name: str, value: str, default: Any) -> Any:
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, str):
+        return text
     if isinstance(default, tuple):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
-        return type(default)(value)
-    except ValueError as error:
-        raise ValueError(f"{PREFIX}{name.upper()} must be a number, not {value!r}") from error
+        number = type(default)(text)
+    except ValueError:
+        number = 0
+    if number <= 0:
+        raise ValueError(f"{variable(name)} must be a number above zero, not {text!r}")
+    return number

@@ -61,8 +61,8 @@ def tell(world: World, walk: Walk, hosting: bool, now: datetime) -> FineTuneJobS
     return status.model_copy(update={"endpoint": _endpoint(world, status), "history": _history(world, status)})
 
 
-def refuse(status: FineTuneJobStatus, sentence: str, now: datetime) -> FineTuneJobStatus:
-    """The same status when the API server refused what the current stage needs."""
+def refuse(status: FineTuneJobStatus, before: Iterable[Condition], sentence: str, now: datetime) -> FineTuneJobStatus:
+    """The same status when the API server refused what the current stage needs; `before` are the conditions so far."""
     blamed = next((found.type for found in status.conditions if found.status == "Unknown"), Type.READY)
     conditions = [
         condition(Type(found.type), "False", Reason.REFUSED, sentence, found.observed_generation, now)
@@ -70,7 +70,7 @@ def refuse(status: FineTuneJobStatus, sentence: str, now: datetime) -> FineTuneJ
         else found
         for found in status.conditions
     ]
-    return status.model_copy(update={"conditions": merge(status.conditions, conditions)})
+    return status.model_copy(update={"conditions": merge(before, conditions)})
 
 
 def _accepted(world: World, walk: Walk, now: datetime) -> Condition:
