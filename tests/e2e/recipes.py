@@ -45,7 +45,6 @@ def upload(secret: dict[str, str]) -> dict[str, str]:
             key=keys["AWS_ACCESS_KEY_ID"],
             secret=keys["AWS_SECRET_ACCESS_KEY"],
             endpoint_url=f"http://127.0.0.1:{port}",
-            client_kwargs={"region_name": "us-east-1"},
             skip_instance_cache=True,
         )
         for bucket in ("models", "recipes"):
