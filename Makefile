@@ -19,6 +19,10 @@ crds: venv ## Generate the CustomResourceDefinition and the chart's copy from th
 check-crds: venv
 	@.venv/bin/python -m pytest -q tests/unit/operator/test_crd.py
 
+.PHONY: docs
+docs: venv ## Generate docs/ (conditions, exit codes, settings) from the code
+	@.venv/bin/python hack/gen_docs.py
+
 .PHONY: lint
 lint: venv
 	@.venv/bin/ruff check .

@@ -1,0 +1,28 @@
+"""The generated pages of docs/: up to date, and complete."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+from finetune_operator.conditions import MEANINGS, REASONS, Reason, Type
+from finetune_trainer.outcome import Outcome
+from paths import ROOT
+
+PAGES: dict[Path, str] = runpy.run_path(str(ROOT / "hack/gen_docs.py"))["pages"]()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_the_committed_page_is_what_the_code_says(path: Path) -> None:
+    assert (ROOT / path).read_text() == PAGES[path], f"{path} is out of date: run `make docs` and commit it"
+
+
+def test_every_condition_and_every_reason_is_explained() -> None:
+    assert set(MEANINGS) == set(Type)
+    assert set(REASONS) == set(Reason)
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome != Outcome.SUCCEEDED])
+def test_a_reader_of_a_failed_stage_finds_its_reason_on_both_pages(outcome: Outcome) -> None:
+    row = f"| {outcome.exit.code} | `{outcome.exit.reason}` | {'yes' if outcome.exit.retry else 'no'} |"
+    assert row in PAGES[Path("docs/exit-codes.md")]
+    assert f"| `{outcome.exit.reason}` |" in PAGES[Path("docs/conditions.md")]
