@@ -76,7 +76,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(str(error))
     kopf.configure(log_format=LOG_FORMATS[settings.log_format])
-    for chatty in ("httpx", "kopf.objects"):
+    for chatty in ("aiohttp.access", "httpx", "kopf.objects"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     asyncio.run(serve(settings))
 

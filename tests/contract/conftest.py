@@ -10,6 +10,8 @@ from paths import ROOT
 
 # A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
 STRANGER = User("stranger")
+# The operator's process: a test gives it the rights of the chart's ServiceAccount.
+OPERATOR = User("operator")
 
 _numbers = itertools.count(1)
 
@@ -17,7 +19,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A running API server, empty."""
-    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER,))
+    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER, OPERATOR))
     try:
         found.start()
         yield found

@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,12 @@ class ControlPlane:
     def __init__(self, directory: Path, users: Iterable[User] = ()) -> None:
         self.directory = directory
         self.users = (User(ADMIN, ("system:masters",)), *users)
-        self.port = _free_port()
+        self.port = free_port()
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         """Start both; RuntimeError with the end of their logs when they aren't ready in time."""
-        client, peer = _free_port(), _free_port()
+        client, peer = free_port(), free_port()
         self._spawn(
             "etcd",
             data_dir=self.directory / "etcd",
@@ -82,6 +82,9 @@ class ControlPlane:
             # Nobody runs the controller that gives each namespace its default service account.
             disable_admission_plugins="ServiceAccount",
             endpoint_reconciler_type="none",
+            audit_policy_file=self._audit_policy(),
+            audit_log_path=self.directory / "audit.jsonl",
+            audit_log_mode="blocking",
         )
         self._wait_until_ready()
 
@@ -124,6 +127,13 @@ class ControlPlane:
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
 
+    def calls(self, user: str) -> Iterator[dict[str, Any]]:
+        """What `user` has asked for so far, as audit events."""
+        for line in (self.directory / "audit.jsonl").read_text().splitlines():
+            event = json.loads(line)
+            if event["user"]["username"] == user:
+                yield event
+
     def logs(self) -> str:
         """The end of both logs."""
         ends = {log.name: log.read_text(errors="replace").splitlines()[-12:] for log in self.directory.glob("*.log")}
@@ -146,6 +156,13 @@ class ControlPlane:
     def _write_tokens(self) -> None:
         lines = [f'{_token(user.name)},{user.name},{user.name},"{",".join(user.groups)}"' for user in self.users]
         (self.directory / "tokens.csv").write_text("\n".join(lines) + "\n")
+
+    def _audit_policy(self) -> Path:
+        path = self.directory / "audit-policy.yaml"
+        rules = [{"level": "None", "users": [ADMIN]}, {"level": "Metadata"}]
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
+        path.write_text(yaml.safe_dump(policy | {"rules": rules}))
+        return path
 
     def _service_account_key(self) -> Path:
         path = self.directory / "service-account.key"
@@ -204,7 +221,7 @@ def _token(user: str) -> str:
     return f"token-of-{user}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

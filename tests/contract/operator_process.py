@@ -1,0 +1,86 @@
+"""The operator as its image runs it: a process of its own, one user of the API server, started and killed by tests."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from control_plane import free_port
+
+STARTS_WITHIN = 60.0
+STOPS_WITHIN = 10.0
+
+
+class OperatorProcess:
+    """`python -m finetune_operator` against the API server of `kubeconfig`."""
+
+    def __init__(self, kubeconfig: Path, log: Path, **settings: object) -> None:
+        self.metrics, self.health = free_port(), free_port()
+        ports = {"METRICS_PORT": self.metrics, "HEALTH_PORT": self.health, "PROGRESS_SECONDS": 1}
+        variables = {f"FINETUNE_{name.upper()}": str(value) for name, value in (ports | settings).items()}
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), **variables}
+        self._log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "OperatorProcess":
+        """Start it, and wait until it is healthy."""
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "finetune_operator"]
+            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+        self.eventually(lambda: self._get(self.health, "/healthz") == "{}", STARTS_WITHIN)
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(STOPS_WITHIN)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOPS_WITHIN)
+
+    def metric(self, sample: str) -> float:
+        """A sample of /metrics, such as `finetune_jobs{phase="Serving"}`; 0 when there is none."""
+        found = re.search(rf"^{re.escape(sample)} (\S+)$", self._get(self.metrics, "/metrics"), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def reconciles(self) -> float:
+        """Reconciles that ended well."""
+        return self.metric('finetune_reconciles_total{result="success"}')
+
+    def eventually(self, holds: Callable[[], bool], seconds: float = 30) -> None:
+        """Wait until something holds that is told only by asking again."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert self.process
+            assert self.process.poll() is None, f"the operator ended by itself:\n{self.log()}"
+            assert time.monotonic() < deadline, f"not within {seconds} s; the operator says:\n{self.log()}"
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """What it printed."""
+        return self._log.read_text()
+
+    def memory(self) -> float:
+        """Resident memory, in MB."""
+        assert self.process
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) / 1000
+
+    def _get(self, port: int, path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return ""

@@ -1,0 +1,144 @@
+"""What controllers and the kubelet would write around one FineTuneJob, written by the tests through a real API server.
+
+Used by the tests of the shell: there is no kubelet, so a test says what the pods do, and sees what the operator does.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from control_plane import Kubectl, binary
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from paths import ROOT
+from rehearsal import MANIFEST, PREPARED, TRAINED
+
+Raw = dict[str, Any]
+
+NAME = "recipes"
+KINDS = ("jobs", "pods", "deployments", "services", "persistentvolumeclaims", "configmaps")
+
+
+class Played:
+    """The FineTuneJob `recipes` of a namespace, and everything that is made for it."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self.kubectl = kubectl
+
+    def create(self, **spec: Any) -> None:
+        """Apply the manifest; sections of the spec given here replace the example's."""
+        metadata = {"name": NAME}
+        document = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata}
+        self.kubectl("apply", "-f-", document=document | {"spec": MANIFEST | spec})
+
+    def wait(self, what: str, condition: str, seconds: int = 30) -> None:
+        """Wait on the API server; a timeout shows the status."""
+        done = self.kubectl.run("wait", what, f"--for={condition}", f"--timeout={seconds}s")
+        assert done.returncode == 0, f"{what} {condition}: {done.stderr}\n{json.dumps(self.job(), indent=1)}"
+
+    def wait_reason(self, kind: str, reason: str, seconds: int = 30) -> None:
+        """Wait until a condition has a reason."""
+        self.wait(f"ftj/{NAME}", f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}={reason}', seconds)
+
+    def get(self, kind: str, name: str) -> Raw:
+        return dict(json.loads(self.kubectl("get", kind, name, "-o", "json")))
+
+    def job(self) -> Raw:
+        """The FineTuneJob."""
+        return self.get("ftj", NAME)
+
+    def condition(self, kind: str) -> Raw:
+        return next(found for found in self.job()["status"]["conditions"] if found["type"] == kind)
+
+    @property
+    def revision(self) -> str:
+        """The manifest's, whether the operator has seen it yet or not."""
+        return names.revision_of(FineTuneJobSpec.model_validate(self.job()["spec"]))
+
+    def objects(self) -> Iterator[Raw]:
+        """The FineTuneJob and everything that carries its label."""
+        yield self.job()
+        listed = self.kubectl("get", ",".join(KINDS), "-l", f"{names.JOB}={NAME}", "-o", "json")
+        yield from json.loads(listed)["items"]
+
+    def versions(self) -> dict[str, str]:
+        """Kind/name → resourceVersion of all of it."""
+        return {
+            f"{raw['kind']}/{raw['metadata']['name']}": raw["metadata"]["resourceVersion"] for raw in self.objects()
+        }
+
+    def owner(self, stage: str) -> tuple[str, str]:
+        """Kind and name of the stage's object for the current revision."""
+        if stage == "host":
+            return "deployment", names.of_revision(NAME, self.revision)
+        return "job", names.of_stage(NAME, self.revision, stage)
+
+    def start(self, stage: str, address: str = "10.0.0.7") -> None:
+        """The stage's pod runs."""
+        self.wait("/".join(self.owner(stage)), "create")
+        self._pod(stage, {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}, {"running": {}})
+
+    def complete(self, stage: str) -> None:
+        """The stage's pod ends well and leaves its result, and so does its Job."""
+        self.wait("/".join(self.owner(stage)), "create")
+        result = {"prepare": PREPARED, "train": TRAINED}[stage]
+        message = json.dumps({"reason": "Succeeded", "result": result})
+        ended = {"exitCode": 0, "reason": "Completed", "message": message}
+        self._pod(stage, {"phase": "Succeeded"}, {"terminated": ended})
+        times = {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:00Z"}
+        conditions = [_condition("SuccessCriteriaMet"), _condition("Complete")]
+        counts = {"succeeded": 1, "uncountedTerminatedPods": {}}
+        self._status(*self.owner(stage), {**times, **counts, "conditions": conditions})
+
+    def roll_out(self) -> None:
+        """The Deployment's pods answer."""
+        self.wait("/".join(self.owner("host")), "create")
+        raw = self.get(*self.owner("host"))
+        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
+        self._status(*self.owner("host"), {"observedGeneration": raw["metadata"]["generation"], **counts})
+
+    def serve(self) -> None:
+        """The whole path, to Ready."""
+        self.complete("prepare")
+        self.complete("train")
+        self.roll_out()
+        self.wait(f"ftj/{NAME}", "condition=Ready")
+
+    def delete(self) -> None:
+        """The FineTuneJob goes, and what the garbage collector would remove with it."""
+        self.kubectl("delete", "ftj", NAME)
+        self.kubectl("delete", ",".join(KINDS), "-l", f"{names.JOB}={NAME}", "--cascade=orphan")
+
+    def _pod(self, stage: str, status: Raw, state: Raw) -> None:
+        kind, owner = self.owner(stage)
+        template = self.get(kind, owner)["spec"]["template"]
+        container = template["spec"]["containers"][0]
+        # What a ServiceAccount, a volume or a node would be needed for is not what these tests are about.
+        spec = {"containers": [{"name": container["name"], "image": container["image"]}], "restartPolicy": "Never"}
+        metadata = {"name": f"{owner}-pod", "labels": template["metadata"]["labels"]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        self.kubectl("apply", "--server-side", "-f-", document=pod)
+        running = {"name": container["name"], "image": "i", "imageID": "i", "ready": False, "restartCount": 0}
+        self._status("pod", metadata["name"], status | {"containerStatuses": [running | {"state": state}]})
+
+    def _status(self, kind: str, name: str, status: Raw) -> None:
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def _condition(kind: str) -> Raw:
+    moment = "2026-01-01T00:01:00Z"
+    return {"type": kind, "status": "True", "lastProbeTime": moment, "lastTransitionTime": moment}
+
+
+def rendered_chart(*values: str, release: str = "finetune-operator", namespace: str = "finetune-system") -> str:
+    """The chart's manifests with `--set` values."""
+
+    sets = [f"--set={value}" for value in values]
+    chart = ROOT / "charts" / "finetune-operator"
+    # Helm built from its module doesn't know which Kubernetes it was built for.
+    command = [binary("helm"), "template", release, chart, "-n", namespace, "--kube-version", "1.34.4", *sets]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
