@@ -1,19 +1,26 @@
-"""Rows as users write them become rows as TRL takes them; every row is checked on the way.
+"""Rows as users write them become rows as TRL takes them.
 
-Called by `prepare`. A dataset with bad rows is refused whole, with the first twenty of them and how many more there are:
-nothing is dropped or repaired in silence.
+Called by `prepare`. A dataset with bad rows (`checks`) is refused whole, with the first twenty faults and how many more
+there are: nothing is dropped or repaired in silence. What the rows become:
+
+- chat: `messages` (and `tools`, as JSON). Training brings those with one answer into TRL's prompt and completion, and
+  of the others masks all but the assistant's words.
+- prompt-completion and instruction: `prompt` and `completion`, as messages where the model has a chat template and as
+  strings where it has none. The loss falls on the completion.
+- text: `text`, all of which is learned.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_trainer import checks
 from finetune_trainer.config import DatasetConfig, Format
 from finetune_trainer.formats import Line
 from finetune_trainer.outcome import Outcome, StageError
 
 Row = dict[str, Any]
-ROLES = ("system", "user", "assistant", "tool")
 SHOWN = 20
 
 # The columns that a format must have, and those that it may have.
@@ -27,12 +34,24 @@ COLUMNS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What a row is turned into. `chat`: questions and answers become messages, since the model has a chat template."""
+    """What a row is turned into. `columns`: ours to the user's. `chat`: the model has a chat template."""
 
     format: Format
     columns: Mapping[str, str]
     system_prompt: str | None
     chat: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """A checked row in TRL's columns, and its length in tokens."""
+
+    row: Row
+    tokens: int
+
+
+class CantRender(ValueError):
+    """The model's chat template refuses a row; the message is the template's."""
 
 
 def recognise(config: DatasetConfig, first: Row) -> Format:
@@ -46,13 +65,13 @@ def recognise(config: DatasetConfig, first: Row) -> Format:
     wanted = "; ".join(f"{format.value}: {', '.join(needed)}" for format, (needed, _) in COLUMNS.items())
     raise StageError(
         Outcome.DATA_INVALID,
-        f"The format of {config.train.uri} can't be told from its columns ({', '.join(sorted(first))}). Name the "
-        f"columns in dataset.columns so that they make one of these: {wanted}.",
+        f"The format of {config.train.uri} can't be told from its columns ({', '.join(map(str, first))}). Name them in "
+        f"dataset.columns so that they make one of these: {wanted}.",
     )
 
 
 def shape_of(config: DatasetConfig, format: Format, chat: bool) -> Shape:
-    """How this dataset's rows are read. Raises StageError for a mapping or a system prompt that can't apply."""
+    """How this dataset's rows are read. Raises StageError for what doesn't go together."""
     needed, possible = COLUMNS[format]
     if strange := sorted(set(config.columns) - {*needed, *possible}):
         raise StageError(
@@ -60,122 +79,89 @@ def shape_of(config: DatasetConfig, format: Format, chat: bool) -> Shape:
             f"dataset.columns names {', '.join(strange)}, which format {format.value} does not have; it has "
             f"{', '.join((*needed, *possible))}.",
         )
+    if format == Format.CHAT and not chat:
+        raise StageError(Outcome.CONFIG_INVALID, f"{config.train.uri} holds chats, and {checks.NO_TEMPLATE}.")
     if config.system_prompt and (format == Format.TEXT or not chat):
-        why = "format text has no messages" if format == Format.TEXT else "the model has no chat template"
-        raise StageError(Outcome.CONFIG_INVALID, f"dataset.systemPrompt can't be used: {why}.")
+        why = "rows of format text have no messages" if format == Format.TEXT else "the model has no chat template"
+        raise StageError(Outcome.CONFIG_INVALID, f"dataset.systemPrompt can't be used: {why}. Remove it.")
     return Shape(format, config.columns, config.system_prompt, chat)
 
 
-def check(lines: Iterable[Line], shape: Shape, name: str) -> list[Row]:
-    """Every row of a file, normalised. Raises StageError (DATA_INVALID) when any is wrong, or none is there."""
-    rows: list[Row] = []
+def unused(row: Row, shape: Shape) -> list[str]:
+    """The user's columns that the format does not have."""
+    needed, possible = COLUMNS[shape.format]
+    return sorted(set(row) - {shape.columns.get(ours, ours) for ours in (*needed, *possible)})
+
+
+def check(lines: Iterable[Line], shape: Shape, name: str, measure: Callable[[Row], int]) -> list[Example]:
+    """Every row of a file, normalised and measured in tokens.
+
+    `measure` raises CantRender. Raises StageError (DATA_INVALID) when any row is wrong, or there is none.
+    """
+    examples: list[Example] = []
     problems: list[str] = []
     for line in lines:
-        found = [line.problem] if line.row is None else []
-        row = line.row and rename(line.row, shape)
-        found = found or list(_CHECKS[shape.format](row or {}))
-        problems += [f"{line.place} {problem}" for problem in found]
-        if row and not found:
-            rows.append(normalise(row, shape))
+        found, example = _check(line, shape, measure)
+        problems += [f"{line.place}: {problem}" for problem in found]
+        if example is not None:
+            examples.append(example)
     if problems:
         raise StageError(Outcome.DATA_INVALID, _report(problems, name))
-    if not rows:
+    if not examples:
         raise StageError(Outcome.DATA_INVALID, f"{name} has no rows.")
-    return rows
+    return examples
+
+
+def _check(line: Line, shape: Shape, measure: Callable[[Row], int]) -> tuple[list[str], Example | None]:
+    if line.row is None:
+        return [line.problem], None
+    row = rename(line.row, shape)
+    if found := list(checks.faults(row, shape.format, shape.columns, shape.chat)):
+        return found, None
+    normal = normalise(row, shape)
+    try:
+        encode(normal)
+        return [], Example(normal, measure(normal))
+    except UnicodeEncodeError:
+        return ["has half of a surrogate pair, which is no character"], None
+    except CantRender as error:
+        return [f"the model's chat template refuses it: {error}"], None
+    except (TypeError, ValueError) as error:
+        return [f"has a value that JSON can't hold: {error}"], None
 
 
 def _report(problems: list[str], name: str) -> str:
-    more = f"\nand {len(problems) - SHOWN} more." if len(problems) > SHOWN else ""
-    return f"{name} has {len(problems)} faults:\n" + "\n".join(problems[:SHOWN]) + more
+    many = f"{len(problems)} faults" if len(problems) > 1 else "1 fault"
+    more = [f"and {len(problems) - SHOWN} more."] if len(problems) > SHOWN else []
+    return "\n".join([f"{name} has {many}:", *problems[:SHOWN], *more])
 
 
 def rename(row: Row, shape: Shape) -> Row:
-    """The row with the format's column names, and without columns that the format does not have."""
+    """The row with the format's column names, and without columns that the format does not have or that are null."""
     needed, possible = COLUMNS[shape.format]
     found = {ours: row.get(shape.columns.get(ours, ours)) for ours in (*needed, *possible)}
-    return {ours: value for ours, value in found.items() if value is not None or ours in needed}
-
-
-def _check_strings(row: Row, *columns: str) -> Iterator[str]:
-    for column in columns:
-        value = row.get(column)
-        if value is None:
-            yield f"has no {column}"
-        elif not isinstance(value, str):
-            yield f"has a {column} that is no string"
-        elif not value.strip():
-            yield f"has an empty {column}"
-
-
-def _check_text(row: Row) -> Iterator[str]:
-    return _check_strings(row, "text")
-
-
-def _check_prompt_completion(row: Row) -> Iterator[str]:
-    return _check_strings(row, "prompt", "completion")
-
-
-def _check_instruction(row: Row) -> Iterator[str]:
-    yield from _check_strings(row, "instruction", "output")
-    if not isinstance(row.get("input", ""), str):
-        yield "has an input that is no string"
-
-
-def _check_chat(row: Row) -> Iterator[str]:
-    messages = row.get("messages")
-    if messages is None:
-        yield "has no messages"
-    elif not isinstance(messages, list) or not messages:
-        yield "has messages that are no list of objects"
-    else:
-        for number, message in enumerate(messages, 1):
-            yield from _check_message(number, message)
-        roles = [message.get("role") for message in messages if isinstance(message, dict)]
-        if "assistant" not in roles:
-            yield "has no message of the assistant, so there is nothing to learn"
-        elif roles[-1] != "assistant":
-            yield "does not end with a message of the assistant"
-
-
-def _check_message(number: int, message: Any) -> Iterator[str]:
-    if not isinstance(message, dict):
-        yield f"message {number} is no object"
-        return
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        yield f'message {number} has the role "{role}"; allowed are {", ".join(ROLES)}'
-    if content is None and not message.get("tool_calls"):
-        yield f"message {number} has no content"
-    elif content is not None and not isinstance(content, str):
-        yield f"message {number} has content that is no string"
-    elif content is not None and not content.strip() and not message.get("tool_calls"):
-        yield f"message {number} has empty content"
-
-
-_CHECKS: dict[Format, Callable[[Row], Iterator[str]]] = {
-    Format.CHAT: _check_chat,
-    Format.PROMPT_COMPLETION: _check_prompt_completion,
-    Format.INSTRUCTION: _check_instruction,
-    Format.TEXT: _check_text,
-}
+    return {ours: value for ours, value in found.items() if value is not None}
 
 
 def normalise(row: Row, shape: Shape) -> Row:
-    """A checked row in TRL's columns: `messages`, `prompt` and `completion`, or `text`."""
+    """A checked row in TRL's columns."""
     if shape.format == Format.TEXT:
-        return {"text": row["text"]}
+        return row
     if shape.format == Format.CHAT:
-        messages = [{key: value for key, value in message.items() if value is not None} for message in row["messages"]]
-        kept = {"tools": row["tools"]} if row.get("tools") else {}
-        return {"messages": _with_system(messages, shape), **kept}
+        tools = row.get("tools")
+        # As a string: the keys of different tools would otherwise become one another's.
+        kept = {"tools": tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)} if tools else {}
+        return {"messages": _with_system(_without_nulls(row["messages"]), shape), **kept}
     prompt, completion = _question(row)
     if not shape.chat:
         return {"prompt": prompt, "completion": completion}
-    asked = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-    return {"messages": _with_system(asked, shape)}
+    return {
+        "prompt": _with_system(_messages(prompt, "user"), shape),
+        "completion": _messages(completion, "assistant"),
+    }
 
 
-def _question(row: Row) -> tuple[str, str]:
+def _question(row: Row) -> tuple[Any, Any]:
     """Prompt and completion; an instruction and its input are joined by an empty line."""
     if "instruction" not in row:
         return row["prompt"], row["completion"]
@@ -183,7 +169,27 @@ def _question(row: Row) -> tuple[str, str]:
     return "\n\n".join(part for part in asked if part.strip()), row["output"]
 
 
+def _messages(content: Any, role: str) -> list[Row]:
+    return [{"role": role, "content": content}] if isinstance(content, str) else _without_nulls(content)
+
+
+def _without_nulls(messages: list[Row]) -> list[Row]:
+    """Parquet gives every message the keys of all."""
+    return [{key: value for key, value in message.items() if value is not None} for message in messages]
+
+
 def _with_system(messages: list[Row], shape: Shape) -> list[Row]:
     if shape.system_prompt is None or any(message["role"] == "system" for message in messages):
         return messages
     return [{"role": "system", "content": shape.system_prompt}, *messages]
+
+
+def single_answer(messages: list[Row]) -> bool:
+    """Whether the assistant speaks once, and last."""
+    roles = [message["role"] for message in messages]
+    return roles[-1:] == ["assistant"] and "assistant" not in roles[:-1]
+
+
+def encode(row: Row) -> bytes:
+    """A row as a line of JSON. Raises UnicodeEncodeError, TypeError or ValueError for what JSON can't hold."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -1,7 +1,7 @@
 """Brings a model or a file of rows to the workspace: from the Hugging Face hub, from S3, or from where it is mounted.
 
-Called by `prepare` alone, the only stage with credentials. What is fetched is complete or absent, and every way in which
-that fails is a sentence that names the URI.
+Called by `prepare` alone, the only stage with credentials. What is fetched is complete or absent, and every way in
+which that fails is a sentence that names the URI.
 """
 
 import errno

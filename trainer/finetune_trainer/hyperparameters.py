@@ -5,7 +5,6 @@ Called by `prepare`. The sentences reach the user as status.plan.reasons.
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 from finetune_trainer.config import AdapterType, TrainingConfig
 from finetune_trainer.outcome import Outcome, StageError
@@ -13,9 +12,14 @@ from finetune_trainer.report import Plan
 
 # Tokens of one pass through the model that fit beside a small model on most devices; more rows are accumulated.
 PASS_TOKENS = 16_384
+# Lengths are rounded up to this, so that a few longer rows in the next version of the data change nothing.
 LENGTH_STEP = 64
+# Attention's cost grows with the square of the length: more than this is for the user to ask for.
 LONGEST_CHOSEN = 4_096
+# A served model is asked longer questions, and by chat clients with a history, than it was trained on.
 LEAST_CONTEXT = 2_048
+STEPS_PER_EPOCH = 50
+SMALLEST_BATCH, LARGEST_BATCH = 4, 64
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Rows:
-    """What was counted: rows and tokens in train, and the longest row."""
+    """What was counted: rows and tokens in train, and the longest row's tokens."""
 
     count: int
     tokens: int
@@ -45,46 +49,52 @@ def choose(training: TrainingConfig, rows: Rows, model: Model) -> Plan:
     if max_length > model.context_length:
         raise StageError(
             Outcome.CONFIG_INVALID,
-            f"training.maxLength {max_length} is longer than the model's context of {model.context_length} tokens.",
+            f"training.maxLength {max_length} is longer than the model's context of {model.context_length} tokens: "
+            f"choose {model.context_length} or less, or leave it out.",
         )
     batch_size = training.batch_size or _batch_size(rows, reasons)
     total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
-    accumulation = _accumulation(batch_size, max_length)
-    mean = min(rows.tokens / rows.count, max_length)
+    accumulation = _accumulation(batch_size, max_length, reasons)
     return Plan(
         batch_size=batch_size,
         gradient_accumulation=accumulation,
         max_length=max_length,
         learning_rate=learning_rate,
         total_steps=total_steps,
-        context_length=min(model.context_length, max(LEAST_CONTEXT, 2 * max_length)),
+        context_length=_context_length(max_length, model, reasons),
         estimated_memory_bytes=_memory(training, model, batch_size // accumulation * max_length),
-        estimated_trained_tokens=round(mean * batch_size * total_steps),
+        estimated_trained_tokens=round(min(rows.tokens / rows.count, max_length) * batch_size * total_steps),
         reasons=reasons,
     )
 
 
 def _max_length(rows: Rows, model: Model, reasons: dict[str, str]) -> int:
+    """The longest row, rounded up, as far as the model and LONGEST_CHOSEN go."""
     fitting = math.ceil(rows.longest / LENGTH_STEP) * LENGTH_STEP
     chosen = min(fitting, LONGEST_CHOSEN, model.context_length)
-    reasons["maxLength"] = (
-        f"the longest row has {rows.longest} tokens"
-        if chosen == fitting
-        else f"the longest row has {rows.longest} tokens, and {chosen} is the most that is chosen for this model"
-    )
+    limit = "" if rows.longest <= chosen else f"; more than {chosen} is not chosen for this model"
+    reasons["maxLength"] = f"the longest row has {rows.longest} tokens{limit}"
     return chosen
 
 
 def _batch_size(rows: Rows, reasons: dict[str, str]) -> int:
-    """About fifty steps an epoch: enough steps to learn on small data, few enough to be quick on large."""
-    chosen = 2 ** min(6, max(2, round(math.log2(max(1.0, rows.count / 50)))))
-    reasons["batchSize"] = f"{rows.count} rows make about {math.ceil(rows.count / chosen)} steps an epoch"
-    return int(chosen)
+    """A power of two that makes about STEPS_PER_EPOCH: small data gets enough steps to learn, large isn't held up.
+
+    OpenAI's fine-tuning scales its default batch with the data too (0.2 % of the rows, in its first documentation).
+    """
+    fitting = 1 << round(math.log2(max(1.0, rows.count / STEPS_PER_EPOCH)))
+    chosen = min(LARGEST_BATCH, max(SMALLEST_BATCH, fitting))
+    steps = math.ceil(rows.count / chosen)
+    reasons["batchSize"] = f"it makes {steps} steps an epoch of {rows.count} rows"
+    return chosen
 
 
 def epochs(rows: int) -> float:
-    """OpenAI's default number of epochs: 3, more for fewer than 34 rows, fewer for more than 8,333."""
+    """OpenAI's default number of epochs: 3, more for fewer than 34 rows, fewer for more than 8,333.
+
+    From the cookbook's Chat_finetuning_data_prep notebook.
+    """
     if rows * 3 < 100:
         return min(25, 100 // rows)
     return max(1, 25_000 // rows) if rows * 3 > 25_000 else 3
@@ -92,14 +102,19 @@ def epochs(rows: int) -> float:
 
 def _total_steps(training: TrainingConfig, rows: Rows, batch_size: int, reasons: dict[str, str]) -> int:
     wanted = training.epochs or epochs(rows.count)
+    steps = max(1, math.ceil(wanted * rows.count / batch_size))
     if training.epochs is None:
-        reasons["totalSteps"] = f"{wanted:g} epochs, as is usual for {rows.count} rows"
-    return max(1, math.ceil(wanted * rows.count / batch_size))
+        times = "1 epoch is" if wanted == 1 else f"{wanted:g} epochs are"
+        reasons["totalSteps"] = f"{times} usual for {rows.count} rows"
+    return steps
 
 
 def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, str]) -> float:
-    """2e-5 at a billion parameters (TRL's default for full fine-tuning), falling with the cube root of the size as the
-    peak rates of Brown et al. 2020, table 2.1; ten times that for an adapter (Schulman et al. 2025, LoRA Without Regret).
+    """Smaller models take, and need, higher rates; adapters take ten times those of full fine-tuning.
+
+    2e-5 at a billion parameters is TRL's default for full fine-tuning. It falls with the cube root of the size, as the
+    peak rates of Brown et al. 2020 (arXiv:2005.14165, table 2.1: 6e-4 at 125M to 0.6e-4 at 175B). Ten times: Schulman
+    et al. 2025, LoRA Without Regret, whatever the rank. SmolLM2-135M gets 3.9e-4, where 5e-4 was measured to work well.
     """
     rate = 2e-5 * (1e9 / model.parameters) ** (1 / 3)
     what = "every weight"
@@ -110,21 +125,33 @@ def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, st
     return chosen
 
 
-def _accumulation(batch_size: int, max_length: int) -> int:
+def _accumulation(batch_size: int, max_length: int, reasons: dict[str, str]) -> int:
     """The smallest divisor of the batch size whose passes hold no more than PASS_TOKENS."""
     divisors = (parts for parts in range(1, batch_size + 1) if batch_size % parts == 0)
-    return next((parts for parts in divisors if batch_size // parts * max_length <= PASS_TOKENS), batch_size)
+    chosen = next((parts for parts in divisors if batch_size // parts * max_length <= PASS_TOKENS), batch_size)
+    reasons["gradientAccumulation"] = (
+        f"{batch_size // chosen} of {batch_size} rows of up to {max_length} tokens pass through the model at once"
+    )
+    return chosen
+
+
+def _context_length(max_length: int, model: Model, reasons: dict[str, str]) -> int:
+    chosen = min(model.context_length, max(LEAST_CONTEXT, 2 * max_length))
+    why = "all that the model has" if chosen == model.context_length else "room for twice the longest trained row"
+    reasons["contextLength"] = why if chosen != LEAST_CONTEXT else f"{why}, and for a conversation"
+    return chosen
 
 
 def _memory(training: TrainingConfig, model: Model, pass_tokens: int) -> int:
     """Bytes of weights (float32), of gradients and Adam's two moments for what is trained, and of activations.
 
-    Activations: 34 bytes a token, layer and hidden unit (Korthikanti et al. 2022, without attention's square), plus the
-    logits and their gradient in float32.
+    Activations: 34 bytes a token, layer and hidden unit (Korthikanti et al. 2022, arXiv:2205.05198, without attention's
+    square, which today's kernels don't store), plus the logits and their gradient in float32. An upper estimate:
+    weights in bfloat16 and recomputed activations take less.
     """
-    linear = partial(_adapter_parameters, model.hidden_size, model.layers)
     adapter = training.adapter
-    trained = model.parameters if adapter.type == AdapterType.NONE else linear(adapter.rank)
+    whole = adapter.type == AdapterType.NONE
+    trained = model.parameters if whole else _adapter_parameters(model.hidden_size, model.layers, adapter.rank)
     activations = 34 * pass_tokens * model.layers * model.hidden_size + 8 * pass_tokens * model.vocabulary
     return 4 * model.parameters + 12 * trained + activations
 

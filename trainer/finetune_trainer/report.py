@@ -68,8 +68,9 @@ class Plan(Contract):
 
 
 class PrepareResult(Contract):
-    """What prepare leaves in `prepared.json`."""
+    """What prepare leaves in `prepared.json`. `revision`: the run config's that it was made for."""
 
+    revision: str = ""
     model: ModelReport
     dataset: DatasetReport
     plan: Plan

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from trl.chat_template_utils import get_training_chat_template
 
 from finetune_trainer.config import Workspace
+from finetune_trainer.data import single_answer
 from finetune_trainer.outcome import Outcome, StageError
 
 MESSAGES = "messages"
@@ -53,18 +54,12 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
         ) from error
 
 
-def single_answer(messages: list[dict[str, Any]]) -> bool:
-    """Whether the assistant speaks once, and last."""
-    roles = [message["role"] for message in messages]
-    return roles[-1:] == ["assistant"] and "assistant" not in roles[:-1]
-
-
 def _read(path: Path, cache: Path) -> Dataset:
     return Dataset.from_json(str(path), cache_dir=str(cache))
 
 
 def _as_completions(rows: Dataset) -> Dataset:
-    return rows.map(_ask_and_answer, remove_columns=rows.column_names)
+    return rows.map(_ask_and_answer, remove_columns=[MESSAGES])
 
 
 def _ask_and_answer(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,43 +4,48 @@ Called by `prepare`. Pure.
 """
 
 import hashlib
-import json
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
 
+from finetune_trainer.data import Example, encode
 from finetune_trainer.outcome import Outcome, StageError
 
-Row = dict[str, Any]
 
+def cut(rows: Sequence[Example], fractions: dict[str, float], seed: int, name: str) -> dict[str, list[Example]]:
+    """Set a fraction of `rows` aside for each split in `fractions`; what stays is `train`. All in the order of `rows`.
 
-def fingerprint(row: Row, seed: int) -> str:
-    """A number, in hex, that orders rows at random; equal rows have equal ones."""
-    canonical = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(f"{seed}\0{canonical}".encode()).hexdigest()
-
-
-def cut(rows: list[Row], fraction: float, seed: int, name: str) -> tuple[list[Row], list[Row]]:
-    """(the rows that stay, the fraction that is set aside), both in the order of the file.
-
-    At least one row is set aside. Equal rows go together, so that no row that is learned is measured too. Raises
-    StageError when nothing would stay, or every row is the same.
+    A split gets the rounded fraction of all rows, at least one; equal rows go together, so that no row that is learned
+    is measured too, and may make it larger. `name` is what messages call the rows. Raises StageError (DATA_INVALID)
+    when a split, or train, would be empty.
     """
-    prints = [fingerprint(row, seed) for row in rows]
-    wanted = max(1, round(len(rows) * fraction))
-    aside: set[str] = set()
-    count = 0
-    sizes: dict[str, int] = {}
-    for mark in prints:
-        sizes[mark] = sizes.get(mark, 0) + 1
-    for mark in sorted(sizes):
-        if count >= wanted:
-            break
-        aside.add(mark)
-        count += sizes[mark]
-    stay = [row for row, mark in zip(rows, prints, strict=True) if mark not in aside]
-    if not stay:
-        raise StageError(
-            Outcome.DATA_INVALID,
-            f"Setting aside {fraction:g} of {len(rows)} rows for {name} leaves none to train on; add rows, or give "
-            f"dataset.{name} a source of its own.",
-        )
-    return stay, [row for row, mark in zip(rows, prints, strict=True) if mark in aside]
+    prints = [_fingerprint(row, seed) for row in rows]
+    sizes = Counter(prints)
+    home: dict[bytes, str] = {}
+    # Rows ordered by a hash are in a random order that doesn't depend on the file's.
+    order = iter(sorted(sizes))
+    for split, fraction in fractions.items():
+        wanted, count = max(1, round(len(rows) * fraction)), 0
+        while count < wanted and (mark := next(order, None)) is not None:
+            home[mark] = split
+            count += sizes[mark]
+    found: dict[str, list[Example]] = {split: [] for split in ("train", *fractions)}
+    for row, mark in zip(rows, prints, strict=True):
+        found[home.get(mark, "train")].append(row)
+    if empty := [split for split, content in found.items() if not content]:
+        raise StageError(Outcome.DATA_INVALID, _too_few(empty[0], fractions, sizes, name))
+    return found
+
+
+def _too_few(empty: str, fractions: dict[str, float], sizes: Counter[bytes], name: str) -> str:
+    cuts = " and ".join(f"dataset.{split}.fraction {fraction:g}" for split, fraction in fractions.items())
+    rows = "1 row" if sizes.total() == 1 else f"{sizes.total()} rows"
+    same = "" if len(sizes) == sizes.total() else f", of which {len(sizes)} differ (equal rows stay together)"
+    return (
+        f"{cuts} can't be cut from the {rows} of {name}{same}: nothing is left for {empty}. Add rows, lower the "
+        "fraction, or give the split a source of its own."
+    )
+
+
+def _fingerprint(row: Example, seed: int) -> bytes:
+    """Orders rows at random; equal rows have equal ones."""
+    return hashlib.sha256(f"{seed}\n".encode() + encode(row.row)).digest()

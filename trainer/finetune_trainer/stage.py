@@ -1,7 +1,7 @@
 """The frame around a stage: whatever happens in it ends as a Termination and an exit code of `outcome`'s table.
 
-`__main__` runs every stage through `run`. A StageError has its sentence; a full disk, too little memory and a request to
-stop get theirs here; anything else is a fault of ours, and the end of its traceback goes with it.
+`__main__` runs every stage through `run`. A StageError has its sentence; a full disk, too little memory and a request
+to stop get theirs here; anything else is a fault of ours, and the end of its traceback goes with it.
 """
 
 import errno

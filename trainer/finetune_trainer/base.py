@@ -1,0 +1,150 @@
+"""The base model as prepare sees it: its figures and its tokenizer. The weights stay on disk.
+
+Called by `prepare`.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from finetune_trainer.config import ModelConfig
+from finetune_trainer.data import CantRender, Row
+from finetune_trainer.hyperparameters import Model
+from finetune_trainer.outcome import Outcome, StageError
+
+# A tokenizer that knows no longest input says so with a number beyond any model's.
+UNLIMITED = 10**9
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model's figures and its tokenizer."""
+
+    model: Model
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def chat(self) -> bool:
+        """Whether it has a chat template."""
+        return self.tokenizer.chat_template is not None
+
+    def tokens(self, row: Row) -> int:
+        """Length of a row in TRL's columns, as TRL tokenizes it. Raises CantRender."""
+        messages = row.get("messages") or row["prompt"] + row["completion"] if "text" not in row else None
+        if isinstance(messages, list):
+            return self._chat_tokens(messages, row.get("tools"))
+        text, end = messages or row["text"], self.tokenizer.eos_token or ""
+        return len(self.tokenizer(text if text.endswith(end) else text + end)["input_ids"])
+
+    def _chat_tokens(self, messages: list[Row], tools: str | None) -> int:
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tools=json.loads(tools) if tools else None, tokenize=False
+            )
+        except (jinja2.TemplateError, TypeError) as error:
+            raise CantRender(str(error)) from error
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def read(directory: Path, config: ModelConfig) -> Base:
+    """Read what lies in `directory`. Raises StageError (CONFIG_INVALID) for what is no model that can be trained."""
+    uri = config.source.uri
+    if not directory.is_dir():
+        raise _unusable(uri, "it is no directory, and a model is one")
+    if not (directory / "config.json").exists():
+        raise _unusable(uri, "it has no config.json" + _adapter(directory))
+    tokenizer = _tokenizer(directory, config)
+    return Base(_figures(_config(directory, config), parameters(directory, uri), tokenizer), tokenizer)
+
+
+def _unusable(uri: str, why: str) -> StageError:
+    return StageError(Outcome.CONFIG_INVALID, f"{uri} can't be used as a base model: {why}.")
+
+
+def _adapter(directory: Path) -> str:
+    there = (directory / "adapter_config.json").exists()
+    return "; it is an adapter, so name the model that it was trained on" if there else ""
+
+
+def _options(config: ModelConfig) -> dict[str, Any]:
+    return {"trust_remote_code": config.trust_remote_code, "local_files_only": True}
+
+
+def _config(directory: Path, config: ModelConfig) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(directory, **_options(config)).get_text_config()
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unusable(config.source.uri, _reason(config, directory, "config.json", error)) from error
+
+
+def _tokenizer(directory: Path, config: ModelConfig) -> PreTrainedTokenizerBase:
+    uri = config.source.uri
+    if not any((directory / name).exists() for name in TOKENIZER_FILES):
+        raise _unusable(uri, f"it has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
+    try:
+        return AutoTokenizer.from_pretrained(directory, **_options(config))
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise _unusable(uri, _reason(config, directory, "tokenizer", error)) from error
+
+
+def _reason(config: ModelConfig, directory: Path, what: str, error: Exception) -> str:
+    """Why transformers refused a part of the model, without the paragraphs that it adds."""
+    if not config.trust_remote_code and any("auto_map" in path.read_text() for path in directory.glob("*config.json")):
+        return "it brings its own code, which runs only with model.trustRemoteCode"
+    lines = str(error).strip().splitlines()
+    return f"its {what} can't be read: {lines[0].rstrip('.') if lines else type(error).__name__}"
+
+
+def _figures(found: PreTrainedConfig, count: int, tokenizer: PreTrainedTokenizerBase) -> Model:
+    longest = getattr(found, "max_position_embeddings", None)
+    if longest is None and tokenizer.model_max_length < UNLIMITED:
+        longest = tokenizer.model_max_length
+    return Model(
+        parameters=count,
+        # No limit is known of models without positions, such as Mamba.
+        context_length=longest or UNLIMITED,
+        hidden_size=found.hidden_size,
+        layers=found.num_hidden_layers,
+        vocabulary=found.vocab_size,
+    )
+
+
+def parameters(directory: Path, uri: str) -> int:
+    """How many numbers the weights hold, from the headers of the safetensors files. Raises StageError."""
+    files = _weights(directory)
+    if not files:
+        raise _unusable(uri, "it has no weights in safetensors, the one format that can't run code when it is loaded")
+    return sum(_count(path, uri) for path in files)
+
+
+def _weights(directory: Path) -> list[Path]:
+    """The files that transformers loads: those of the index, else the single one, never other copies beside them."""
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        return [directory / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    return [path for path in [directory / "model.safetensors"] if path.exists()]
+
+
+def _count(path: Path, uri: str) -> int:
+    try:
+        with safe_open(path, framework="np") as tensors:
+            names = list(tensors.keys())
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as error:
+        pointer = path.exists() and path.read_bytes()[:40].startswith(b"version https://git-lfs")
+        why = "is a Git LFS pointer: fetch it with git lfs pull" if pointer else f"can't be read: {error}"
+        raise _unusable(uri, f"{path.name} {why}") from error

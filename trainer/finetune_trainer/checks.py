@@ -1,0 +1,136 @@
+"""What can be wrong with one row: each fault a phrase that goes behind the row's place.
+
+Called by `data` with a row in the format's own column names. Pure.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from finetune_trainer.config import Format
+from finetune_trainer.formats import kind
+
+Row = dict[str, Any]
+ROLES = ("system", "user", "assistant", "tool")
+NO_TEMPLATE = (
+    "the model's tokenizer has no chat template: choose an instruction-tuned model, or write the rows as prompt and "
+    "completion strings"
+)
+# Keys that change what is learned, and that nothing here acts on.
+REFUSED = {
+    "weight": "remove it, and the message with it when it is 0",
+    "function_call": "use tool_calls",
+}
+# Enough of a wrong value to find it by.
+QUOTED = 60
+
+
+def faults(row: Row, format: Format, columns: Mapping[str, str], chat: bool) -> Iterator[str]:
+    """Every fault of a row. `columns`: our names to the user's, which phrases use; `chat`: messages are possible."""
+
+    def name(ours: str) -> str:
+        return columns.get(ours, ours)
+
+    if format == Format.CHAT:
+        yield from _chat(row, name("messages"), name("tools"))
+    elif format == Format.TEXT:
+        yield from _string(row.get("text"), name("text"))
+    elif format == Format.INSTRUCTION:
+        yield from _string(row.get("instruction"), name("instruction"))
+        yield from _string(row.get("output"), name("output"))
+        if not isinstance(given := row.get("input", ""), str):
+            yield f"{name('input')} is {kind(given)}, where a string is expected"
+    else:
+        yield from _prompt_completion(row, name("prompt"), name("completion"), chat)
+
+
+def _string(value: Any, name: str) -> Iterator[str]:
+    if value is None:
+        yield f"has no {name}"
+    elif not isinstance(value, str):
+        yield f"{name} is {kind(value)}, where a string is expected"
+    elif not value.strip():
+        yield f"{name} is empty"
+
+
+def _prompt_completion(row: Row, prompt: str, completion: str, chat: bool) -> Iterator[str]:
+    asked, answered = row.get("prompt"), row.get("completion")
+    if isinstance(asked, list) != isinstance(answered, list) and None not in (asked, answered):
+        yield f"{prompt} is {kind(asked)} and {completion} is {kind(answered)}: both are strings, or both messages"
+    elif not isinstance(asked, list):
+        yield from _string(asked, prompt)
+        yield from _string(answered, completion)
+    elif not chat:
+        yield f"{prompt} is a list of messages, and {NO_TEMPLATE}"
+    else:
+        yield from _messages(asked, prompt, f"{prompt}'s message")
+        yield from _messages(answered, completion, f"{completion}'s message")
+        if not _last_is_answer(answered):
+            yield f"{completion} does not end with a message of the assistant"
+
+
+def _chat(row: Row, messages: str, tools: str) -> Iterator[str]:
+    chat = row.get("messages")
+    yield from _messages(chat, messages, "message")
+    if isinstance(chat, list) and chat and not _last_is_answer(chat):
+        roles = [message.get("role") for message in chat if isinstance(message, dict)]
+        if "assistant" in roles:
+            yield "does not end with a message of the assistant"
+        else:
+            yield "has no message of the assistant, so there is nothing to learn"
+    if "tools" in row and not _are_tools(row["tools"]):
+        yield f"{tools} is no list of tools' JSON schemas"
+
+
+def _messages(value: Any, name: str, each: str) -> Iterator[str]:
+    if value is None:
+        yield f"has no {name}"
+    elif not isinstance(value, list):
+        yield f"{name} is {kind(value)}, where a list of messages is expected"
+    elif not value:
+        yield f"{name} is empty"
+    else:
+        for number, message in enumerate(value, 1):
+            for fault in _message(message):
+                yield f"{each} {number} {fault}"
+
+
+def _message(message: Any) -> Iterator[str]:
+    if not isinstance(message, dict):
+        yield f"is {kind(message)}, where an object with role and content is expected"
+        return
+    role = message.get("role")
+    if role is None:
+        hint = " (ShareGPT's from and value are to be renamed)" if "from" in message else ""
+        yield f"has no role{hint}; allowed are {', '.join(ROLES)}"
+    elif role not in ROLES:
+        yield f"has the role {_quoted(role)}; allowed are {', '.join(ROLES)}"
+    for key, advice in REFUSED.items():
+        if message.get(key) is not None:
+            yield f"has the key {key}, which is not supported: {advice}"
+    calls = message.get("tool_calls")
+    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+        yield "has tool_calls that are no list of objects"
+    content = message.get("content")
+    # A message that calls tools need not say anything.
+    if not (calls and content in (None, "")):
+        yield from _string(content, "content")
+
+
+def _quoted(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
+
+
+def _last_is_answer(messages: Any) -> bool:
+    return bool(messages) and isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant"
+
+
+def _are_tools(tools: Any) -> bool:
+    """Tools are objects, or the JSON of them."""
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except ValueError:
+            return False
+    return isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
