@@ -12,6 +12,14 @@ CACHE = Path(os.environ.get("FINETUNE_CACHE", Path.home() / ".cache" / "finetune
 KUBECTL, HELM = CACHE / "bin" / "kubectl", CACHE / "bin" / "helm"
 KUBECONFIG = os.environ.get("KUBECONFIG", str(CACHE / "kubeconfig"))
 ROOT = Path(__file__).parents[2]
+# The Docker engine that hack/docker.sh started, if it had to start one.
+_SOCKET = CACHE / "docker.sock"
+ENVIRONMENT = {
+    **os.environ,
+    "KUBECONFIG": KUBECONFIG,
+    "PATH": f"{CACHE / 'bin'}:{os.environ['PATH']}",
+    **({"DOCKER_HOST": f"unix://{_SOCKET}"} if _SOCKET.exists() else {}),
+}
 
 
 def run(command: list[str | Path], stdin: str | None = None, timeout: float = 120) -> str:
@@ -22,7 +30,7 @@ def run(command: list[str | Path], stdin: str | None = None, timeout: float = 12
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "KUBECONFIG": KUBECONFIG},
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -70,7 +78,6 @@ def picture(namespace: str) -> str:
         ["get", "ftj", "-n", namespace, "-o", "jsonpath={range .items[*]}{.metadata.name}{.status}{'\\n'}{end}"],
         ["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"],
         ["logs", "-n", "finetune-system", "deployment/finetune-operator", "--tail=60"],
-        ["top", "nodes"],
     ]
     return "\n".join(f"$ kubectl {' '.join(question)}\n{_answer(question)}" for question in questions)
 
@@ -81,7 +88,7 @@ def _answer(arguments: list[str]) -> str:
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "KUBECONFIG": KUBECONFIG},
+        env=ENVIRONMENT,
     )
     return done.stdout + done.stderr
 

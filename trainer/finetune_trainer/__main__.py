@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def stage(options: argparse.Namespace) -> Contract:
     """Run the stage that was asked for. Each is imported only then: prepare needs no torch."""
     config, workspace = load(options.config), Workspace(options.workspace)
     reporter = Reporter(options.stage)
-    with serving(reporter, options.status_port):
+    # Of several workers the first one reports; the others' ports are nobody's.
+    port = options.status_port if os.environ.get("RANK", "0") == "0" else 0
+    with serving(reporter, port):
         if options.stage == "prepare":
             from finetune_trainer.prepare import prepare
 
@@ -57,7 +60,23 @@ def main() -> None:
     """Run the stage and exit with its outcome's code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = parse()
+    if options.stage == "train" and (workers := _workers()) > 1:
+        sys.exit(_launch(workers, options))
     sys.exit(run(lambda: stage(options), options.workspace, options.termination_log))
+
+
+def _workers() -> int:
+    from finetune_trainer.launch import devices
+
+    return devices()
+
+
+def _launch(workers: int, options: argparse.Namespace) -> int:
+    from finetune_trainer.launch import launch
+
+    places = ["--config", str(options.config), "--workspace", str(options.workspace)]
+    port = ["--status-port", str(options.status_port)]
+    return launch(workers, [options.stage, *places, *port], options.termination_log)
 
 
 if __name__ == "__main__":

@@ -34,22 +34,19 @@ def prepare_job(target: Target, inputs: str, suspended: bool) -> Manifest:
     wanted = without_devices(training.resources)
     environment = [*variables(ENVIRONMENT), *threads(wanted.limits), *credentials(target.spec)]
     mounts = volumes.user_mounts([target.spec.model.source, *data_uris(target.spec.dataset)])
-    run = _container(target, PREPARE, ["python"], resources(wanted), merged(environment, settings.env))
+    run = _container(target, PREPARE, resources(wanted), merged(environment, settings.env))
     return _job(target, PREPARE, inputs, suspended, settings, run, mounts)
 
 
 def train_job(target: Target, inputs: str, suspended: bool) -> Manifest:
     """The Job that trains. What it needs lies on the volume: it gets no credential and asks no hub."""
     training = target.spec.training
-    processes = accelerators(training.resources)
     environment = variables(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"})
-    if processes > 1:
-        launcher = ["python", "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    else:
-        launcher = ["python"]
+    # With several devices the trainer launches a process for each: they share the cores, and none may take them all.
+    if accelerators(training.resources) <= 1:
         environment += threads(training.resources.limits)
     mounts = volumes.user_mounts([target.spec.model.source])
-    run = _container(target, TRAIN, launcher, resources(training.resources), merged(environment, training.pod.env))
+    run = _container(target, TRAIN, resources(training.resources), merged(environment, training.pod.env))
     return _job(target, TRAIN, inputs, suspended, training.pod, run, mounts)
 
 
@@ -64,12 +61,10 @@ def failure_policy(stage: str) -> Manifest:
     }
 
 
-def _container(
-    target: Target, stage: str, launcher: list[str], wanted: dict[str, Any], environment: list[Variable]
-) -> Manifest:
+def _container(target: Target, stage: str, wanted: dict[str, Any], environment: list[Variable]) -> Manifest:
     image = target.spec.training.image or target.settings.trainer_image
     return container(target, stage, image, wanted) | {
-        "command": [*launcher, "-m", "finetune_trainer", stage],
+        "command": ["python", "-m", "finetune_trainer", stage],
         "args": [
             *("--config", str(volumes.RUN_CONFIG)),
             *("--workspace", str(volumes.WORKSPACE)),

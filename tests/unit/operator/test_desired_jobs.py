@@ -74,20 +74,13 @@ def test_the_manifests_image_is_used(stage):
     assert main(STAGES[stage](target(training={"image": "mine:2"})))["image"] == "mine:2"
 
 
-def test_one_process_for_one_accelerator_and_one_each_for_several():
-    def command(count):
-        return main(train(target(training={"resources": {"limits": {"nvidia.com/gpu": count}}})))["command"]
+def test_one_process_takes_all_cores_and_several_share_them():
+    def variables(**limits):
+        found = main(train(target(training={"resources": {"limits": {"cpu": 8} | limits}})))["env"]
+        return [variable["name"] for variable in found]
 
-    assert command(1) == ["python", "-m", "finetune_trainer", "train"]
-    assert command("4") == [
-        *["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"],
-        *["-m", "finetune_trainer", "train"],
-    ]
-
-
-def test_a_network_card_is_no_accelerator():
-    limits = {"nvidia.com/gpu": 1, "rdma/hca": 8}
-    assert "torch.distributed.run" not in main(train(target(training={"resources": {"limits": limits}})))["command"]
+    assert "OMP_NUM_THREADS" in variables(**{"nvidia.com/gpu": 1, "rdma/hca": 8})
+    assert "OMP_NUM_THREADS" not in variables(**{"nvidia.com/gpu": "4"})
 
 
 def test_prepare_gets_the_cpu_and_memory_of_training_and_no_device():
