@@ -122,6 +122,8 @@ def _marked(answer: Answer) -> Text:
 
 def main() -> None:
     """Run the example, compare, and say what to type next."""
+    # Whoever ends the demo, `finetune run` ends with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = [json.loads(line)["messages"] for line in (ROOT / EXAMPLE / "test.jsonl").read_text().splitlines()]
     watch = Stopwatch()
     with serving(watch) as url:

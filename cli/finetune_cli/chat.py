@@ -105,12 +105,11 @@ def converse(chat: Chat, console: Console, read: Callable[[], str]) -> None:
     """Ask what the user types until they end the input (Ctrl-D) or stop (Ctrl-C)."""
     while True:
         try:
-            question = read().strip()
+            if question := read().strip():
+                show(chat, question, console)
         except (EOFError, KeyboardInterrupt):
             console.print()
             return
-        if question:
-            show(chat, question, console)
 
 
 def show(chat: Chat, question: str, console: Console) -> None:

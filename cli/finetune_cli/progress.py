@@ -41,12 +41,10 @@ def view(console: Console) -> View:
 
 
 def detail(report: Report, now: datetime) -> str:
-    """What a stage is doing, in one line: its activity until there are steps, then step, loss, speed and time left."""
-    if not report.total_steps:
-        return report.activity
-    parts = [f"step {report.step}/{report.total_steps}"]
-    if report.loss is not None:
-        parts.append(f"loss {report.loss:.3f}")
+    """What a stage is doing, in one line: its activity until there is a loss, then step, loss, speed and time left."""
+    if report.loss is None:
+        return f"{report.activity} {report.step}/{report.total_steps}" if report.step else report.activity
+    parts = [f"step {report.step}/{report.total_steps}", f"loss {report.loss:.3f}"]
     if report.validation_loss is not None:
         parts.append(f"validation {report.validation_loss:.3f}")
     if report.tokens_per_second is not None:

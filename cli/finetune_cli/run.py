@@ -17,6 +17,8 @@ from finetune_cli.progress import View, view
 from finetune_cli.store import Store
 
 INTERRUPTED = 130
+# The trainer itself is part of this distribution; what it stands on is an extra.
+TRAINER_LIBRARY = "trl"
 
 
 def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
@@ -56,7 +58,7 @@ def _load(path: Path, serve: bool) -> LocalJob:
 
 
 def _require_trainer() -> None:
-    if find_spec("trl") is None:
+    if find_spec(TRAINER_LIBRARY) is None:
         raise UserError("Training needs the trainer's libraries: pip install 'finetune-operator[trainer]'.")
 
 

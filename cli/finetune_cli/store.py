@@ -57,6 +57,8 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Keep every other `finetune run` of this job out; UserError when one is under way."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        # Nobody wants checkpoints in a commit.
+        (self.directory.parent / ".gitignore").write_text("*\n")
         with self._lock_file.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

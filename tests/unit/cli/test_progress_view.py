@@ -32,6 +32,12 @@ def test_training_is_told_with_step_loss_speed_and_time_left() -> None:
 
 def test_before_there_are_steps_the_activity_is_told() -> None:
     assert detail(Progress(stage="prepare", activity="fetching hf://org/model"), NOW) == "fetching hf://org/model"
+    assert detail(Progress(stage="train", activity="loading the model", total_steps=9), NOW) == "loading the model"
+
+
+def test_rows_are_counted_as_they_are_checked() -> None:
+    counting = Progress(stage="prepare", activity="counting tokens", step=500, total_steps=10_000)
+    assert detail(counting, NOW) == "counting tokens 500/10000"
 
 
 def test_at_the_last_step_nothing_is_left_to_wait_for() -> None:

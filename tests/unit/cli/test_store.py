@@ -38,6 +38,11 @@ def test_what_is_there_is_named_when_the_name_is_missing_or_wrong(tmp_path: Path
     assert sentence("recipe", tmp_path) == "No job recipe was run in this directory; there is recipes, tickets."
 
 
+def test_git_is_told_to_leave_the_artifacts_alone(tmp_path: Path) -> None:
+    ran(tmp_path / ".finetune", "recipes")
+    assert (tmp_path / ".finetune" / ".gitignore").read_text() == "*\n"
+
+
 def test_a_second_run_of_a_job_is_kept_out(tmp_path: Path) -> None:
     store = Store("recipes", tmp_path)
     assert not store.running

