@@ -1,12 +1,17 @@
 """One API server for all contract tests; each test that writes objects gets a namespace of its own."""
 
 import itertools
+import json
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 from control_plane import ControlPlane, Kubectl, User
 from finetune_operator.api.crd import CRD_PATH
+from operator_process import OperatorProcess
 from paths import ROOT
+from playing import Played, rendered_chart
 
 # A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
 STRANGER = User("stranger")
@@ -39,9 +44,20 @@ def admin(control_plane: ControlPlane) -> Kubectl:
 @pytest.fixture
 def namespace(admin: Kubectl) -> str:
     """A new namespace."""
+    return _new_namespace(admin)
+
+
+def _new_namespace(admin: Kubectl) -> str:
     name = f"test-{next(_numbers)}"
     admin("create", "namespace", name)
     return name
+
+
+@pytest.fixture
+def namespaces(control_plane: ControlPlane, admin: Kubectl) -> Iterator[tuple[str, Kubectl]]:
+    """New namespaces, as many as are asked for, each with kubectl as the administrator."""
+    names = (_new_namespace(admin) for _ in itertools.count())
+    return ((name, Kubectl(control_plane.kubeconfig(namespace=name))) for name in names)
 
 
 @pytest.fixture
@@ -54,6 +70,56 @@ def kubectl(control_plane: ControlPlane, namespace: str) -> Kubectl:
 def kubectl_as(control_plane: ControlPlane, namespace: str) -> Callable[[str], Kubectl]:
     """kubectl as a user of the static token file, in the test's namespace."""
     return lambda user: Kubectl(control_plane.kubeconfig(user, namespace))
+
+
+@pytest.fixture
+def grant(admin: Kubectl) -> Iterator[Callable[..., None]]:
+    """Give the operator's user what the chart, rendered with some values, gives its ServiceAccount."""
+    applied: list[str] = []
+
+    def apply(*values: str) -> None:
+        for manifest in yaml.safe_load_all(rendered_chart(*values)):
+            if manifest["kind"] not in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
+                continue
+            if "subjects" in manifest:
+                manifest["subjects"] = [
+                    {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": OPERATOR.name}
+                ]
+            admin("apply", "-f-", document=manifest)
+            applied.append(json.dumps(manifest))
+
+    yield apply
+    for document in applied:
+        admin("delete", "-f-", document=document)
+
+
+@pytest.fixture
+def launch(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
+    """Start the operator with settings; it is killed with the test."""
+    started: list[OperatorProcess] = []
+
+    def start(**settings: object) -> OperatorProcess:
+        log = tmp_path / f"operator-{next(_numbers)}.log"
+        started.append(OperatorProcess(control_plane.kubeconfig(OPERATOR.name), log, **settings))
+        return started[-1].start()
+
+    yield start
+    for found in started:
+        found.kill()
+        print(found.log())
+
+
+@pytest.fixture
+def played(kubectl: Kubectl) -> Played:
+    """The FineTuneJob of this test's namespace."""
+    return Played(kubectl)
+
+
+@pytest.fixture
+def operator(grant: Callable[..., None], launch: Callable[..., OperatorProcess], namespace: str) -> OperatorProcess:
+    """An operator of all namespaces. The FineTuneJobs of other tests lie idle."""
+    grant()
+    return launch()
 
 
 @pytest.hookimpl(wrapper=True)

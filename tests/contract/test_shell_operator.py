@@ -8,64 +8,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-import yaml
-from control_plane import ControlPlane, Kubectl
 from operator_process import OperatorProcess
-from playing import NAME, Played, rendered_chart
+from playing import NAME, Played
 
-USER = "operator"
 _numbers = itertools.count(1)
-
-
-@pytest.fixture
-def grant(admin: Kubectl) -> Iterator[Callable[..., None]]:
-    """Give the operator's user what the chart, rendered with some values, gives its ServiceAccount."""
-    applied: list[str] = []
-
-    def apply(*values: str) -> None:
-        for manifest in yaml.safe_load_all(rendered_chart(*values)):
-            if manifest["kind"] not in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
-                continue
-            if "subjects" in manifest:
-                manifest["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}]
-            admin("apply", "-f-", document=manifest)
-            applied.append(json.dumps(manifest))
-
-    yield apply
-    for document in applied:
-        admin("delete", "-f-", document=document)
-
-
-@pytest.fixture
-def launch(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
-    """Start the operator with settings; it is killed with the test."""
-    started: list[OperatorProcess] = []
-
-    def start(**settings: object) -> OperatorProcess:
-        log = tmp_path / f"operator-{next(_numbers)}.log"
-        started.append(OperatorProcess(control_plane.kubeconfig(USER), log, **settings))
-        return started[-1].start()
-
-    yield start
-    for found in started:
-        found.kill()
-        print(found.log())
-
-
-@pytest.fixture
-def played(kubectl: Kubectl) -> Played:
-    """The FineTuneJob of this test's namespace."""
-    return Played(kubectl)
-
-
-@pytest.fixture
-def operator(grant: Callable[..., None], launch: Callable[..., OperatorProcess], namespace: str) -> OperatorProcess:
-    """An operator of all namespaces. The FineTuneJobs of other tests lie idle."""
-    grant()
-    return launch()
 
 
 def at_rest(operator: OperatorProcess, played: Played) -> dict[str, str]:

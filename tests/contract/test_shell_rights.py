@@ -1,0 +1,124 @@
+"""What the operator may do: the chart's rules, the table of `cluster`, and the calls that an API server saw, agree."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from control_plane import ControlPlane, Kubectl
+from finetune_operator.cluster import FINALIZERS, RESOURCES, STATUS, Resource
+from operator_process import OperatorProcess
+from playing import NAME, Played, rendered_chart
+
+# (group, resource or resource/subresource, verb).
+Right = tuple[str, str, str]
+
+
+def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def of_table() -> set[Right]:
+    def group(resource: Resource) -> str:
+        return resource.api_version.rpartition("/")[0]
+
+    used = (*RESOURCES.values(), STATUS, FINALIZERS)
+    return {(group(each), each.plural, verb) for each in used for verb in each.verbs}
+
+
+def roles(kind: str, *values: str) -> list[dict[str, Any]]:
+    """The chart's roles for its own ServiceAccount, without those that it adds to the cluster's for users."""
+    manifests = yaml.safe_load_all(rendered_chart(*values))
+    return [found for found in manifests if found["kind"] == kind and found["metadata"]["name"] == "finetune-operator"]
+
+
+def test_the_chart_grants_what_the_code_names_and_no_more() -> None:
+    (role,) = roles("ClusterRole")
+    assert rights(role["rules"]) == of_table()
+
+
+def test_with_a_list_of_namespaces_there_is_no_right_beyond_them() -> None:
+    values = "watchNamespaces={kitchen,bakery}"
+    assert [found["metadata"]["namespace"] for found in roles("Role", values)] == ["kitchen", "bakery"]
+    assert all(rights(found["rules"]) == of_table() for found in roles("Role", values))
+    assert roles("ClusterRole", values) == roles("ClusterRoleBinding", values) == []
+
+
+def test_it_can_read_no_secret_and_start_no_pod() -> None:
+    resources = {(resource, verb) for _, resource, verb in of_table()}
+    assert not [right for right in resources if right[0] == "secrets" or right == ("pods", "create")]
+    assert "*" not in {part for right in of_table() for part in right}
+
+
+@pytest.fixture
+def whole_life(operator: OperatorProcess, played: Played) -> None:
+    """Everything that a FineTuneJob can bring the operator to do."""
+    train = {"source": "configmap://rows/train.jsonl"}
+    model = {"source": "pvc://models/base"}
+    rows = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rows"}, "data": {"train.jsonl": "{}"}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}}
+    size = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    played.create(dataset={"train": train}, model=model)
+    played.wait_reason("Accepted", "ObjectNotFound")
+    played.kubectl("apply", "-f-", document=rows)
+    played.kubectl("apply", "-f-", document=claim | {"spec": size})
+    played.start("prepare")
+    played.wait_reason("DataReady", "Running")
+    played.create(dataset={"train": train}, model=model, suspend=True)
+    played.wait_reason("DataReady", "Suspended")
+    played.create(dataset={"train": train}, model=model)
+    played.serve()
+    old = played.revision
+    played.create()
+    played.wait_reason("DataReady", "Starting")
+    played.serve()
+    for kind in ("job", "deployment", "service", "persistentvolumeclaim", "configmap"):
+        gone = "jsonpath={.metadata.deletionTimestamp}"
+        name = f"{NAME}-{old}" + ("-train" if kind == "job" else "")
+        if played.kubectl.run("get", kind, name).returncode == 0:
+            played.wait(f"{kind}/{name}", gone)
+
+
+@pytest.mark.usefixtures("whole_life")
+def test_a_whole_life_asks_for_exactly_these_rights(control_plane: ControlPlane, namespace: str) -> None:
+    seen: set[Right] = set()
+    for call in control_plane.calls("operator"):
+        found = call.get("objectRef")
+        if found is None or found.get("namespace", namespace) != namespace:
+            continue
+        assert call["annotations"]["authorization.k8s.io/decision"] == "allow", call
+        resource = "/".join(filter(None, (found["resource"], found.get("subresource"))))
+        seen.add((found.get("apiGroup", ""), resource, call["verb"]))
+    # An apply that creates needs the right to create, and is logged as a patch; a blocking owner reference needs
+    # finalizers, and is logged as nothing.
+    unseen = {(group, resource, "create") for group, resource, verb in seen if verb == "patch"} - {
+        ("finetune.dev", "finetunejobs/status", "create")
+    }
+    assert seen | unseen | {("finetune.dev", "finetunejobs/finalizers", "update")} == of_table()
+
+
+def test_two_namespaces_by_roles_alone(
+    grant: Callable[..., None],
+    launch: Callable[..., OperatorProcess],
+    namespaces: Iterator[tuple[str, Kubectl]],
+    control_plane: ControlPlane,
+) -> None:
+    (first, *_), (second, *_), (third, *_) = found = [next(namespaces) for _ in range(3)]
+    grant(f"watchNamespaces={{{first},{second}}}")
+    operator = launch(namespaces=f"{first},{second}")
+    watched, other, outside = (Played(kubectl) for _, kubectl in found)
+    outside.create()
+    for played in (watched, other):
+        played.create()
+        played.serve()
+    assert "status" not in outside.job()
+    asked = {call["objectRef"].get("namespace") for call in control_plane.calls("operator") if "objectRef" in call}
+    assert {first, second} <= asked
+    assert third not in asked
+    assert operator.metric('finetune_jobs{phase="Serving"}') == 2
