@@ -1,4 +1,4 @@
-"""The queue, driven step by step with a clock that only moves when a test says so."""
+"""The queue on a clock of the tests: who is worked on when, and how often."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,105 +10,159 @@ from finetune_operator.workqueue import FIRST_BACKOFF, LONGEST_BACKOFF, Queue, b
 
 
 @dataclass
-class Clock:
-    """Keeps what was asked to be done later."""
+class Entry:
+    """Something to call later."""
 
-    planned: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
-    cancelled: int = 0
-
-    def __call__(self, seconds: float, do: Callable[[], None]) -> "Clock":
-        self.planned.append((seconds, do))
-        return self
+    seconds: float
+    call: Callable[[], None]
+    cancelled: bool = False
 
     def cancel(self) -> None:
-        self.cancelled += 1
+        self.cancelled = True
 
-    def strike(self) -> float:
-        seconds, do = self.planned.pop(0)
-        do()
-        return seconds
+
+@dataclass
+class Clock:
+    """Keeps what is to be called later until a test says that it is time."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def __call__(self, seconds: float, call: Callable[[], None]) -> Entry:
+        self.entries.append(Entry(seconds, call))
+        return self.entries[-1]
+
+    @property
+    def waiting(self) -> list[float]:
+        return [entry.seconds for entry in self.entries if not entry.cancelled]
+
+    def pass_time(self) -> None:
+        due, self.entries = self.entries, []
+        for entry in due:
+            if not entry.cancelled:
+                entry.call()
 
 
 class Work:
-    """Work that counts, and ends as a test says."""
+    """Notes which key is worked on, and ends as it is told."""
 
     def __init__(self, *endings: float | Exception | None) -> None:
-        self.endings = list(endings)
         self.done: list[str] = []
-        self.gate: asyncio.Event | None = None
+        self.endings = list(endings)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.started = asyncio.Event()
 
     async def __call__(self, key: str) -> float | None:
         self.done.append(key)
-        if self.gate:
-            await self.gate.wait()
+        self.started.set()
+        await self.gate.wait()
         ending = self.endings.pop(0) if self.endings else None
         if isinstance(ending, Exception):
             raise ending
         return ending
 
 
-async def test_a_key_added_twice_is_worked_on_once() -> None:
+async def idle(queue: Queue[str]) -> bool:
+    """Whether there is nothing to work on."""
+    step = asyncio.ensure_future(queue.step())
+    await asyncio.wait({step}, timeout=0)
+    return step.cancel()
+
+
+async def test_a_key_that_waits_is_worked_on_once() -> None:
     work = Work()
-    queue: Queue[str] = Queue(work)
-    queue.add("a")
-    queue.add("a")
-    queue.add("b")
+    queue = Queue(work, Clock())
+    for key in ("a", "b", "a", "a"):
+        queue.add(key)
     await queue.step()
     await queue.step()
     assert work.done == ["a", "b"]
+    assert await idle(queue)
 
 
-async def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_twice_at_a_time() -> None:
+async def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_once_more_afterwards() -> None:
     work = Work()
-    work.gate = asyncio.Event()
-    queue: Queue[str] = Queue(work)
+    work.gate.clear()
+    queue = Queue(work, Clock())
     queue.add("a")
-    first = asyncio.create_task(queue.step())
-    await asyncio.wait({first}, timeout=0)
-    while not work.done:
-        await asyncio.wait({first}, timeout=0.01)
+    running = asyncio.ensure_future(queue.step())
+    await asyncio.wait({running}, timeout=0)
     queue.add("a")
     queue.add("a")
-    assert work.done == ["a"]
+    assert await idle(queue), "no second worker takes the same key"
     work.gate.set()
-    await first
+    await running
     await queue.step()
     assert work.done == ["a", "a"]
+    assert await idle(queue)
 
 
-async def test_work_that_asks_for_another_look_gets_it_then() -> None:
-    clock, work = Clock(), Work(10.0)
-    queue: Queue[str] = Queue(work, clock)
+async def test_work_says_when_to_look_again() -> None:
+    clock = Clock()
+    queue = Queue(Work(10.0), clock)
     queue.add("a")
     await queue.step()
-    assert clock.strike() == 10.0
+    assert clock.waiting == [10.0]
+    clock.pass_time()
     await queue.step()
-    assert work.done == ["a", "a"]
+    assert clock.waiting == []
 
 
-async def test_a_change_comes_before_the_planned_look_and_replaces_it() -> None:
-    clock, work = Clock(), Work(10.0)
-    queue: Queue[str] = Queue(work, clock)
+async def test_a_change_takes_the_place_of_the_later_look() -> None:
+    clock = Clock()
+    queue = Queue(Work(10.0), clock)
     queue.add("a")
     await queue.step()
     queue.add("a")
-    assert clock.cancelled == 1
+    assert clock.waiting == []
+    await queue.step()
+    assert await idle(queue)
 
 
-@pytest.mark.parametrize("error", [Unavailable("conflict"), ZeroDivisionError("a fault of ours")])
-async def test_failures_are_tried_again_later_and_later_and_disturb_no_other_key(error: Exception) -> None:
-    clock, work = Clock(), Work(error, error, None)
-    queue: Queue[str] = Queue(work, clock)
+@pytest.mark.parametrize("error", [Unavailable("too many requests"), ValueError("a bug")])
+async def test_failures_are_tried_again_later_and_later_until_one_succeeds(error: Exception) -> None:
+    clock = Clock()
+    work = Work(*[error] * 4, None, error)
+    queue = Queue(work, clock)
+    queue.add("a")
+    waits = []
+    for _ in range(4):
+        await queue.step()
+        waits += clock.waiting
+        clock.pass_time()
+    assert waits == sorted(waits)
+    assert waits[-1] > 2 * waits[0]
+    await queue.step()
     queue.add("a")
     await queue.step()
-    first = clock.strike()
-    await queue.step()
-    assert FIRST_BACKOFF / 2 <= first <= FIRST_BACKOFF < clock.planned[0][0] * 2
-    queue.add("b")
-    await queue.step()
-    assert work.done == ["a", "a", "b"]
+    assert clock.waiting[0] <= FIRST_BACKOFF, "success forgets the failures"
 
 
-def test_the_backoff_doubles_up_to_its_limit_and_is_spread() -> None:
-    assert [backoff(failures, spread=lambda: 0.0) for failures in (1, 2, 3, 20)] == [0.5, 1.0, 2.0, LONGEST_BACKOFF]
-    assert backoff(3, spread=lambda: 1.0) == 1.0
+async def test_one_keys_failure_keeps_no_other_waiting() -> None:
+    work = Work(ValueError("a bug"))
+    queue = Queue(work, Clock())
+    queue.add("bad")
+    queue.add("good")
+    await queue.step()
+    await queue.step()
+    assert work.done == ["bad", "good"]
+
+
+def test_the_backoff_doubles_up_to_a_limit_and_spreads() -> None:
+    assert [backoff(failures, lambda: 0.0) for failures in (1, 2, 3)] == [0.5, 1.0, 2.0]
+    assert backoff(10_000, lambda: 0.0) == LONGEST_BACKOFF
+    assert backoff(1, lambda: 1.0) == FIRST_BACKOFF / 2
+
+
+async def test_cancelling_the_workers_ends_the_work_under_way() -> None:
+    work = Work()
+    work.gate.clear()
+    queue = Queue(work, Clock())
+    queue.add("a")
+    running = asyncio.ensure_future(queue.run())
+    await work.started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert work.done == ["a"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
