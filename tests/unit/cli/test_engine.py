@@ -17,14 +17,14 @@ JOB = LocalJob("recipes", "aaaa0001", SPEC, ())
 
 
 def command(cpu: bool) -> str:
-    return " ".join(Engine(JOB, Workspace(Path("/work/space")), 512, 8001, cpu).command())
+    return " ".join(Engine(JOB, Workspace(Path("/space")), 512, 8001, cpu).command())
 
 
 @pytest.mark.parametrize("cpu", [True, False])
 def test_both_models_are_served_to_this_machine_alone(cpu: bool) -> None:
     started = command(cpu)
     assert "--model /models/base --served-model-name recipes-base" in started
-    assert "--lora-modules recipes=/work/space/artifact" in started
+    assert "--lora-modules recipes=/space/artifact" in started
     assert "--max-model-len 512" in started
     assert "--host 127.0.0.1 --port 8001" in started
 
