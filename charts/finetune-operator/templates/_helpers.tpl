@@ -15,6 +15,12 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* The pod of `helm test`, which no selector of the operator's pod may match. */}}
+{{- define "finetune.testLabels" -}}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end }}
+
 {{- define "finetune.labels" -}}
 {{ include "finetune.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
