@@ -39,7 +39,6 @@ class Reason(StrEnum):
     SUCCEEDED = "Succeeded"
     DISABLED = "Disabled"
     SERVING = "Serving"
-    PREVIOUS_SERVING = "PreviousServing"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
     CONTAINER_NOT_CREATED = "ContainerNotCreated"
@@ -88,7 +87,6 @@ REASONS: dict[Reason, str] = {
     Reason.SUCCEEDED: "the stage is complete",
     Reason.DISABLED: "hosting.enabled is false",
     Reason.SERVING: "the endpoint answers with the current revision",
-    Reason.PREVIOUS_SERVING: "the endpoint answers with an earlier revision while the current one is under way",
     Reason.SECRET_NOT_FOUND: "a Secret that the manifest names is not in the namespace; the pod starts once it is",
     Reason.SECRET_KEY_NOT_FOUND: "a Secret lacks a key that the source needs; the pod starts once it is there",
     Reason.CONTAINER_NOT_CREATED: "the node could not create the container; the message has its words",
