@@ -19,6 +19,7 @@ from prometheus_client import start_http_server
 from finetune_operator import handlers
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
 from finetune_operator.cluster import Cluster, Key
+from finetune_operator.errors import Unavailable
 from finetune_operator.reconcile import Reconciler, read_progress
 from finetune_operator.settings import Settings
 from finetune_operator.workqueue import Queue
@@ -41,11 +42,20 @@ async def serve(settings: Settings) -> None:
     await connect()
     async with ApiClient() as client, httpx.AsyncClient(timeout=PROGRESS_TIMEOUT, trust_env=False) as pods:
         cluster = Cluster(client)
-        if not await cluster.knows_finetunejobs():
-            sys.exit(f"The API server does not know {PLURAL}.{GROUP}: install the CustomResourceDefinition (crds/).")
+        await check(cluster)
         start_http_server(settings.metrics_port)
         queue: Queue[Key] = Queue(Reconciler(cluster, settings, partial(read_progress, pods)))
         await watch(settings, queue)
+
+
+async def check(cluster: Cluster) -> None:
+    """End with a sentence where there is nothing to watch; whoever started the operator starts it again."""
+    try:
+        known = await cluster.knows_finetunejobs()
+    except Unavailable as error:
+        sys.exit(f"The API server does not answer: {error}")
+    if not known:
+        sys.exit(f"The API server does not know {PLURAL}.{GROUP}: install the CustomResourceDefinition (crds/).")
 
 
 async def watch(settings: Settings, queue: Queue[Key]) -> None:

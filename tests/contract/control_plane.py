@@ -88,6 +88,14 @@ class ControlPlane:
         )
         self._wait_until_ready()
 
+    def restart(self) -> None:
+        """Kill the API server and start it again: every connection and every watch breaks."""
+        killed = self._processes.pop()
+        killed.kill()
+        killed.wait(15)
+        self._launch(list(killed.args))
+        self._wait_until_ready()
+
     def stop(self) -> None:
         """Stop both, the API server first."""
         for process in reversed(self._processes):
@@ -149,9 +157,11 @@ class ControlPlane:
 
     def _spawn(self, program: str, **flags: object) -> None:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
-        log = (self.directory / f"{program}.log").open("wb")
-        with log:
-            self._processes.append(subprocess.Popen([binary(program), *arguments], stdout=log, stderr=log))
+        self._launch([str(binary(program)), *arguments])
+
+    def _launch(self, command: list[str]) -> None:
+        with (self.directory / f"{Path(command[0]).name}.log").open("ab") as log:
+            self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
 
     def _write_tokens(self) -> None:
         lines = [f'{_token(user.name)},{user.name},{user.name},"{",".join(user.groups)}"' for user in self.users]

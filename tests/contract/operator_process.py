@@ -30,11 +30,19 @@ class OperatorProcess:
 
     def start(self) -> "OperatorProcess":
         """Start it, and wait until it is healthy."""
-        with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "finetune_operator"]
-            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+        self.process = self._spawn()
         self.eventually(lambda: self._get(self.health, "/healthz") == "{}", STARTS_WITHIN)
         return self
+
+    def run(self) -> int:
+        """Start it where it can't go on; the exit code with which it ends by itself."""
+        self.process = self._spawn()
+        return self.process.wait(STARTS_WITHIN)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "finetune_operator"]
+            return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -8,8 +8,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from control_plane import ControlPlane
 from operator_process import OperatorProcess
 from playing import NAME, Played
 
@@ -125,6 +127,24 @@ def test_killed_at_any_stage_it_ends_in_the_same_place(
         if each == stage:
             launch()
     played.wait(f"ftj/{NAME}", "condition=Ready")
+
+
+def test_it_outlives_an_api_server_that_is_killed(
+    operator: OperatorProcess, control_plane: ControlPlane, played: Played
+) -> None:
+    played.create()
+    played.start("prepare")
+    played.wait_reason("DataReady", "Running")
+    control_plane.restart()
+    played.serve()
+    assert operator.process
+    assert operator.process.poll() is None
+
+
+def test_a_setting_that_cannot_be_ends_it_with_a_sentence(control_plane: ControlPlane, tmp_path: Path) -> None:
+    operator = OperatorProcess(control_plane.kubeconfig(), tmp_path / "operator.log", log_format="xml")
+    assert operator.run() == 1
+    assert operator.log() == "FINETUNE_LOG_FORMAT must be text or json, not 'xml'\n"
 
 
 def test_suspend_and_resume(operator: OperatorProcess, played: Played) -> None:
