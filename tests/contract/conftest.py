@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import chart
 import pytest
-import yaml
 from control_plane import ControlPlane, Kubectl, User
 from finetune_operator.api.crd import CRD_PATH
 from operator_process import OperatorProcess
 from paths import ROOT
-from playing import Played, rendered_chart
+from playing import Played
 
 # A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
 STRANGER = User("stranger")
@@ -77,8 +77,8 @@ def grant(admin: Kubectl) -> Iterator[Callable[..., None]]:
     """Give the operator's user what the chart, rendered with some values, gives its ServiceAccount."""
     applied: list[str] = []
 
-    def apply(*values: str) -> None:
-        for manifest in yaml.safe_load_all(rendered_chart(*values)):
+    def apply(**values: object) -> None:
+        for manifest in chart.render(**values):
             if manifest["kind"] not in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
                 continue
             if "subjects" in manifest:

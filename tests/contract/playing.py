@@ -4,14 +4,12 @@ Used by the tests of the shell: there is no kubelet, so a test says what the pod
 """
 
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from control_plane import Kubectl, binary
+from control_plane import Kubectl
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from paths import ROOT
 from rehearsal import MANIFEST, PREPARED, TRAINED
 
 Raw = dict[str, Any]
@@ -130,15 +128,3 @@ class Played:
 def _condition(kind: str) -> Raw:
     moment = "2026-01-01T00:01:00Z"
     return {"type": kind, "status": "True", "lastProbeTime": moment, "lastTransitionTime": moment}
-
-
-def rendered_chart(*values: str, release: str = "finetune-operator", namespace: str = "finetune-system") -> str:
-    """The chart's manifests with `--set` values."""
-
-    sets = [f"--set={value}" for value in values]
-    chart = ROOT / "charts" / "finetune-operator"
-    # Helm built from its module doesn't know which Kubernetes it was built for.
-    command = [binary("helm"), "template", release, chart, "-n", namespace, "--kube-version", "1.34.4", *sets]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import chart
 import pytest
-import yaml
 from control_plane import ControlPlane, Kubectl
 from finetune_operator.cluster import FINALIZERS, RESOURCES, STATUS, Resource
 from operator_process import OperatorProcess
-from playing import NAME, Played, rendered_chart
+from playing import NAME, Played
 
 # (group, resource or resource/subresource, verb).
 Right = tuple[str, str, str]
@@ -32,10 +32,13 @@ def of_table() -> set[Right]:
     return {(group(each), each.plural, verb) for each in used for verb in each.verbs}
 
 
-def roles(kind: str, *values: str) -> list[dict[str, Any]]:
+def roles(kind: str, **values: object) -> list[dict[str, Any]]:
     """The chart's roles for its own ServiceAccount, without those that it adds to the cluster's for users."""
-    manifests = yaml.safe_load_all(rendered_chart(*values))
-    return [found for found in manifests if found["kind"] == kind and found["metadata"]["name"] == "finetune-operator"]
+    return [
+        found
+        for found in chart.render(**values)
+        if found["kind"] == kind and found["metadata"]["name"] == chart.RELEASE
+    ]
 
 
 def test_the_chart_grants_what_the_code_names_and_no_more() -> None:
@@ -44,10 +47,12 @@ def test_the_chart_grants_what_the_code_names_and_no_more() -> None:
 
 
 def test_with_a_list_of_namespaces_there_is_no_right_beyond_them() -> None:
-    values = "watchNamespaces={kitchen,bakery}"
-    assert [found["metadata"]["namespace"] for found in roles("Role", values)] == ["kitchen", "bakery"]
-    assert all(rights(found["rules"]) == of_table() for found in roles("Role", values))
-    assert roles("ClusterRole", values) == roles("ClusterRoleBinding", values) == []
+    watched = ["kitchen", "bakery"]
+    granted = roles("Role", watchNamespaces=watched)
+    assert [found["metadata"]["namespace"] for found in granted] == watched
+    assert all(rights(found["rules"]) == of_table() for found in granted)
+    for kind in ("ClusterRole", "ClusterRoleBinding"):
+        assert roles(kind, watchNamespaces=watched) == []
 
 
 def test_it_can_read_no_secret_and_start_no_pod() -> None:
@@ -110,7 +115,7 @@ def test_two_namespaces_by_roles_alone(
     control_plane: ControlPlane,
 ) -> None:
     (first, *_), (second, *_), (third, *_) = found = [next(namespaces) for _ in range(3)]
-    grant(f"watchNamespaces={{{first},{second}}}")
+    grant(watchNamespaces=[first, second])
     operator = launch(namespaces=f"{first},{second}")
     watched, other, outside = (Played(kubectl) for _, kubectl in found)
     outside.create()

@@ -1,0 +1,41 @@
+"""The chart as Helm renders it, for the tests of the chart and for the rights that the operator's process is given."""
+
+import json
+import subprocess
+from typing import Any
+
+import yaml
+from control_plane import binary
+from paths import ROOT
+
+CHART = ROOT / "charts" / "finetune-operator"
+RELEASE, SYSTEM = "finetune-operator", "finetune-system"
+# Helm built from its module doesn't know which Kubernetes it was built for.
+KUBERNETES = "1.34.4"
+
+Manifest = dict[str, Any]
+
+
+def render(**values: Any) -> list[Manifest]:
+    """The manifests of a release with these values, those of `helm test` included."""
+    done = _template(values)
+    assert done.returncode == 0, done.stderr
+    return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def refusal(**values: Any) -> str:
+    """What Helm says about values that it refuses."""
+    done = _template(values)
+    assert done.returncode != 0, f"Helm takes {values}"
+    return done.stderr
+
+
+def one(manifests: list[Manifest], kind: str, name: str = RELEASE) -> Manifest:
+    """The one object of that kind and name."""
+    (found,) = (each for each in manifests if each["kind"] == kind and each["metadata"]["name"] == name)
+    return found
+
+
+def _template(values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    command = [binary("helm"), "template", RELEASE, CHART, "-n", SYSTEM, "--kube-version", KUBERNETES, "--values=-"]
+    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, timeout=60, check=False)

@@ -1,0 +1,199 @@
+"""What the chart renders: a real API server takes each object, and the objects fit the operator and one another.
+
+Server-side dry runs check more than schemas do: they default, validate and admit, and refuse unknown fields.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import chart
+import pytest
+import yaml
+from chart import RELEASE, SYSTEM, Manifest
+from control_plane import Kubectl
+from finetune_operator.api.crd import CRD_PATH
+from paths import ROOT
+from rendering import host, prepare, target, train
+
+WATCHED = ["kitchen", "bakery"]
+PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+EVERYTHING: dict[str, Any] = {
+    "image": {"digest": "sha256:" + "0" * 64},
+    "imagePullSecrets": [{"name": "registry"}],
+    "watchNamespaces": WATCHED,
+    "serviceAccount": {"name": "tuner", "annotations": {"example.com/role": "tuner"}},
+    "networkPolicy": {"metricsFrom": [PEER], "stagePods": {"enabled": True, "from": [PEER]}},
+    "podLabels": {"example.com/team": "kitchen"},
+    "podAnnotations": {"example.com/contact": "kitchen"},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "control-plane", "operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
+    "priorityClassName": "system-cluster-critical",
+    "crds": {"install": False},
+    "rbac": {"aggregate": False},
+}
+LITTLE: dict[str, Any] = {
+    "serviceAccount": {"create": False},
+    "networkPolicy": {"enabled": False, "stagePods": {"enabled": True, "namespaces": ["kitchen"]}},
+    "podDisruptionBudget": {"enabled": False},
+}
+VALUES = {"defaults": {}, "everything": EVERYTHING, "little": LITTLE}
+
+
+@pytest.fixture(scope="module")
+def namespaces(admin: Kubectl) -> Iterator[None]:
+    """The release's namespace, which refuses pods below `restricted`, and the watched ones."""
+    for name in (SYSTEM, *WATCHED):
+        admin("create", "namespace", name)
+    admin("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
+    yield
+    admin("delete", "namespace", "--wait=false", SYSTEM, *WATCHED)
+
+
+def dry_run(admin: Kubectl, manifest: Manifest) -> Manifest:
+    """What the API server would store; a field that it does not know is an error."""
+    arguments = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-o", "json")
+    stored: Manifest = json.loads(admin("apply", *arguments, "-f-", document=manifest))
+    return stored
+
+
+@pytest.mark.usefixtures("namespaces")
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_a_real_api_server_takes_every_object(admin: Kubectl, values: dict[str, Any]) -> None:
+    for manifest in chart.render(**values):
+        assert dry_run(admin, manifest)["kind"] == manifest["kind"]
+
+
+@pytest.mark.usefixtures("namespaces")
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_the_operators_pod_is_admitted_where_restricted_is_enforced(admin: Kubectl, values: dict[str, Any]) -> None:
+    """Pod Security only warns about a Deployment; its pods are what it refuses."""
+    template = chart.one(chart.render(**values), "Deployment")["spec"]["template"]
+    metadata = template["metadata"] | {"name": "operator", "namespace": SYSTEM}
+    dry_run(admin, template | {"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+
+
+def test_the_operators_container_can_write_nothing_and_takes_little() -> None:
+    spec = chart.one(chart.render(), "Deployment")["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_crd_is_the_one_of_crds_and_survives_the_release() -> None:
+    """A template, unlike a file of `crds/`, is upgraded with the release; the policy keeps it at an uninstall."""
+    installed = chart.one(chart.render(), "CustomResourceDefinition", "finetunejobs.finetune.dev")
+    assert installed["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert installed == yaml.safe_load((ROOT / CRD_PATH).read_text())
+    assert not [each for each in chart.render(crds={"install": False}) if each["kind"] == "CustomResourceDefinition"]
+
+
+def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a LabelSelector selects; expressions are of the operator In here."""
+    assert all(each["operator"] == "In" for each in selector.get("matchExpressions", []))
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])
+    )
+
+
+def labels_of(workload: Manifest) -> dict[str, str]:
+    return dict(workload["spec"]["template"]["metadata"]["labels"])
+
+
+def test_what_selects_the_operators_pod_selects_it_and_not_the_pod_of_helm_test() -> None:
+    manifests = chart.render()
+    labels = labels_of(chart.one(manifests, "Deployment"))
+    other = chart.one(manifests, "Pod", f"{RELEASE}-test")["metadata"]["labels"]
+    selectors = [
+        {"matchLabels": chart.one(manifests, "Service")["spec"]["selector"]},
+        chart.one(manifests, "PodDisruptionBudget")["spec"]["selector"],
+        chart.one(manifests, "NetworkPolicy")["spec"]["podSelector"],
+    ]
+    assert all(matches(each, labels) and not matches(each, other) for each in selectors)
+
+
+def test_a_service_monitor_reads_the_metrics_of_the_service() -> None:
+    assert not [each for each in chart.render() if each["kind"] == "ServiceMonitor"]
+    switch = {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}}
+    manifests = chart.render(metrics={"serviceMonitor": switch})
+    monitor, service = chart.one(manifests, "ServiceMonitor"), chart.one(manifests, "Service")
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert matches(monitor["spec"]["selector"], service["metadata"]["labels"])
+    assert monitor["spec"]["endpoints"] == [{"port": service["spec"]["ports"][0]["name"], "interval": "1m"}]
+
+
+@pytest.mark.parametrize("port", [9090, 9191])
+def test_the_metrics_answer_at_one_port_throughout(port: int) -> None:
+    manifests = chart.render(metrics={"port": port}, networkPolicy={"metricsFrom": [PEER]})
+    (container,) = chart.one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    (offered,) = chart.one(manifests, "Service")["spec"]["ports"]
+    (admitted,) = chart.one(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert (ports[offered["targetPort"]], offered["port"], admitted["ports"]) == (port, port, [{"port": port}])
+    test_pod = chart.one(manifests, "Pod", f"{RELEASE}-test")
+    assert f"http://{RELEASE}.{SYSTEM}.svc:{port}/metrics" in test_pod["spec"]["containers"][0]["args"][0]
+    assert PEER in admitted["from"]
+    assert any(matches(each.get("podSelector", {}), test_pod["metadata"]["labels"]) for each in admitted["from"])
+
+
+def test_the_operator_may_reach_the_status_of_stages_and_no_other_pod() -> None:
+    egress = chart.one(chart.render(watchNamespaces=WATCHED), "NetworkPolicy")["spec"]["egress"]
+    (stages,) = (each for each in egress if "to" in each)
+    (to,) = stages["to"]
+    assert [port["port"] for port in stages["ports"]] == [status_port()]
+    selected = [matches(to["podSelector"], labels_of(each)) for each in workloads()]
+    assert selected == [True, True, False]
+    (watched,) = to["namespaceSelector"]["matchExpressions"]
+    assert watched == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": WATCHED}
+
+
+def test_stage_pods_admit_the_operator_alone_in_each_watched_namespace() -> None:
+    manifests = chart.render(watchNamespaces=WATCHED, networkPolicy={"stagePods": {"enabled": True}})
+    policies = [each for each in manifests if each["metadata"]["name"] == f"{RELEASE}-stages"]
+    assert [each["metadata"]["namespace"] for each in policies] == WATCHED
+    for spec in (each["spec"] for each in policies):
+        assert [matches(spec["podSelector"], labels_of(each)) for each in workloads()] == [True, True, False]
+        assert spec["policyTypes"] == ["Ingress"]
+        ((ingress,), (peer,)) = spec["ingress"], spec["ingress"][0]["from"]
+        assert [port["port"] for port in ingress["ports"]] == [status_port()]
+        assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": SYSTEM}}
+        assert matches(peer["podSelector"], labels_of(chart.one(manifests, "Deployment")))
+
+
+def workloads() -> list[Manifest]:
+    """The prepare and train Jobs and the hosting Deployment of some FineTuneJob."""
+    return [render(target()) for render in (prepare, train, host)]
+
+
+def status_port() -> int:
+    """Where stage pods tell their progress."""
+    (port,) = train(target())["spec"]["template"]["spec"]["containers"][0]["ports"]
+    return int(port["containerPort"])
+
+
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
+
+
+@pytest.mark.parametrize(("role", "allowed"), [("view", VERBS[:3]), ("edit", VERBS)])
+def test_the_clusters_own_roles_reach_finetunejobs(
+    admin: Kubectl, kubectl_as: Callable[[str], Kubectl], namespace: str, role: str, allowed: tuple[str, ...]
+) -> None:
+    """The aggregation is the controller manager's work: here its outcome is bound."""
+    roles = [each for each in chart.render() if each["kind"] == "ClusterRole"]
+    aggregated = [
+        each for each in roles if f"rbac.authorization.k8s.io/aggregate-to-{role}" in each["metadata"]["labels"]
+    ]
+    for each in aggregated:
+        name = each["metadata"]["name"]
+        admin("apply", "-f-", document=each)
+        admin("create", "rolebinding", name, f"--clusterrole={name}", "--user=stranger", f"--namespace={namespace}")
+    stranger = kubectl_as("stranger")
+    may = [verb for verb in VERBS if stranger.run("auth", "can-i", verb, "finetunejobs.finetune.dev").returncode == 0]
+    assert tuple(may) == allowed
+    status = ("auth", "can-i", "patch", "finetunejobs.finetune.dev", "--subresource=status")
+    assert stranger.run(*status).stdout == "no\n"
+    for each in aggregated:
+        admin("delete", "clusterrole", each["metadata"]["name"])
