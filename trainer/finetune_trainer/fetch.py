@@ -1,37 +1,30 @@
 """Brings a model or a file of rows to the workspace: from the Hugging Face hub, from S3, or from where it is mounted.
 
-Called by `prepare` alone, the only stage with credentials. What is fetched is complete or absent, and every way in
-which that fails is a sentence that names the URI.
+Called by `prepare` alone, the only stage with credentials. A file is complete or absent, and a download that was cut
+off goes on with the files that are still missing. Every way in which it fails is a sentence (`fetch_errors`).
 """
 
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import httpx
+import botocore.session
 import s3fs
-from botocore.exceptions import BotoCoreError, ClientError
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from finetune_trainer.config import ModelConfig, Source
+from finetune_trainer.fetch_errors import Access, explained
 from finetune_trainer.outcome import Outcome, StageError
 
 # What a model needs to run, and nothing that could run by itself: pickled weights are left where they are.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 CODE_FILES = ("*.py",)
+# Copies of the weights for other programs, and names that lead out of the directory.
+OTHER_FILES = ("consolidated*.safetensors", "*/*.safetensors", "*/*.json", "*../*")
 _KEYS = (
     "HF_TOKEN",
     "HF_ENDPOINT",
@@ -44,104 +37,147 @@ _KEYS = (
 
 
 def credentials(owner: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The credentials for MODEL or DATASET: FINETUNE_<owner>_<key>, else the plain key."""
-    found = {key: environment.get(f"FINETUNE_{owner}_{key}") or environment.get(key) for key in _KEYS}
+    """The credentials for model or dataset: FINETUNE_<OWNER>_<KEY>, else the plain key."""
+    found = {key: environment.get(f"FINETUNE_{owner.upper()}_{key}") or environment.get(key) for key in _KEYS}
     return {key: value for key, value in found.items() if value}
 
 
 def model(config: ModelConfig, target: Path) -> str | None:
-    """Bring the base model to `target`, unless it is mounted; the commit that a hub's revision stood for."""
+    """Bring the base model to `target`, unless it is mounted; the commit that a hub's revision stood for.
+
+    Raises StageError.
+    """
     source = config.source
     if source.path is not None:
         _require(source, source.path)
         return None
-    secrets = credentials("MODEL")
-    patterns = [*MODEL_FILES, *(CODE_FILES if config.trust_remote_code else ())]
-    if source.uri.startswith("hf://"):
-        return _hub_model(source, config.revision, target, patterns, secrets)
-    _bucket_directory(source, target, patterns, secrets)
+    secrets = credentials("model")
+    wanted = (*MODEL_FILES, *(CODE_FILES if config.trust_remote_code else ()))
+    with explained(_access(source, "model", secrets)):
+        if source.uri.startswith("hf://"):
+            return _hub_model(source.uri.removeprefix("hf://"), config.revision, target, wanted, secrets)
+        _bucket_model(source.uri, target, wanted, _filesystem("model", secrets))
     return None
 
 
 def file(source: Source, directory: Path) -> Path:
-    """Bring a file of rows into `directory`, unless it is mounted; its path."""
+    """Bring a file of rows into `directory`, unless it is mounted; its path. Raises StageError."""
     if source.path is not None:
         _require(source, source.path)
+        if source.path.is_dir():
+            raise StageError(Outcome.NOT_FOUND, f"{source.uri} is a directory: name the one file in it that is meant.")
         return source.path
     # Two files may have one name: each URI has a directory of its own.
     directory = directory / hashlib.sha256(source.uri.encode()).hexdigest()[:16]
-    target = directory / Path(source.uri).name
-    if target.exists():
-        return target
     directory.mkdir(parents=True, exist_ok=True)
-    secrets = credentials("DATASET")
-    partial = directory / "partial"
-    with _explained(source):
+    secrets = credentials("dataset")
+    with explained(_access(source, "dataset", secrets)):
         if source.uri.startswith("hf://"):
-            partial = _hub_file(source.uri, directory, secrets)
-        else:
-            _filesystem(secrets).get_file(source.uri.removeprefix("s3://"), str(partial))
-    partial.rename(target)
-    return target
+            return _hub_file(source.uri.removeprefix("hf://datasets/"), directory, secrets)
+        path = source.uri.removeprefix("s3://")
+        return _copy(_filesystem("dataset", secrets), path, directory / Path(path).name)
+
+
+def _access(source: Source, owner: str, secrets: dict[str, str]) -> Access:
+    needed = "HF_TOKEN" if source.uri.startswith("hf://") else "AWS_ACCESS_KEY_ID"
+    return Access(source.uri, owner, needed, needed in secrets)
 
 
 def _require(source: Source, path: Path) -> None:
     if not path.exists():
-        raise StageError(Outcome.NOT_FOUND, f"{source.uri} does not exist.")
-
-
-def _hub_model(source: Source, revision: str | None, target: Path, patterns: list[str], secrets: dict[str, str]) -> str:
-    name = source.uri.removeprefix("hf://")
-    token, endpoint = secrets.get("HF_TOKEN"), secrets.get("HF_ENDPOINT")
-    with _explained(source):
-        commit = HfApi(endpoint=endpoint, token=token).model_info(name, revision=revision).sha
-        partial = target.with_name(f"{target.name}.partial")
-        snapshot_download(
-            name, revision=commit, local_dir=partial, allow_patterns=patterns, token=token, endpoint=endpoint
+        raise StageError(Outcome.NOT_FOUND, f"{source.uri} does not exist: nothing lies at that path.")
+    if not os.access(path, os.R_OK):
+        raise StageError(
+            Outcome.ACCESS_DENIED, f"{source.uri} can't be read by user {os.getuid()}: make it readable for everyone."
         )
-    _complete(partial, target)
-    return str(commit)
 
 
-def _hub_file(uri: str, directory: Path, secrets: dict[str, str]) -> Path:
-    """hf://datasets/ORG/NAME[@REVISION]/PATH, the hub's own way to write it."""
-    organisation, name, path = uri.removeprefix("hf://datasets/").split("/", 2)
+def _hub_model(name: str, revision: str | None, target: Path, wanted: Iterable[str], secrets: dict[str, str]) -> str:
+    token, endpoint = secrets.get("HF_TOKEN"), secrets.get("HF_ENDPOINT")
+    commit = str(HfApi(endpoint=endpoint, token=token).model_info(name, revision=revision).sha)
+    _begin(target, f"hf://{name}@{commit}")
+    snapshot_download(
+        name,
+        revision=commit,
+        local_dir=target,
+        allow_patterns=list(wanted),
+        ignore_patterns=list(OTHER_FILES),
+        token=token,
+        endpoint=endpoint,
+    )
+    return commit
+
+
+def _hub_file(name: str, directory: Path, secrets: dict[str, str]) -> Path:
+    """ORG/NAME[@REVISION]/PATH, the hub's own way to write it."""
+    organisation, name, path = name.split("/", 2)
     name, _, revision = name.partition("@")
     downloaded = hf_hub_download(
         f"{organisation}/{name}",
         path,
         repo_type="dataset",
         revision=revision or None,
-        local_dir=directory / "hub",
+        local_dir=directory,
         token=secrets.get("HF_TOKEN"),
         endpoint=secrets.get("HF_ENDPOINT"),
     )
     return Path(downloaded)
 
 
-def _bucket_directory(source: Source, target: Path, patterns: list[str], secrets: dict[str, str]) -> None:
-    root = source.uri.removeprefix("s3://").rstrip("/")
-    partial = target.with_name(f"{target.name}.partial")
-    with _explained(source):
-        filesystem = _filesystem(secrets)
-        found = [path for path in filesystem.find(root) if any(Path(path).match(pattern) for pattern in patterns)]
-        if not found:
-            raise FileNotFoundError(root)
-        for path in found:
-            local = partial / path.removeprefix(f"{root}/")
-            local.parent.mkdir(parents=True, exist_ok=True)
-            filesystem.get_file(path, str(local))
-    _complete(partial, target)
+def _bucket_model(uri: str, target: Path, wanted: Iterable[str], filesystem: Any) -> None:
+    root = uri.removeprefix("s3://").rstrip("/")
+    objects = {path.removeprefix(f"{root}/"): about for path, about in filesystem.find(root, detail=True).items()}
+    if not objects:
+        raise FileNotFoundError(uri)
+    names = [name for name in objects if _matches(name, wanted) and not _matches(name, OTHER_FILES)]
+    if not names:
+        raise StageError(Outcome.NOT_FOUND, f"{uri} holds no files of a model ({', '.join(wanted)}).")
+    _begin(target, uri)
+    for name in names:
+        if not _same(target / name, objects[name]):
+            _copy(filesystem, f"{root}/{name}", target / name)
 
 
-def _complete(partial: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+def _copy(filesystem: Any, path: str, local: Path) -> Path:
+    """Bring one object to `local`, complete or not at all."""
+    local.parent.mkdir(parents=True, exist_ok=True)
+    partial = local.with_name(f"{local.name}.partial")
+    filesystem.get_file(path, str(partial))
+    return partial.rename(local)
 
 
-def _filesystem(secrets: dict[str, str]) -> Any:
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a path matches one of the patterns, read as the hub's client reads them."""
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _same(local: Path, remote: dict[str, Any]) -> bool:
+    """Whether a file is of the object's size and not older, as `aws s3 sync` decides it."""
+    if not local.exists():
+        return False
+    found = local.stat()
+    return bool(found.st_size == remote["size"] and found.st_mtime >= remote["LastModified"].timestamp())
+
+
+def _begin(target: Path, identity: str) -> None:
+    """Keep what an earlier run brought of the same model, and nothing of another."""
+    note = target.with_name(f"{target.name}.source")
+    if not note.exists() or note.read_text() != identity:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        note.write_text(identity)
+
+
+def _filesystem(owner: str, secrets: dict[str, str]) -> Any:
+    if not secrets.get("AWS_ENDPOINT_URL", "https://").startswith(("http://", "https://")):
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"AWS_ENDPOINT_URL in the {owner}'s credentials is no URL: it has to begin with http:// or https://.",
+        )
+    given = "AWS_ACCESS_KEY_ID" in secrets
     return s3fs.S3FileSystem(
-        anon="AWS_ACCESS_KEY_ID" not in secrets,
+        # Without keys: what the pod's service account or the machine gives, else as anybody.
+        anon=not given and botocore.session.get_session().get_credentials() is None,
         key=secrets.get("AWS_ACCESS_KEY_ID"),
         secret=secrets.get("AWS_SECRET_ACCESS_KEY"),
         token=secrets.get("AWS_SESSION_TOKEN"),
@@ -150,51 +186,3 @@ def _filesystem(secrets: dict[str, str]) -> Any:
         skip_instance_cache=True,
         use_listings_cache=False,
     )
-
-
-@contextmanager
-def _explained(source: Source) -> Iterator[None]:
-    """Turn the libraries' errors into sentences that name the URI; a full disk is `stage`'s to explain."""
-    try:
-        yield
-    except (OSError, httpx.HTTPError, BotoCoreError, ClientError, HFValidationError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _explain(source.uri, error) from error
-
-
-def _explain(uri: str, error: Exception) -> StageError:
-    for kinds, outcome, sentence in _SENTENCES:
-        if isinstance(error, kinds):
-            return StageError(outcome, sentence.format(uri=uri))
-    if _status(error) in (401, 403):
-        return StageError(Outcome.ACCESS_DENIED, _DENIED.format(uri=uri))
-    return StageError(Outcome.UNAVAILABLE, f"{uri} could not be read: {error}")
-
-
-def _status(error: Exception) -> int | None:
-    """The HTTP status that an error speaks of."""
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        return int(error.response.status_code)
-    if isinstance(error, ClientError):
-        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return None
-
-
-_DENIED = "{uri} was refused with these credentials; see the Secret that credentials names."
-# The more special error first: the hub's are each other's subclasses.
-_SENTENCES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Outcome, str], ...] = (
-    (
-        GatedRepoError,
-        Outcome.ACCESS_DENIED,
-        "{uri} is gated: accept its terms on the hub, and name a Secret with HF_TOKEN in credentials.",
-    ),
-    (RevisionNotFoundError, Outcome.NOT_FOUND, "{uri} has no such revision; see model.revision."),
-    (
-        RepositoryNotFoundError,
-        Outcome.NOT_FOUND,
-        "{uri} does not exist, or is private and the credentials have no right to it.",
-    ),
-    ((EntryNotFoundError, FileNotFoundError, HFValidationError), Outcome.NOT_FOUND, "{uri} does not exist."),
-    (PermissionError, Outcome.ACCESS_DENIED, _DENIED),
-)
