@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from finetune_trainer.config import (
     Workspace,
 )
 from finetune_trainer.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.server import Reporter
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -31,6 +33,13 @@ CHATML = (
 STEPS = 12
 LORA = AdapterConfig(rank=8)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two threads on so small a model wait for each other more than they work."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +63,8 @@ def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=64,
+        # Far from uniform, or every loss would be the same.
+        initializer_range=0.3,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
@@ -153,13 +164,15 @@ def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:
     )
 
 
-class Recorder:
+class Recorder(Reporter):
     """A reporter that keeps everything it was told."""
 
     def __init__(self) -> None:
+        super().__init__("train")
         self.updates: list[dict[str, Any]] = []
 
     def update(self, **fields: Any) -> None:
+        super().update(**fields)
         self.updates.append(fields)
 
     def values(self, field: str) -> list[Any]:

@@ -13,13 +13,15 @@ from typing import Any
 from finetune_trainer import follow
 from finetune_trainer.config import RunConfig, Workspace
 from finetune_trainer.outcome import StageError
+from finetune_trainer.server import Reporter
 from finetune_trainer.train import train
 
 
-class Sender:
+class Sender(Reporter):
     """A reporter that sends this process a signal when it hears of a step."""
 
     def __init__(self, number: int, step: int) -> None:
+        super().__init__("train")
         self.number = number
         self.step = step
 

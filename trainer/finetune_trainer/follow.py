@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,17 +20,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from finetune_trainer import schedule
 from finetune_trainer.checkpoints import Checkpoints
 from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.server import Reporter
 
 # A kill costs at most so many seconds of work, or, where saving is slow, twenty times what saving takes.
 SAVE_SECONDS = 60.0
 SAVE_SHARE = 0.05
-
-
-class Reporter(Protocol):
-    """Takes fields of `finetune_trainer.report.Progress`."""
-
-    def update(self, **fields: Any) -> None:
-        """Replace these fields."""
 
 
 class StopRequest:

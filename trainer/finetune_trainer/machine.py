@@ -1,7 +1,8 @@
 """What the machine can do: its devices, and the precision that is fast on them.
 
-Called by `train` before the model is loaded. Precision is measured and not looked up: bfloat16 products run at a
-hundredth of float32's speed on a CPU without instructions for them, and up to ten times faster on one that has AMX.
+Called by `train` before the model is loaded. On CPUs precision is measured and not looked up: with AMX bfloat16 may
+halve a step, without such instructions it is a hundred times slower, and some builds of torch have them for plain
+products but not for attention's batched ones. So what is timed is one small layer, as training uses it.
 """
 
 import os
@@ -9,11 +10,20 @@ import time
 from dataclasses import dataclass
 
 import torch
+from transformers import LlamaConfig, LlamaModel
 
-# bfloat16 costs precision and is slower in everything but products: it has to win those by far.
-WORTHWHILE = 2.0
-PROBE_SIZE = 512
-PROBE_ROUNDS = 3
+# bfloat16 costs accuracy: it has to win by far.
+WORTHWHILE = 1.5
+ROUNDS = 3
+ROWS = (4, 96)
+LAYER = LlamaConfig(
+    vocab_size=8,
+    hidden_size=512,
+    intermediate_size=1536,
+    num_hidden_layers=1,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+)
 
 
 @dataclass(frozen=True)
@@ -34,16 +44,27 @@ def look() -> Machine:
 
 
 def _bf16_is_fast() -> bool:
-    return _product_seconds(torch.float32) > WORTHWHILE * _product_seconds(torch.bfloat16)
+    """Compared on one thread by its own CPU time, which other programs' load doesn't reach."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _seconds(torch.float32) > WORTHWHILE * _seconds(torch.bfloat16)
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _product_seconds(dtype: torch.dtype) -> float:
-    """The fastest of a few matrix products: the others met somebody else's load."""
-    left, right = (torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=dtype) for _ in range(2))
-    torch.mm(left, right)
+def _seconds(dtype: torch.dtype) -> float:
+    """CPU time of one layer, forward and backward; the first round, which prepares kernels, doesn't count."""
+    layer = LlamaModel(LAYER).to(dtype).requires_grad_(False)
+    tokens = torch.ones(*ROWS, LAYER.hidden_size, dtype=dtype, requires_grad=True)
+    # Padded rows go through other kernels than whole ones.
+    mask = torch.ones(ROWS, dtype=torch.long)
+    mask[0, -1] = 0
     seconds = []
-    for _ in range(PROBE_ROUNDS):
-        start = time.perf_counter()
-        torch.mm(left, right)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    for _ in range(1 + ROUNDS):
+        start = time.thread_time()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            output = layer(inputs_embeds=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+        torch.autograd.grad(output.sum(), tokens)
+        seconds.append(time.thread_time() - start)
+    return min(seconds[1:])

@@ -17,12 +17,13 @@ from trl import SFTConfig, SFTTrainer
 from finetune_trainer import failures, machine, model, rows, schedule
 from finetune_trainer.checkpoints import Checkpoints, elapsed
 from finetune_trainer.config import RunConfig, Workspace
-from finetune_trainer.follow import Follow, Reporter, StopRequest, diverged, stop_request
+from finetune_trainer.follow import Follow, StopRequest, diverged, stop_request
 from finetune_trainer.machine import Machine
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.publish import metrics, publish, published
 from finetune_trainer.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.schedule import Batch
+from finetune_trainer.server import Reporter
 
 
 def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainResult:
