@@ -4,7 +4,7 @@ Server-side dry runs check more than schemas do: they default, validate and admi
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import chart
@@ -16,23 +16,11 @@ from finetune_operator.api.crd import CRD_PATH
 from paths import ROOT
 from rendering import host, prepare, target, train
 
+# Those of tests/chart-values.yaml.
 WATCHED = ["kitchen", "bakery"]
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-EVERYTHING: dict[str, Any] = {
-    "image": {"digest": "sha256:" + "0" * 64},
-    "imagePullSecrets": [{"name": "registry"}],
-    "watchNamespaces": WATCHED,
-    "serviceAccount": {"name": "tuner", "annotations": {"example.com/role": "tuner"}},
-    "networkPolicy": {"metricsFrom": [PEER], "stagePods": {"enabled": True, "from": [PEER]}},
-    "podLabels": {"example.com/team": "kitchen"},
-    "podAnnotations": {"example.com/contact": "kitchen"},
-    "nodeSelector": {"kubernetes.io/os": "linux"},
-    "tolerations": [{"key": "control-plane", "operator": "Exists"}],
-    "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
-    "priorityClassName": "system-cluster-critical",
-    "crds": {"install": False},
-    "rbac": {"aggregate": False},
-}
+# Without the ServiceMonitor, the Prometheus operator's kind, of which the API server knows nothing.
+EVERYTHING: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "chart-values.yaml").read_text()) | {"metrics": {}}
 LITTLE: dict[str, Any] = {
     "serviceAccount": {"create": False},
     "networkPolicy": {"enabled": False, "stagePods": {"enabled": True, "namespaces": ["kitchen"]}},
@@ -42,13 +30,12 @@ VALUES = {"defaults": {}, "everything": EVERYTHING, "little": LITTLE}
 
 
 @pytest.fixture(scope="module")
-def namespaces(admin: Kubectl) -> Iterator[None]:
+def namespaces(admin: Kubectl) -> None:
     """The release's namespace, which refuses pods below `restricted`, and the watched ones."""
     for name in (SYSTEM, *WATCHED):
-        admin("create", "namespace", name)
-    admin("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
-    yield
-    admin("delete", "namespace", "--wait=false", SYSTEM, *WATCHED)
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        admin("apply", "-f-", document=namespace)
 
 
 def dry_run(admin: Kubectl, manifest: Manifest) -> Manifest:
