@@ -70,14 +70,14 @@ def _explain(access: Access, error: Exception) -> StageError:
             where = "model.revision" if access.owner == "model" else "what follows the @"
             return StageError(Outcome.NOT_FOUND, f"{uri} has no such revision: see {where}.")
         case LocalEntryNotFoundError():
-            # The hub's client looked for a local copy because the hub didn't answer.
-            return _unreachable(uri, error.__cause__ or error)
+            # The hub's client looked for a local copy because the hub gave no answer that it knows.
+            return _by_status(access, error.__cause__ or error)
         case EntryNotFoundError() | FileNotFoundError() | HFValidationError():
             return StageError(Outcome.NOT_FOUND, f"{uri} does not exist.")
     return _by_status(access, error)
 
 
-def _by_status(access: Access, error: Exception) -> StageError:
+def _by_status(access: Access, error: BaseException) -> StageError:
     status, code = _status(error)
     if status in (401, 403) or code in DENIED_CODES:
         return StageError(Outcome.ACCESS_DENIED, f"{access.uri} was refused: {access.advice}.")
@@ -88,7 +88,7 @@ def _by_status(access: Access, error: Exception) -> StageError:
 
 def _status(error: BaseException) -> tuple[int, str]:
     """The HTTP status and the code that an error speaks of."""
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, HfHubHTTPError | httpx.HTTPStatusError):
         return error.response.status_code, ""
     if isinstance(error, ClientError):
         answer = error.response

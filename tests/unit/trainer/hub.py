@@ -1,0 +1,129 @@
+"""A hub in miniature: the few endpoints that huggingface_hub's client asks, over loopback."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+_COMMIT = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/?]+))?$")
+_TREE = re.compile(r"/api/models/([^/]+/[^/]+)/tree/([^/?]+)")
+_FILE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
+
+
+@dataclass
+class Repository:
+    """Files by commit; `branches` to commits. `token`: the one that may read it; `gated`: its terms aren't accepted."""
+
+    commits: dict[str, dict[str, bytes]]
+    branches: dict[str, str]
+    token: str | None = None
+    gated: bool = False
+
+
+@dataclass
+class Hub:
+    """What is there, and every file that was asked for, in order. `fails`: the status that everything is answered with."""
+
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    fails: int | None = None
+    endpoint: str = ""
+
+    def answer(self, path: str, token: str | None, method: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body."""
+        if self.fails:
+            return self.fails, {}, b""
+        for pattern, act in ((_COMMIT, self._commit), (_TREE, self._tree), (_FILE, self._file)):
+            if found := pattern.match(path.partition("?")[0]):
+                if pattern is _FILE and method == "GET":
+                    self.asked.append(found["path"])
+                return self._allowed(found, token) or act(found)
+        return 404, {}, b""
+
+    def _repository(self, found: re.Match[str]) -> Repository | None:
+        groups = found.groupdict()
+        return self.repositories.get(f"{groups['kind'] or ''}{groups['name']}" if groups else found[1])
+
+    def _allowed(self, found: re.Match[str], token: str | None) -> tuple[int, dict[str, str], bytes] | None:
+        repository = self._repository(found)
+        if repository is None or (repository.token and token is None):
+            return 401, {"X-Error-Code": "RepoNotFound"}, b""
+        if repository.token and token != f"Bearer {repository.token}":
+            return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b""
+        if repository.gated:
+            return 403, {"X-Error-Code": "GatedRepo"}, b""
+        return None
+
+    def _commit(self, found: re.Match[str]) -> tuple[int, dict[str, str], bytes]:
+        repository = self._repository(found)
+        commit = self._resolved(repository, found[2] or "main")
+        if commit is None:
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+        return _json({"id": found[1], "sha": commit, "siblings": []})
+
+    def _tree(self, found: re.Match[str]) -> tuple[int, dict[str, str], bytes]:
+        repository = self._repository(found)
+        files = repository.commits[found[2]]
+        return _json(
+            [{"type": "file", "path": path, "size": len(body), "oid": _etag(body)} for path, body in files.items()]
+        )
+
+    def _file(self, found: re.Match[str]) -> tuple[int, dict[str, str], bytes]:
+        repository = self._repository(found)
+        commit = self._resolved(repository, found["revision"])
+        if commit is None:
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+        body = repository.commits[commit].get(found["path"])
+        if body is None:
+            return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b""
+        return 200, {"X-Repo-Commit": commit, "ETag": f'"{_etag(body)}"'}, body
+
+    def _resolved(self, repository: Repository, revision: str) -> str | None:
+        return revision if revision in repository.commits else repository.branches.get(revision)
+
+
+def _etag(body: bytes) -> str:
+    return sha1(body).hexdigest()
+
+
+def _json(value: Any) -> tuple[int, dict[str, str], bytes]:
+    return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()
+
+
+@contextmanager
+def listening(hub: Hub) -> Iterator[Hub]:
+    """Answer requests while inside; `hub.endpoint` says where."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            status, headers, body = hub.answer(self.path, self.headers["Authorization"], self.command)
+            self.send_response(status)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
