@@ -117,7 +117,8 @@ class Backend:
                     raise self._fail(reason, message)
                 case Again(delay, why):
                     failures += 1
-                    self._view.say(f"{stage} is tried again in {delay:.0f} s ({failures} of {retries}): {why}")
+                    first_line = why.partition("\n")[0]
+                    self._view.say(f"{stage} is tried again in {delay:.0f} s ({failures} of {retries}): {first_line}")
                     time.sleep(delay)
 
     def _attempt(self, deadline: float | None) -> Ending:

@@ -43,7 +43,7 @@ def view(console: Console) -> View:
 def detail(report: Report, now: datetime) -> str:
     """What a stage is doing, in one line: its activity until there is a loss, then step, loss, speed and time left."""
     if report.loss is None:
-        return f"{report.activity} {report.step}/{report.total_steps}" if report.step else report.activity
+        return f"{report.activity} {report.step}/{report.total_steps}" if report.step else report.activity or "starting"
     parts = [f"step {report.step}/{report.total_steps}", f"loss {report.loss:.3f}"]
     if report.validation_loss is not None:
         parts.append(f"validation {report.validation_loss:.3f}")

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from finetune_trainer import complete
 from finetune_trainer.config import Contract, RunConfig, Workspace
 from finetune_trainer.outcome import TERMINATION_LOG, Outcome, StageError
 from finetune_trainer.report import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stage import run
+
+logger = logging.getLogger(__name__)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -41,8 +44,11 @@ def load(path: Path) -> RunConfig:
 
 
 def stage(options: argparse.Namespace) -> Contract:
-    """Run the stage that was asked for. Each is imported only then: prepare needs no torch."""
+    """Run the stage that was asked for, unless it is complete. Each is imported only then: prepare needs no torch."""
     config, workspace = load(options.config), Workspace(options.workspace)
+    if done := complete.result(options.stage, config, workspace):
+        logger.info("%s is complete already.", options.stage)
+        return done
     reporter = Reporter(options.stage)
     # Of several workers the first one reports; the others' ports are nobody's.
     port = options.status_port if os.environ.get("RANK", "0") == "0" else 0

@@ -27,9 +27,6 @@ SPLITS = ("test", "validation")
 
 def prepare(config: RunConfig, workspace: Workspace, reporter: Reporter) -> PrepareResult:
     """Fill the workspace with the model and the rows; what was found. Raises StageError."""
-    if done := complete(config, workspace):
-        logger.info("The workspace is prepared already.")
-        return done
     workspace.prepared.unlink(missing_ok=True)
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = fetch.model(config.model, workspace.model)
@@ -40,14 +37,6 @@ def prepare(config: RunConfig, workspace: Workspace, reporter: Reporter) -> Prep
     _write(workspace.prepared, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
-
-
-def complete(config: RunConfig, workspace: Workspace) -> PrepareResult | None:
-    """The result of this revision's preparation when it is complete."""
-    if not workspace.prepared.exists():
-        return None
-    done = PrepareResult.model_validate_json(workspace.prepared.read_bytes())
-    return done if done.revision == config.revision else None
 
 
 def _examples(

@@ -20,11 +20,11 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from finetune_trainer.checkpoints import install
+from finetune_trainer.complete import RUN_CONFIG
 from finetune_trainer.config import AdapterType, RunConfig, Workspace
 from finetune_trainer.report import ArtifactReport, PrepareResult, TrainResult, Usage
 
 MARK = "artifact.json"
-CONFIG = "run_config.json"
 MERGED = "merged"
 HUB = "hf://"
 FILE = "file://"
@@ -42,14 +42,6 @@ PATHS: dict[str, Any] = {
     "model": {"source": {"path"}},
     "dataset": {"train": {"path"}, "validation": {"source": {"path"}}, "test": {"source": {"path"}}},
 }
-
-
-def published(config: RunConfig, workspace: Workspace) -> TrainResult | None:
-    """The result of this revision's training when its artifact is complete."""
-    if not workspace.trained.exists():
-        return None
-    made_for = json.loads((workspace.artifact / CONFIG).read_text())["revision"]
-    return TrainResult.model_validate_json(workspace.trained.read_text()) if made_for == config.revision else None
 
 
 def publish(
@@ -76,7 +68,7 @@ def publish(
         if directory.exists():
             tokenizer.save_pretrained(directory)
     (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (staging / CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
+    (staging / RUN_CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
     (staging / "README.md").write_text(card(config, commit))
     result = TrainResult(
         artifact=ArtifactReport(digest=digest(staging), bytes=sum(path.stat().st_size for path in files(staging))),
@@ -174,7 +166,7 @@ def card(config: RunConfig, commit: str | None) -> str:
 # {config.name}
 
 This is {what} {base}{f" at commit {commit}" if commit else ""}, trained on {config.dataset.train.uri}.
-`{CONFIG}` says how, `metrics.jsonl` how it went, `{MARK}` what it took; the digest there covers every other file.
+`{RUN_CONFIG}` says how, `metrics.jsonl` how it went, `{MARK}` what it took; the digest there covers every other file.
 
 Load it:
 

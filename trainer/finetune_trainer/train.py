@@ -20,7 +20,7 @@ from finetune_trainer.config import RunConfig, Workspace
 from finetune_trainer.follow import Follow, StopRequest, diverged, stop_request
 from finetune_trainer.machine import Machine
 from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.publish import metrics, publish, published
+from finetune_trainer.publish import metrics, publish
 from finetune_trainer.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.schedule import Batch
 from finetune_trainer.server import Reporter
@@ -29,11 +29,8 @@ from finetune_trainer.server import Reporter
 def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainResult:
     """Train what `config` asks for, as prepare planned it, and publish the artifact.
 
-    Ends at once when this revision's artifact is complete. Raises StageError; SIGTERM and SIGINT make it INTERRUPTED,
-    with a checkpoint of the step that was under way.
+    Raises StageError; SIGTERM and SIGINT make it INTERRUPTED, with a checkpoint of the step that was under way.
     """
-    if done := published(config, workspace):
-        return done
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
     found = machine.look()
     batch = schedule.split(prepared.plan, found.processes)

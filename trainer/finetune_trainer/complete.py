@@ -1,0 +1,32 @@
+"""Whether a stage is complete already: asked by `__main__` before the stage's libraries are loaded.
+
+So a stage that is run again, by a Job made anew or by a user who wants the result served, ends within a second.
+"""
+
+import json
+
+from finetune_trainer.config import RunConfig, Workspace
+from finetune_trainer.report import PrepareResult, TrainResult
+
+# The run config in the artifact, beside artifact.json.
+RUN_CONFIG = "run_config.json"
+
+
+def result(stage: str, config: RunConfig, workspace: Workspace) -> PrepareResult | TrainResult | None:
+    """What the stage left when it was completed for this revision; None when it has to run."""
+    return _prepared(config, workspace) if stage == "prepare" else _trained(config, workspace)
+
+
+def _prepared(config: RunConfig, workspace: Workspace) -> PrepareResult | None:
+    if not workspace.prepared.exists():
+        return None
+    done = PrepareResult.model_validate_json(workspace.prepared.read_bytes())
+    return done if done.revision == config.revision else None
+
+
+def _trained(config: RunConfig, workspace: Workspace) -> TrainResult | None:
+    if not workspace.trained.exists():
+        return None
+    # Of a run config that another version of this program wrote, only the revision is to be understood.
+    made_for = json.loads((workspace.artifact / RUN_CONFIG).read_bytes())["revision"]
+    return TrainResult.model_validate_json(workspace.trained.read_bytes()) if made_for == config.revision else None
