@@ -1,8 +1,8 @@
 """Several devices in one pod: a worker process for each, by torch's elastic launcher, and one ending for all of them.
 
-`__main__` launches the train stage here when the pod has more than one GPU. torchrun would do the same but ends with code
-1 whatever its workers end with; a Job's podFailurePolicy and the operator need the code and the words of the first worker
-that failed.
+`__main__` launches the train stage here when the pod has more than one GPU. torchrun would do the same but ends with
+code 1 whatever its workers end with; a Job's podFailurePolicy and the operator need the code and the words of the first
+worker that failed.
 """
 
 import os
