@@ -67,8 +67,9 @@ def read(directory: Path, config: ModelConfig) -> Base:
         raise _unusable(uri, "it is no directory, and a model is one")
     if not (directory / "config.json").exists():
         raise _unusable(uri, "it has no config.json" + _adapter(directory))
+    found = _config(directory, config)
     tokenizer = _tokenizer(directory, config)
-    return Base(_figures(_config(directory, config), parameters(directory, uri), tokenizer), tokenizer)
+    return Base(_figures(found, parameters(directory, uri), tokenizer), tokenizer)
 
 
 def _unusable(uri: str, why: str) -> StageError:

@@ -50,7 +50,7 @@ def _json_lines(path: Path, name: str) -> Iterator[Line]:
 
 def _json_line(place: str, content: bytes) -> Line:
     try:
-        return _object(place, json.loads(content.decode()))
+        return _object(place, json.loads(content.rstrip().decode()))
     except (ValueError, RecursionError) as error:
         return Line(place, None, _fault(error))
 

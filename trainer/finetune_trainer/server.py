@@ -18,6 +18,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.report import Progress
 
+# Seconds; how often the server looks whether its stage has ended.
+STOP_WITHIN = 0.05
 _METRICS = ("step", "total_steps", "epoch", "loss", "validation_loss", "tokens_per_second")
 
 
@@ -99,7 +101,7 @@ def serving(reporter: Reporter, port: int) -> Iterator[int]:
             """A request every few seconds is no news."""
 
     server = _listen(port, Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(STOP_WITHIN,), daemon=True)
     thread.start()
     try:
         yield server.server_port

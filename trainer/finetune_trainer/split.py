@@ -39,7 +39,8 @@ def cut(rows: Sequence[Example], fractions: dict[str, float], seed: int, name: s
 def _too_few(empty: str, fractions: dict[str, float], sizes: Counter[bytes], name: str) -> str:
     cuts = " and ".join(f"dataset.{split}.fraction {fraction:g}" for split, fraction in fractions.items())
     rows = "1 row" if sizes.total() == 1 else f"{sizes.total()} rows"
-    same = "" if len(sizes) == sizes.total() else f", of which {len(sizes)} differ (equal rows stay together)"
+    differ = "1 differs" if len(sizes) == 1 else f"{len(sizes)} differ"
+    same = "" if len(sizes) == sizes.total() else f", of which {differ} (equal rows stay together)"
     return (
         f"{cuts} can't be cut from the {rows} of {name}{same}: nothing is left for {empty}. Add rows, lower the "
         "fraction, or give the split a source of its own."

@@ -27,7 +27,7 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What is there, and every file that was asked for, in order. `fails`: the status that everything is answered with."""
+    """What is there, and every file that was asked for, in order. `fails`: the status of every answer."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -111,7 +111,8 @@ def listening(hub: Hub) -> Iterator[Hub]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def log_message(self, format: str, *args: Any) -> None:
             """Silent."""

@@ -65,9 +65,12 @@ def test_nothing_can_be_sent(address: str) -> None:
 
 
 def test_a_port_that_is_taken_is_said() -> None:
-    with serving(Reporter("train"), 0) as port, pytest.raises(StageError) as refusal:
-        with serving(Reporter("prepare"), port):
-            pytest.fail("two servers on one port")
+    with (
+        serving(Reporter("train"), 0) as port,
+        pytest.raises(StageError) as refusal,
+        serving(Reporter("prepare"), port),
+    ):
+        pytest.fail("two servers on one port")
     assert refusal.value.outcome == Outcome.CONFIG_INVALID
     assert refusal.value.message == f"Port {port} is taken by another process: choose another --status-port."
 

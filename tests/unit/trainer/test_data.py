@@ -1,0 +1,332 @@
+"""Rows: how their format is recognised, what each fault is called, and what TRL gets to see."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from finetune_trainer import data
+from finetune_trainer.config import DatasetConfig, Format, Source
+from finetune_trainer.data import CantRender, Example, Row, Shape
+from finetune_trainer.formats import Line
+from finetune_trainer.outcome import Outcome, StageError
+from hypothesis import given
+from hypothesis import strategies as st
+
+URI = "s3://bucket/train.jsonl"
+ASKED = {"role": "user", "content": "2 eggs"}
+ANSWERED = {"role": "assistant", "content": "egg"}
+SYSTEM = {"role": "system", "content": "List the ingredients."}
+CALL = {"type": "function", "function": {"name": "scale", "arguments": {"grams": 2}}}
+TOOL = {"type": "function", "function": {"name": "scale", "parameters": {}}}
+GOOD: dict[Format, Row] = {
+    Format.CHAT: {"messages": [ASKED, ANSWERED]},
+    Format.PROMPT_COMPLETION: {"prompt": "2 eggs", "completion": "egg"},
+    Format.INSTRUCTION: {"instruction": "List", "input": "2 eggs", "output": "egg"},
+    Format.TEXT: {"text": "2 eggs are egg"},
+}
+
+
+def config(**fields: Any) -> DatasetConfig:
+    return DatasetConfig(train=Source(uri=URI), **fields)
+
+
+def shape(format: Format, chat: bool = True, **fields: Any) -> Shape:
+    return data.shape_of(config(**fields), format, chat)
+
+
+def check(rows: Iterable[Any], format: Format, chat: bool = True, **fields: Any) -> list[Example]:
+    lines = (Line(f"train.jsonl:{number}", row) for number, row in enumerate(rows, 1))
+    return data.check(lines, shape(format, chat, **fields), URI, lambda row: len(json.dumps(row)))
+
+
+def fault(row: Any, format: Format, chat: bool = True, **fields: Any) -> str:
+    """What is said about a dataset whose second row is wrong, without the line that counts the faults."""
+    with pytest.raises(StageError) as error:
+        check([GOOD[format], row], format, chat, **fields)
+    assert error.value.outcome == Outcome.DATA_INVALID
+    header, *faults = error.value.message.splitlines()
+    assert header == f"{URI} has {len(faults)} fault{'s' if len(faults) > 1 else ''}:"
+    return "\n".join(faults)
+
+
+def chat(*messages: Any, **more: Any) -> Row:
+    return {"messages": list(messages), **more}
+
+
+@pytest.mark.parametrize("format", GOOD)
+def test_each_format_is_recognised_by_its_columns(format: Format) -> None:
+    assert data.recognise(config(), GOOD[format] | {"id": 1}) == format
+
+
+def test_a_format_is_recognised_through_the_users_names() -> None:
+    columns = {"prompt": "question", "completion": "answer"}
+    assert data.recognise(config(columns=columns), {"question": "a", "answer": "b"}) == Format.PROMPT_COMPLETION
+
+
+def test_the_manifests_format_wins() -> None:
+    assert data.recognise(config(format=Format.TEXT), {"text": "a", "messages": []}) == Format.TEXT
+
+
+def test_columns_of_no_format_are_listed_with_those_that_would_do() -> None:
+    with pytest.raises(StageError) as error:
+        data.recognise(config(), {"conversations": [], "id": 1})
+    assert error.value.outcome == Outcome.DATA_INVALID
+    assert error.value.message == (
+        f"The format of {URI} can't be told from its columns (conversations, id). Name them in dataset.columns so that "
+        "they make one of these: chat: messages; prompt-completion: prompt, completion; instruction: instruction, "
+        "output; text: text."
+    )
+
+
+@pytest.mark.parametrize(
+    ("format", "chat", "fields", "sentence"),
+    [
+        (
+            Format.TEXT,
+            True,
+            {"columns": {"prompt": "q"}},
+            "dataset.columns names prompt, which format text does not have; it has text.",
+        ),
+        (
+            Format.TEXT,
+            True,
+            {"system_prompt": "Be brief."},
+            "dataset.systemPrompt can't be used: rows of format text have no messages. Remove it.",
+        ),
+        (
+            Format.PROMPT_COMPLETION,
+            False,
+            {"system_prompt": "Be brief."},
+            "dataset.systemPrompt can't be used: the model has no chat template. Remove it.",
+        ),
+        (
+            Format.CHAT,
+            False,
+            {},
+            f"{URI} holds chats, and the model's tokenizer has no chat template: choose an instruction-tuned model, or "
+            "write the rows as prompt and completion strings.",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_any_row(
+    format: Format, chat: bool, fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(StageError) as error:
+        shape(format, chat, **fields)
+    assert (error.value.outcome, error.value.message) == (Outcome.CONFIG_INVALID, sentence)
+
+
+LONG = "x" * 500
+CHAT_FAULTS: list[tuple[Row, str]] = [
+    ({}, "has no messages"),
+    ({"messages": "hello"}, "messages is a string, where a list of messages is expected"),
+    ({"messages": []}, "messages is empty"),
+    (chat("hello", ANSWERED), "message 1 is a string, where an object with role and content is expected"),
+    (
+        chat(ASKED, ANSWERED | {"role": "asistant"}, ANSWERED),
+        'message 2 has the role "asistant"; allowed are system, user, assistant, tool',
+    ),
+    (chat(ASKED | {"role": LONG}, ANSWERED), f'message 1 has the role "{"x" * 59}…; allowed are system, user, '),
+    (chat(ASKED | {"role": ["user"]}, ANSWERED), 'message 1 has the role ["user"]; allowed are'),
+    (chat({"content": "a"}, ANSWERED), "message 1 has no role; allowed are system, user, assistant, tool"),
+    (chat({"from": "human", "value": "a"}, ANSWERED), "message 1 has no role (ShareGPT's from and value are to be "),
+    (chat(ASKED, {"role": "assistant"}), "message 2 has no content"),
+    (chat(ASKED, ANSWERED | {"content": ["egg"]}), "message 2 content is a list, where a string is expected"),
+    (chat(ASKED, ANSWERED | {"content": " \n"}), "message 2 content is empty"),
+    (chat(ASKED, ANSWERED | {"weight": 0}), "message 2 has the key weight, which is not supported: remove it, and "),
+    (chat(ASKED, ANSWERED | {"function_call": {}}), "message 2 has the key function_call, which is not supported: "),
+    (chat(ASKED, ANSWERED | {"tool_calls": {}}), "message 2 has tool_calls that are no list of objects"),
+    (chat(SYSTEM, ASKED), "has no message of the assistant, so there is nothing to learn"),
+    (chat(ANSWERED, ASKED), "does not end with a message of the assistant"),
+    (chat(ASKED, ANSWERED, tools="scale"), "tools is no list of tools' JSON schemas"),
+    (chat(ASKED, ANSWERED, tools=["scale"]), "tools is no list of tools' JSON schemas"),
+    (chat(ASKED, ANSWERED | {"content": "half \ud83d"}), "has half of a surrogate pair, which is no character"),
+    (chat(ASKED, ANSWERED | {"score": float("nan")}), "has a value that JSON can't hold: "),
+]
+
+
+@pytest.mark.parametrize(("row", "problem"), CHAT_FAULTS)
+def test_a_bad_chat_is_named_with_its_line_its_message_and_its_fault(row: Row, problem: str) -> None:
+    assert fault(row, Format.CHAT).startswith(f"train.jsonl:2: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "problem"),
+    [
+        (Format.TEXT, {"text": None}, "has no text"),
+        (Format.TEXT, {"text": 3}, "text is a number, where a string is expected"),
+        (Format.TEXT, {"text": ""}, "text is empty"),
+        (Format.PROMPT_COMPLETION, {"prompt": "a"}, "has no completion"),
+        (Format.PROMPT_COMPLETION, {"prompt": "a", "completion": " "}, "completion is empty"),
+        (Format.PROMPT_COMPLETION, {"prompt": True, "completion": "a"}, "prompt is a boolean, where a string is "),
+        (
+            Format.PROMPT_COMPLETION,
+            {"prompt": [ASKED], "completion": "egg"},
+            "prompt is a list and completion is a string: both are strings, or both messages",
+        ),
+        (
+            Format.PROMPT_COMPLETION,
+            {"prompt": [ASKED], "completion": [ASKED]},
+            "completion does not end with a message of the assistant",
+        ),
+        (
+            Format.PROMPT_COMPLETION,
+            {"prompt": [{"role": "usr", "content": "a"}], "completion": [ANSWERED]},
+            'prompt\'s message 1 has the role "usr"; allowed are',
+        ),
+        (Format.INSTRUCTION, {"instruction": "a"}, "has no output"),
+        (Format.INSTRUCTION, {"instruction": "a", "output": "b", "input": 3}, "input is a number, where a string is "),
+    ],
+)
+def test_a_bad_row_of_another_format_is_named_likewise(format: Format, row: Row, problem: str) -> None:
+    assert fault(row, format).startswith(f"train.jsonl:2: {problem}")
+
+
+def test_faults_speak_of_the_users_columns() -> None:
+    with pytest.raises(StageError) as error:
+        check([{"question": "a"}], Format.PROMPT_COMPLETION, columns={"prompt": "question", "completion": "answer"})
+    assert error.value.message == f"{URI} has 1 fault:\ntrain.jsonl:1: has no answer"
+
+
+def test_messages_need_a_model_that_can_take_them() -> None:
+    row = {"prompt": [ASKED], "completion": [ANSWERED]}
+    assert "is a list of messages, and the model's tokenizer has no chat template" in fault(
+        row, Format.PROMPT_COMPLETION, chat=False
+    )
+
+
+def test_what_the_chat_template_refuses_is_the_rows_fault() -> None:
+    def measure(row: Row) -> int:
+        raise CantRender("roles must alternate")
+
+    with pytest.raises(StageError) as error:
+        data.check([Line("train.jsonl:1", GOOD[Format.CHAT])], shape(Format.CHAT), URI, measure)
+    assert "train.jsonl:1: the model's chat template refuses it: roles must alternate" in error.value.message
+
+
+def test_the_first_twenty_faults_are_told_and_how_many_more() -> None:
+    with pytest.raises(StageError) as error:
+        check([GOOD[Format.TEXT]] + [{"text": ""}] * 25, Format.TEXT)
+    header, *faults, more = error.value.message.splitlines()
+    assert header == f"{URI} has 25 faults:"
+    assert faults == [f"train.jsonl:{line}: text is empty" for line in range(2, 22)]
+    assert more == "and 5 more."
+
+
+def test_a_dataset_without_rows_is_refused() -> None:
+    with pytest.raises(StageError) as error:
+        check([], Format.TEXT)
+    assert (error.value.outcome, error.value.message) == (Outcome.DATA_INVALID, f"{URI} has no rows.")
+
+
+@pytest.mark.parametrize(
+    ("format", "chat", "row", "expected"),
+    [
+        (Format.TEXT, True, {"text": "a", "id": 1}, {"text": "a"}),
+        (
+            Format.PROMPT_COMPLETION,
+            True,
+            {"prompt": "2 eggs", "completion": "egg", "id": 1},
+            {"prompt": [ASKED], "completion": [ANSWERED]},
+        ),
+        (Format.PROMPT_COMPLETION, True, {"prompt": [SYSTEM, ASKED], "completion": [ANSWERED]}, None),
+        (Format.PROMPT_COMPLETION, False, {"prompt": "2 eggs", "completion": "egg"}, None),
+        (
+            Format.INSTRUCTION,
+            False,
+            {"instruction": "List", "input": "2 eggs", "output": "egg"},
+            {"prompt": "List\n\n2 eggs", "completion": "egg"},
+        ),
+        (
+            Format.INSTRUCTION,
+            False,
+            {"instruction": "List", "input": "", "output": "egg"},
+            {"prompt": "List", "completion": "egg"},
+        ),
+        (
+            Format.CHAT,
+            True,
+            chat(ASKED | {"tool_calls": None}, ANSWERED, tools=None, id=1),
+            chat(ASKED, ANSWERED),
+        ),
+        (
+            Format.CHAT,
+            True,
+            chat(ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL]}, ANSWERED, tools=[TOOL]),
+            chat(
+                ASKED,
+                {"role": "assistant", "content": "", "tool_calls": [CALL]},
+                ANSWERED,
+                tools=json.dumps([TOOL]),
+            ),
+        ),
+    ],
+)
+def test_rows_become_trls_columns(format: Format, chat: bool, row: Row, expected: Row | None) -> None:
+    assert check([row], format, chat)[0].row == (expected or row)
+
+
+@pytest.mark.parametrize("format", [Format.CHAT, Format.PROMPT_COMPLETION, Format.INSTRUCTION])
+def test_the_system_prompt_begins_every_row(format: Format) -> None:
+    row = check([GOOD[format]], format, system_prompt=SYSTEM["content"])[0].row
+    assert (row.get("messages") or row["prompt"])[0] == SYSTEM
+
+
+def test_a_rows_own_system_message_stays_the_only_one() -> None:
+    row = check([chat(SYSTEM, ASKED, ANSWERED)], Format.CHAT, system_prompt="Be brief.")[0].row
+    assert row == chat(SYSTEM, ASKED, ANSWERED)
+
+
+def test_columns_without_a_use_are_told_of() -> None:
+    wanted = shape(Format.PROMPT_COMPLETION, columns={"prompt": "question"})
+    assert data.unused({"question": "a", "completion": "b", "source": "c", "id": 1}, wanted) == ["id", "source"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "single"),
+    [
+        (["user", "assistant"], True),
+        (["system", "user", "assistant"], True),
+        (["user", "assistant", "user", "assistant"], False),
+        (["user", "assistant", "tool", "assistant"], False),
+    ],
+)
+def test_a_chat_with_one_answer_at_its_end_is_told_from_others(roles: list[str], single: bool) -> None:
+    assert data.single_answer([{"role": role, "content": "a"} for role in roles]) is single
+
+
+words = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+messages = st.lists(
+    st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant"]) | anything, "content": anything})
+    | anything,
+    max_size=4,
+)
+rows = st.dictionaries(
+    st.sampled_from(["messages", "tools", "prompt", "completion", "instruction", "input", "output", "text"]),
+    messages | anything,
+)
+
+
+@given(row=rows, format=st.sampled_from(list(GOOD)), chat=st.booleans())
+def test_whatever_a_row_holds_it_is_taken_or_told(row: Row, format: Format, chat: bool) -> None:
+    found, example = data._check(Line("train.jsonl:1", row), shape(format, chat or format == Format.CHAT), len)
+    assert bool(found) != bool(example)
+    if example:
+        assert json.loads(data.encode(example.row)) == example.row
+
+
+@given(prompt=words, completion=words, system=st.none() | words)
+def test_every_question_and_answer_arrives_unchanged(prompt: str, completion: str, system: str | None) -> None:
+    row = check([{"prompt": prompt, "completion": completion}], Format.PROMPT_COMPLETION, system_prompt=system)[0].row
+    line = data.encode(row)
+    assert line.count(b"\n") == 1
+    stored = json.loads(line)
+    assert stored["completion"] == [{"role": "assistant", "content": completion}]
+    assert stored["prompt"][-1] == {"role": "user", "content": prompt}
+    assert [message["content"] for message in stored["prompt"][:-1]] == ([system] if system else [])

@@ -1,0 +1,310 @@
+"""The prepare stage as the operator runs it: run config in, workspace, result and sentences out."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_trainer.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
+from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.prepare import prepare
+from finetune_trainer.report import PrepareResult
+from finetune_trainer.server import Reporter
+from tiny import CONTEXT, PARAMETERS, write_model
+
+QUESTIONS = [{"prompt": f"list two cups of flour {number}", "completion": "flour"} for number in range(20)]
+CHATS = [
+    {"messages": [{"role": "user", "content": f"list eggs {number}"}, {"role": "assistant", "content": "egg"}]}
+    for number in range(20)
+]
+TWO_ANSWERS = {"messages": [*CHATS[0]["messages"], *CHATS[1]["messages"]]}
+
+
+class Case:
+    """A run config over files of this test, and the workspace that it is prepared in."""
+
+    def __init__(self, root: Path, model: Path) -> None:
+        self.root = root
+        self.model = model
+        self.workspace = Workspace(root / "workspace")
+        self.workspace.root.mkdir()
+        self.reporter = Reporter("prepare")
+
+    def source(self, name: str, rows: list[Any]) -> dict[str, str]:
+        path = self.root / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return {"uri": f"pvc://data/{name}", "path": str(path)}
+
+    def config(self, rows: list[Any], revision: str = "0a1b2c3d", training: Any = None, **dataset: Any) -> RunConfig:
+        return RunConfig(
+            name="recipes",
+            revision=revision,
+            model=ModelConfig(source=Source(uri="pvc://models/tiny", path=self.model)),
+            dataset=DatasetConfig.model_validate({"train": self.source("train.jsonl", rows), **dataset}),
+            training=TrainingConfig.model_validate(training or {}),
+        )
+
+    def prepare(self, config: RunConfig) -> PrepareResult:
+        return prepare(config, self.workspace, self.reporter)
+
+    def refused(self, config: RunConfig) -> StageError:
+        with pytest.raises(StageError) as error:
+            self.prepare(config)
+        assert not self.workspace.prepared.exists()
+        return error.value
+
+    def rows(self, split: str) -> list[Any]:
+        return [json.loads(line) for line in (self.workspace.data / f"{split}.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path, write_model(tmp_path / "model"))
+
+
+def test_the_result_tells_what_was_found_and_planned(case: Case) -> None:
+    result = case.prepare(case.config(QUESTIONS, validation={"fraction": 0.1}, test={"fraction": 0.2}))
+    assert result.revision == "0a1b2c3d"
+    assert result.model.model_dump() == {"commit": None, "parameters": PARAMETERS, "context_length": CONTEXT}
+    assert result.dataset.format == "prompt-completion"
+    assert result.dataset.rows.model_dump() == {"train": 14, "validation": 2, "test": 4}
+    # <|im_start|> user … <|im_end|> <|im_start|> assistant flour <|im_end|>
+    assert (result.dataset.tokens, result.dataset.longest) == (14 * 13, 13)
+    assert result.dataset.longer_than_max_length == 0
+    assert result.plan.max_length == 64
+    assert PrepareResult.model_validate_json(case.workspace.prepared.read_bytes()) == result
+
+
+def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
+    case.prepare(case.config(QUESTIONS, system_prompt="list", validation={"fraction": 0.1}))
+    learned = [*case.rows("train"), *case.rows("validation")]
+    assert len(learned) == len(QUESTIONS)
+    for row in learned:
+        assert [message["role"] for message in row["prompt"]] == ["system", "user"]
+        assert row["completion"] == [{"role": "assistant", "content": "flour"}]
+
+
+def test_the_same_config_makes_the_same_bytes(case: Case) -> None:
+    config = case.config(CHATS, validation={"fraction": 0.2})
+    first = case.prepare(config)
+    files = {path.name: path.read_bytes() for path in case.workspace.data.iterdir()}
+    shutil.rmtree(case.workspace.root)
+    case.workspace.root.mkdir()
+    assert case.prepare(config) == first
+    assert {path.name: path.read_bytes() for path in case.workspace.data.iterdir()} == files
+
+
+def test_the_digest_is_over_the_splits_names_and_bytes(case: Case) -> None:
+    result = case.prepare(case.config(CHATS, validation={"fraction": 0.2}))
+    digest = hashlib.sha256()
+    for name in ("train", "validation"):
+        content = (case.workspace.data / f"{name}.jsonl").read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    assert result.dataset.digest == f"sha256:{digest.hexdigest()}"
+
+
+def test_another_revision_is_prepared_anew_and_leaves_nothing_of_the_old(case: Case) -> None:
+    case.prepare(case.config(CHATS, validation={"fraction": 0.2}))
+    result = case.prepare(case.config(QUESTIONS, revision="99999999"))
+    assert result.revision == "99999999"
+    assert [path.name for path in case.workspace.data.iterdir()] == ["train.jsonl"]
+    assert len(case.rows("train")) == len(QUESTIONS)
+
+
+def test_a_run_that_was_killed_before_the_mark_starts_over(case: Case) -> None:
+    case.workspace.data.mkdir()
+    (case.workspace.data / "train.jsonl").write_text('{"half')
+    case.workspace.prepared.with_name("prepared.json.partial").write_text("{")
+    case.prepare(case.config(CHATS))
+    assert case.rows("train") == CHATS
+
+
+def test_rows_longer_than_max_length_are_counted(case: Case) -> None:
+    long = {"prompt": "two " * 90, "completion": "two"}
+    result = case.prepare(case.config([*QUESTIONS, long, long], training={"maxLength": 64}))
+    assert result.dataset.longest == 97
+    assert result.dataset.longer_than_max_length == 2
+
+
+def test_splits_with_sources_of_their_own_are_checked_too(case: Case) -> None:
+    given = {"source": case.source("val.jsonl", QUESTIONS[:3])}
+    result = case.prepare(case.config(QUESTIONS, validation=given, test={"fraction": 0.1}))
+    assert result.dataset.rows.model_dump() == {"train": 18, "validation": 3, "test": 2}
+    bad = {"source": case.source("val.jsonl", [QUESTIONS[0], {"prompt": "list"}])}
+    error = case.refused(case.config(QUESTIONS, "99999999", validation=bad))
+    assert error.outcome == Outcome.DATA_INVALID
+    assert error.message == "pvc://data/val.jsonl has 1 fault:\nval.jsonl:2: has no completion"
+
+
+def test_a_bad_row_is_named_with_file_and_line(case: Case) -> None:
+    bad = {"messages": [CHATS[0]["messages"][0], {"role": "asistant", "content": "egg"}]}
+    error = case.refused(case.config([*CHATS[:16], bad, *CHATS[16:]]))
+    assert error.outcome == Outcome.DATA_INVALID
+    assert error.message.splitlines()[1] == (
+        'train.jsonl:17: message 2 has the role "asistant"; allowed are system, user, assistant, tool'
+    )
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_dataset_is_refused(case: Case, content: str) -> None:
+    config = case.config([])
+    (case.root / "train.jsonl").write_text(content)
+    error = case.refused(config)
+    assert (error.outcome, error.message) == (Outcome.DATA_INVALID, "pvc://data/train.jsonl has no rows.")
+
+
+def test_too_few_rows_for_a_split_is_refused(case: Case) -> None:
+    error = case.refused(case.config(QUESTIONS[:1], test={"fraction": 0.5}))
+    assert error.outcome == Outcome.DATA_INVALID
+    assert error.message.startswith("dataset.test.fraction 0.5 can't be cut from the 1 row of pvc://data/train.jsonl: ")
+
+
+@pytest.mark.parametrize("missing", ["model", "train.jsonl"])
+def test_a_path_that_is_not_there_is_named(case: Case, missing: str) -> None:
+    config = case.config(CHATS)
+    (case.root / missing).rename(case.root / "elsewhere")
+    error = case.refused(config)
+    uri = "pvc://models/tiny" if missing == "model" else "pvc://data/train.jsonl"
+    assert (error.outcome, error.message) == (
+        Outcome.NOT_FOUND,
+        f"{uri} does not exist: nothing lies at that path.",
+    )
+
+
+def test_a_directory_is_no_file_of_rows(case: Case) -> None:
+    config = case.config(CHATS)
+    (case.root / "train.jsonl").unlink()
+    (case.root / "train.jsonl").mkdir()
+    assert case.refused(config).message == (
+        "pvc://data/train.jsonl is a directory: name the one file in it that is meant."
+    )
+
+
+def test_chats_need_a_model_with_a_chat_template(tmp_path: Path) -> None:
+    case = Case(tmp_path, write_model(tmp_path / "plain", template=None))
+    error = case.refused(case.config(CHATS))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message.startswith(
+        "pvc://data/train.jsonl holds chats, and the model's tokenizer has no chat template"
+    )
+
+
+def test_a_model_without_a_chat_template_learns_strings(tmp_path: Path) -> None:
+    case = Case(tmp_path, write_model(tmp_path / "plain", template=None))
+    result = case.prepare(case.config([{"prompt": "list two eggs ", "completion": "eggs"}] * 3))
+    assert case.rows("train")[0] == {"prompt": "list two eggs ", "completion": "eggs"}
+    # TRL ends the completion with the model's own mark.
+    assert result.dataset.longest == len(["list", "two", "eggs", "eggs", "<|im_end|>"])
+
+
+def test_several_answers_need_a_template_that_marks_them(case: Case) -> None:
+    error = case.refused(case.config([*CHATS, TWO_ANSWERS]))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message.startswith(
+        "The dataset has chats with several answers, and this model's chat template doesn't"
+    )
+
+
+def test_several_answers_in_rows_that_are_only_measured_are_fine(case: Case) -> None:
+    test = {"source": case.source("test.jsonl", [TWO_ANSWERS])}
+    assert case.prepare(case.config(CHATS, test=test)).dataset.rows.test == 1
+
+
+def test_what_the_template_refuses_is_told_with_its_line(tmp_path: Path) -> None:
+    strict = "{% if messages[0].role != 'user' %}{{ raise_exception('The first role must be user') }}{% endif %}"
+    case = Case(tmp_path, write_model(tmp_path / "strict", template=strict))
+    row = {"messages": [{"role": "system", "content": "list"}, *CHATS[0]["messages"]]}
+    error = case.refused(case.config([*CHATS, row]))
+    assert error.message.splitlines()[1] == (
+        "train.jsonl:21: the model's chat template refuses it: The first role must be user"
+    )
+
+
+def unusable(case: Case) -> str:
+    error = case.refused(case.config(CHATS))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message.startswith("pvc://models/tiny can't be used as a base model: ")
+    return error.message.removeprefix("pvc://models/tiny can't be used as a base model: ")
+
+
+def test_a_model_without_a_tokenizer_is_refused(case: Case) -> None:
+    for path in case.model.glob("*token*"):
+        path.unlink()
+    assert unusable(case).startswith("it has no tokenizer (none of tokenizer.json, ")
+
+
+def test_a_model_without_a_config_is_refused(case: Case) -> None:
+    (case.model / "config.json").unlink()
+    assert unusable(case) == "it has no config.json."
+
+
+def test_an_adapter_is_no_base_model(case: Case) -> None:
+    (case.model / "config.json").rename(case.model / "adapter_config.json")
+    assert unusable(case) == "it has no config.json; it is an adapter, so name the model that it was trained on."
+
+
+def test_a_file_is_no_model(case: Case) -> None:
+    shutil.rmtree(case.model)
+    case.model.write_text("gguf")
+    assert unusable(case) == "it is no directory, and a model is one."
+
+
+def test_a_broken_config_is_refused_in_one_line(case: Case) -> None:
+    (case.model / "config.json").write_text("{")
+    assert unusable(case).startswith("its config.json can't be read: It looks like the config file at ")
+
+
+def test_an_unknown_architecture_is_refused_in_one_line(case: Case) -> None:
+    (case.model / "config.json").write_text('{"model_type": "newest"}')
+    message = unusable(case)
+    assert message.startswith("its config.json can't be read: ")
+    assert "`newest`" in message
+    assert "\n" not in message
+
+
+def test_a_model_that_brings_code_needs_trust(case: Case) -> None:
+    (case.model / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}')
+    assert unusable(case) == "it brings its own code, which runs only with model.trustRemoteCode."
+
+
+def test_weights_that_could_run_code_are_refused(case: Case) -> None:
+    for path in case.model.glob("*.safetensors*"):
+        path.unlink()
+    (case.model / "pytorch_model.bin").write_bytes(b"")
+    assert unusable(case) == ("it has no weights in safetensors, the one format that can't run code when it is loaded.")
+
+
+def test_weights_that_git_lfs_left_behind_are_named(case: Case) -> None:
+    (case.model / "model-00002-of-00002.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid x\n")
+    assert unusable(case) == ("model-00002-of-00002.safetensors is a Git LFS pointer: fetch it with git lfs pull.")
+
+
+@pytest.mark.parametrize("break_it", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:20])])
+def test_weights_that_are_cut_off_or_missing_are_named(case: Case, break_it: Any) -> None:
+    break_it(case.model / "model-00002-of-00002.safetensors")
+    assert unusable(case).startswith("model-00002-of-00002.safetensors can't be read: ")
+
+
+def test_copies_of_the_weights_for_other_programs_are_not_counted(case: Case) -> None:
+    shutil.copy(case.model / "model-00001-of-00002.safetensors", case.model / "consolidated.safetensors")
+    assert case.prepare(case.config(CHATS)).model.parameters == PARAMETERS
+
+
+def test_progress_says_what_is_under_way(case: Case) -> None:
+    seen = []
+    update = case.reporter.update
+
+    def keep(**fields: Any) -> None:
+        update(**fields)
+        seen.append(case.reporter.progress.activity)
+
+    case.reporter.update = keep  # type: ignore[method-assign]
+    case.prepare(case.config(CHATS))
+    assert seen == [
+        "fetching pvc://models/tiny",
+        "fetching pvc://data/train.jsonl",
+        "checking pvc://data/train.jsonl",
+        "writing the rows",
+    ]
