@@ -56,6 +56,13 @@ def test_the_adapter_names_its_base_model_and_commit_as_the_hub_does(case: Case)
     assert (config["base_model_name_or_path"], config["revision"]) == ("example/tiny", COMMIT)
 
 
+def test_the_adapters_config_is_the_same_in_every_process(case: Case) -> None:
+    targets = json.loads((case.workspace.artifact / "adapter_config.json").read_text())["target_modules"]
+
+    assert len(targets) == 14
+    assert targets == sorted(targets)
+
+
 def test_vllm_accepts_the_adapter(case: Case) -> None:
     helper = PEFTHelper.from_local_dir(str(case.workspace.artifact), max_position_embeddings=None)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHATS, LORA, STEPS, Case, MakeCase, Recorder, chat
+from finetune_trainer import complete
 from finetune_trainer.config import AdapterConfig, AdapterType
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.train import train
@@ -84,12 +85,13 @@ def test_a_half_written_checkpoint_is_removed(make_case: MakeCase, recorder: Rec
     assert not half.exists()
 
 
-def test_a_finished_stage_ends_at_once_with_its_result(make_case: MakeCase, recorder: Recorder) -> None:
+def test_a_finished_stage_is_known_by_its_result(make_case: MakeCase, recorder: Recorder) -> None:
     case = make_case(rows=CHATS[:4], total_steps=1)
-    first = train(case.config, case.workspace, Recorder())
+    assert complete.result("train", case.config, case.workspace) is None
 
-    assert train(case.config, case.workspace, recorder) == first
-    assert recorder.updates == []
+    first = train(case.config, case.workspace, recorder)
+
+    assert complete.result("train", case.config, case.workspace) == first
 
 
 def test_an_artifact_of_another_revision_is_replaced(make_case: MakeCase, recorder: Recorder) -> None:

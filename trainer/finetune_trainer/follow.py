@@ -113,10 +113,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
             control.should_evaluate = not stop and (last or state.global_step % self.validate_every == 0)
         control.should_training_stop = stop or last
         # The library would train one step too many from a checkpoint of the last one.
-        if (save or stop) and not last:
-            # The log's running sum isn't part of a checkpoint.
-            control.should_log = True
-            control.should_save = True
+        control.should_save = (save or stop) and not last
         self.saving = time.monotonic()
 
     def _report(self, state: TrainerState) -> None:

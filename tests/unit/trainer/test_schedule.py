@@ -1,0 +1,101 @@
+"""The arithmetic of a run: batches, the order of the rows, when to log and validate, when it will end."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from finetune_trainer import schedule
+from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.report import Plan
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def plan(batch_size: int, accumulation: int) -> Plan:
+    return Plan(
+        batch_size=batch_size,
+        gradient_accumulation=accumulation,
+        max_length=64,
+        learning_rate=1e-4,
+        total_steps=10,
+        context_length=64,
+        estimated_memory_bytes=1,
+        estimated_trained_tokens=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "devices", "rows", "steps"),
+    [(8, 1, 1, 8, 1), (8, 4, 1, 2, 4), (8, 4, 2, 2, 2), (8, 4, 8, 1, 1), (12, 2, 2, 6, 1), (6, 6, 1, 1, 6)],
+)
+def test_devices_share_the_batch_and_no_pass_exceeds_the_plan(
+    batch_size: int, accumulation: int, devices: int, rows: int, steps: int
+) -> None:
+    assert schedule.split(plan(batch_size, accumulation), devices) == schedule.Batch(rows, steps)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_told() -> None:
+    with pytest.raises(StageError) as raised:
+        schedule.split(plan(8, 1), 3)
+
+    assert raised.value.outcome == Outcome.CONFIG_INVALID
+    assert raised.value.message == ("training.batchSize 8 can't be shared evenly by 3 devices; choose a multiple of 3.")
+
+
+lengths = st.lists(st.integers(1, 500), min_size=1, max_size=60)
+
+
+@given(lengths, st.integers(1, 9), st.integers(1, 12), st.integers())
+def test_every_row_is_taken_equally_often(sizes: list[int], batch_size: int, steps: int, seed: int) -> None:
+    taken = Counter(schedule.order(sizes, batch_size, steps, seed))
+
+    assert taken.total() == batch_size * steps
+    times = [taken[row] for row in range(len(sizes))]
+    assert max(times) - min(times) <= 1
+
+
+@given(lengths, st.integers(1, 9), st.integers(1, 12), st.integers())
+def test_the_order_is_the_seeds_alone(sizes: list[int], batch_size: int, steps: int, seed: int) -> None:
+    assert schedule.order(sizes, batch_size, steps, seed) == schedule.order(sizes, batch_size, steps, seed)
+
+
+def test_another_seed_and_another_epoch_have_another_order() -> None:
+    sizes = list(range(1, 33))
+
+    first = schedule.order(sizes, 4, 16, seed=1)
+
+    assert first != schedule.order(sizes, 4, 16, seed=2)
+    assert first[:32] != first[32:]
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    sizes = [10, 100] * 32
+
+    taken = schedule.order(sizes, 8, 8, seed=0)
+
+    assert all(len({sizes[row] for row in taken[at : at + 8]}) == 1 for at in range(0, 64, 8))
+
+
+@pytest.mark.parametrize(("total", "steps"), [(1, 1), (40, 2), (1000, 30)])
+def test_the_warm_up_is_three_percent(total: int, steps: int) -> None:
+    assert schedule.warmup_steps(total) == steps
+
+
+@pytest.mark.parametrize(("total", "steps"), [(1, 1), (500, 1), (501, 2), (10_000, 20)])
+def test_the_metrics_stay_drawable(total: int, steps: int) -> None:
+    assert schedule.log_every(total) == steps
+
+
+@pytest.mark.parametrize(
+    ("total", "batch_size", "rows", "steps"),
+    [(100, 8, 24, 25), (100, 8, 240, 100), (2, 8, 1, 1), (100, 8, 10_000, 4167)],
+)
+def test_validation_takes_a_tenth_of_the_time_at_most(total: int, batch_size: int, rows: int, steps: int) -> None:
+    assert schedule.validate_every(total, batch_size, rows) == steps
+
+
+def test_the_end_is_expected_at_the_pace_so_far() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    assert schedule.expected_end(now, 20.0, done=10, left=30) == now + timedelta(minutes=1)
+    assert schedule.expected_end(now, 20.0, done=0, left=30) is None
