@@ -21,7 +21,8 @@ from finetune_operator.summary import events_of, refuse, tell
 from finetune_operator.target import Target
 from finetune_operator.walk import Walk, walk
 
-# Objects that the manifest names are not watched; their absence is looked at again this often, in seconds.
+# What is not watched is looked at again this often, in seconds: objects that the manifest names and that are missing, a
+# name that is taken, the Events of a Job without a pod.
 MISSING_SECONDS = 15.0
 # A quota may have been raised, a webhook mended.
 REFUSED_SECONDS = 60.0
@@ -129,7 +130,6 @@ def _wanted(ref: Ref, revisions: set[str | None], target: Target) -> bool:
 def _again_after(walked: Walk, settings: Settings) -> float | None:
     if walked.problem:
         return MISSING_SECONDS
-    # Progress is asked for, and what a Job without a pod or a name that is taken waits for is not watched either.
-    if walked.current and walked.current[1].state in (State.RUNNING, State.BLOCKED):
-        return settings.progress_seconds
-    return None
+    if walked.current is None or walked.current[1].state not in (State.RUNNING, State.BLOCKED):
+        return None
+    return settings.progress_seconds if walked.current[1].reason == Reason.RUNNING else MISSING_SECONDS

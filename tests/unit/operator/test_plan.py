@@ -1,9 +1,10 @@
 """The path of a FineTuneJob, told by what the cluster and the user would see at each turn."""
 
 import copy
+from datetime import timedelta
 
 import pytest
-from finetune_operator.plan import MISSING_SECONDS
+from finetune_operator.plan import MISSING_SECONDS, Plan, refused
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.report import Progress
 from rehearsal import PREPARED, TRAINED, Rehearsal
@@ -318,6 +319,22 @@ class TestWhatStandsInTheWay:
         status, reason, message = cluster.condition("Accepted")
         assert (status, reason) == ("False", "Invalid")
         assert "ReadWriteMany" in message
+
+    def test_a_job_without_a_pod_is_looked_at_again_because_no_watch_tells_why(self, cluster: Rehearsal) -> None:
+        assert cluster.reconcile().again_after == MISSING_SECONDS
+
+    def test_a_refusal_is_told_once_and_keeps_its_time(self, cluster: Rehearsal) -> None:
+        def told() -> Plan:
+            return refused(cluster.snapshot(), cluster.look(), "Job x", "exceeded quota: jobs", cluster.now)
+
+        first = told()
+        assert [event.reason for event in first.events] == ["Accepted", "Refused"]
+        cluster.job["status"] = first.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        cluster.now += timedelta(minutes=1)
+        again = told()
+        assert again.status == first.status
+        assert again.events == ()
+        assert again.again_after is not None
 
     def test_a_failing_stage_tells_ready_what_it_tells_its_own_condition(self, cluster: Rehearsal) -> None:
         cluster.reconcile()
