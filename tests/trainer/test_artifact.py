@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import CHATS, COMMIT, Case, MakeCase, Recorder
 from finetune_trainer.publish import digest
 from finetune_trainer.report import TrainResult
 from finetune_trainer.train import train
 from huggingface_hub import ModelCard
+from trainings import CHATS, COMMIT, Case, MakeCase, Recorder
 from vllm.lora.peft_helper import PEFTHelper
 
 FORMULA = "find * -type f ! -path artifact.json | LC_ALL=C sort | xargs sha256sum | sha256sum"

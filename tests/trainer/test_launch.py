@@ -5,10 +5,10 @@ Processes on CPUs with gloo stand in for GPUs with NCCL; launcher, trainer and l
 
 from pathlib import Path
 
-from conftest import MakeCase
 from finetune_trainer.launch import launch
 from finetune_trainer.outcome import Outcome, Termination
 from finetune_trainer.report import TrainResult
+from trainings import MakeCase
 
 
 def arguments(config: Path, workspace: Path) -> list[str]:

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHATS, LORA, STEPS, Case, MakeCase, Recorder, chat
 from finetune_trainer import complete
 from finetune_trainer.config import AdapterConfig, AdapterType
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.train import train
+from trainings import CHATS, LORA, STEPS, Case, MakeCase, Recorder, chat
 
 MIDWAY = 8
 EVERYTHING = AdapterConfig(type=AdapterType.NONE)

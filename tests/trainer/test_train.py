@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CHATS, PAIRS, Case, MakeCase, Recorder, chat
 from finetune_trainer.config import AdapterConfig, AdapterType
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.train import train
 from peft import PeftModel
 from safetensors import safe_open
+from trainings import CHATS, PAIRS, Case, MakeCase, Recorder, chat
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ENOUGH = 80

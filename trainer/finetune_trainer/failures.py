@@ -39,7 +39,10 @@ def workspace_full(workspace: Path, total: int) -> StageError:
 
 
 def is_full(error: BaseException, workspace: Path) -> bool:
-    """Whether a write failed for want of space, by its error's code or by what is left."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return shutil.disk_usage(workspace).free < NOTHING_LEFT
+    """Whether a write failed for want of space: by the code of an error behind this one, or by what is left."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        found = found.__cause__ or found.__context__
+    return not isinstance(error, OSError) and shutil.disk_usage(workspace).free < NOTHING_LEFT

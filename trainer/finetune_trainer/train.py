@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from datasets.exceptions import DatasetsError
 from safetensors import SafetensorError
 from transformers import AutoConfig, set_seed
 from trl import SFTConfig, SFTTrainer
@@ -182,7 +183,7 @@ def _explained(config: RunConfig, workspace: Workspace, plan: Plan, batch: Batch
     except torch.OutOfMemoryError as error:
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         raise failures.out_of_memory(config, batch.rows, plan.max_length, device.name, device.total_memory) from error
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError, DatasetsError) as error:
         if not failures.is_full(error, workspace.root):
             raise
         raise failures.workspace_full(workspace.root, shutil.disk_usage(workspace.root).total) from error

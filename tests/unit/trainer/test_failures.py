@@ -64,3 +64,10 @@ def test_a_full_volume_is_told_with_its_size() -> None:
 )
 def test_only_a_want_of_space_is_a_full_volume(tmp_path: Path, error: Exception, full: bool) -> None:
     assert failures.is_full(error, tmp_path) == full
+
+
+def test_a_full_volume_is_seen_behind_what_a_library_made_of_it(tmp_path: Path) -> None:
+    behind = ValueError("I/O operation on closed file")
+    behind.__context__ = OSError(errno.ENOSPC, "no space")
+
+    assert failures.is_full(behind, tmp_path)

@@ -1,0 +1,184 @@
+"""A real model small enough to train in seconds, rows to train it on, and the program as its users start it."""
+
+import itertools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from finetune_trainer.config import (
+    AdapterConfig,
+    DatasetConfig,
+    Format,
+    ModelConfig,
+    RunConfig,
+    Source,
+    TrainingConfig,
+    Workspace,
+)
+from finetune_trainer.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.server import Reporter
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+WORDS = ["you", "list", "the", "colour", "of", "a", "thing", "what", "is", "?"]
+PAIRS = (("sky", "blue"), ("grass", "green"), ("snow", "white"), ("coal", "black"))
+CHATML = (
+    "{% for message in messages %}<|im_start|> {{ message['role'] }} {{ message['content'] }} <|im_end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
+)
+STEPS = 12
+LORA = AdapterConfig(rank=8)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two threads on so small a model wait for each other more than they work."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two layers with a tokenizer of words, as a directory in the hub's layout."""
+    path = tmp_path_factory.mktemp("base")
+    special = ["<unk>", "<|im_start|>", "<|im_end|>", "system", "user", "assistant"]
+    vocabulary = {word: index for index, word in enumerate([*special, *WORDS, *itertools.chain(*PAIRS)])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", eos_token="<|im_end|>", pad_token="<unk>", chat_template=CHATML
+    )
+    tokenizer.save_pretrained(path)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        # Far from uniform, or every loss would be the same.
+        initializer_range=0.3,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(path)
+    return path
+
+
+def chat(thing: str, colour: str) -> dict[str, Any]:
+    """One row of the task."""
+    return {
+        "messages": [
+            {"role": "system", "content": "you list the colour of a thing"},
+            {"role": "user", "content": f"what colour is the {thing} ?"},
+            {"role": "assistant", "content": colour},
+        ]
+    }
+
+
+CHATS = [chat(*pair) for pair in PAIRS * 6]
+
+
+class Case:
+    """A workspace as prepare leaves it, and the run config that goes with it."""
+
+    def __init__(self, root: Path, config: RunConfig) -> None:
+        self.root = root
+        self.config = config
+        self.workspace = Workspace(root / "workspace")
+        self.config_file = root / "run.json"
+
+
+MakeCase = Callable[..., Case]
+
+
+@pytest.fixture
+def make_case(base_model: Path, tmp_path: Path) -> MakeCase:
+    """Make a case: rows, adapter and what differs in the plan."""
+
+    def make(
+        name: str = "colours",
+        rows: list[dict[str, Any]] = CHATS,
+        validation: list[dict[str, Any]] | None = None,
+        adapter: AdapterConfig = LORA,
+        base: Path = base_model,
+        **plan: Any,
+    ) -> Case:
+        case = Case(
+            tmp_path / name,
+            RunConfig(
+                name="colours",
+                revision="0a1b2c3d",
+                model=ModelConfig(source=Source(uri="hf://example/tiny", path=base)),
+                dataset=DatasetConfig(train=Source(uri="s3://colours/train.jsonl")),
+                training=TrainingConfig(adapter=adapter),
+            ),
+        )
+        workspace = case.workspace
+        workspace.data.mkdir(parents=True)
+        write(workspace.data / "train.jsonl", rows)
+        if validation:
+            write(workspace.data / "validation.jsonl", validation)
+        case.config_file.write_text(case.config.model_dump_json(by_alias=True))
+        workspace.prepared.write_text(prepared(len(rows), len(validation or []), **plan).model_dump_json(by_alias=True))
+        return case
+
+    return make
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """JSON Lines."""
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:
+    """What prepare would have found and planned."""
+    chosen = {
+        "batch_size": 4,
+        "gradient_accumulation": 1,
+        "max_length": 64,
+        "learning_rate": 5e-3,
+        "total_steps": STEPS,
+        "context_length": 64,
+        "estimated_memory_bytes": 1,
+        "estimated_trained_tokens": 1,
+    }
+    return PrepareResult(
+        model=ModelReport(commit=COMMIT, parameters=100_000, context_length=64),
+        dataset=DatasetReport(
+            format=Format.CHAT,
+            rows=Rows(train=train, validation=validation),
+            tokens=1,
+            longest=1,
+            longer_than_max_length=0,
+            digest="sha256:0",
+        ),
+        plan=Plan(**(chosen | plan)),
+    )
+
+
+class Recorder(Reporter):
+    """A reporter that keeps everything it was told."""
+
+    def __init__(self) -> None:
+        super().__init__("train")
+        self.updates: list[dict[str, Any]] = []
+
+    def update(self, **fields: Any) -> None:
+        super().update(**fields)
+        self.updates.append(fields)
+
+    def values(self, field: str) -> list[Any]:
+        return [update[field] for update in self.updates if field in update]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
