@@ -9,6 +9,7 @@ import logging
 import sys
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import httpx
 import kopf
@@ -63,9 +64,16 @@ async def watch(settings: Settings, queue: Queue[Key]) -> None:
     stop = asyncio.Event()
     work = asyncio.create_task(queue.run())
     work.add_done_callback(lambda _: stop.set())
+    registry = handlers.registry(queue)
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop_workers(**_: Any) -> None:
+        # Before kopf looks for tasks that are left, and gives them seconds to end by themselves.
+        work.cancel()
+
     try:
         await kopf.operator(
-            registry=handlers.registry(queue),
+            registry=registry,
             settings=handlers.settings(),
             standalone=True,
             clusterwide=not settings.namespaces,

@@ -15,18 +15,21 @@ from finetune_operator.workqueue import Queue
 
 
 def registry(queue: Queue[Key]) -> kopf.OperatorRegistry:
-    """Handlers that add to `queue`: of the FineTuneJobs, and of every kind that is made for them."""
+    """Handlers that add to `queue`: of the FineTuneJobs, and of every kind that is made for them.
+
+    All are coroutines: kopf calls plain functions in threads, and the queue belongs to the event loop.
+    """
     found = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=found)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=found)
-    def job_changed(namespace: str | None, name: str, **_: Any) -> None:
+    async def job_changed(namespace: str | None, name: str, **_: Any) -> None:
         queue.add(Key(namespace or "", name))
 
-    def child_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+    async def child_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
         queue.add(Key(namespace or "", labels[names.JOB]))
 
     for kind in CHILDREN:

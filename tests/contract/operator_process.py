@@ -24,7 +24,9 @@ class OperatorProcess:
         self.metrics, self.health = free_port(), free_port()
         ports = {"METRICS_PORT": self.metrics, "HEALTH_PORT": self.health, "PROGRESS_SECONDS": 1}
         variables = {f"FINETUNE_{name.upper()}": str(value) for name, value in (ports | settings).items()}
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), **variables}
+        # In debug mode the event loop complains when it is used from another thread.
+        python = {"PYTHONASYNCIODEBUG": "1"}
+        self._environment = {**os.environ, **python, "KUBECONFIG": str(kubeconfig), **variables}
         self._log = log
         self.process: subprocess.Popen[bytes] | None = None
 
