@@ -6,9 +6,10 @@ from finetune_trainer.config import AdapterType, RunConfig, Workspace
 
 # The engine answers from files alone, and tells nobody that it runs.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-# On CPUs: a KV cache of 1 GiB (45,000 tokens of a 135M model, 8,000 of an 8B one), every core for the engine, and
-# one process in place of two.
+# On CPUs: a KV cache of 1 GiB (45,000 tokens of a 135M model, 8,000 of an 8B one), every core for the engine, one
+# process in place of two, and threads that sleep while they wait: spinning starves whatever shares the cores.
 CPU_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
