@@ -72,6 +72,9 @@ def main() -> None:
     # Read when torch is loaded, which happens after this.
     os.environ.update(PATIENCE | os.environ)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in ("httpx", "huggingface_hub"):
+        # Their lines hold addresses, and a signed address is a key.
+        logging.getLogger(library).setLevel(logging.ERROR)
     options = parse()
     if options.stage == "train" and (workers := _workers()) > 1:
         sys.exit(_launch(workers, options))

@@ -4,6 +4,7 @@ Called by `fetch`, around everything that goes over the network.
 """
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from finetune_trainer.outcome import Outcome, StageError
 
 # Codes that say less with their HTTP status than they mean (versitygw's 404 for a key that it doesn't know).
 DENIED_CODES = ("InvalidAccessKeyId", "XAdminUserNotFound")
+# What follows the path of an address: a signed one's signature is there.
+_SIGNATURE = re.compile(r"(?<=[\w/])\?[^\s'\"]+=[^\s'\"]*")
 ABSENT_CODES = ("NoSuchBucket", "NoSuchKey", "InvalidBucketName")
 
 
@@ -100,6 +103,6 @@ def _status(error: BaseException) -> tuple[int, str]:
 
 
 def _unreachable(uri: str, error: BaseException) -> StageError:
-    lines = str(error).strip().splitlines()
+    lines = _SIGNATURE.sub("", str(error)).strip().splitlines()
     why = lines[0].rstrip(".") if lines else type(error).__name__
     return StageError(Outcome.UNAVAILABLE, f"{uri} could not be reached: {why}.")

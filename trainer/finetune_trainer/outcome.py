@@ -36,7 +36,9 @@ class Outcome(Enum):
     NOT_FOUND = Exit(66, "SourceNotFound", False, "a model, dataset, revision, bucket or file does not exist")
     UNAVAILABLE = Exit(69, "SourceUnavailable", True, "the hub or the bucket could not be reached")
     INTERNAL = Exit(70, "InternalError", True, "a fault in the trainer; the message ends with its traceback")
-    OUT_OF_MEMORY = Exit(71, "OutOfMemory", False, "the accelerator's memory is too small for this training")
+    OUT_OF_MEMORY = Exit(
+        71, "OutOfMemory", False, "the accelerator's or the pod's memory is too small; the message says which"
+    )
     WORKSPACE_FULL = Exit(73, "WorkspaceFull", False, "the workspace volume is full")
     INTERRUPTED = Exit(75, "Interrupted", True, "the stage was asked to stop; the next run goes on from its checkpoint")
     DIVERGED = Exit(76, "Diverged", False, "the loss became infinite or not a number")

@@ -7,6 +7,7 @@ to stop get theirs here; anything else is a fault of ours, and the end of its tr
 import errno
 import json
 import logging
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -64,36 +65,47 @@ def _explain(error: BaseException, workspace: Path) -> tuple[Outcome, str]:
         return Outcome.WORKSPACE_FULL, f"The workspace volume at {workspace} is full: raise workspace.size."
     if isinstance(error, MemoryError):
         return Outcome.OUT_OF_MEMORY, "The stage ran out of host memory: raise the memory in training.resources."
-    if isinstance(error, KeyboardInterrupt):
-        return Outcome.INTERRUPTED, "The stage was asked to stop; the next run goes on from where it was."
     end = "".join(traceback.format_exception(error, limit=-FRAMES))
     return Outcome.INTERNAL, f"{type(error).__name__}: {error}\n{end}"
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM, a pod's request to stop, is Ctrl-C inside; train listens for itself and ends its step first."""
+def interruptible(termination_log: Path) -> Iterator[None]:
+    """SIGTERM, a pod's request to stop, and Ctrl-C end the process inside; train listens for itself and ends its step.
+
+    It ends as a kill would end it, which every stage outlives: what they write is complete or absent. An exception
+    would have to wait for the threads of a library's download.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        outcome = Outcome.INTERRUPTED
+        message = "The stage was asked to stop; the next run goes on from where it was."
+        logger.warning("%s", message)
+        _leave(Termination(reason=outcome.exit.reason, message=message), termination_log)
+        os._exit(outcome.exit.code)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(stage: Callable[[], Contract], workspace: Path, termination_log: Path) -> int:
     """Run a stage, leave its Termination and give its exit code."""
-    with Ending(workspace) as ending, interruptible():
+    with interruptible(termination_log), Ending(workspace) as ending:
         ending.succeed(stage())
+    _leave(ending.termination, termination_log)
+    return ending.code
+
+
+def _leave(termination: Termination, termination_log: Path) -> None:
     try:
         # In one call and in place: in a pod it is a file that the kubelet mounted, which no rename can replace.
-        termination_log.write_bytes(encode(ending.termination))
+        termination_log.write_bytes(encode(termination))
     except OSError as error:
         logger.warning("The termination message could not be written to %s: %s", termination_log, error)
-    return ending.code
 
 
 def encode(termination: Termination) -> bytes:

@@ -17,12 +17,16 @@ _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revi
 
 @dataclass
 class Repository:
-    """Files by commit; `branches` to commits. `token`: the one that may read it; `gated`: its terms aren't accepted."""
+    """Files by commit; `branches` to commits. `token`: the one that may read it; `gated`: its terms aren't accepted.
+
+    `storage`: where the client is sent for the files' bytes.
+    """
 
     commits: dict[str, dict[str, bytes]]
     branches: dict[str, str]
     token: str | None = None
     gated: bool = False
+    storage: str | None = None
 
 
 @dataclass
@@ -36,8 +40,8 @@ class Hub:
 
     def answer(self, path: str, token: str | None, method: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body."""
-        if self.fails:
-            return self.fails, {}, b""
+        if self.fails or path.startswith("/broken/"):
+            return self.fails or 500, {}, b""
         for pattern, act in ((_COMMIT, self._commit), (_TREE, self._tree), (_FILE, self._file)):
             if found := pattern.match(path.partition("?")[0]):
                 if pattern is _FILE and method == "GET":
@@ -81,6 +85,9 @@ class Hub:
         body = repository.commits[commit].get(found["path"])
         if body is None:
             return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b""
+        if repository.storage:
+            linked = {"X-Linked-Size": str(len(body)), "X-Linked-Etag": f'"{_etag(body)}"'}
+            return 302, {"X-Repo-Commit": commit, "Location": repository.storage, **linked}, b""
         return 200, {"X-Repo-Commit": commit, "ETag": f'"{_etag(body)}"'}, body
 
     def _resolved(self, repository: Repository, revision: str) -> str | None:

@@ -210,3 +210,16 @@ def test_a_hub_that_is_down_is_worth_another_try(hub: Hub, tmp_path: Path, monke
         ):
             assert error.outcome == Outcome.UNAVAILABLE
             assert "could not be reached" in error.message
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_signature_of_an_address_is_not_told(hub: Hub, tmp_path: Path) -> None:
+    for repository in hub.repositories.values():
+        repository.storage = f"{hub.endpoint}/broken/file?X-Amz-Signature={TOKEN}&X-Amz-Expires=3600"
+    for error in (
+        refused(lambda: fetch_model(tmp_path / "model")),
+        refused(lambda: fetch.file(Source(uri=ROWS), tmp_path)),
+    ):
+        assert error.outcome == Outcome.UNAVAILABLE
+        assert f"{hub.endpoint}/broken/file" in error.message
+        assert "X-Amz" not in error.message

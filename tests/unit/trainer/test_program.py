@@ -1,6 +1,7 @@
 """The program as a stage pod runs it: `python -m finetune_trainer prepare`, its exit code and termination message."""
 
 import json
+import logging
 import shutil
 import socket
 import sys
@@ -13,6 +14,7 @@ import pytest
 from finetune_trainer import __main__ as program
 from finetune_trainer import fetch
 from finetune_trainer.outcome import Outcome
+from hub import Hub, Repository, listening
 from tiny import write_model
 
 ROWS = '{"prompt": "list two eggs", "completion": "eggs"}\n' * 4
@@ -117,3 +119,17 @@ def test_it_answers_for_its_progress_while_it_runs(run: Run, port: int, monkeypa
     assert [(status["stage"], status["activity"]) for status in seen] == [
         ("prepare", "fetching pvc://data/train.jsonl")
     ]
+
+
+def test_no_address_of_a_download_is_logged(
+    run: Run, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    commit = "1" * 40
+    rows = Repository({commit: {"train.jsonl": ROWS.encode()}}, {"main": commit})
+    config["dataset"]["train"] = {"uri": "hf://datasets/acme/rows/train.jsonl"}
+    with listening(Hub({"datasets/acme/rows": rows})) as hub:
+        monkeypatch.setenv("FINETUNE_DATASET_HF_ENDPOINT", hub.endpoint)
+        assert run()[0] == 0
+    assert "finetune_trainer" in {record.name.partition(".")[0] for record in caplog.records}
+    assert hub.endpoint not in caplog.text

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -69,18 +71,48 @@ def test_too_little_host_memory_names_the_field_to_raise(ends: Ends) -> None:
     assert message["message"] == "The stage ran out of host memory: raise the memory in training.resources."
 
 
-def test_sigterm_ends_as_interrupted_and_is_tried_again(ends: Ends) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+# A stage that is stuck as a download is: the library waits for its threads whatever happens.
+STUCK = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from finetune_trainer.stage import run
 
-    def stage() -> NoReturn:
-        signal.raise_signal(signal.SIGTERM)
-        pytest.fail("it went on after SIGTERM")
+def stage():
+    with ThreadPoolExecutor() as pool:
+        for _ in range(2):
+            pool.submit(Event().wait)
+        print("stuck", flush=True)
 
-    code, message = ends(stage)
-    assert code == Outcome.INTERRUPTED.exit.code
+sys.exit(run(stage, Path(), Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_ends_even_a_download_at_once_and_is_tried_again(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "termination-log"
+    with subprocess.Popen([sys.executable, "-c", STUCK, str(log)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"stuck\n"
+            process.send_signal(number)
+            assert process.wait(timeout=20) == Outcome.INTERRUPTED.exit.code
+        finally:
+            process.kill()
     assert Outcome.INTERRUPTED.exit.retry
-    assert message["message"].startswith("The stage was asked to stop")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert json.loads(log.read_text()) == {
+        "reason": "Interrupted",
+        "message": "The stage was asked to stop; the next run goes on from where it was.",
+    }
+
+
+def test_signals_are_the_programs_own_again_after_a_stage(ends: Ends) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    ends(lambda: ROWS)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_a_fault_of_ours_carries_the_end_of_its_traceback_and_is_logged(
