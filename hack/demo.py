@@ -64,7 +64,8 @@ class Stopwatch:
 @contextmanager
 def serving(watch: Stopwatch) -> Iterator[str]:
     """The endpoint of `finetune run`, from the moment that it answers; stopped at the end."""
-    process = subprocess.Popen([FINETUNE, "run", str(EXAMPLE / "finetunejob.yaml")])
+    # In a session of its own it hears one Ctrl-C, ours, and not the terminal's beside it.
+    process = subprocess.Popen([FINETUNE, "run", str(EXAMPLE / "finetunejob.yaml")], start_new_session=True)
     try:
         phase = "Preparing"
         while (found := status(process.pid))["phase"] != "Serving":

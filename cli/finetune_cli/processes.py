@@ -7,11 +7,14 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 LOOPBACK = "127.0.0.1"
+# A wrapper (make, timeout, npm) may pass on a Ctrl-C that the terminal has sent already; the user insists later.
+INSISTENCE_SECONDS = 1.0
 
 
 class Child:
@@ -51,14 +54,17 @@ class Child:
 
     def stop(self) -> None:
         """Ask the whole group to end, and make it end when it takes longer than `grace` or the user insists."""
-        try:
-            self._signal(signal.SIGTERM)
-            self._process.wait(self.grace)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            pass
-        finally:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+        began = time.monotonic()
+        self._signal(signal.SIGTERM)
+        while time.monotonic() - began < self.grace:
+            try:
+                if self.wait(began + self.grace - time.monotonic()) is not None:
+                    break
+            except KeyboardInterrupt:
+                if time.monotonic() - began > INSISTENCE_SECONDS:
+                    break
+        self._signal(signal.SIGKILL)
+        self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         # A group outlives its leader when that leaves children behind, so its exit is no reason to stop here.

@@ -4,6 +4,7 @@ The tests are one story on one workspace and run in order.
 """
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_leaves_no_process(finetune: Finetune, dir
     run.until(lambda status: step(status) >= 2)
     children = psutil.Process(run.process.pid).children(recursive=True)
     assert children
+    # A wrapper such as make passes on the Ctrl-C that the terminal has sent to all.
+    run.process.send_signal(signal.SIGINT)
     assert run.interrupt() == 130
     assert psutil.wait_procs(children, timeout=10)[1] == []
     assert list(workspace(directory).checkpoints.glob("*"))

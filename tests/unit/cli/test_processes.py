@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,3 +55,27 @@ def test_a_port_that_is_taken_is_left_alone() -> None:
         taken = server.getsockname()[1]
         assert free_port(taken) != taken
     assert free_port(taken) == taken
+
+
+# A child that takes a second to end, and a parent that is interrupted twice, at once, while it waits for that.
+TWICE = """
+import os, signal, sys
+from pathlib import Path
+from finetune_cli.processes import Child
+SLOW = '''import signal, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), exit(75)))
+print("up", flush=True)
+signal.pause()'''
+child = Child([sys.executable, "-c", SLOW], Path(sys.argv[1]), os.environ, 60)
+while not child.tail(10):
+    child.wait(0.02)
+signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+child.stop()
+print(child.wait(0))
+"""
+
+
+def test_one_ctrl_c_that_comes_twice_kills_nothing(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", TWICE, tmp_path / "log"], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "75"
