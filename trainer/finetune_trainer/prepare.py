@@ -34,7 +34,7 @@ def prepare(config: RunConfig, workspace: Workspace, reporter: Reporter) -> Prep
     splits, shape = _examples(config, workspace, found, reporter)
     reporter.update(activity="writing the rows")
     result = _result(config, commit, found, shape, splits, _store(splits, workspace))
-    _write(workspace.prepared, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
+    _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
 
@@ -139,20 +139,22 @@ def _store(splits: dict[str, list[Example]], workspace: Workspace) -> str:
     for name, rows in sorted(splits.items()):
         content = b"".join(data.encode(example.row) for example in rows)
         digest.update(f"{name} {len(content)}\n".encode() + content)
-        _write(workspace.data / f"{name}.jsonl", content)
+        (workspace.data / f"{name}.jsonl").write_bytes(content)
     return f"sha256:{digest.hexdigest()}"
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Complete or absent, even after the node loses power."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
+def _mark(workspace: Workspace, content: bytes) -> None:
+    """Write prepared.json, once all that it stands for would outlive a loss of power."""
+    for directory in (workspace.model, workspace.data):
+        for path in directory.rglob("*"):
+            if path.is_file():
+                _flush(path)
+    partial = workspace.prepared.with_name(f"{workspace.prepared.name}.partial")
+    partial.write_bytes(content)
+    _flush(partial)
+    partial.rename(workspace.prepared)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
-    partial.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
