@@ -5,19 +5,43 @@
 # kind's official image; elsewhere it is built from modules and packages (node_image.sh).
 source "$(dirname "$0")/env.sh"
 
+"$ROOT/hack/tools.sh"
 if [ -n "${KUBECONFIG:-}" ] && [ "$KUBECONFIG" != "$CACHE/kubeconfig" ]; then
     echo "Using the cluster of KUBECONFIG ($KUBECONFIG); no cluster is made."
     exit 0
 fi
-"$ROOT/hack/tools.sh"
 "$ROOT/hack/docker.sh"
 source "$ROOT/hack/env.sh"
 export KUBECONFIG=$CACHE/kubeconfig
 
-if kind get clusters 2>/dev/null | grep -qx "$CLUSTER" && kubectl get --raw /readyz >/dev/null 2>&1; then
-    echo "Cluster $CLUSTER is ready; its kubeconfig is $KUBECONFIG"
-    exit 0
+# ready: whether the node runs and its API server answers; a busy machine may need a moment, a stopped node gets none.
+ready() {
+    [ "$(docker inspect -f '{{.State.Running}}' "$NODE" 2>/dev/null)" = true ] || return 1
+    kind export kubeconfig --name "$CLUSTER" --kubeconfig "$KUBECONFIG" >/dev/null 2>&1 || return 1
+    for _ in $(seq 30); do
+        if kubectl wait --for=condition=Ready "node/$NODE" --timeout=60s >/dev/null 2>&1; then return 0; fi
+        pause
+    done
+    return 1
+}
+
+if kind get clusters 2>/dev/null | grep -x "$CLUSTER" >/dev/null; then
+    if [ ! -f "$CACHE/cluster.made" ]; then
+        echo "There is a kind cluster named $CLUSTER that this did not make. Use it with KUBECONFIG, or delete it first." >&2
+        exit 1
+    fi
+    if ready; then
+        echo "Cluster $CLUSTER is ready; its kubeconfig is $KUBECONFIG"
+        exit 0
+    fi
+    step "kind delete cluster" kind delete cluster --name "$CLUSTER" --kubeconfig "$KUBECONFIG"
 fi
+
+# A node is Ready before names resolve and volumes are made; the first pod of a test needs both.
+serving() {
+    kubectl rollout status deployment/coredns -n kube-system --timeout=180s
+    kubectl rollout status deployment/local-path-provisioner -n local-path-storage --timeout=180s
+}
 
 config=$(mktemp)
 trap 'rm -f "$config"' EXIT
@@ -32,7 +56,8 @@ else
     printf 'networking: {disableDefaultCNI: true}\n' >>"$config"
 fi
 
-kind delete cluster --name "$CLUSTER" >/dev/null 2>&1
+# Ours from here on, so that what an interrupted creation leaves behind may be deleted.
+touch "$CACHE/cluster.made"
 step "kind create cluster" kind create cluster --name "$CLUSTER" --image "$node" --config "$config" --kubeconfig "$KUBECONFIG" --wait 180s
-date +%s >"$CACHE/cluster.made"
+step "DNS and storage" serving
 echo "Cluster $CLUSTER is ready; its kubeconfig is $KUBECONFIG"

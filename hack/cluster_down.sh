@@ -8,11 +8,17 @@ if [ -f "$CACHE/cluster.made" ] && command -v kind >/dev/null && docker info >/d
 fi
 rm -f "$CACHE/cluster.made" "$CACHE/kubeconfig"
 
-if [ -f "$CACHE/dockerd.pid" ]; then
-    pid=$(cat "$CACHE/dockerd.pid")
-    if kill "$pid" 2>/dev/null; then
-        while kill -0 "$pid" 2>/dev/null; do read -rt 1 <> <(:) || :; done
-        echo "dockerd $pid is stopped"
-    fi
-    rm -f "$CACHE/dockerd.pid" "$DOCKER_SOCKET"
+if pid=$(our_dockerd); then
+    kill "$pid"
+    # dockerd gives each container ten seconds to stop.
+    for _ in $(seq 60); do
+        if ! kill -0 "$pid" 2>/dev/null; then
+            rm -f "$DOCKER_SOCKET"
+            echo "dockerd $pid is stopped"
+            exit 0
+        fi
+        pause
+    done
+    echo "dockerd $pid was told to stop and still runs after 60 s; see $LOGS/dockerd.log" >&2
+    exit 1
 fi

@@ -1,51 +1,74 @@
 #!/usr/bin/env bash
 # images.sh [NAME...]: builds the project's images and loads them into the kind cluster. `make images` calls it.
 #
-# The base images are made of Debian's packages when Docker's registry can't be reached: the operator's Python and the
-# trainer's torch for CPUs. An image that the node has already is not loaded again.
+# They are built on Debian with the few packages they need (debian.sh): the operator's Python, the trainer's torch for
+# CPUs. An image that the nodes have already is not loaded again.
 source "$(dirname "$0")/env.sh"
+"$ROOT/hack/tools.sh"
 "$ROOT/hack/docker.sh"
 source "$ROOT/hack/env.sh"
 
-TAG=${TAG:-dev}
+TAG=dev
 CA=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
 
+# The build may stand behind a proxy with an authority of its own: it sees the host's, and the image keeps no trace.
+secret=()
+if [ -f "$CA" ]; then secret=(--secret "id=ca,src=$CA"); fi
+
 build() {
-    local name=$1 dockerfile=$2
-    shift 2
-    # The build may stand behind a proxy with an authority of its own: it sees the host's, and the image keeps no trace.
-    DOCKER_BUILDKIT=1 step "image $name" docker build -q -t "finetune.dev/$name:$TAG" -f "$dockerfile" \
-        --secret "id=ca,src=$CA" "$@" "$ROOT"
+    local name=$1 dockerfile=$2 context=$3 image=finetune.dev/$1:$TAG before
+    shift 3
+    before=$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null || :)
+    DOCKER_BUILDKIT=1 step "image $name" docker build --progress=plain -t "$image" -f "$dockerfile" "${secret[@]}" "$@" "$context"
+    # The one it takes the name from would only fill the disk; one that a container still uses stays.
+    if [ -n "$before" ] && [ "$before" != "$(docker image inspect -f '{{.Id}}' "$image")" ]; then
+        docker rmi "$before" >/dev/null 2>&1 || :
+    fi
+}
+
+# nodes: the kind nodes that images go to: our cluster's, or those of the kind cluster that KUBECONFIG names.
+nodes() {
+    local context
+    if [ -z "${KUBECONFIG:-}" ] || [ "$KUBECONFIG" = "$CACHE/kubeconfig" ]; then
+        kind get nodes --name "$CLUSTER" 2>/dev/null
+        return
+    fi
+    context=$(kubectl config current-context 2>/dev/null || echo "The context of $KUBECONFIG")
+    case $context in
+        kind-*) kind get nodes --name "${context#kind-}" ;;
+        *) echo "$context is no kind cluster: push the images to where it can pull them." >&2 ;;
+    esac
 }
 
 load() {
-    local image=finetune.dev/$1:$TAG id there
-    if ! docker inspect "$NODE" >/dev/null 2>&1; then return; fi
+    local image=finetune.dev/$1:$TAG id node
     id=$(docker image inspect -f '{{.Id}}' "$image")
-    there=$(docker exec "$NODE" cat "/kind/loaded-$1" 2>/dev/null || :)
-    if [ "$there" = "$id" ]; then return; fi
-    step "load $1" bash -c "docker save '$image' | docker exec -i '$NODE' ctr -n k8s.io images import -"
-    docker exec "$NODE" sh -c "echo $id > /kind/loaded-$1"
+    for node in $(nodes); do
+        if docker exec "$node" sh -c "[ \"\$(cat /kind/loaded-$1)\" = $id ] && ctr -n k8s.io images ls -q | grep -x $image" >/dev/null 2>&1; then
+            continue
+        fi
+        step "load $1" bash -c "set -o pipefail; docker save '$image' | docker exec -i '$node' ctr -n k8s.io images import -"
+        docker exec "$node" sh -c "echo $id >/kind/loaded-$1"
+    done
 }
 
 one() {
     case $1 in
         operator)
-            "$ROOT/hack/debian.sh" trixie ca-certificates python3 python3-venv
-            build operator "$ROOT/operator/Dockerfile" --build-arg BASE_IMAGE=finetune.dev/debian:trixie
+            "$ROOT/hack/debian.sh" debian ca-certificates python3 python3-venv
+            build operator "$ROOT/operator/Dockerfile" "$ROOT" --build-arg BASE_IMAGE=finetune.dev/debian:trixie
             ;;
         trainer)
-            "$ROOT/hack/debian.sh" torch ca-certificates python3 python3-venv python3-torch libopenblas0-pthread
-            build trainer "$ROOT/trainer/Dockerfile" --build-arg BASE_IMAGE=finetune.dev/debian:torch
+            "$ROOT/hack/debian.sh" debian-torch ca-certificates python3 python3-venv python3-torch libopenblas0-pthread
+            build trainer "$ROOT/trainer/Dockerfile" "$ROOT" --build-arg BASE_IMAGE=finetune.dev/debian-torch:trixie
             ;;
         vllm-cpu)
-            "$ROOT/hack/debian.sh" vllm ca-certificates python3 python3-venv libnuma1 libgomp1 g++
-            build vllm-cpu "$ROOT/hosting/Dockerfile" --build-arg BASE_IMAGE=finetune.dev/debian:vllm
+            "$ROOT/hack/debian.sh" debian-vllm ca-certificates python3 python3-venv libnuma1 libgomp1 g++
+            build vllm-cpu "$ROOT/hosting/Dockerfile" "$ROOT" --build-arg BASE_IMAGE=finetune.dev/debian-vllm:trixie
             ;;
         versitygw)
             mkdir -p "$CACHE/versitygw" && cp "$BIN/versitygw" "$CACHE/versitygw/"
-            step "image versitygw" docker build -q -t "finetune.dev/versitygw:$TAG" -f "$ROOT/hack/versitygw.Dockerfile" \
-                "$CACHE/versitygw"
+            build versitygw "$ROOT/hack/versitygw.Dockerfile" "$CACHE/versitygw"
             ;;
         *)
             echo "no image named $1: there are operator, trainer, vllm-cpu and versitygw" >&2

@@ -11,19 +11,22 @@ IMAGE=finetune.dev/node:$VERSION
 "$ROOT/hack/tools.sh" node
 KIND=$(go mod download -json sigs.k8s.io/kind@v0.32.0 | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')
 
-digest=$(inputs_of "$ROOT"/hack/node/* "$ROOT/hack/node_image.sh" "$CACHE"/stamps/*)
+stamps=()
+for part in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubeadm kubelet kubectl etcd coredns \
+    local-path-provisioner pause kind; do stamps+=("$CACHE/stamps/$part"); done
+digest=$(inputs_of "$ROOT"/hack/node/* "$ROOT/hack/node_image.sh" "${stamps[@]}")
 if [ "$(docker image inspect -f '{{index .Config.Labels "inputs"}}' "$IMAGE" 2>/dev/null)" = "$digest" ]; then exit 0; fi
 
-"$ROOT/hack/debian.sh" node systemd systemd-sysv dbus conntrack iptables nftables iproute2 ethtool util-linux mount kmod \
+"$ROOT/hack/debian.sh" debian-node systemd systemd-sysv dbus conntrack iptables nftables iproute2 ethtool util-linux mount kmod \
     libseccomp2 e2fsprogs ca-certificates curl jq procps containerd runc containernetworking-plugins
 
 context=$(mktemp -d "$CACHE/node.XXXXXX")
-builder=
-trap '[ -z "$builder" ] || docker rm -f "$builder" >/dev/null; rm -rf "$context"' EXIT
+builder=$CLUSTER-node-builder
+trap 'docker rm -f "$builder" >/dev/null 2>&1; rm -rf "$context"' EXIT
 mkdir -p "$context/base/files"
 cp "$ROOT"/hack/node/* "$context/base/"
 cp -r --no-preserve=mode "$KIND"/images/base/files/. "$context/base/files/"
-step "node base" docker build -q -t finetune.dev/node-base "$context/base"
+step "node base" docker build -t finetune.dev/node-base "$context/base"
 
 # image TAG BASE ENTRYPOINT BINARY...: an image that holds binaries in /usr/local/bin.
 image() {
@@ -33,14 +36,14 @@ image() {
     for binary in "$@"; do cp "$BIN/$binary" "$directory/"; done
     printf 'FROM %s\nENV PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin\nCOPY . /usr/local/bin/\n%s\n' \
         "$base" "${entrypoint:+ENTRYPOINT [\"$entrypoint\"]}" | docker build -q -t "$tag" -f - "$directory"
-    images+=("$tag")
+    echo "$tag" >>"$context/images"
 }
 
 control_plane() {
     local storage helper name
     while read -r name; do
         case $name in
-            */kube-proxy:*) image "$name" finetune.dev/debian:node "" kube-proxy ;;
+            */kube-proxy:*) image "$name" finetune.dev/debian-node:trixie "" kube-proxy ;;
             */kube-*) image "$name" scratch "" "$(basename "${name%%:*}")" ;;
             */coredns:*) image "$name" scratch coredns coredns ;;
             */etcd:*) image "$name" scratch "" etcd ;;
@@ -50,20 +53,22 @@ control_plane() {
     image "$(sed -n 's/^ *sandbox_image = "\(.*\)"/\1/p' "$KIND/images/base/files/etc/containerd/config.toml")" scratch pause pause
     storage=$(sed -n 's/^const storageProvisionerImage = "\(.*\)"/\1/p' "$KIND/pkg/build/nodeimage/const_storage.go")
     helper=$(sed -n 's/^const storageHelperImage = "\(.*\)"/\1/p' "$KIND/pkg/build/nodeimage/const_storage.go")
-    image "$storage" finetune.dev/debian:node "" local-path-provisioner
+    image "$storage" finetune.dev/debian-node:trixie "" local-path-provisioner
     docker tag "$storage" "$helper"
-    images+=("$helper")
+    echo "$helper" >>"$context/images"
     python3 "$ROOT/hack/node/storage.py" "$KIND/pkg/build/nodeimage/const_storage.go" >"$context/default-storage.yaml"
 }
 
 assemble() {
-    local try
-    builder=$(docker run -d --privileged --entrypoint /bin/sleep finetune.dev/node-base infinity)
+    local images
+    docker rm -f "$builder" 2>/dev/null || :
+    docker run -d --privileged --name "$builder" --entrypoint /bin/sleep finetune.dev/node-base infinity
     docker exec -d "$builder" containerd
-    for try in $(seq 30); do
+    for _ in $(seq 30); do
         if docker exec "$builder" ctr version >/dev/null 2>&1; then break; fi
-        read -rt 1 <> <(:) || :
+        pause
     done
+    mapfile -t images <"$context/images"
     docker save "${images[@]}" | docker exec -i "$builder" ctr -n k8s.io images import --no-unpack -
     docker exec "$builder" mkdir -p /kind/manifests
     docker exec -i "$builder" sh -c "echo $VERSION > /kind/version"
@@ -74,8 +79,5 @@ assemble() {
         --change 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]' "$builder" "$IMAGE"
 }
 
-images=()
-start=$SECONDS
-control_plane >"$LOGS/control-plane-images.log" 2>&1 || { tail -n 30 "$LOGS/control-plane-images.log" >&2; exit 1; }
-printf '%-40s %5d s\n' "control plane images" $((SECONDS - start))
+step "control plane images" control_plane
 step "assemble $IMAGE" assemble
