@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from openai import AsyncOpenAI
 from rich.console import Console
@@ -25,6 +26,7 @@ EXAMPLE = Path("examples/recipe-assistant")
 NAME = "recipe-assistant"
 STATUS = Path(".finetune") / NAME / "status.json"
 SHOWN = (0, 1, 2)
+SHOWN_LENGTH = 120
 MAX_TOKENS = 64
 FINETUNE = str(Path(sys.executable).with_name("finetune"))
 console = Console()
@@ -118,7 +120,8 @@ def side_by_side(rows: list[list[dict]], base: list[Answer], tuned: list[Answer]
 
 
 def _marked(answer: Answer) -> Text:
-    return Text(f"{'✔' if answer.right else '✘'} {answer.text}", "green" if answer.right else "red")
+    mark, style = ("✔", "green") if answer.right else ("✘", "red")
+    return Text(f"{mark} {shorten(answer.text, SHOWN_LENGTH, placeholder=' …')}", style)
 
 
 def main() -> None:
