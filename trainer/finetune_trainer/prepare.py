@@ -97,7 +97,7 @@ def _counted(found: Base, reporter: Reporter) -> Callable[[Row], int]:
 def _check_answers(splits: dict[str, list[Example]], found: Base) -> None:
     """Chats with several answers need a template that marks them, which train would find out on an accelerator."""
     learned = [*splits["train"], *splits.get("validation", [])]
-    if not all(data.single_answer(example.row["messages"]) for example in learned if "messages" in example.row):
+    if any(example.many_answers for example in learned):
         # Costly to import, and needed by such chats alone.
         from finetune_trainer.rows import check_template
 
@@ -137,7 +137,7 @@ def _store(splits: dict[str, list[Example]], workspace: Workspace) -> str:
     for left in workspace.data.glob("*.jsonl"):
         left.unlink()
     for name, rows in sorted(splits.items()):
-        content = b"".join(data.encode(example.row) for example in rows)
+        content = b"".join(example.line for example in rows)
         digest.update(f"{name} {len(content)}\n".encode() + content)
         (workspace.data / f"{name}.jsonl").write_bytes(content)
     return f"sha256:{digest.hexdigest()}"

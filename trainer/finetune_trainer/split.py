@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from finetune_trainer.data import Example, encode
+from finetune_trainer.data import Example
 from finetune_trainer.outcome import Outcome, StageError
 
 
@@ -49,4 +49,4 @@ def _too_few(empty: str, fractions: dict[str, float], sizes: Counter[bytes], nam
 
 def _fingerprint(row: Example, seed: int) -> bytes:
     """Orders rows at random; equal rows have equal ones."""
-    return hashlib.sha256(f"{seed}\n".encode() + encode(row.row)).digest()
+    return hashlib.sha256(f"{seed}\n".encode() + row.line).digest()

@@ -1,9 +1,10 @@
 """The cut of train: the same rows every time, none of them twice, none in two splits."""
 
+import json
 from collections import Counter
 
 import pytest
-from finetune_trainer.data import Example
+from finetune_trainer.data import Example, encode
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.split import cut
 from hypothesis import assume, given
@@ -14,11 +15,11 @@ fractions = st.dictionaries(st.sampled_from(["test", "validation"]), st.floats(0
 
 
 def example(text: str) -> Example:
-    return Example({"text": text}, len(text))
+    return Example(encode({"text": text}), len(text))
 
 
 def texts(splits: dict[str, list[Example]]) -> dict[str, list[str]]:
-    return {name: [row.row["text"] for row in rows] for name, rows in splits.items()}
+    return {name: [json.loads(row.line)["text"] for row in rows] for name, rows in splits.items()}
 
 
 NUMBERED = [example(f"row {number}") for number in range(1000)]
@@ -114,4 +115,4 @@ def test_too_few_rows_for_the_splits_is_said(rows: list[Example], wanted: dict[s
 
 def test_the_cut_of_a_seed_is_the_same_for_ever() -> None:
     found = cut(NUMBERED[:10], {"test": 0.2}, 42, NAME)["test"]
-    assert [row.row["text"] for row in found] == ["row 3", "row 8"]
+    assert [json.loads(row.line)["text"] for row in found] == ["row 3", "row 8"]
