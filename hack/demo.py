@@ -1,7 +1,6 @@
 """`make demo`: fine-tune the recipe assistant on this machine, ask it and its base model the same, and stop.
 
-Drives `finetune run` as a user would: reads its status document, asks its endpoint with the openai client, ends it with
-Ctrl-C's signal. The rows asked are held out: no dish of theirs is in the training data.
+Drives `finetune run` as a user would: reads its status document, asks its endpoint with the openai client, and ends it. The rows asked are held out: no dish of theirs is in the training data.
 """
 
 import asyncio
@@ -66,7 +65,7 @@ class Stopwatch:
 @contextmanager
 def serving(watch: Stopwatch) -> Iterator[str]:
     """The endpoint of `finetune run`, from the moment that it answers; stopped at the end."""
-    # In a session of its own it hears one Ctrl-C, ours, and not the terminal's beside it.
+    # In a session of its own it is asked to end once, by us, and not by the terminal's Ctrl-C beside that.
     process = subprocess.Popen([FINETUNE, "run", str(EXAMPLE / "finetunejob.yaml")], start_new_session=True)
     try:
         phase = "Preparing"
@@ -82,7 +81,7 @@ def serving(watch: Stopwatch) -> Iterator[str]:
         yield found["endpoint"]["url"]
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
         process.wait()
         watch.lap("stopping")
 

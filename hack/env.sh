@@ -21,7 +21,7 @@ DOCKER_SOCKET=$CACHE/docker.sock
 our_dockerd() {
     local pid
     pid=$(cat "$DOCKERD_PID" 2>/dev/null) || return 1
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -F -- "dockerd --data-root $CACHE/docker " >/dev/null && echo "$pid"
+    { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -F -- "dockerd --data-root $CACHE/docker " >/dev/null && echo "$pid"
 }
 
 # Our own engine, while we have one, goes before the machine's.

