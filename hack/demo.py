@@ -1,6 +1,7 @@
 """`make demo`: fine-tune the recipe assistant on this machine, ask it and its base model the same, and stop.
 
-Drives `finetune run` as a user would: reads its status document, asks its endpoint with the openai client, and ends it. The rows asked are held out: no dish of theirs is in the training data.
+Drives `finetune run` as a user would: reads its status document, asks its endpoint with the openai client, and ends it.
+The rows asked are held out: no dish of theirs is in the training data.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ class Stopwatch:
         self.last = now
 
     def __str__(self) -> str:
-        laps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.laps.items())
+        laps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.laps.items() if seconds >= 1)
         return f"{time.monotonic() - self.began:.0f} s in all: {laps}"
 
 

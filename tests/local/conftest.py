@@ -1,5 +1,6 @@
 """A directory to run in, and a manifest for the real small model."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,14 @@ from typing import Any
 import pytest
 import yaml
 from laptop import MODEL, NAME, Command, Finetune
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hear_ctrl_c() -> Iterator[None]:
+    """A shell starts its background jobs deaf to Ctrl-C, and so would be what this starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
