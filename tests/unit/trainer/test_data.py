@@ -183,6 +183,15 @@ def test_a_bad_row_of_another_format_is_named_likewise(format: Format, row: Row,
     assert fault(row, format).startswith(f"train.jsonl:2: {problem}")
 
 
+def test_every_fault_of_a_row_is_told() -> None:
+    row = chat({"role": "usr", "content": ""}, ANSWERED | {"content": None})
+    assert fault(row, Format.CHAT).splitlines() == [
+        'train.jsonl:2: message 1 has the role "usr"; allowed are system, user, assistant, tool',
+        "train.jsonl:2: message 1 content is empty",
+        "train.jsonl:2: message 2 has no content",
+    ]
+
+
 def test_faults_speak_of_the_users_columns() -> None:
     with pytest.raises(StageError) as error:
         check([{"question": "a"}], Format.PROMPT_COMPLETION, columns={"prompt": "question", "completion": "answer"})

@@ -129,6 +129,19 @@ def test_a_private_model_is_read_with_the_models_token_and_no_other(
     assert fetch_model(tmp_path / "model") == NEW
 
 
+def test_private_rows_are_read_with_the_datasets_token_and_no_other(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repositories["datasets/acme/rows"].token = TOKEN
+    monkeypatch.setenv("FINETUNE_MODEL_HF_TOKEN", TOKEN)
+    error = refused(lambda: fetch.file(Source(uri=ROWS), tmp_path))
+    assert error.outcome == Outcome.NOT_FOUND
+    assert "no HF_TOKEN is given: name a Secret that holds one in the dataset's credentials" in error.message
+    monkeypatch.setenv("FINETUNE_DATASET_HF_TOKEN", TOKEN)
+    assert fetch.file(Source(uri=ROWS), tmp_path).read_bytes() == b"new
+"
+
+
 def test_a_laptops_plain_variables_do_for_both(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.repositories["acme/tiny"].token = TOKEN
     monkeypatch.delenv("FINETUNE_MODEL_HF_ENDPOINT")
