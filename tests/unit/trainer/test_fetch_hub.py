@@ -138,8 +138,7 @@ def test_private_rows_are_read_with_the_datasets_token_and_no_other(
     assert error.outcome == Outcome.NOT_FOUND
     assert "no HF_TOKEN is given: name a Secret that holds one in the dataset's credentials" in error.message
     monkeypatch.setenv("FINETUNE_DATASET_HF_TOKEN", TOKEN)
-    assert fetch.file(Source(uri=ROWS), tmp_path).read_bytes() == b"new
-"
+    assert fetch.file(Source(uri=ROWS), tmp_path).read_bytes() == b"new\n"
 
 
 def test_a_laptops_plain_variables_do_for_both(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
