@@ -50,12 +50,14 @@ def bucket(cluster: None) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def kitchen(operator: None, bucket: dict[str, str]) -> Iterator[str]:
     """A namespace that enforces the restricted Pod Security Standard, with the Secret `bucket`."""
+    # What an interrupted run left is on its way out, its trainers with a grace of five minutes.
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=400s", timeout=420)
     labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bucket", "namespace": NAMESPACE}}
     apply(secret | {"stringData": bucket})
     yield NAMESPACE
-    kubectl("delete", "namespace", NAMESPACE, "--timeout=180s", timeout=200)
+    kubectl("delete", "namespace", NAMESPACE, "--timeout=400s", timeout=420)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -64,7 +64,7 @@ def stage(options: argparse.Namespace) -> Contract:
 
 # Threads that wait for one another sleep instead of spinning: on cores shared with anything else, spinning made a step
 # five times slower (two threads of matrix products beside another such program: 21 s against 4 s).
-PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def main() -> None:
