@@ -189,9 +189,9 @@ def test_bad_rows_are_refused_with_file_and_line_before_anything_is_trained(kitc
     job = get("ftj", "bad", kitchen)
     condition = next(found for found in job["status"]["conditions"] if found["type"] == "DataReady")
     assert condition["reason"] == "DataInvalid"
-    assert "bad.jsonl:1 has no message of the assistant" in condition["message"]
-    assert "bad.jsonl:2 has no messages" in condition["message"]
-    assert "bad.jsonl:3 is not JSON" in condition["message"]
+    assert "bad.jsonl:1: has no message of the assistant" in condition["message"]
+    assert "bad.jsonl:2: has no messages" in condition["message"]
+    assert "bad.jsonl:3: is not JSON" in condition["message"]
     assert not items("job", kitchen, "finetune.dev/job=bad,finetune.dev/stage=train")
     kubectl("delete", "ftj", "bad", "-n", kitchen)
 
