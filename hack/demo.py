@@ -97,15 +97,15 @@ def status(pid: int) -> dict:
 
 async def ask(url: str, model: str, rows: list[list[dict]]) -> list[Answer]:
     """The model's answers to the held-out rows, all asked at once."""
-    client = AsyncOpenAI(base_url=url, api_key="none", timeout=300)
+    async with AsyncOpenAI(base_url=url, api_key="none", timeout=300) as client:
 
-    async def one(row: list[dict]) -> Answer:
-        answer = await client.chat.completions.create(
-            model=model, messages=row[:-1], temperature=0, max_tokens=MAX_TOKENS
-        )
-        return Answer((answer.choices[0].message.content or "").strip(), row[-1]["content"])
+        async def one(row: list[dict]) -> Answer:
+            answer = await client.chat.completions.create(
+                model=model, messages=row[:-1], temperature=0, max_tokens=MAX_TOKENS
+            )
+            return Answer((answer.choices[0].message.content or "").strip(), row[-1]["content"])
 
-    return await asyncio.gather(*(one(row) for row in rows))
+        return await asyncio.gather(*(one(row) for row in rows))
 
 
 def side_by_side(rows: list[list[dict]], base: list[Answer], tuned: list[Answer]) -> Table:
