@@ -20,6 +20,9 @@ from finetune_trainer.outcome import Outcome
 
 # torch's launcher puts a worker's rank here.
 RANK = "${local_rank}"
+# How long torch's launcher waits for workers that were asked to stop, in seconds: they write a checkpoint, for which a
+# pod has 300. Left to itself it kills them after 30. Read from torch 2.9 on.
+PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "290"}
 
 
 def devices() -> int:
@@ -32,6 +35,7 @@ def launch(workers: int, arguments: list[str], termination_log: Path) -> int:
 
     `arguments` must not name a termination log: each worker gets one of its own, and the one that counts is kept.
     """
+    os.environ.update(PATIENCE | os.environ)
     with tempfile.TemporaryDirectory() as directory:
         config = LaunchConfig(
             min_nodes=1,

@@ -54,9 +54,14 @@ def metrics(progress: Progress) -> bytes:
 
 
 class _Server(ThreadingHTTPServer):
-    """Listens on IPv6 too where the machine has it: a pod may have addresses of either kind alone."""
+    """Listens on one address."""
 
     daemon_threads = True
+
+
+class _EverywhereServer(_Server):
+    """Listens on IPv6 too where the machine has it: a pod may have addresses of either kind alone."""
+
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
     def server_bind(self) -> None:
@@ -65,9 +70,9 @@ class _Server(ThreadingHTTPServer):
         super().server_bind()
 
 
-def _listen(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     try:
-        return _Server(("", port), handler)
+        return _Server((host, port), handler) if host else _EverywhereServer(("", port), handler)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -77,8 +82,11 @@ def _listen(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPSe
 
 
 @contextmanager
-def serving(reporter: Reporter, port: int) -> Iterator[int]:
-    """Serve `reporter` while inside; gives the port, chosen by the system when it is 0. Raises StageError."""
+def serving(reporter: Reporter, port: int, host: str = "") -> Iterator[int]:
+    """Serve `reporter` while inside; gives the port, chosen by the system when it is 0. Raises StageError.
+
+    No `host`: on every address that the machine has, as a pod has to.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -100,7 +108,7 @@ def serving(reporter: Reporter, port: int) -> Iterator[int]:
         def log_message(self, format: str, *args: Any) -> None:
             """A request every few seconds is no news."""
 
-    server = _listen(port, Handler)
+    server = _listen(host, port, Handler)
     thread = threading.Thread(target=server.serve_forever, args=(STOP_WITHIN,), daemon=True)
     thread.start()
     try:

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.report import Progress
@@ -73,6 +74,17 @@ def test_a_port_that_is_taken_is_said() -> None:
         pytest.fail("two servers on one port")
     assert refusal.value.outcome == Outcome.CONFIG_INVALID
     assert refusal.value.message == f"Port {port} is taken by another process: choose another --status-port."
+
+
+def test_a_local_run_is_heard_by_this_machine_alone(reporter: Reporter) -> None:
+    def listening(port: int) -> list[str]:
+        connections = psutil.Process().net_connections("inet")
+        return [found.laddr.ip for found in connections if found.status == "LISTEN" and found.laddr.port == port]
+
+    with serving(reporter, 0, "127.0.0.1") as port:
+        assert listening(port) == ["127.0.0.1"]
+    with serving(reporter, 0) as port:
+        assert listening(port) in (["::"], ["0.0.0.0"])
 
 
 def test_the_server_is_gone_after_the_stage(reporter: Reporter) -> None:
