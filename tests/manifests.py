@@ -55,6 +55,8 @@ MODEL, TRAIN = "spec.model.source", "spec.dataset.train.source"
 VALIDATION = "spec.dataset.validation"
 ADAPTER = "spec.training.adapter"
 LIMITS = "spec.training.resources.limits"
+EVALUATION = "spec.evaluation"
+TEST = {"spec.dataset.test": {"fraction": 0.1}}
 POSITIVE = {"server": "should be greater than 0", "local": "must be greater than 0"}
 MODEL_URIS = "must be hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
 DATA_URIS = "must be hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY"
@@ -134,6 +136,7 @@ BAD = [
     *_at_least("spec.training.retries", 0, -1),
     *_at_least("spec.hosting.replicas", 1, 0, -1),
     *_at_least("spec.hosting.contextLength", 16, 0, -1),
+    *_at_least("spec.hosting.revisionHistoryLimit", 0, -1),
     Bad("a number as text", {"spec.training.seed": "3"}, "spec.training.seed", "integer"),
     *_each("spec.training.maxRuntime", DURATION, "soon", "0s", "-1h", "", "1d", "1h 30m", "90"),
     Bad(
@@ -141,6 +144,76 @@ BAD = [
         {"spec.hosting.replicas": 2},
         "spec.hosting.replicas",
         "above 1 needs workspace.accessModes [ReadWriteMany]: a ReadWriteOnce volume holds all replicas on one node",
+    ),
+    Bad(
+        "evaluation without test rows",
+        {"spec.evaluation": {}},
+        "spec.evaluation",
+        "needs rows that were never trained on: set dataset.test, to a source or a fraction of train",
+    ),
+    *(
+        Bad(f"{what}", {**TEST, f"{EVALUATION}.{field}": value}, f"{EVALUATION}.{named}", allowed)
+        for what, field, value, named, allowed in (
+            ("a metric twice", "metrics", ["rouge_l", "rouge_l"], "metrics", "names a metric twice"),
+            (
+                "a baseline twice",
+                "baselines",
+                [{"type": "few-shot"}, {"type": "few-shot", "examples": 8}],
+                "baselines",
+                "has a type twice: there is one baseline of each",
+            ),
+            (
+                "topK of few-shot",
+                "baselines",
+                [{"type": "few-shot", "topK": 4}],
+                "baselines[0].topK",
+                "goes with type retrieval only; few-shot has examples",
+            ),
+            (
+                "examples of retrieval",
+                "baselines",
+                [{"type": "retrieval", "examples": 4}],
+                "baselines[0].examples",
+                "goes with type few-shot only; retrieval has topK",
+            ),
+            (
+                "a judge that nobody asks",
+                "judge",
+                {"url": "https://judge/v1", "model": "large"},
+                "judge",
+                "and the metric judge belong together: give both, or neither",
+            ),
+            (
+                "the metric judge without one",
+                "metrics",
+                ["judge"],
+                "judge",
+                "and the metric judge belong together: give both, or neither",
+            ),
+            (
+                "a gate on what is not measured",
+                "gate",
+                {"metric": "rouge_l"},
+                "gate.metric",
+                "must be one of evaluation.metrics: add it there",
+            ),
+            ("a confidence of one", "gate", {"confidence": 1}, "gate.confidence", "must be 0.8, 0.9, 0.95 or 0.99"),
+            ("a minimum of 80", "gate", {"minimum": 80}, "gate.minimum", "less than or equal to 1"),
+            ("a margin of 1", "gate", {"margin": 1}, "gate.margin", "less than 1"),
+        )
+    ),
+    Bad(
+        "a judge without a scheme",
+        {**TEST, f"{EVALUATION}.metrics": ["judge"], f"{EVALUATION}.judge": {"url": "judge:8000", "model": "large"}},
+        f"{EVALUATION}.judge.url",
+        "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
+    ),
+    Bad(
+        "an unknown metric",
+        {**TEST, f"{EVALUATION}.metrics": ["bleu"]},
+        f"{EVALUATION}.metrics[0]",
+        server='"exact_match"',
+        local="'exact_match'",
     ),
     *(
         Bad(f"quantity {value!r}", {LIMITS: {"memory": value}}, f"{LIMITS}.memory", QUANTITY)
@@ -171,7 +244,7 @@ BAD = [
         {"spec.output": {"merge": True}},
         "spec.output",
         server='unknown field "spec.output"',
-        local="is not a field; the fields here are model, dataset, training, hosting, workspace, suspend",
+        local="is not a field; the fields here are model, dataset, training, evaluation, hosting, workspace, suspend",
     ),
 ]
 
@@ -188,5 +261,16 @@ GOOD: dict[str, dict[str, Any]] = {
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},
     "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},
+    "everything of evaluation": {
+        **TEST,
+        EVALUATION: {
+            "metrics": ["token_f1", "judge"],
+            "baselines": [{"type": "zero-shot"}, {"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 2}],
+            "sampleSize": 50,
+            "judge": {"url": "https://judge/v1", "model": "large", "credentials": {"secretRef": {"name": "judge"}}},
+            "gate": {"metric": "judge", "minimum": 0.5, "margin": 0.02, "confidence": 0.9},
+        },
+    },
+    "nothing to compare with": {**TEST, EVALUATION: {"baselines": [], "gate": {"minimum": 0.5}}},
     "the longest name": {"metadata.name": "a" * LONGEST},
 }

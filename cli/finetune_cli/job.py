@@ -24,7 +24,7 @@ _CLUSTER_SOURCES = {
 # The fields that only mean something where pods are scheduled.
 _CLUSTER_FIELDS = {
     "training": ("resources", "pod", "image"),
-    "hosting": ("replicas", "resources", "rollout", "pod", "image"),
+    "hosting": ("replicas", "resources", "rollout", "revision_history_limit", "pod", "image"),
 }
 
 
@@ -77,12 +77,18 @@ def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:
     said = []
     if found:
         said.append(f"Only a cluster acts on {', '.join(found)}; here the job takes what this machine has.")
-    if secrets := [owner.credentials.secret_ref.name for owner in (spec.model, spec.dataset) if owner.credentials]:
-        names = " and ".join(dict.fromkeys(secrets))
+    if secrets := _secrets(spec):
         said.append(
-            f"Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, …), not from Secret {names}."
+            "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, OPENAI_API_KEY, …), not from "
+            f"Secret {' and '.join(secrets)}."
         )
     return tuple(said)
+
+
+def _secrets(spec: FineTuneJobSpec) -> list[str]:
+    judge = spec.evaluation.judge if spec.evaluation else None
+    given = (spec.model.credentials, spec.dataset.credentials, judge.credentials if judge else None)
+    return list(dict.fromkeys(found.secret_ref.name for found in given if found))
 
 
 def _refuse_cluster_source(field: str, source: str) -> None:

@@ -16,10 +16,12 @@ from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
 from finetune_operator.diagnose import LOG_TAIL
-from finetune_operator.stages.base import Step
-from finetune_operator.stages.prepare import Prepare, prepared
-from finetune_operator.stages.train import Train, trained
-from finetune_trainer.report import Plan, PrepareResult, TrainResult
+from finetune_operator.stages import wanted
+from finetune_operator.stages.base import State, Step
+from finetune_operator.stages.evaluate import REPORT, Evaluate, evaluated
+from finetune_operator.stages.prepare import prepared
+from finetune_operator.stages.train import trained
+from finetune_trainer.report import EvaluateResult, Plan, PrepareResult, TrainResult
 
 from finetune_cli import state
 from finetune_cli.engine import START_SECONDS, Engine
@@ -28,7 +30,7 @@ from finetune_cli.job import LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.progress import View
 from finetune_cli.store import Store
-from finetune_cli.trainer import Attempt, write_run_config
+from finetune_cli.trainer import Attempt, write_evaluation_config, write_run_config
 from finetune_cli.verdict import Again, Done, Ending, Failed, judge
 
 # How often a stage is asked how far it is, and the engine whether it answers, in seconds.
@@ -47,19 +49,24 @@ class Backend:
         self._run = state.Run(
             name=job.name,
             revision=job.revision,
-            hosting=job.spec.hosting.enabled,
+            wanted=wanted(job.spec),
             old=store.read() or FineTuneJobStatus(),
         )
 
     def make(self) -> Plan:
         """Prepare and train, and return prepare's plan; what is complete ends at once. UserError when a stage fails."""
         write_run_config(self._job, self._store)
-        found = PrepareResult.model_validate(self._carry_out("prepare", _tell_prepared))
-        self._carry_out("train", lambda result: _tell_trained(result, self._workspace.artifact.as_uri()))
-        return found.plan
+        result = self._carry_out("prepare", lambda result: prepared(PrepareResult.model_validate(result)))
+        artifact = self._workspace.artifact.as_uri()
+        self._carry_out("train", lambda result: trained(TrainResult.model_validate(result), artifact))
+        return PrepareResult.model_validate(result).plan
 
     def serve(self, plan: Plan, cpu: bool, wanted_port: int, answering: Callable[[Endpoint], None]) -> None:
-        """Serve until KeyboardInterrupt; `answering` is called once it does. UserError when the engine ends."""
+        """Start the engine, measure the candidate where there are rows for that, and serve it where that is wanted.
+
+        Until KeyboardInterrupt; `answering` is called once it is measured. UserError when the engine ends, or the gate
+        is not met.
+        """
         self._begin("host", "the engine loads the model")
         port = free_port(wanted_port)
         if port != wanted_port:
@@ -68,17 +75,44 @@ class Backend:
         self._run = replace(self._run, url=endpoint.url)
         context_length = self._job.spec.hosting.context_length or plan.context_length
         engine = Engine(self._job, self._workspace, context_length, port, cpu)
-        with (
-            engine.start(self._store.log(self._job.revision, "host")) as child,
-            self._stoppable(),
-        ):
-            self._await(engine, child)
+        with engine.start(self._store.log(self._job.revision, "host")) as child:
+            with self._stoppable():
+                self._await(engine, child)
             self._end(state.done(f"The engine answers completions at {endpoint.url}."))
+            self._measure(endpoint)
+            if not self._job.spec.hosting.enabled:
+                return self._release("It is measured, and hosting.enabled is false; the engine was stopped.")
             self._tell("promote", state.done(f"{endpoint.url} is revision {self._job.revision}."))
+            # From here on it is the engine that a stop ends.
+            self._stage = "host"
             answering(endpoint)
-            while child.wait(POLL_SECONDS) is None:
-                pass
+            with self._stoppable():
+                while child.wait(POLL_SECONDS) is None:
+                    pass
             raise self._fail(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
+
+    def _measure(self, endpoint: Endpoint) -> None:
+        if not Evaluate().wanted(self._job.spec):
+            return
+        try:
+            self._evaluate(endpoint)
+        except UserError:
+            self._release("The candidate is not promoted; the engine was stopped.")
+            raise
+
+    def _release(self, why: str) -> None:
+        self._run = self._run.released(why)
+        self._write()
+
+    def _evaluate(self, endpoint: Endpoint) -> None:
+        spec = self._job.spec
+        config = write_evaluation_config(self._job, self._store)
+        report = (self._workspace.evaluation(config) / REPORT).as_uri()
+        self._carry_out(
+            "evaluate",
+            lambda result: evaluated(EvaluateResult.model_validate(result), spec, report),
+            endpoint.url,
+        )
 
     def _await(self, engine: Engine, child: Child) -> None:
         started = time.monotonic()
@@ -101,17 +135,22 @@ class Backend:
         """The user stopped the run: say in status what comes next."""
         self._tell(self._stage, state.stopped(self._stage))
 
-    def _carry_out(self, stage: str, told: Callable[[Mapping[str, Any]], Step]) -> Mapping[str, Any]:
-        """Run a stage's process, again where that can help, until it is done."""
+    def _carry_out(
+        self, stage: str, told: Callable[[Mapping[str, Any]], Step], endpoint: str | None = None
+    ) -> Mapping[str, Any]:
+        """Run a stage's process, again where that can help, until it is done. `endpoint`: what evaluate asks."""
         self._begin(stage, "starting")
         limit = self._job.spec.training.max_runtime
         deadline = time.monotonic() + seconds(limit) if limit else None
         retries = self._job.spec.training.retries
         failures = 0
         while True:
-            match judge(self._attempt(deadline), failures, retries):
+            match judge(self._attempt(deadline, endpoint), failures, retries):
                 case Done(result):
-                    self._end(told(result))
+                    step = told(result)
+                    if step.state == State.FAILED:
+                        raise self._refuse(step)
+                    self._end(step)
                     return result
                 case Failed(reason, message):
                     raise self._fail(reason, message)
@@ -121,8 +160,8 @@ class Backend:
                     self._view.say(f"{stage} is tried again in {delay:.0f} s ({failures} of {retries}): {first_line}")
                     time.sleep(delay)
 
-    def _attempt(self, deadline: float | None) -> Ending:
-        with Attempt(self._stage, self._job, self._store) as attempt, self._stoppable():
+    def _attempt(self, deadline: float | None, endpoint: str | None) -> Ending:
+        with Attempt(self._stage, self._job, self._store, endpoint) as attempt, self._stoppable():
             while (ending := attempt.wait(POLL_SECONDS)) is None:
                 self._follow(attempt)
                 if deadline is not None and time.monotonic() > deadline:
@@ -136,7 +175,8 @@ class Backend:
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
         """Tell a user who presses Ctrl-C why it does not end at once."""
-        first = {"train": "finishes its step and keeps a checkpoint"}.get(self._stage, "ends by itself")
+        keeps = {"train": "finishes its step and keeps a checkpoint", "evaluate": "keeps its answers"}
+        first = keeps.get(self._stage, "ends by itself")
         try:
             yield
         except KeyboardInterrupt:
@@ -160,8 +200,11 @@ class Backend:
         self._view.end(step.message)
 
     def _fail(self, reason: Reason, message: str) -> UserError:
-        self._tell(self._stage, state.failed(reason, message))
-        return UserError(f"{self._stage} failed ({reason}): {message}")
+        return self._refuse(state.failed(reason, message))
+
+    def _refuse(self, step: Step) -> UserError:
+        self._tell(self._stage, step)
+        return UserError(f"{self._stage} failed ({step.reason}): {step.message}")
 
     def _tell(self, stage: str, step: Step) -> None:
         self._run = self._run.after(stage, step)
@@ -172,16 +215,6 @@ class Backend:
         status = self._run.status(datetime.now(UTC))
         self._store.write(status)
         self._run = replace(self._run, old=status)
-
-
-def _tell_prepared(result: Mapping[str, Any]) -> Step:
-    report = prepared(PrepareResult.model_validate(result))
-    return state.done(Prepare().done(report), report)
-
-
-def _tell_trained(result: Mapping[str, Any], artifact: str) -> Step:
-    report = trained(TrainResult.model_validate(result), artifact)
-    return state.done(Train().done(report), report)
 
 
 def _with_log(what: str, child: Child) -> str:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 # Without a terminal, progress is told this often, in seconds.
 LINE_SECONDS = 15.0
-_WIDTH = max(len(stage) for stage in ("prepare", "train", "host"))
+_WIDTH = max(len(stage) for stage in ("prepare", "train", "host", "evaluate"))
 
 
 class View(Protocol):

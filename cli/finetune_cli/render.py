@@ -5,11 +5,13 @@ from pathlib import Path
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.desired.hosting import candidate_service, deployment, stable_service
-from finetune_operator.desired.jobs import prepare_job, train_job
+from finetune_operator.desired.jobs import evaluate_job, prepare_job, train_job
 from finetune_operator.desired.run_config import run_config
-from finetune_operator.desired.workspace import claim, config_map
+from finetune_operator.desired.workspace import claim, config_maps
 from finetune_operator.names import revision_of
 from finetune_operator.settings import Settings
+from finetune_operator.stages.evaluate import Evaluate
+from finetune_operator.stages.host import Host
 from finetune_operator.target import Manifest, Target
 
 from finetune_cli.errors import USAGE, UserError
@@ -41,20 +43,25 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
     target = Target(name, namespace, UNKNOWN_UID, spec, revision_of(spec), settings)
     made = [
         claim(target),
-        config_map(target),
+        *config_maps(target),
         prepare_job(target, "", suspended=spec.suspend),
         train_job(target, "", suspended=spec.suspend),
     ]
-    return made + _hosting(target) if spec.hosting.enabled else made
+    if Host().wanted(spec):
+        made += _candidate(target)
+    if Evaluate().wanted(spec):
+        made.append(evaluate_job(target, "", suspended=spec.suspend))
+    if spec.hosting.enabled:
+        made.append(stable_service(target, target.revision))
+    return made
 
 
-def _hosting(target: Target) -> list[Manifest]:
+def _candidate(target: Target) -> list[Manifest]:
     config = run_config(target.name, target.revision, target.spec)
     hosting = target.spec.hosting
     return [
         deployment(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, hosting.replicas),
         candidate_service(target),
-        stable_service(target, target.revision),
     ]
 
 
@@ -63,7 +70,7 @@ def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
     comments = [
         f"# metadata.ownerReferences[0].uid is the FineTuneJob's, given when it is created; {UNKNOWN_UID} stands in."
     ]
-    if spec.hosting.enabled and spec.hosting.context_length is None:
+    if Host().wanted(spec) and spec.hosting.context_length is None:
         comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")
     documents = yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120)
     return "\n".join([*comments, documents])

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from finetune_operator.api.status import Endpoint
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.stages.host import Host
 from rich.console import Console
 
 from finetune_cli.engine import runs_on_cpu
@@ -17,6 +19,7 @@ from finetune_cli.progress import View, view
 from finetune_cli.store import Store
 
 INTERRUPTED = 130
+HOST = Host()
 # The trainer itself is part of this distribution; what it stands on is an extra.
 TRAINER_LIBRARY = "trl"
 
@@ -24,7 +27,7 @@ TRAINER_LIBRARY = "trl"
 def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
     """Run the FineTuneJob of a file. Exits with 130 when stopped before it serves."""
     job = _load(path, serve)
-    cpu = job.spec.hosting.enabled and runs_on_cpu()
+    cpu = needs_engine(job.spec) and runs_on_cpu()
     _require_trainer()
     _hear_every_stop()
     store = Store(job.name)
@@ -64,16 +67,21 @@ def _require_trainer() -> None:
 
 def _carry_out(backend: Backend, job: LocalJob, cpu: bool, port: int, shown: View) -> None:
     plan = backend.make()
-    if not job.spec.hosting.enabled:
-        shown.close()
-        shown.say(f"\nThe artifact is in {backend.artifact}.")
-        return
 
     def answering(endpoint: Endpoint) -> None:
         shown.close()
         shown.say(how_to_ask(endpoint))
 
-    backend.serve(plan, cpu, port, answering)
+    if needs_engine(job.spec):
+        backend.serve(plan, cpu, port, answering)
+    if not job.spec.hosting.enabled:
+        shown.close()
+        shown.say(f"\nThe artifact is in {backend.artifact}.")
+
+
+def needs_engine(spec: FineTuneJobSpec) -> bool:
+    """Whether a candidate is started: to serve it, or to measure it."""
+    return HOST.wanted(spec)
 
 
 def _stopped(backend: Backend, path: Path, shown: View) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
-from typing import Any
 
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.conditions import Reason
 from finetune_operator.observe import ServiceState, World
 from finetune_operator.stages import STAGES
-from finetune_operator.stages.base import State, Step
+from finetune_operator.stages.base import Stage, State, Step
 from finetune_operator.summary import tell
 from finetune_operator.walk import Walk, begin, record
 from finetune_trainer.report import Progress
@@ -24,11 +23,15 @@ GENERATION = 1
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run stands. `old` is the document written last; `url` is where the result answers, once it is hosted."""
+    """Where a run stands.
+
+    `wanted`: the stages that its manifest goes through; `old` is the document written last; `url` is where the result
+    answers, once it is hosted.
+    """
 
     name: str
     revision: str
-    hosting: bool
+    wanted: tuple[Stage, ...]
     url: str = ""
     old: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
     steps: Mapping[str, Step] = field(default_factory=dict)
@@ -39,6 +42,10 @@ class Run:
         before = [found.name for found in takewhile(lambda found: found.name != stage, STAGES)]
         kept = {name: self.steps[name] for name in before if name in self.steps}
         return replace(self, steps={**kept, stage: step}, progress=None)
+
+    def released(self, why: str) -> "Run":
+        """The run, now that its engine was stopped though what came after it counts."""
+        return replace(self, steps={**self.steps, "host": Step(State.RELEASED, Reason.RELEASED, why)})
 
     def at(self, progress: Progress) -> "Run":
         """The run, now that its running stage has come so far."""
@@ -51,7 +58,7 @@ class Run:
         for stage in STAGES:
             if stage.name in self.steps:
                 status = record(status, stage, self.steps[stage.name], inputs="")
-        return tell(world, Walk(status, self.steps), self.hosting, now)
+        return tell(world, Walk(status, self.steps), self.wanted, now)
 
     def _world(self) -> World:
         """What a cluster would look like in which exactly this had happened."""
@@ -65,6 +72,7 @@ class Run:
             generation=GENERATION,
             deleting=False,
             retry="",
+            promote="",
             spec={},
             status=self.old,
             refs=(),
@@ -85,14 +93,15 @@ def running(message: str) -> Step:
     return Step(State.RUNNING, Reason.RUNNING, message)
 
 
-def done(message: str, report: Mapping[str, Any] | None = None) -> Step:
-    """A stage that is complete, and the status fields that its result fills."""
-    return Step(State.SUCCEEDED, Reason.SUCCEEDED, message, report=report or {})
+def done(message: str) -> Step:
+    """A stage that is complete."""
+    return Step(State.SUCCEEDED, Reason.SUCCEEDED, message)
 
 
 def stopped(stage: str) -> Step:
     """A stage that the user stopped."""
-    goes_on = "goes on from its last checkpoint" if stage == "train" else "starts again"
+    kept = {"train": "its last checkpoint", "evaluate": "the answers that it has"}
+    goes_on = f"goes on from {kept[stage]}" if stage in kept else "starts again"
     return Step(State.SUSPENDED, Reason.SUSPENDED, f"The run was stopped; with `finetune run` {stage} {goes_on}.")
 
 

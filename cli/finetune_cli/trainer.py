@@ -5,10 +5,13 @@ import sys
 from types import TracebackType
 
 import httpx
+from finetune_operator.desired.evaluation import evaluation_config
 from finetune_operator.desired.jobs import GRACE_SECONDS
 from finetune_operator.desired.run_config import run_config
 from finetune_operator.diagnose import LOG_TAIL
-from finetune_operator.names import RUN_CONFIG_KEY
+from finetune_operator.names import EVALUATION_KEY, RUN_CONFIG_KEY
+from finetune_operator.settings import Settings
+from finetune_trainer.config import EvaluationConfig
 from finetune_trainer.outcome import Termination
 from finetune_trainer.report import Progress
 from pydantic import ValidationError
@@ -24,8 +27,10 @@ STATUS_TIMEOUT = 2.0
 class Attempt:
     """A stage's process. Leaving the `with` block stops it; the trainer keeps a checkpoint then."""
 
-    def __init__(self, stage: str, job: LocalJob, store: Store) -> None:
+    def __init__(self, stage: str, job: LocalJob, store: Store, endpoint: str | None = None) -> None:
+        """Start it. `endpoint`: what evaluate asks."""
         self.stage = stage
+        self._endpoint = endpoint
         self._termination_log = store.termination_log(job.revision, stage)
         self._termination_log.unlink(missing_ok=True)
         self._port = free_port()
@@ -44,6 +49,8 @@ class Attempt:
             *("--workspace", str(root)),
             *("--termination-log", str(self._termination_log)),
             *("--status-port", str(self._port)),
+            *("--status-host", LOOPBACK),
+            *(["--evaluation", str(root / EVALUATION_KEY), "--endpoint", self._endpoint] if self._endpoint else []),
         ]
 
     def __enter__(self) -> "Attempt":
@@ -82,3 +89,11 @@ def write_run_config(job: LocalJob, store: Store) -> None:
     root.mkdir(parents=True, exist_ok=True)
     config = run_config(job.name, job.revision, job.spec)
     (root / RUN_CONFIG_KEY).write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+
+
+def write_evaluation_config(job: LocalJob, store: Store) -> EvaluationConfig:
+    """Leave what evaluate is told beside the run config."""
+    config = evaluation_config(job.spec, Settings.from_environment())
+    path = store.workspace(job.revision).root / EVALUATION_KEY
+    path.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+    return config

@@ -19,6 +19,7 @@ class Type(StrEnum):
     DATA_READY = "DataReady"
     TRAINED = "Trained"
     HOSTED = "Hosted"
+    EVALUATED = "Evaluated"
     PROMOTED = "Promoted"
     READY = "Ready"
 
@@ -39,6 +40,10 @@ class Reason(StrEnum):
     SUCCEEDED = "Succeeded"
     DISABLED = "Disabled"
     SERVING = "Serving"
+    RELEASED = "Released"
+    GATE_NOT_MET = "GateNotMet"
+    PROMOTED_BY_HAND = "PromotedByHand"
+    PINNED = "Pinned"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
     CONTAINER_NOT_CREATED = "ContainerNotCreated"
@@ -69,6 +74,7 @@ MEANINGS: dict[Type, str] = {
     Type.DATA_READY: "the model and the rows are fetched, checked, split and counted",
     Type.TRAINED: "the artifact of the current revision is complete",
     Type.HOSTED: "the current revision answers completions",
+    Type.EVALUATED: "the current revision is measured against the base model, and meets the gate",
     Type.PROMOTED: "the stable Service points at the current revision",
     Type.READY: "everything that the manifest asks for is there; message names what is not",
 }
@@ -85,8 +91,12 @@ REASONS: dict[Reason, str] = {
     Reason.RESTARTING: "the stage's object makes way for a new one",
     Reason.SUSPENDED: "spec.suspend is true, or `finetune run` was stopped",
     Reason.SUCCEEDED: "the stage is complete",
-    Reason.DISABLED: "hosting.enabled is false",
+    Reason.DISABLED: "the manifest does not ask for it: hosting.enabled is false, or dataset.test is not set",
     Reason.SERVING: "the endpoint answers with the current revision",
+    Reason.RELEASED: "the candidate was measured and is not to be served, so its pods and accelerators were given back",
+    Reason.GATE_NOT_MET: "the tuned model misses evaluation.gate; the message says by how much, and against what",
+    Reason.PROMOTED_BY_HAND: "the annotation finetune.dev/promote names this revision, whatever the gate says",
+    Reason.PINNED: "the annotation finetune.dev/promote names another revision, which serves until it is removed",
     Reason.SECRET_NOT_FOUND: "a Secret that the manifest names is not in the namespace; the pod starts once it is",
     Reason.SECRET_KEY_NOT_FOUND: "a Secret lacks a key that the source needs; the pod starts once it is there",
     Reason.CONTAINER_NOT_CREATED: "the node could not create the container; the message has its words",
@@ -102,7 +112,7 @@ REASONS: dict[Reason, str] = {
     Reason.ENGINE_UNAVAILABLE: "no pod of the current revision is available",
     Reason.DATA_INVALID: "rows of the dataset are wrong; the message names file, line and fault",
     Reason.SOURCE_NOT_FOUND: "a model, dataset, revision, bucket or file does not exist",
-    Reason.SOURCE_UNAVAILABLE: "the hub or the bucket could not be reached",
+    Reason.SOURCE_UNAVAILABLE: "the hub, the bucket or the candidate could not be reached",
     Reason.INTERNAL_ERROR: "a fault in the trainer; the message has the end of its traceback",
     Reason.OUT_OF_MEMORY: "the accelerator's memory is too small for this training",
     Reason.WORKSPACE_FULL: "the workspace volume is full",

@@ -13,12 +13,14 @@ REVISION = f"{GROUP}/revision"
 STAGE = f"{GROUP}/stage"
 INPUTS = f"{GROUP}/inputs"
 RETRY = f"{GROUP}/retry"
+PROMOTE = f"{GROUP}/promote"
 
 STATUS_PORT_NAME = "status"
 ENGINE = "engine"
 ENGINE_PORT = 8000
 ENGINE_PORT_NAME = "http"
 RUN_CONFIG_KEY = "run.json"
+EVALUATION_KEY = "evaluation.json"
 
 
 def digest(value: Any) -> str:
@@ -65,6 +67,11 @@ def of_revision(name: str, revision: str) -> str:
 def of_stage(name: str, revision: str, stage: str) -> str:
     """The name of a stage's Job."""
     return f"{name}-{revision}-{stage}"
+
+
+def of_evaluation(name: str, revision: str) -> str:
+    """The name of the ConfigMap that tells what a revision is measured by."""
+    return f"{name}-{revision}-evaluation"
 
 
 def labels(name: str, revision: str | None = None, stage: str | None = None) -> dict[str, str]:

@@ -130,6 +130,7 @@ class World:
     generation: int
     deleting: bool
     retry: str
+    promote: str
     spec: Raw
     status: FineTuneJobStatus
     refs: tuple[Ref, ...]
@@ -168,6 +169,7 @@ def observe(snapshot: Snapshot) -> World:
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         retry=metadata.get("annotations", {}).get(names.RETRY, ""),
+        promote=metadata.get("annotations", {}).get(names.PROMOTE, ""),
         spec=snapshot.job.get("spec", {}),
         status=_status(snapshot.job),
         refs=tuple(_ref(kind, raw) for kind, raws in children.items() for raw in raws if kind != "Pod"),

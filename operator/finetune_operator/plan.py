@@ -13,10 +13,11 @@ from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Rollout
 from finetune_operator.conditions import Reason
-from finetune_operator.desired.hosting import deployment
+from finetune_operator.desired.hosting import deployment, stable_service
 from finetune_operator.observe import Ref, Snapshot, World, observe
 from finetune_operator.settings import Settings
-from finetune_operator.stages.base import Action, Apply, Delete, State
+from finetune_operator.stages import STAGES, wanted
+from finetune_operator.stages.base import Action, Apply, Delete, Stage, State, pinned_revision
 from finetune_operator.summary import events_of, refuse, tell
 from finetune_operator.target import Target
 from finetune_operator.walk import Walk, walk
@@ -24,6 +25,8 @@ from finetune_operator.walk import Walk, walk
 # What is not watched is looked at again this often, in seconds: objects that the manifest names and that are missing, a
 # name that is taken, the Events of a Job without a pod.
 MISSING_SECONDS = 15.0
+# What a revision can be brought back from.
+_REMEMBERED = ("PersistentVolumeClaim", "ConfigMap")
 # A quota may have been raised, a webhook mended.
 REFUSED_SECONDS = 60.0
 
@@ -55,11 +58,11 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan:
     try:
         spec = FineTuneJobSpec.model_validate(world.spec)
     except ValidationError as error:
-        return _say(world, Walk(world.status, problem=(Reason.INVALID, _sentences(error))), True, (), None, now)
+        return _say(world, Walk(world.status, problem=(Reason.INVALID, _sentences(error))), STAGES, (), None, now)
     target = Target(world.name, world.namespace, world.uid, spec, names.revision_of(spec), settings)
     walked = walk(target, world)
-    actions = (*walked.actions, *_keep_serving(target, world, walked), *_prune(target, world))
-    return _say(world, walked, spec.hosting.enabled, actions, _again_after(walked, settings), now)
+    actions = (*walked.actions, *_keep_serving(target, world, walked), *_prune(target, world, walked))
+    return _say(world, walked, wanted(spec), actions, _again_after(walked, settings), now)
 
 
 def poll_address(snapshot: Snapshot) -> str | None:
@@ -85,24 +88,42 @@ def _sentences(error: ValidationError) -> str:
 
 
 def _say(
-    world: World, walked: Walk, hosting: bool, actions: tuple[Action, ...], again_after: float | None, now: datetime
+    world: World,
+    walked: Walk,
+    stages: tuple[Stage, ...],
+    actions: tuple[Action, ...],
+    again_after: float | None,
+    now: datetime,
 ) -> Plan:
-    status = tell(world, walked, hosting, now)
+    status = tell(world, walked, stages, now)
     events = tuple(Event(*event) for event in events_of(world.status.conditions, status.conditions))
     return Plan(status, actions, events, again_after)
 
 
 def _keep_serving(target: Target, world: World, walked: Walk) -> tuple[Action, ...]:
-    """Keep the revision that serves as the manifest's hosting says, unless it gives way to the new one's work."""
-    served, hosting = world.served_revision, target.spec.hosting
-    if served is None or served == target.revision or not hosting.enabled:
+    """Keep the revision that serves as the manifest's hosting says, unless it gives way to the new one's work.
+
+    One that a person chose is brought up beside it, and takes over once it answers.
+    """
+    if not target.spec.hosting.enabled:
         return ()
-    config = world.run_configs.get(served)
-    context_length = hosting.context_length or _context_length(walked.status, served)
+    pinned = pinned_revision(target, world)
+    others = {revision for revision in (world.served_revision, pinned) if revision and revision != target.revision}
+    actions = [action for revision in sorted(others) for action in _hosting(target, world, walked, revision)]
+    found = world.deployments.get(names.of_revision(target.name, pinned)) if pinned else None
+    ours = world.stable_service is None or world.stable_service.owned
+    if pinned and ours and found and found.rolled_out:
+        actions.append(Apply(stable_service(target, pinned)))
+    return tuple(actions)
+
+
+def _hosting(target: Target, world: World, walked: Walk, revision: str) -> tuple[Action, ...]:
+    hosting, config = target.spec.hosting, world.run_configs.get(revision)
+    context_length = hosting.context_length or _context_length(walked.status, revision)
     if config is None or context_length is None:
         return ()
     replicas = 0 if _gives_way(target, walked) else hosting.replicas
-    return (Apply(deployment(replace(target, revision=served), config, context_length, replicas)),)
+    return (Apply(deployment(replace(target, revision=revision), config, context_length, replicas)),)
 
 
 def _context_length(status: FineTuneJobStatus, revision: str) -> int | None:
@@ -116,15 +137,26 @@ def _gives_way(target: Target, walked: Walk) -> bool:
     return stage.frees_serving and step.state in (State.RUNNING, State.BLOCKED)
 
 
-def _prune(target: Target, world: World) -> tuple[Action, ...]:
-    """Remove what belongs to revisions that neither serve nor are worked on, and all hosting when it is disabled."""
-    kept = {None, target.revision, world.served_revision}
-    return tuple(Delete(ref) for ref in world.refs if not _wanted(ref, kept, target))
+def _prune(target: Target, world: World, walked: Walk) -> tuple[Action, ...]:
+    """Remove what belongs to revisions that neither serve nor are worked on; of some, the volumes are kept."""
+    actions = (Delete(ref) for ref in world.refs if not _wanted(ref, target, world, walked))
+    return tuple(action for action in actions if action not in walked.actions)
 
 
-def _wanted(ref: Ref, revisions: set[str | None], target: Target) -> bool:
-    hosting = ref.kind in ("Deployment", "Service")
-    return ref.revision in revisions and (target.spec.hosting.enabled or not hosting)
+def _wanted(ref: Ref, target: Target, world: World, walked: Walk) -> bool:
+    kept = {None, target.revision, world.served_revision, pinned_revision(target, world)}
+    if ref.kind in ("Deployment", "Service") and not target.spec.hosting.enabled:
+        # A candidate that is only measured.
+        host = walked.steps.get("host")
+        return host is not None and host.state != State.RELEASED and ref.revision == target.revision
+    return ref.revision in kept or (ref.kind in _REMEMBERED and ref.revision in _earlier(target, world))
+
+
+def _earlier(target: Target, world: World) -> set[str]:
+    """The revisions before this one that a person may bring back."""
+    current = (target.revision, world.served_revision)
+    made = [entry.revision for entry in world.status.history if entry.artifact and entry.revision not in current]
+    return set(made[: target.spec.hosting.revision_history_limit])
 
 
 def _again_after(walked: Walk, settings: Settings) -> float | None:

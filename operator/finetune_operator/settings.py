@@ -19,7 +19,7 @@ def _setting(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
 class Settings:
     """Every setting with its default; the variable is FINETUNE_ and the field's name in capitals."""
 
-    trainer_image: str = _setting("finetune.dev/trainer:0.1.0", "The image of prepare and train pods.")
+    trainer_image: str = _setting("finetune.dev/trainer:0.1.0", "The image of prepare, train and evaluate pods.")
     hosting_image: str = _setting("vllm/vllm-openai:v0.32.0", "The engine's image where hosting asks for accelerators.")
     hosting_cpu_image: str = _setting("finetune.dev/vllm-cpu:0.1.0", "The engine's image where it asks for none.")
     image_pull_policy: str = _setting(
@@ -31,6 +31,10 @@ class Settings:
     metrics_port: int = _setting(9090, "The port of Prometheus metrics, `/metrics`.")
     health_port: int = _setting(8080, "The port of the health check, `/healthz`.")
     progress_seconds: float = _setting(10.0, "Seconds between two looks at a running stage.")
+    price_currency: str = _setting("USD", "The currency of the prices that evaluation reports reckon with.")
+    price_accelerator_hour: float | None = _setting(None, "What an hour of one accelerator costs.")
+    price_million_prompt_tokens: float | None = _setting(None, "What a million prompt tokens cost.")
+    price_million_completion_tokens: float | None = _setting(None, "What a million tokens of answers cost.")
     log_format: str = _setting("text", "One line of text or one JSON object for each record.", ("text", "json"))
 
     @classmethod
@@ -56,7 +60,7 @@ def _parse(name: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
-        number = type(default)(text)
+        number = (float if default is None else type(default))(text)
     except ValueError:
         number = 0
     if number <= 0:

@@ -3,7 +3,7 @@
 `plan` calls it for the operator, the local backend for `finetune run`: both tell the same story in the same words.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from finetune_trainer.report import Progress
@@ -31,21 +31,24 @@ _STATUS: dict[State, Status] = {
     State.SUSPENDED: "Unknown",
     State.BLOCKED: "False",
     State.FAILED: "False",
+    State.RELEASED: "False",
     State.SUCCEEDED: "True",
 }
 _PHASES = {
     "prepare": Phase.PREPARING,
     "train": Phase.TRAINING,
     "host": Phase.HOSTING,
+    "evaluate": Phase.EVALUATING,
     "promote": Phase.PROMOTING,
 }
 
 
-def tell(world: World, walk: Walk, hosting: bool, now: datetime) -> FineTuneJobStatus:
-    """The whole status document of a walk. `hosting` is spec.hosting.enabled."""
+def tell(world: World, walk: Walk, wanted: Collection[Stage], now: datetime) -> FineTuneJobStatus:
+    """The whole status document of a walk through the `wanted` stages."""
+    hosting = any(stage.name == "promote" for stage in wanted)
     conditions = [
         _accepted(world, walk, now),
-        *(_of_stage(stage, walk, hosting, world, now) for stage in STAGES),
+        *(_of_stage(stage, walk, stage in wanted, world, now) for stage in STAGES),
         _ready(world, walk, hosting, now),
     ]
     progress = _progress(world, walk)
@@ -79,16 +82,16 @@ def _accepted(world: World, walk: Walk, now: datetime) -> Condition:
     return condition(Type.ACCEPTED, "True", Reason.ACCEPTED, "The manifest is accepted.", world.generation, now)
 
 
-def _of_stage(stage: Stage, walk: Walk, hosting: bool, world: World, now: datetime) -> Condition:
-    status, reason, message = _words(stage, walk.steps.get(stage.name), hosting)
+def _of_stage(stage: Stage, walk: Walk, wanted: bool, world: World, now: datetime) -> Condition:
+    status, reason, message = _words(stage, walk.steps.get(stage.name), wanted)
     return condition(stage.condition, status, reason, message, world.generation, now)
 
 
-def _words(stage: Stage, step: Step | None, hosting: bool) -> tuple[Status, Reason, str]:
+def _words(stage: Stage, step: Step | None, wanted: bool) -> tuple[Status, Reason, str]:
     if step:
         return _STATUS[step.state], step.reason, step.message[:MESSAGE_LENGTH]
-    if stage.name in ("host", "promote") and not hosting:
-        return "False", Reason.DISABLED, "hosting.enabled is false."
+    if not wanted:
+        return "False", Reason.DISABLED, stage.unwanted
     return "Unknown", Reason.WAITING, "An earlier stage comes first."
 
 
@@ -104,7 +107,7 @@ def _readiness(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason,
     stage, step = walk.current
     message = f"{stage.condition}: {step.message}"[:MESSAGE_LENGTH]
     served = world.served_revision
-    if served and served != walk.status.revision:
+    if served and (served != walk.status.revision or step.reason == Reason.GATE_NOT_MET):
         message = f"{message} Revision {served} goes on serving at {world.url}."
     return _STATUS[step.state], step.reason, message
 
@@ -114,7 +117,7 @@ def _finished(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason, 
         return (
             "True",
             Reason.SERVING,
-            f"{world.url} answers as model {world.name} with revision {walk.status.revision}.",
+            f"{world.url} answers as model {world.name} with revision {world.served_revision}.",
         )
     where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
     return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
@@ -126,8 +129,9 @@ def _phase(walk: Walk, hosting: bool) -> Phase:
     if walk.current is None:
         return Phase.SERVING if hosting else Phase.SUCCEEDED
     stage, step = walk.current
-    special = {State.FAILED: Phase.FAILED, State.SUSPENDED: Phase.SUSPENDED}
-    return special.get(step.state) or _PHASES[stage.name]
+    reasons = {Reason.GATE_NOT_MET: Phase.REJECTED, Reason.PINNED: Phase.SERVING}
+    states = {State.FAILED: Phase.FAILED, State.SUSPENDED: Phase.SUSPENDED}
+    return reasons.get(step.reason) or states.get(step.state) or _PHASES[stage.name]
 
 
 def _progress(world: World, walk: Walk) -> ProgressStatus | None:
@@ -173,6 +177,7 @@ def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:
         outcome=status.phase,
         artifact=status.artifact,
         context_length=status.plan.context_length if status.plan else None,
+        metric=status.evaluation.metric_summary if status.evaluation else None,
     )
     others = [_past(entry, status.served_revision) for entry in status.history if entry.revision != status.revision]
     return [current, *others][:HISTORY_LENGTH]
@@ -181,7 +186,7 @@ def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:
 def _past(entry: HistoryEntry, served: str | None) -> HistoryEntry:
     if entry.revision == served:
         return entry.model_copy(update={"outcome": Phase.SERVING})
-    if entry.outcome in (Phase.FAILED, "Superseded"):
+    if entry.outcome in (Phase.FAILED, Phase.REJECTED, "Superseded"):
         return entry
     return entry.model_copy(update={"outcome": "Superseded"})
 

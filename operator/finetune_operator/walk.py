@@ -30,7 +30,7 @@ class Walk:
     def current(self) -> tuple[Stage, Step] | None:
         """The stage that the revision stands at, and its step; None when all are done, or none was taken."""
         taken = ((stage, self.steps[stage.name]) for stage in STAGES if stage.name in self.steps)
-        return next((found for found in taken if found[1].state != State.SUCCEEDED), None)
+        return next((found for found in taken if not found[1].passed), None)
 
     @property
     def actions(self) -> list[Action]:
@@ -58,7 +58,7 @@ def walk(target: Target, world: World) -> Walk:
         inputs = stage.inputs(context)
         steps[stage.name] = step = stage.step(context, inputs)
         status = record(status, stage, step, inputs)
-        if step.state != State.SUCCEEDED:
+        if not step.passed:
             break
     return Walk(status, steps)
 
@@ -82,7 +82,9 @@ def _model_claim(spec: FineTuneJobSpec) -> str | None:
 
 def record(status: FineTuneJobStatus, stage: Stage, step: Step, inputs: str) -> FineTuneJobStatus:
     """The status that remembers the step's verdict and what it reports."""
-    state = {State.SUCCEEDED: StageState.SUCCEEDED, State.FAILED: StageState.FAILED}.get(step.state, StageState.RUNNING)
+    state = StageState.SUCCEEDED if step.passed else StageState.RUNNING
+    if step.state == State.FAILED:
+        state = StageState.FAILED
     ended = state != StageState.RUNNING
     verdict = StageStatus(
         name=stage.name,

@@ -48,6 +48,7 @@ def test_the_values_reach_the_operator() -> None:
         metrics={"port": 9191},
         health={"port": 8181},
         progressSeconds=2.5,
+        prices={"currency": "EUR", "acceleratorHour": 2.5, "millionPromptTokens": 0.15},
     )
     assert found == Settings(
         trainer_image="registry/trainer:1",
@@ -58,6 +59,9 @@ def test_the_values_reach_the_operator() -> None:
         metrics_port=9191,
         health_port=8181,
         progress_seconds=2.5,
+        price_currency="EUR",
+        price_accelerator_hour=2.5,
+        price_million_prompt_tokens=0.15,
         log_format="json",
     )
 

@@ -1,15 +1,16 @@
-"""The trainer's program: `python -m finetune_trainer prepare|train`, what stage pods and the local backend run."""
+"""The program of stage pods and of the local backend: `python -m finetune_trainer prepare|train|evaluate`."""
 
 import argparse
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from finetune_trainer import complete
-from finetune_trainer.config import Contract, RunConfig, Workspace
+from finetune_trainer.config import Contract, EvaluationConfig, RunConfig, Workspace
 from finetune_trainer.outcome import TERMINATION_LOG, Outcome, StageError
 from finetune_trainer.report import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
@@ -21,18 +22,24 @@ logger = logging.getLogger(__name__)
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; its defaults are a stage pod's."""
     parser = argparse.ArgumentParser(prog="finetune_trainer", description=__doc__)
-    parser.add_argument("stage", choices=["prepare", "train"])
+    parser.add_argument("stage", choices=["prepare", "train", "evaluate"])
     parser.add_argument("--config", type=Path, default=Path("/etc/finetune/run.json"))
     parser.add_argument("--workspace", type=Path, default=Path("/workspace"))
     parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG))
     parser.add_argument("--status-port", type=int, default=STATUS_PORT)
+    parser.add_argument("--status-host", default="", help="left out: every address of the machine")
+    parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune-evaluation/evaluation.json"))
+    parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
     return parser.parse_args(arguments)
 
 
-def load(path: Path) -> RunConfig:
-    """Read the run config. Raises StageError (CONFIG_INVALID)."""
+Config = TypeVar("Config", RunConfig, EvaluationConfig)
+
+
+def load(kind: type[Config], path: Path) -> Config:
+    """Read the run config, or evaluate's. Raises StageError (CONFIG_INVALID)."""
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise StageError(Outcome.CONFIG_INVALID, f"There is no run config at {path}.") from error
     except ValidationError as error:
@@ -45,18 +52,23 @@ def load(path: Path) -> RunConfig:
 
 def stage(options: argparse.Namespace) -> Contract:
     """Run the stage that was asked for, unless it is complete. Each is imported only then: prepare needs no torch."""
-    config, workspace = load(options.config), Workspace(options.workspace)
+    config, workspace = load(RunConfig, options.config), Workspace(options.workspace)
     if done := complete.result(options.stage, config, workspace):
         logger.info("%s is complete already.", options.stage)
         return done
     reporter = Reporter(options.stage)
     # Of several workers the first one reports; the others' ports are nobody's.
     port = options.status_port if os.environ.get("RANK", "0") == "0" else 0
-    with serving(reporter, port):
+    with serving(reporter, port, options.status_host):
         if options.stage == "prepare":
             from finetune_trainer.prepare import prepare
 
             return prepare(config, workspace, reporter)
+        if options.stage == "evaluate":
+            from finetune_trainer.evaluate import evaluate
+
+            evaluation = load(EvaluationConfig, options.evaluation)
+            return evaluate(config, evaluation, workspace, options.endpoint, reporter)
         from finetune_trainer.train import train
 
         return train(config, workspace, reporter)
@@ -91,8 +103,8 @@ def _launch(workers: int, options: argparse.Namespace) -> int:
     from finetune_trainer.launch import launch
 
     places = ["--config", str(options.config), "--workspace", str(options.workspace)]
-    port = ["--status-port", str(options.status_port)]
-    return launch(workers, [options.stage, *places, *port], options.termination_log)
+    status = ["--status-port", str(options.status_port), "--status-host", options.status_host]
+    return launch(workers, [options.stage, *places, *status], options.termination_log)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ class Base:
         text, end = messages or row["text"], self.tokenizer.eos_token or ""
         return len(self.tokenizer(text if text.endswith(end) else text + end)["input_ids"])
 
+    def count(self, text: str) -> int:
+        """Tokens of a text by itself."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def _chat_tokens(self, messages: list[Row], tools: str | None) -> int:
         try:
             text = self.tokenizer.apply_chat_template(
@@ -57,7 +61,7 @@ class Base:
             )
         except (jinja2.TemplateError, TypeError) as error:
             raise CantRender(str(error)) from error
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.count(text)
 
 
 def read(directory: Path, config: ModelConfig) -> Base:

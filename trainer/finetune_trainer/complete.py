@@ -13,8 +13,12 @@ RUN_CONFIG = "run_config.json"
 
 
 def result(stage: str, config: RunConfig, workspace: Workspace) -> PrepareResult | TrainResult | None:
-    """What the stage left when it was completed for this revision; None when it has to run."""
-    return _prepared(config, workspace) if stage == "prepare" else _trained(config, workspace)
+    """What the stage left when it was completed for this revision; None when it has to run.
+
+    evaluate is not asked here: it loads nothing that takes long.
+    """
+    known = {"prepare": _prepared, "train": _trained}
+    return known[stage](config, workspace) if stage in known else None
 
 
 def _prepared(config: RunConfig, workspace: Workspace) -> PrepareResult | None:

@@ -2,8 +2,10 @@
 
 The operator and the local backend render it, every stage of the trainer parses it, and it is the immutable record of
 what a revision's weights depend on. Pydantic only: importing this module costs the operator no torch.
+What evaluate is told lies beside it, in a file of its own: it changes no weight.
 """
 
+import hashlib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -114,6 +116,89 @@ class RunConfig(Contract):
     training: TrainingConfig = TrainingConfig()
 
 
+class Metric(StrEnum):
+    """How an answer is held against its reference; docs/evaluation.md defines each."""
+
+    EXACT_MATCH = "exact_match"
+    TOKEN_F1 = "token_f1"  # noqa: S105  (a metric)
+    ROUGE_L = "rouge_l"
+    JSON_VALID = "json_valid"
+    JSON_FIELDS_F1 = "json_fields_f1"
+    LABEL_ACCURACY = "label_accuracy"
+    MACRO_F1 = "macro_f1"
+    INVERSE_PERPLEXITY = "inverse_perplexity"
+    JUDGE = "judge"
+
+
+class BaselineType(StrEnum):
+    """A way to use the base model without fine-tuning."""
+
+    ZERO_SHOT = "zero-shot"
+    FEW_SHOT = "few-shot"
+    RETRIEVAL = "retrieval"
+
+
+class BaselineConfig(Contract):
+    """One baseline. `examples`: rows of train in each prompt; fixed ones for few-shot, the most similar for retrieval.
+
+    Zero-shot has none.
+    """
+
+    type: BaselineType
+    examples: Annotated[int, Field(ge=0)] = 0
+
+
+class JudgeConfig(Contract):
+    """The model that the metric `judge` asks, behind an OpenAI-compatible endpoint such as https://HOST/v1."""
+
+    url: str
+    model: str
+
+
+class GateConfig(Contract):
+    """What the tuned model has to reach: see `finetune_trainer.gate`. No metric: the evaluation's first."""
+
+    metric: Metric | None = None
+    minimum: float | None = None
+    margin: float = 0.0
+    confidence: float = 0.95
+
+
+class Prices(Contract):
+    """What the report reckons with: an hour of one accelerator, and a million tokens of prompt and of completion.
+
+    The tokens' prices are those of the endpoint that would be used without fine-tuning and with it; left out, a
+    request costs the time that it keeps the accelerator busy.
+    """
+
+    currency: str = "USD"
+    accelerator_hour: float | None = None
+    million_prompt_tokens: float | None = None
+    million_completion_tokens: float | None = None
+
+
+class EvaluationConfig(Contract):
+    """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
+
+    `gate`, `prices` and `accelerators` (of one serving pod) change what the report says, and nothing that is measured.
+    """
+
+    metrics: tuple[Metric, ...] = ()
+    baselines: tuple[BaselineConfig, ...] = ()
+    sample_size: Annotated[int, Field(ge=1)] = 200
+    seed: int = 42
+    judge: JudgeConfig | None = None
+    gate: GateConfig | None = None
+    prices: Prices = Prices()
+    accelerators: int = 0
+
+    @property
+    def id(self) -> str:
+        """Eight hex digits: the same for the same measurement."""
+        measured = self.model_dump_json(by_alias=True, exclude={"gate", "prices", "accelerators"})
+        return hashlib.sha256(measured.encode()).hexdigest()[:8]
+
+
 class Workspace:
     """The layout of a revision's volume. Every stage that mounts it finds the others' files through this class."""
 
@@ -126,6 +211,12 @@ class Workspace:
         self.checkpoints = root / "checkpoints"
         self.artifact = root / "artifact"
         self.trained = self.artifact / "artifact.json"
+        self.evaluations = root / "evaluations"
+        self.answers = self.evaluations / "answers.jsonl"
+
+    def evaluation(self, config: EvaluationConfig) -> Path:
+        """Where one evaluation leaves its results."""
+        return self.evaluations / config.id
 
     def base_model(self, config: RunConfig) -> Path:
         """Where the base model lies: mounted by the user's claim or path, else fetched by prepare."""

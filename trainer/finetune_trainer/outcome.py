@@ -34,7 +34,7 @@ class Outcome(Enum):
         65, "DataInvalid", False, "rows of the dataset are wrong; the message names file, line and fault"
     )
     NOT_FOUND = Exit(66, "SourceNotFound", False, "a model, dataset, revision, bucket or file does not exist")
-    UNAVAILABLE = Exit(69, "SourceUnavailable", True, "the hub or the bucket could not be reached")
+    UNAVAILABLE = Exit(69, "SourceUnavailable", True, "the hub, the bucket or the candidate could not be reached")
     INTERNAL = Exit(70, "InternalError", True, "a fault in the trainer; the message ends with its traceback")
     OUT_OF_MEMORY = Exit(
         71, "OutOfMemory", False, "the accelerator's or the pod's memory is too small; the message says which"

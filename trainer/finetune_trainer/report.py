@@ -7,7 +7,7 @@ FineTuneJob's status. Pydantic only.
 
 from datetime import datetime
 
-from finetune_trainer.config import Contract, Format
+from finetune_trainer.config import Contract, Format, Metric
 
 STATUS_PORT = 8080
 
@@ -99,3 +99,70 @@ class TrainResult(Contract):
     steps: int
     loss: float | None = None
     validation_loss: float | None = None
+
+
+# The confidences that a gate can ask for.
+CONFIDENCES = ("0.8", "0.9", "0.95", "0.99")
+
+
+class Score(Contract):
+    """A metric's value over all rows, in 0..1, and its 95% interval."""
+
+    score: float
+    low: float
+    high: float
+
+
+class Comparison(Contract):
+    """Tuned minus baseline, paired by row: the difference, its 95% interval, and one-sided lower bounds.
+
+    `bounds`: confidence (one of CONFIDENCES) to the value that the difference exceeds with that confidence.
+    """
+
+    difference: float
+    low: float
+    high: float
+    bounds: dict[str, float]
+
+
+class Requests(Contract):
+    """What the requests of one contender took. Tokens are means per request; latencies in seconds.
+
+    `too_long`: rows whose prompt did not fit the context, even without examples, and count as answered wrong.
+    `fewer_examples`: rows whose prompt got fewer examples than asked for, since no more fitted.
+    """
+
+    prompt_tokens: float
+    completion_tokens: float
+    latency_p50: float
+    latency_p95: float
+    requests_per_second: float
+    too_long: int = 0
+    fewer_examples: int = 0
+
+
+class Contender(Contract):
+    """One way to answer, measured. `comparisons` of the tuned model with it: empty for the tuned model itself."""
+
+    scores: dict[Metric, Score]
+    comparisons: dict[Metric, Comparison] = {}
+    requests: Requests
+
+
+class EvaluateResult(Contract):
+    """What evaluate leaves in `evaluation.json`. The first of `metrics` decides; `reason` says why it was chosen.
+
+    `leaked` and `near_duplicates`: rows of test left out since they stand in train, exactly or nearly. `baselines` by
+    type; empty when the base model is not served beside the tuned one, and so is `drift`: how far the tuned model's
+    answers to general prompts are from the base model's, 0 for the same words and 1 for none in common.
+    """
+
+    evaluation: str
+    rows: int
+    leaked: int
+    near_duplicates: int
+    metrics: tuple[Metric, ...]
+    reason: str
+    tuned: Contender
+    baselines: dict[str, Contender] = {}
+    drift: Score | None = None

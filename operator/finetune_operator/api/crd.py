@@ -26,6 +26,8 @@ HEADER = "# Generated from operator/finetune_operator/api by `make crds`. Do not
 COLUMNS = (
     ("Phase", ".status.phase", "The conditions in one word."),
     ("Progress", ".status.progressSummary", "How far the running stage is."),
+    ("Metric", ".status.evaluation.metricSummary", "The tuned model's score."),
+    ("Best-Baseline", ".status.evaluation.bestBaselineSummary", "What the base model reaches without fine-tuning."),
     ("Endpoint", ".status.endpoint.url", "Where the model answers."),
     ("Age", ".metadata.creationTimestamp", "How long ago it was made."),
 )
@@ -165,8 +167,9 @@ def _without_defaults(field: Schema) -> Schema:
     found = {key: value for key, value in field.items() if key != "default"}
     if "properties" in field:
         found["properties"] = {name: _without_defaults(each) for name, each in field["properties"].items()}
-    if "items" in field:
-        found["items"] = _without_defaults(field["items"])
+    for below in ("items", "additionalProperties"):
+        if below in field:
+            found[below] = _without_defaults(field[below])
     return found
 
 

@@ -39,10 +39,12 @@ class Phase(StrEnum):
     PREPARING = "Preparing"
     TRAINING = "Training"
     HOSTING = "Hosting"
+    EVALUATING = "Evaluating"
     PROMOTING = "Promoting"
     SERVING = "Serving"
     SUCCEEDED = "Succeeded"
     SUSPENDED = "Suspended"
+    REJECTED = "Rejected"
     FAILED = "Failed"
 
 
@@ -176,6 +178,100 @@ class UsageStatus(ApiModel):
     """The same times the number of accelerators; 0 on CPUs."""
 
 
+class ScoreStatus(ApiModel):
+    """A metric's value over all rows."""
+
+    score: str
+    """The value, from 0 to 1."""
+    low: str
+    """The lower end of its 95% interval."""
+    high: str
+    """The upper end of its 95% interval."""
+
+
+class ComparisonStatus(ApiModel):
+    """The tuned model minus this baseline, row by row."""
+
+    difference: str
+    """The difference."""
+    low: str
+    """The lower end of its 95% interval."""
+    high: str
+    """The upper end of its 95% interval."""
+    bounds: dict[str, str]
+    """The confidence: what the difference exceeds with it."""
+
+
+class RequestsStatus(ApiModel):
+    """What the requests of a contender took."""
+
+    prompt_tokens: str
+    """Tokens of a prompt, on average."""
+    completion_tokens: str
+    """Tokens of an answer, on average."""
+    latency_p50: str
+    """Half the answers came within so many seconds."""
+    latency_p95: str
+    """95 of 100 answers came within so many seconds."""
+    requests_per_second: str
+    """Answers a second, of an endpoint kept busy."""
+    too_long: int = 0
+    """Rows whose prompt does not fit the context; they count as answered wrong."""
+    fewer_examples: int = 0
+    """Rows whose prompt has fewer examples than asked for, because no more fit the context."""
+
+
+class ContenderStatus(ApiModel):
+    """One way to answer the test rows, measured."""
+
+    scores: dict[str, ScoreStatus]
+    """The metric: its value."""
+    comparisons: dict[str, ComparisonStatus] = {}
+    """The metric: the tuned model's distance from this baseline."""
+    requests: RequestsStatus
+    """What its requests took."""
+
+
+class EvaluationStatus(ApiModel):
+    """How the current revision was measured."""
+
+    id: str
+    """A digest of what was measured: the same until metrics, baselines, sampleSize, judge or the seed change."""
+    passed: bool
+    """Whether the gate is met; true where there is none."""
+    metric: str
+    """The metric that decides."""
+    tuned: str
+    """The tuned model's score."""
+    baselines: dict[str, str] = {}
+    """The baselines' scores."""
+    best_baseline: str | None = None
+    """The baseline with the highest score."""
+    metric_summary: str
+    """The tuned score, for `kubectl get`."""
+    best_baseline_summary: str | None = None
+    """The best baseline's score, for `kubectl get`."""
+    prompt_tokens_per_request: dict[str, str] = {}
+    """What each contender pays for in prompt tokens."""
+    metrics: list[str]
+    """All metrics that were measured."""
+    reason: str
+    """Why they were chosen."""
+    rows: int
+    """Rows of test that were asked."""
+    leaked: int = 0
+    """Rows of test left out because they stand in train."""
+    near_duplicates: int = 0
+    """Rows of test left out because train has nearly the same."""
+    drift: ScoreStatus | None = None
+    """How far the tuned model's answers to general prompts are from the base model's: 0 for the same words, 1 for none
+    in common."""
+    contenders: dict[str, ContenderStatus]
+    """Everything that was measured, by contender."""
+    report: str
+    """Where the report lies."""
+
+
 class Endpoint(ApiModel):
     """Where the model answers."""
 
@@ -196,6 +292,8 @@ class HistoryEntry(ApiModel):
     """What it made."""
     context_length: int | None = None
     """The context that it is served with, in tokens."""
+    metric: str | None = None
+    """The tuned model's score on the metric that decided."""
 
 
 class FineTuneJobStatus(ApiModel):
@@ -206,7 +304,7 @@ class FineTuneJobStatus(ApiModel):
     phase: Phase = Phase.PENDING
     """The conditions in one word, for people; machines read the conditions."""
     conditions: Annotated[list[Condition], keyed_by("type")] = []
-    """Accepted, DataReady, Trained, Hosted, Promoted and Ready."""
+    """Accepted, DataReady, Trained, Hosted, Evaluated, Promoted and Ready."""
     revision: str | None = None
     """The revision being worked on."""
     served_revision: str | None = None
@@ -227,6 +325,8 @@ class FineTuneJobStatus(ApiModel):
     """The current revision's artifact."""
     usage: UsageStatus | None = None
     """What training the current revision took."""
+    evaluation: EvaluationStatus | None = None
+    """How the current revision was measured."""
     endpoint: Endpoint | None = None
     """Where the model answers."""
     history: Annotated[list[HistoryEntry], Field(max_length=10)] = []

@@ -4,10 +4,12 @@ Field docstrings are the sentences users read in `kubectl explain`. `api.status`
 `api.crd` turns both into the CustomResourceDefinition. A field that nothing acts on does not belong here.
 """
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from finetune_trainer.config import AdapterType, Format, Method
+from finetune_trainer.config import AdapterType, BaselineType, Format, Method, Metric
 from pydantic import ConfigDict, Field
 
 from finetune_operator.api.pods import LocalObject, Pod, Resources
@@ -89,7 +91,7 @@ class Dataset(ApiModel):
     validation: Split = Split(fraction=0.1)
     """The rows whose loss is measured while training. Left out: a tenth of train."""
     test: Split | None = None
-    """Rows that are set aside and never trained on."""
+    """Rows that are set aside and never trained on: with them the result is evaluated before it is promoted."""
     format: Format = Format.AUTO
     """How the rows are written. auto recognises it from the columns."""
     columns: Annotated[dict[str, str], Field(max_length=16)] = {}
@@ -158,7 +160,7 @@ class Training(ApiModel):
     resources: Resources = Resources()
     """The training pod's resources."""
     max_runtime: Duration | None = None
-    """The longest that preparing, and then training, may take, waiting included."""
+    """The longest that each of preparing, training and evaluating may take, waiting included."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
     """How often a stage is run again after a failure that a retry can mend. Disruptions (a drained node) are not
     counted."""
@@ -177,6 +179,130 @@ class Training(ApiModel):
     )
 
 
+class Baseline(ApiModel):
+    """A way to use the base model without fine-tuning, measured beside the tuned one."""
+
+    type: BaselineType
+    """zero-shot: the prompt alone; few-shot: behind examples from train, the same for all; retrieval: behind the rows
+    of train that are most similar to it (BM25)."""
+    examples: Annotated[int, Field(ge=1, le=64)] | None = None
+    """few-shot's examples. Left out: 4."""
+    top_k: Annotated[int, Field(ge=1, le=64)] | None = None
+    """retrieval's rows. Left out: 4."""
+
+    rules = (
+        Rule(
+            "!has(self.examples) || self.type == 'few-shot'",
+            "goes with type few-shot only; retrieval has topK",
+            lambda baseline: baseline.examples is None or baseline.type == BaselineType.FEW_SHOT,
+            "examples",
+        ),
+        Rule(
+            "!has(self.topK) || self.type == 'retrieval'",
+            "goes with type retrieval only; few-shot has examples",
+            lambda baseline: baseline.top_k is None or baseline.type == BaselineType.RETRIEVAL,
+            "topK",
+        ),
+    )
+
+
+class ApiKey(ApiModel):
+    """A key, by reference."""
+
+    secret_ref: LocalObject
+    """A Secret with the key OPENAI_API_KEY."""
+
+
+class Judge(ApiModel):
+    """The model that the metric judge asks which of two answers is better."""
+
+    url: Annotated[
+        str,
+        Field(max_length=1024),
+        Rule(
+            "self.matches('^https?://[^/?#]+(/[^?#]*)?$')",
+            "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
+            lambda url: re.fullmatch("https?://[^/?#]+(/[^?#]*)?", url) is not None,
+        ),
+    ]
+    """Its OpenAI-compatible endpoint, such as https://HOST/v1."""
+    model: Annotated[str, Field(min_length=1, max_length=255)]
+    """The model's name there."""
+    credentials: ApiKey | None = None
+    """Its key. Left out: it asks for none."""
+
+
+class Gate(ApiModel):
+    """What the tuned model has to reach before it is promoted."""
+
+    metric: Metric | None = None
+    """The metric that decides. Left out: the first of metrics."""
+    minimum: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The score that the tuned model reaches at least."""
+    margin: Annotated[float, Field(ge=-1, lt=1)] = 0.0
+    """The tuned score exceeds the best baseline's by more than this, at the given confidence."""
+    confidence: Annotated[
+        float,
+        Rule(
+            "self in [0.8, 0.9, 0.95, 0.99]",
+            "must be 0.8, 0.9, 0.95 or 0.99",
+            lambda confidence: confidence in (0.8, 0.9, 0.95, 0.99),
+        ),
+    ] = 0.95
+    """How sure that has to be, by the paired bootstrap over the test rows: 0.8, 0.9, 0.95 or 0.99."""
+
+
+class Evaluation(ApiModel):
+    """Whether it was worth it: how the result is measured against the base model, and what it has to reach."""
+
+    metrics: Annotated[list[Metric], Field(min_length=1, max_length=4)] | None = None
+    """The metrics; the first decides. Left out: chosen from the rows, and status.evaluation.reason says why."""
+    baselines: Annotated[list[Baseline], Field(max_length=3)] | None = None
+    """What the tuned model is compared with, on the base model. Left out: zero-shot, few-shot with 4 examples and
+    retrieval of 4 rows."""
+    sample_size: Annotated[int, Field(ge=1, le=100000)] = 200
+    """At most so many rows of test are asked, chosen by the seed."""
+    judge: Judge | None = None
+    """Another model as the judge of answers, for the metric judge."""
+    gate: Gate | None = None
+    """What has to be reached for promotion. Left out: everything is promoted, and the condition says so."""
+
+    rules = (
+        Rule(
+            "!has(self.metrics) || self.metrics.all(a, self.metrics.exists_one(b, a == b))",
+            "names a metric twice",
+            lambda evaluation: _distinct(evaluation.metrics),
+            "metrics",
+        ),
+        Rule(
+            "!has(self.baselines) || self.baselines.all(a, self.baselines.exists_one(b, a.type == b.type))",
+            "has a type twice: there is one baseline of each",
+            lambda evaluation: _distinct([each.type for each in evaluation.baselines or []]),
+            "baselines",
+        ),
+        Rule(
+            "(has(self.metrics) && 'judge' in self.metrics) == has(self.judge)",
+            "and the metric judge belong together: give both, or neither",
+            lambda evaluation: (Metric.JUDGE in (evaluation.metrics or [])) == (evaluation.judge is not None),
+            "judge",
+        ),
+        Rule(
+            "!has(self.gate) || !has(self.gate.metric) || (has(self.metrics) && self.gate.metric in self.metrics)",
+            "must be one of evaluation.metrics: add it there",
+            lambda evaluation: (
+                evaluation.gate is None
+                or evaluation.gate.metric is None
+                or evaluation.gate.metric in (evaluation.metrics or [])
+            ),
+            "gate.metric",
+        ),
+    )
+
+
+def _distinct(values: Sequence[str] | None) -> bool:
+    return values is None or len(set(values)) == len(values)
+
+
 class Rollout(StrEnum):
     """How a new revision takes the place of the one that serves."""
 
@@ -188,7 +314,7 @@ class Hosting(ApiModel):
     """How the result is served."""
 
     enabled: bool = True
-    """false: the job ends when the artifact is there."""
+    """false: the job ends when the artifact is there, and evaluated where dataset.test is set."""
     replicas: Annotated[int, Field(ge=1, le=100)] = 1
     """Serving pods. More than one need a ReadWriteMany workspace."""
     resources: Resources = Resources()
@@ -198,6 +324,9 @@ class Hosting(ApiModel):
     rollout: Rollout = Rollout.SURGE
     """surge: the old revision serves until the new one answers, which needs accelerators for both. recreate: the old
     one gives its accelerators to the new one's training and hosting, and comes back if that fails."""
+    revision_history_limit: Annotated[int, Field(ge=0, le=9)] = 1
+    """Earlier revisions whose volumes are kept, so that the annotation finetune.dev/promote: REVISION brings one back
+    without training."""
     pod: Pod = Pod()
     """Settings of the serving pods."""
     image: Annotated[str, Field(min_length=1)] | None = None
@@ -228,6 +357,8 @@ class FineTuneJobSpec(ApiModel):
     """What to learn from."""
     training: Training = Training()
     """How the model learns."""
+    evaluation: Evaluation | None = None
+    """Whether it was worth it: needs dataset.test. Left out with dataset.test given: measured, and nothing demanded."""
     hosting: Hosting = Hosting()
     """How the result is served."""
     workspace: WorkspaceVolume = WorkspaceVolume()
@@ -242,6 +373,12 @@ class FineTuneJobSpec(ApiModel):
             "a ReadWriteOnce volume holds all replicas on one node",
             lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,
             "hosting.replicas",
+        ),
+        Rule(
+            "!has(self.evaluation) || has(self.dataset.test)",
+            "needs rows that were never trained on: set dataset.test, to a source or a fraction of train",
+            lambda spec: spec.evaluation is None or spec.dataset.test is not None,
+            "evaluation",
         ),
     )
 

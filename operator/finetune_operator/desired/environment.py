@@ -41,6 +41,14 @@ def credentials(spec: FineTuneJobSpec) -> list[Variable]:
     ]
 
 
+def judge_key(spec: FineTuneJobSpec) -> list[Variable]:
+    """FINETUNE_JUDGE_OPENAI_API_KEY, from the Secret that evaluation.judge names."""
+    judge = spec.evaluation and spec.evaluation.judge
+    if not judge or judge.credentials is None:
+        return []
+    return [_from_secret("FINETUNE_JUDGE_", judge.credentials.secret_ref.name, "OPENAI_API_KEY", False)]
+
+
 def merged(ours: list[Variable], users: list[EnvVar]) -> list[Variable]:
     """One variable per name, the API's rule; the user's wins."""
     theirs = [variable.model_dump(by_alias=True, exclude_none=True) for variable in users]

@@ -59,6 +59,11 @@ def candidate_service(target: Target) -> Manifest:
     return _service(metadata(target, name, names.labels(target.name, target.revision, HOST)), target, target.revision)
 
 
+def candidate_url(target: Target) -> str:
+    """Where an OpenAI client within the cluster finds that one revision."""
+    return f"http://{names.of_revision(target.name, target.revision)}.{target.namespace}.svc/v1"
+
+
 def stable_service(target: Target, revision: str) -> Manifest:
     """The Service that users know; it answers with `revision`."""
     return _service(metadata(target, target.name, names.labels(target.name)), target, revision)

@@ -1,4 +1,4 @@
-"""The Jobs of the trainer image: prepare and train. Used by `stages.prepare` and `stages.train`."""
+"""The Jobs of the trainer image: prepare, train and evaluate. Used by the stages of those names."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration
 from finetune_operator.api.values import seconds
 from finetune_operator.desired import volumes
-from finetune_operator.desired.environment import Variable, credentials, merged, threads, variables
+from finetune_operator.desired.environment import Variable, credentials, judge_key, merged, threads, variables
+from finetune_operator.desired.hosting import candidate_url
 from finetune_operator.desired.metadata import metadata
 from finetune_operator.desired.pods import ENVIRONMENT, container, template
 from finetune_operator.desired.resources import accelerators, devices, resources, without_devices
@@ -17,25 +18,30 @@ from finetune_operator.desired.run_config import data_uris
 from finetune_operator.desired.volumes import Mount
 from finetune_operator.target import Manifest, Target
 
-PREPARE, TRAIN = "prepare", "train"
+PREPARE, TRAIN, EVALUATE = "prepare", "train", "evaluate"
 # A stage that is asked to stop ends its step; train then writes a checkpoint: minutes for all weights of a large model.
-GRACE_SECONDS = {PREPARE: 30, TRAIN: 300}
+GRACE_SECONDS = {PREPARE: 30, TRAIN: 300, EVALUATE: 30}
 
 
 def prepare_job(target: Target, inputs: str, suspended: bool) -> Manifest:
     """The Job that fetches the model and checks the rows.
 
-    It runs where training can, since a local or zonal volume pins all that follows, with the CPU and memory of training
-    but none of its devices; the taints that guard those are tolerated, as the cluster does for pods that ask for them.
+    It runs where training can, since a local or zonal volume pins all that follows.
     """
-    training = target.spec.training
-    guarded = [Toleration(key=name, operator="Exists", effect="NoSchedule") for name in devices(training.resources)]
-    settings = training.pod.model_copy(update={"tolerations": [*training.pod.tolerations, *guarded]})
-    wanted = without_devices(training.resources)
-    environment = [*variables(ENVIRONMENT), *threads(wanted.limits), *credentials(target.spec)]
-    mounts = volumes.user_mounts([target.spec.model.source, *data_uris(target.spec.dataset)])
-    run = _container(target, PREPARE, resources(wanted), merged(environment, settings.env))
-    return _job(target, PREPARE, inputs, suspended, settings, run, mounts)
+    environment = [*variables(ENVIRONMENT), *credentials(target.spec)]
+    sources = [target.spec.model.source, *data_uris(target.spec.dataset)]
+    mounts = [*volumes.evaluation(target), *volumes.user_mounts(sources)]
+    return _without_devices(target, PREPARE, inputs, suspended, environment, mounts)
+
+
+def evaluate_job(target: Target, inputs: str, suspended: bool) -> Manifest:
+    """The Job that asks the candidate. It reads rows and tokenizer from the volume, and of the Secrets the judge's."""
+    environment = [*variables(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"}), *judge_key(target.spec)]
+    mounts = [*volumes.evaluation(target), *volumes.user_mounts([target.spec.model.source])]
+    job = _without_devices(target, EVALUATE, inputs, suspended, environment, mounts)
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments += ["--evaluation", str(volumes.EVALUATION), "--endpoint", candidate_url(target)]
+    return job
 
 
 def train_job(target: Target, inputs: str, suspended: bool) -> Manifest:
@@ -74,6 +80,22 @@ def _container(target: Target, stage: str, wanted: dict[str, Any], environment: 
         "env": environment,
         "ports": [{"name": names.STATUS_PORT_NAME, "containerPort": STATUS_PORT, "protocol": "TCP"}],
     }
+
+
+def _without_devices(
+    target: Target, stage: str, inputs: str, suspended: bool, environment: list[Variable], mounts: list[Mount]
+) -> Manifest:
+    """A Job with the CPU and memory of training but none of its devices.
+
+    The taints that guard those are tolerated, as the cluster does for pods that ask for them: the volume may be there.
+    """
+    training = target.spec.training
+    guarded = [Toleration(key=name, operator="Exists", effect="NoSchedule") for name in devices(training.resources)]
+    settings = training.pod.model_copy(update={"tolerations": [*training.pod.tolerations, *guarded]})
+    wanted = without_devices(training.resources)
+    environment = merged([*environment, *threads(wanted.limits)], settings.env)
+    run = _container(target, stage, resources(wanted), environment)
+    return _job(target, stage, inputs, suspended, settings, run, mounts)
 
 
 def _job(

@@ -11,6 +11,7 @@ from finetune_operator.target import Target
 
 WORKSPACE = Path("/workspace")
 RUN_CONFIG = Path("/etc/finetune") / names.RUN_CONFIG_KEY
+EVALUATION = Path("/etc/finetune-evaluation") / names.EVALUATION_KEY
 # The one place where a process may write beside its volume: the root file system is read-only.
 HOME = Path("/tmp")  # noqa: S108  (an emptyDir of the pod's own)
 
@@ -44,6 +45,14 @@ def run_config(target: Target) -> Mount:
     """The directory with the run config."""
     name = names.of_revision(target.name, target.revision)
     return Mount("run-config", {"configMap": {"name": name}}, RUN_CONFIG.parent, read_only=True)
+
+
+def evaluation(target: Target) -> list[Mount]:
+    """The directory with what is measured, for manifests that have rows to measure with."""
+    if target.spec.dataset.test is None:
+        return []
+    name = names.of_evaluation(target.name, target.revision)
+    return [Mount("evaluation", {"configMap": {"name": name}}, EVALUATION.parent, read_only=True)]
 
 
 def scratch() -> list[Mount]:

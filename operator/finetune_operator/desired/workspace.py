@@ -1,6 +1,7 @@
-"""A revision's volume and its run config. Applied before the revision's first Job; both outlive it."""
+"""A revision's volume and its configs. Applied before the revision's first Job; they outlive it."""
 
 from finetune_operator import names
+from finetune_operator.desired.evaluation import evaluation_map
 from finetune_operator.desired.metadata import metadata
 from finetune_operator.desired.run_config import run_config
 from finetune_operator.target import Manifest, Target
@@ -22,6 +23,11 @@ def claim(target: Target) -> Manifest:
         "metadata": _metadata(target),
         "spec": spec,
     }
+
+
+def config_maps(target: Target) -> list[Manifest]:
+    """What the revision's Jobs are told."""
+    return [config_map(target), *([evaluation_map(target)] if target.spec.dataset.test else [])]
 
 
 def config_map(target: Target) -> Manifest:

@@ -1,17 +1,18 @@
 """The stages of a revision, in order. `plan` walks them and knows nothing of any one.
 
 A new stage is a module here with one class, its builder in `desired`, its condition in `conditions`, and a line in
-STAGES: evaluation's place is between host and promote.
+STAGES.
 """
 
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.stages.base import Stage
+from finetune_operator.stages.evaluate import Evaluate
 from finetune_operator.stages.host import Host
 from finetune_operator.stages.prepare import Prepare
 from finetune_operator.stages.promote import Promote
 from finetune_operator.stages.train import Train
 
-STAGES: tuple[Stage, ...] = (Prepare(), Train(), Host(), Promote())
+STAGES: tuple[Stage, ...] = (Prepare(), Train(), Host(), Evaluate(), Promote())
 
 
 def wanted(spec: FineTuneJobSpec) -> tuple[Stage, ...]:

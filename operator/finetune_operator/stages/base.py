@@ -40,24 +40,33 @@ Action = Apply | Suspend | Delete
 
 
 class State(Enum):
-    """Where a stage stands. BLOCKED: it goes on by itself once somebody mends what the message says."""
+    """Where a stage stands. BLOCKED: it goes on by itself once somebody mends what the message says.
+
+    RELEASED: it was done, and what it held is given back; the stages after it go on.
+    """
 
     RUNNING = "running"
     BLOCKED = "blocked"
     SUSPENDED = "suspended"
     FAILED = "failed"
+    RELEASED = "released"
     SUCCEEDED = "succeeded"
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage's verdict, what to do now, and what to tell in status (field → value) when it has succeeded."""
+    """A stage's verdict, what to do now, and what to tell in status (field → value) when it has ended."""
 
     state: State
     reason: Reason
     message: str
     actions: tuple[Action, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the next stage comes."""
+        return self.state in (State.SUCCEEDED, State.RELEASED)
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,11 @@ class Context:
     def serves(self) -> bool:
         """Whether the endpoint already answers with this revision."""
         return self.world.served_revision == self.target.revision
+
+    @property
+    def pinned(self) -> str | None:
+        """The earlier revision that serves because a person said so; None when nobody did."""
+        return pinned_revision(self.target, self.world)
 
     def record(self, stage: str) -> StageStatus | None:
         """What status remembers of a stage of this revision."""
@@ -101,12 +115,21 @@ class Context:
         )
 
 
+def pinned_revision(target: Target, world: World) -> str | None:
+    """The earlier revision that the annotation finetune.dev/promote names, where its volume is still there."""
+    return world.promote if world.promote in world.run_configs and world.promote != target.revision else None
+
+
 class Stage(Protocol):
-    """One stage. `frees_serving`: with rollout recreate, the serving revision gives way while it runs."""
+    """One stage. `frees_serving`: with rollout recreate, the serving revision gives way while it runs.
+
+    `unwanted`: the sentence for manifests that don't go through it.
+    """
 
     name: str
     condition: Type
     frees_serving: bool
+    unwanted: str
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Whether this manifest goes through it."""

@@ -1,20 +1,23 @@
 """host: a candidate Deployment of the revision, until it answers completions.
 
 Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing;
-the verdict stays in status. The revision that serves is never taken down for that: its rolling update keeps the old
-pods.
+the verdict stays in status. So is a candidate that was measured and is not to be served: it missed the gate, another
+revision serves because a person said so, or hosting.enabled is false. The revision that serves is never taken down for
+that: its rolling update keeps the old pods.
 """
 
 from finetune_operator import names
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Rollout
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.desired.hosting import candidate_service, deployment
 from finetune_operator.desired.run_config import run_config
 from finetune_operator.diagnose import Finding, diagnose, stuck
 from finetune_operator.observe import DeploymentState, PodState
 from finetune_operator.stages.base import Action, Apply, Context, Delete, State, Step, failed
+from finetune_operator.stages.evaluate import Evaluate
 from finetune_operator.target import Manifest
 
+EVALUATE = Evaluate()
 # An engine that has crashed so often in one pod does not start by itself.
 RESTARTS = 3
 
@@ -25,10 +28,11 @@ class Host:
     name = "host"
     condition = Type.HOSTED
     frees_serving = True
+    unwanted = "hosting.enabled is false, and there are no rows to evaluate with."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
-        """Only with hosting.enabled."""
-        return spec.hosting.enabled
+        """To serve the result, or to measure it."""
+        return spec.hosting.enabled or EVALUATE.wanted(spec)
 
     def inputs(self, context: Context) -> str:
         """Everything of hosting that can keep an engine from starting."""
@@ -39,6 +43,8 @@ class Host:
         """Failed before, suspended, or the Deployment as it is."""
         name = names.of_revision(context.target.name, context.target.revision)
         found = context.world.deployments.get(name)
+        if why := _released(context):
+            return Step(State.RELEASED, Reason.RELEASED, why, _take_down(found))
         record = None if context.serves else context.failed_before(self.name, inputs)
         if record:
             step = failed(record)
@@ -67,6 +73,23 @@ class Host:
         reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
         message = f"The engine crashed {pod.restarts} times. {cause.message if cause else ''}".strip()
         return Step(State.FAILED, reason, message, actions if context.serves else _take_down(found))
+
+
+def _released(context: Context) -> str | None:
+    """Why the candidate is no longer needed, as a sentence; None while it is."""
+    gives_way = context.pinned and context.spec.hosting.rollout == Rollout.RECREATE
+    if context.serves and context.spec.hosting.enabled and not gives_way:
+        return None
+    measured = EVALUATE.remembered(context) if EVALUATE.wanted(context.spec) else None
+    if EVALUATE.wanted(context.spec) and measured is None:
+        return None
+    if context.pinned:
+        return f"Revision {context.pinned} serves; the candidate was taken down."
+    if not context.spec.hosting.enabled:
+        return "It is measured, and hosting.enabled is false; the candidate was taken down."
+    if measured and not measured.passed:
+        return "It missed the gate; the candidate was taken down."
+    return None
 
 
 def _deployment(context: Context) -> Manifest:

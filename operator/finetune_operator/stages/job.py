@@ -1,4 +1,4 @@
-"""What prepare and train have in common: a stage that is one Job, run until its artifact is complete.
+"""What prepare, train and evaluate have in common: a stage that is one Job, run until its artifact is complete.
 
 A stage counts as done when status or the trainer's own termination message says so, never because a Job exists; a Job
 that is gone is made again only while the stage is not done, and the trainer then finds a complete artifact and ends.
@@ -12,7 +12,7 @@ from finetune_operator import names
 from finetune_operator.api.status import StageState
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.desired.workspace import claim, config_map
+from finetune_operator.desired.workspace import claim, config_maps
 from finetune_operator.diagnose import Finding, diagnose, last_exit, stuck
 from finetune_operator.observe import JobState, PodState
 from finetune_operator.stages.base import Action, Apply, Context, Delete, State, Step, Suspend, failed
@@ -25,49 +25,58 @@ class JobStage(ABC):
     name: str
     condition: Type
     frees_serving: bool
+    unwanted: str = ""
 
     @abstractmethod
     def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
         """The Job."""
 
     @abstractmethod
-    def report(self, context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Status fields made from the result in the termination message."""
-
-    @abstractmethod
-    def done(self, report: Mapping[str, Any]) -> str:
-        """A sentence about the finished stage, from its report."""
+    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
+        """What the result in the termination message comes to."""
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Every manifest is prepared and trained."""
         return True
 
     def inputs(self, context: Context) -> str:
-        """What the Job is started with beside the revision: a change replaces an unfinished Job."""
+        """A digest of what the Job is started with: a change replaces an unfinished Job."""
+        return names.digest(self.started_with(context))
+
+    def started_with(self, context: Context) -> dict[str, Any]:
+        """What the Job is started with beside the revision."""
         training = context.spec.training
-        return names.digest(
-            {
-                "training": training.model_dump(
-                    mode="json", by_alias=True, include={"resources", "max_runtime", "retries", "pod"}
-                ),
-                "credentials": [_dump(context.spec.model.credentials), _dump(context.spec.dataset.credentials)],
-                "retry": context.world.retry,
-            }
-        )
+        return {
+            "training": training.model_dump(
+                mode="json", by_alias=True, include={"resources", "max_runtime", "retries", "pod"}
+            ),
+            "credentials": [_dump(context.spec.model.credentials), _dump(context.spec.dataset.credentials)],
+            "retry": context.world.retry,
+        }
+
+    def remembered(self, context: Context) -> Step | None:
+        """What status knows of this stage when it is done; None when it has to be done."""
+        record = context.record(self.name)
+        if record is None or record.state != StageState.SUCCEEDED:
+            return None
+        return Step(State.SUCCEEDED, Reason.SUCCEEDED, record.message or "")
+
+    def outdated(self, job: JobState, inputs: str) -> bool:
+        """Whether the Job was started with other things than it would be now, and that matters to its result."""
+        return job.inputs != inputs and not job.complete
 
     def step(self, context: Context, inputs: str) -> Step:
         """Done, failed before, to be made, to be replaced, or under way."""
-        record = context.record(self.name)
-        if record and record.state == StageState.SUCCEEDED:
-            return Step(State.SUCCEEDED, Reason.SUCCEEDED, record.message or "")
+        if done := self.remembered(context):
+            return done
+        if record := context.failed_before(self.name, inputs):
+            return failed(record)
         job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, self.name))
-        if context.failed_before(self.name, inputs):
-            return failed(record) if record else self._start(context, inputs)
         if job is None:
             return self._start(context, inputs)
         if job.deleting:
             return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} makes way for a new one.")
-        if job.inputs != inputs and not job.complete:
+        if self.outdated(job, inputs):
             return self._replace(job, "was started with other settings than the manifest has now")
         return self._follow(context, job)
 
@@ -77,7 +86,7 @@ class JobStage(ABC):
             return _suspended(self.name)
         if any(pod.live for pod in self._pods(context)):
             return Step(State.RUNNING, Reason.RESTARTING, f"The pod of an earlier {self.name} Job is still ending.")
-        wanted = [config_map(target), self.job(target, inputs, suspended=False)]
+        wanted = [*config_maps(target), self.job(target, inputs, suspended=False)]
         # A claim's spec is fixed when it is made, so an existing one is left alone.
         if names.of_revision(target.name, target.revision) not in context.world.claims:
             wanted.insert(0, claim(target))
@@ -105,8 +114,7 @@ class JobStage(ABC):
         result = next((found.result for found in endings if found and found.result is not None), None)
         if result is None:
             return self._replace(job, "is complete but its result is gone with its pod")
-        report = self.report(context, result)
-        return Step(State.SUCCEEDED, Reason.SUCCEEDED, self.done(report), report=report)
+        return self.conclude(context, result)
 
     def _fail(self, context: Context, job: JobState) -> Step:
         if job.failure == "DeadlineExceeded":

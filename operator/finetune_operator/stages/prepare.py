@@ -6,9 +6,10 @@ from typing import Any
 from finetune_trainer.report import PrepareResult
 
 from finetune_operator.api.status import DatasetStatus, ModelStatus, PlanStatus
-from finetune_operator.conditions import Type
+from finetune_operator.conditions import Reason, Type
+from finetune_operator.desired.evaluation import evaluation_id
 from finetune_operator.desired.jobs import prepare_job
-from finetune_operator.stages.base import Context
+from finetune_operator.stages.base import Context, State, Step
 from finetune_operator.stages.job import JobStage
 from finetune_operator.target import Manifest, Target
 
@@ -26,25 +27,30 @@ class Prepare(JobStage):
         """The prepare Job."""
         return prepare_job(target, inputs, suspended)
 
-    def report(self, context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
-        """status.model, status.dataset and status.plan."""
+    def started_with(self, context: Context) -> dict[str, Any]:
+        """Beside what every Job gets, the metrics that have to fit the rows."""
+        return super().started_with(context) | {"evaluation": evaluation_id(context.target)}
+
+    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
+        """How many rows there are, and the plan."""
         return prepared(PrepareResult.model_validate(result))
 
-    def done(self, report: Mapping[str, Any]) -> str:
-        """How many rows there are."""
-        rows = report["dataset"].rows
-        return f"{rows.train} rows to train on, {rows.validation} to validate, {rows.test} set aside."
 
-
-def prepared(result: PrepareResult) -> dict[str, Any]:
-    """The status fields that prepare's result fills; the local backend fills them the same way."""
+def prepared(result: PrepareResult) -> Step:
+    """Fill status.model, status.dataset and status.plan; the local backend calls it too."""
+    rows = result.dataset.rows
     plan = result.plan.model_dump(exclude={"learning_rate", "estimated_memory_bytes"})
-    return {
-        "model": ModelStatus(**result.model.model_dump()),
-        "dataset": DatasetStatus(**result.dataset.model_dump(mode="json")),
-        "plan": PlanStatus(
-            **plan,
-            learning_rate=f"{result.plan.learning_rate:g}",
-            estimated_memory=f"{result.plan.estimated_memory_bytes / GIBIBYTE:.1f}Gi",
-        ),
-    }
+    return Step(
+        State.SUCCEEDED,
+        Reason.SUCCEEDED,
+        f"{rows.train} rows to train on, {rows.validation} to validate, {rows.test} set aside.",
+        report={
+            "model": ModelStatus(**result.model.model_dump()),
+            "dataset": DatasetStatus(**result.dataset.model_dump(mode="json")),
+            "plan": PlanStatus(
+                **plan,
+                learning_rate=f"{result.plan.learning_rate:g}",
+                estimated_memory=f"{result.plan.estimated_memory_bytes / GIBIBYTE:.1f}Gi",
+            ),
+        },
+    )

@@ -7,9 +7,9 @@ from finetune_trainer.report import TrainResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, UsageStatus
-from finetune_operator.conditions import Type
+from finetune_operator.conditions import Reason, Type
 from finetune_operator.desired.jobs import train_job
-from finetune_operator.stages.base import Context
+from finetune_operator.stages.base import Context, State, Step
 from finetune_operator.stages.job import JobStage
 from finetune_operator.target import Manifest, Target
 
@@ -25,24 +25,25 @@ class Train(JobStage):
         """The train Job."""
         return train_job(target, inputs, suspended)
 
-    def report(self, context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
-        """status.artifact and status.usage."""
+    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
+        """The artifact, and what it took."""
         claim = names.of_revision(context.target.name, context.target.revision)
         return trained(TrainResult.model_validate(result), f"pvc://{claim}/artifact")
 
-    def done(self, report: Mapping[str, Any]) -> str:
-        """What was made of what."""
-        return f"Trained on {report['usage'].trained_tokens} tokens; the artifact is {report['artifact'].uri}."
 
-
-def trained(result: TrainResult, uri: str) -> dict[str, Any]:
-    """The status fields that train's result fills; the local backend fills them the same way."""
+def trained(result: TrainResult, uri: str) -> Step:
+    """Fill status.artifact and status.usage; the local backend calls it too."""
     usage = result.usage
-    return {
-        "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
-        "usage": UsageStatus(
-            trained_tokens=usage.trained_tokens,
-            seconds=round(usage.seconds),
-            accelerator_seconds=round(usage.accelerator_seconds),
-        ),
-    }
+    return Step(
+        State.SUCCEEDED,
+        Reason.SUCCEEDED,
+        f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}.",
+        report={
+            "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
+            "usage": UsageStatus(
+                trained_tokens=usage.trained_tokens,
+                seconds=round(usage.seconds),
+                accelerator_seconds=round(usage.accelerator_seconds),
+            ),
+        },
+    )

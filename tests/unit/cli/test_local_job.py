@@ -124,7 +124,7 @@ def test_credentials_are_said_to_come_from_the_environment(tmp_path: Path) -> No
         dataset={"train": {"source": "s3://b/t"}, "credentials": bucket},
     )
     assert job.notes == (
-        "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, …), "
+        "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, OPENAI_API_KEY, …), "
         "not from Secret hub and bucket.",
     )
 

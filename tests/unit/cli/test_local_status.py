@@ -7,13 +7,19 @@ from finetune_cli import state
 from finetune_cli.show import table
 from finetune_cli.state import Run
 from finetune_operator.api.status import FineTuneJobStatus, Phase
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
+from finetune_operator.stages import wanted
 from finetune_trainer.report import Progress
 from rich.console import Console
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 URL = "http://127.0.0.1:8000/v1"
-NEW = Run("recipes", "aaaa0001", hosting=True)
+HOSTED = FineTuneJobSpec.model_validate(
+    {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
+)
+UNHOSTED = HOSTED.model_copy(update={"hosting": HOSTED.hosting.model_copy(update={"enabled": False})})
+NEW = Run("recipes", "aaaa0001", wanted(HOSTED))
 
 
 def conditions(status: FineTuneJobStatus) -> dict[str, tuple[str, str]]:
@@ -53,6 +59,7 @@ def test_while_it_trains() -> None:
         "DataReady": ("True", "Succeeded"),
         "Trained": ("Unknown", "Running"),
         "Hosted": ("Unknown", "Waiting"),
+        "Evaluated": ("False", "Disabled"),
         "Promoted": ("Unknown", "Waiting"),
         "Ready": ("Unknown", "Running"),
     }
@@ -64,7 +71,7 @@ def test_while_it_serves() -> None:
     assert status.endpoint is not None
     assert status.endpoint.url == URL
     assert status.served_revision == "aaaa0001"
-    assert {found for found, _ in conditions(status).values()} == {"True"}
+    assert {name for name, (found, _) in conditions(status).items() if found != "True"} == {"Evaluated"}
     ready = status.conditions[-1]
     assert ready.message == f"{URL} answers as model recipes with revision aaaa0001."
 
@@ -93,7 +100,7 @@ def test_a_failure_is_in_its_condition_and_in_ready() -> None:
 
 
 def test_hosting_disabled_ends_with_the_artifact() -> None:
-    status = trained(Run("recipes", "aaaa0001", hosting=False)).status(NOW)
+    status = trained(Run("recipes", "aaaa0001", wanted(UNHOSTED))).status(NOW)
     assert status.phase == Phase.SUCCEEDED
     assert conditions(status)["Hosted"] == ("False", "Disabled")
     assert conditions(status)["Ready"] == ("True", "Succeeded")

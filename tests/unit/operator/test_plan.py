@@ -127,7 +127,7 @@ class TestRevisions:
         serving.serve()
         assert serving.status["servedRevision"] == serving.revision != old
         assert not serving.exists("Deployment", revision=old)
-        assert not serving.exists("PersistentVolumeClaim", revision=old)
+        assert not serving.exists("Job", "-train", revision=old)
         assert [(entry["revision"], entry["outcome"]) for entry in serving.status["history"]] == [
             (serving.revision, "Serving"),
             (old, "Superseded"),

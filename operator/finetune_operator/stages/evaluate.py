@@ -1,0 +1,145 @@
+"""evaluate: the candidate is measured against the base model, and the gate decides whether it is promoted.
+
+What was measured stays in status, so that another gate, or a promotion by hand, is decided without asking again.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from finetune_trainer.config import Metric
+from finetune_trainer.gate import best_baseline, judge
+from finetune_trainer.report import EvaluateResult
+
+from finetune_operator import names
+from finetune_operator.api.status import ContenderStatus, EvaluationStatus, ScoreStatus
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.conditions import Reason, Type
+from finetune_operator.desired.evaluation import evaluation_id, gate_config
+from finetune_operator.desired.jobs import evaluate_job
+from finetune_operator.observe import JobState
+from finetune_operator.stages.base import Context, State, Step
+from finetune_operator.stages.job import JobStage
+from finetune_operator.target import Manifest, Target
+
+TUNED = "tuned"
+REPORT = "report.html"
+
+
+class Evaluate(JobStage):
+    """The Job that asks, and the gate."""
+
+    name = "evaluate"
+    condition = Type.EVALUATED
+    frees_serving = True
+    unwanted = "dataset.test is not set: without rows that were never trained on nothing can be measured."
+
+    def wanted(self, spec: FineTuneJobSpec) -> bool:
+        """Only with rows to measure with."""
+        return spec.dataset.test is not None
+
+    def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
+        """The evaluate Job."""
+        return evaluate_job(target, inputs, suspended)
+
+    def started_with(self, context: Context) -> dict[str, Any]:
+        """Beside what every Job gets, what is measured, and the judge's key."""
+        evaluation = context.spec.evaluation
+        key = evaluation and evaluation.judge and evaluation.judge.credentials
+        measured = {"evaluation": evaluation_id(context.target), "judge": key and key.secret_ref.name}
+        return super().started_with(context) | measured
+
+    def remembered(self, context: Context) -> Step | None:
+        """The verdict on what status has, if that is what the manifest asks for now."""
+        known = context.status.evaluation
+        if known is None or known.id != evaluation_id(context.target):
+            return None
+        return _verdict(result_of(known), context, known.report)
+
+    def outdated(self, job: JobState, inputs: str) -> bool:
+        """A Job that measured something else says nothing, complete or not."""
+        return job.inputs != inputs
+
+    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
+        """The verdict."""
+        measured = EvaluateResult.model_validate(result)
+        claim = names.of_revision(context.target.name, context.target.revision)
+        return _verdict(measured, context, f"pvc://{claim}/evaluations/{measured.evaluation}/{REPORT}")
+
+
+def _verdict(result: EvaluateResult, context: Context, report: str) -> Step:
+    step = evaluated(result, context.spec, report)
+    if step.state == State.FAILED and context.world.promote == context.target.revision:
+        message = f"{step.message} The annotation {names.PROMOTE} promotes it by hand."
+        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=step.report)
+    return step
+
+
+def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Step:
+    """Hold a result against the manifest's gate, and fill status.evaluation; the local backend calls it too.
+
+    `report` is the report's URI.
+    """
+    gate = spec.evaluation and spec.evaluation.gate
+    verdict = judge(result, gate_config(gate) if gate else None)
+    # What decides is the gate's metric.
+    metric = (gate and gate.metric) or result.metrics[0]
+    told = {"evaluation": evaluation_status(result, metric, verdict.passed, report)}
+    if verdict.passed:
+        return Step(State.SUCCEEDED, Reason.SUCCEEDED, verdict.message, report=told)
+    return Step(State.FAILED, Reason.GATE_NOT_MET, verdict.message, report=told)
+
+
+def evaluation_status(result: EvaluateResult, metric: Metric, passed: bool, report: str) -> EvaluationStatus:
+    """A result as status has it: fractions as strings."""
+    if metric not in result.metrics:
+        metric = result.metrics[0]
+    scores = {name: _text(contender.scores[metric].score) for name, contender in result.baselines.items()}
+    contenders = {TUNED: result.tuned, **result.baselines}
+    best = best_baseline(result, metric)
+    return EvaluationStatus(
+        id=result.evaluation,
+        passed=passed,
+        metric=metric.value,
+        tuned=_text(result.tuned.scores[metric].score),
+        baselines=scores,
+        best_baseline=best,
+        metric_summary=f"{metric.value} {result.tuned.scores[metric].score:.3f}",
+        best_baseline_summary=f"{best} {result.baselines[best].scores[metric].score:.3f}" if best else None,
+        prompt_tokens_per_request={name: f"{each.requests.prompt_tokens:g}" for name, each in contenders.items()},
+        metrics=[each.value for each in result.metrics],
+        reason=result.reason,
+        rows=result.rows,
+        leaked=result.leaked,
+        near_duplicates=result.near_duplicates,
+        drift=result.drift and ScoreStatus.model_validate(_texts(result.drift.model_dump())),
+        contenders={
+            name: ContenderStatus.model_validate(_texts(contender.model_dump(mode="json")))
+            for name, contender in contenders.items()
+        },
+        report=report,
+    )
+
+
+def result_of(status: EvaluationStatus) -> EvaluateResult:
+    """The result that a status was made from."""
+    contenders = {name: contender.model_dump() for name, contender in status.contenders.items()}
+    return EvaluateResult.model_validate(
+        {
+            "evaluation": status.id,
+            "tuned": contenders.pop(TUNED),
+            "baselines": contenders,
+            "drift": status.drift and status.drift.model_dump(),
+            **status.model_dump(include={"rows", "leaked", "near_duplicates", "metrics", "reason"}),
+        }
+    )
+
+
+def _texts(value: Any) -> Any:
+    """The same document with every fraction as a string."""
+    if isinstance(value, dict):
+        return {key: _texts(found) for key, found in value.items()}
+    return _text(value) if isinstance(value, float) else value
+
+
+def _text(number: float) -> str:
+    return f"{number:.4g}" if abs(number) >= 1 else f"{number:.4f}"

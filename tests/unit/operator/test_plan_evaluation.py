@@ -1,0 +1,244 @@
+"""Evaluation, gate and promotion, told by what the cluster and the user would see at each turn."""
+
+import copy
+from typing import Any
+
+import pytest
+from finetune_operator import names
+from finetune_trainer.outcome import Outcome
+from rehearsal import TEST, Rehearsal
+
+GATE = {"gate": {"minimum": 0.5, "margin": 0.01}}
+
+
+def job(**spec: Any) -> Rehearsal:
+    return Rehearsal(**({"dataset": TEST} | spec))
+
+
+@pytest.fixture
+def candidate() -> Rehearsal:
+    """A gate, and a candidate that is being started."""
+    cluster = job(evaluation=GATE)
+    cluster.train()
+    return cluster
+
+
+@pytest.fixture
+def serving(candidate: Rehearsal) -> Rehearsal:
+    candidate.measure()
+    return candidate
+
+
+def train_again(cluster: Rehearsal, seed: int = 7) -> str:
+    """Edit the seed and train; returns the revision before."""
+    old = cluster.revision
+    cluster.edit(training=cluster.job["spec"]["training"] | {"seed": seed})
+    cluster.train()
+    return old
+
+
+class TestTheMeasurement:
+    def test_only_a_candidate_that_answers_is_measured(self, candidate: Rehearsal) -> None:
+        assert not candidate.exists("Job", "-evaluate")
+        candidate.roll_out()
+        candidate.reconcile()
+        assert candidate.exists("Job", "-evaluate")
+        assert ("Service", "recipes") not in candidate.objects
+        assert candidate.status["phase"] == "Evaluating"
+        assert candidate.condition("Evaluated")[0] == "Unknown"
+
+    def test_it_holds_no_accelerator_and_asks_the_candidates_own_service(self, candidate: Rehearsal) -> None:
+        candidate.roll_out()
+        candidate.reconcile()
+        container = candidate.get("Job", "-evaluate")["spec"]["template"]["spec"]["containers"][0]
+        assert "nvidia.com/gpu" not in str(container["resources"])
+        url = f"http://recipes-{candidate.revision}.kitchen.svc/v1"
+        assert container["args"][-4:] == [
+            *("--evaluation", "/etc/finetune-evaluation/evaluation.json"),
+            *("--endpoint", url),
+        ]
+        assert not [each for each in container["env"] if "valueFrom" in each and "secretKeyRef" in each["valueFrom"]]
+
+    def test_a_winner_is_promoted_and_the_status_says_by_how_much(self, serving: Rehearsal) -> None:
+        assert serving.condition("Evaluated")[:2] == ("True", "Succeeded")
+        assert serving.condition("Ready")[:2] == ("True", "Serving")
+        found = serving.status["evaluation"]
+        assert (found["metric"], found["tuned"], found["passed"]) == ("exact_match", "0.6700", True)
+        assert found["baselines"] == {"zero-shot": "0.0000", "few-shot": "0.2300", "retrieval": "0.6100"}
+        assert (found["metricSummary"], found["bestBaselineSummary"]) == ("exact_match 0.670", "retrieval 0.610")
+        assert found["promptTokensPerRequest"]["retrieval"] == "203"
+        assert found["report"].startswith(f"pvc://recipes-{serving.revision}/evaluations/")
+        assert serving.status["history"][0]["metric"] == "exact_match 0.670"
+
+    def test_without_a_gate_all_is_promoted_and_the_condition_says_so(self) -> None:
+        cluster = job()
+        cluster.train()
+        cluster.measure(tuned=0.2)
+        assert cluster.condition("Evaluated")[0] == "True"
+        assert cluster.condition("Evaluated")[2].endswith("No gate was set.")
+        assert cluster.status["servedRevision"] == cluster.revision
+
+    def test_without_test_rows_there_is_nothing_to_measure_with(self) -> None:
+        cluster = Rehearsal()
+        cluster.serve()
+        status, reason, message = cluster.condition("Evaluated")
+        assert (status, reason) == ("False", "Disabled")
+        assert message.startswith("dataset.test is not set")
+        assert cluster.condition("Ready")[0] == "True"
+
+    def test_without_hosting_the_candidate_goes_once_it_is_measured(self) -> None:
+        cluster = job(hosting={"enabled": False})
+        cluster.train()
+        assert cluster.exists("Deployment")
+        cluster.measure()
+        assert cluster.condition("Evaluated")[0] == "True"
+        assert cluster.condition("Hosted")[:2] == ("False", "Released")
+        assert cluster.condition("Promoted")[:2] == ("False", "Disabled")
+        assert cluster.condition("Ready")[:2] == ("True", "Succeeded")
+        assert not [key for key in cluster.objects if key[0] in ("Deployment", "Service")]
+
+    def test_a_failed_measurement_promotes_nothing(self, candidate: Rehearsal) -> None:
+        candidate.roll_out()
+        candidate.reconcile()
+        candidate.fail("evaluate", Outcome.UNAVAILABLE, "The candidate does not answer.")
+        candidate.reconcile()
+        assert candidate.condition("Evaluated")[:2] == ("False", "SourceUnavailable")
+        assert ("Service", "recipes") not in candidate.objects
+
+    def test_at_rest_the_status_does_not_change(self, serving: Rehearsal) -> None:
+        before = copy.deepcopy((serving.job, serving.objects))
+        serving.reconcile()
+        assert (serving.job, serving.objects) == before
+
+    def test_a_finished_measurement_stays_finished_without_its_job(self, serving: Rehearsal) -> None:
+        serving.delete("Job", f"recipes-{serving.revision}-evaluate")
+        serving.reconcile()
+        assert not serving.exists("Job", "-evaluate")
+        assert serving.condition("Ready")[0] == "True"
+
+
+class TestTheGate:
+    def test_a_loser_is_taken_down_and_the_old_revision_goes_on_serving(self, serving: Rehearsal) -> None:
+        old = train_again(serving)
+        serving.measure(tuned=0.62)
+        status, reason, message = serving.condition("Evaluated")
+        assert (status, reason) == ("False", "GateNotMet")
+        assert "0.620" in message
+        assert "retrieval" in message
+        assert not serving.exists("Deployment")
+        assert serving.condition("Hosted")[:2] == ("False", "Released")
+        assert serving.exists("Deployment", revision=old)
+        assert serving.status["servedRevision"] == old
+        assert serving.status["phase"] == "Rejected"
+        assert serving.condition("Ready")[2].endswith(
+            f"Revision {old} goes on serving at http://recipes.kitchen.svc/v1."
+        )
+
+    def test_its_artifact_stays(self, serving: Rehearsal) -> None:
+        train_again(serving)
+        serving.measure(tuned=0.62)
+        assert serving.exists("PersistentVolumeClaim")
+        assert serving.status["artifact"]["uri"] == f"pvc://recipes-{serving.revision}/artifact"
+
+    def test_a_lower_gate_promotes_it_without_asking_again(self, candidate: Rehearsal) -> None:
+        candidate.measure(tuned=0.62)
+        assert not candidate.exists("Deployment")
+        candidate.edit(evaluation={"gate": {"minimum": 0.5, "margin": -0.05}})
+        candidate.reconcile()
+        assert candidate.exists("Deployment")
+        candidate.delete("Job", f"recipes-{candidate.revision}-evaluate")
+        candidate.roll_out()
+        candidate.reconcile()
+        assert not candidate.exists("Job", "-evaluate")
+        assert candidate.status["servedRevision"] == candidate.revision
+
+    def test_a_higher_gate_never_takes_down_what_serves(self, serving: Rehearsal) -> None:
+        serving.edit(evaluation={"gate": {"minimum": 0.9}})
+        serving.reconcile()
+        assert serving.condition("Evaluated")[:2] == ("False", "GateNotMet")
+        assert serving.exists("Deployment")
+        assert serving.status["servedRevision"] == serving.revision
+        assert "goes on serving" in serving.condition("Ready")[2]
+
+    def test_other_metrics_are_measured_without_training(self, serving: Rehearsal) -> None:
+        revision, old = serving.revision, serving.get("Job", "-evaluate")
+        serving.edit(evaluation={"sampleSize": 50})
+        serving.reconcile()
+        assert serving.revision == revision
+        assert serving.get("Job", "-evaluate")["metadata"]["uid"] != old["metadata"]["uid"]
+        assert serving.condition("Trained")[0] == "True"
+        assert serving.status["servedRevision"] == revision
+
+    def test_a_candidate_that_was_taken_down_comes_back_to_be_measured_anew(self, candidate: Rehearsal) -> None:
+        candidate.measure(tuned=0.62)
+        candidate.edit(evaluation=GATE | {"sampleSize": 50})
+        candidate.reconcile()
+        assert candidate.exists("Deployment")
+        candidate.measure(tuned=0.7)
+        assert candidate.status["servedRevision"] == candidate.revision
+
+    def test_with_recreate_the_old_revision_comes_back_when_the_new_one_loses(self, serving: Rehearsal) -> None:
+        serving.edit(hosting=serving.job["spec"]["hosting"] | {"rollout": "recreate"})
+        old = train_again(serving)
+        assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 0
+        serving.measure(tuned=0.62)
+        assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 1
+
+
+class TestByHand:
+    def test_an_annotation_promotes_what_missed_the_gate(self, serving: Rehearsal) -> None:
+        train_again(serving)
+        serving.measure(tuned=0.62)
+        serving.annotate(names.PROMOTE, serving.revision)
+        serving.reconcile()
+        serving.roll_out()
+        serving.reconcile()
+        assert serving.status["servedRevision"] == serving.revision
+        assert serving.condition("Evaluated")[:2] == ("True", "PromotedByHand")
+        assert serving.status["evaluation"]["passed"] is False
+
+    def test_an_earlier_revision_is_brought_back_without_training(self, serving: Rehearsal) -> None:
+        old = train_again(serving)
+        serving.measure(tuned=0.7)
+        new = serving.revision
+        assert serving.status["servedRevision"] == new
+        assert not serving.exists("Deployment", revision=old)
+        assert serving.exists("PersistentVolumeClaim", revision=old)
+        serving.annotate(names.PROMOTE, old)
+        serving.reconcile()
+        assert serving.status["servedRevision"] == new
+        back = serving.objects["Deployment", f"recipes-{old}"]
+        back["status"] = serving.get("Deployment")["status"]
+        serving.reconcile()
+        assert serving.status["servedRevision"] == old
+        assert not serving.exists("Deployment", revision=new)
+        assert serving.condition("Promoted")[:2] == ("True", "Pinned")
+        assert old in serving.condition("Ready")[2]
+
+    def test_without_the_annotation_the_newest_serves_again(self, serving: Rehearsal) -> None:
+        old = train_again(serving)
+        serving.measure(tuned=0.7)
+        serving.annotate(names.PROMOTE, old)
+        serving.reconcile()
+        serving.objects["Deployment", f"recipes-{old}"]["status"] = serving.get("Deployment")["status"]
+        serving.reconcile()
+        serving.annotate(names.PROMOTE, "")
+        serving.reconcile()
+        serving.roll_out()
+        serving.reconcile()
+        assert serving.status["servedRevision"] == serving.revision
+        assert not serving.exists("Deployment", revision=old)
+
+    def test_only_as_many_volumes_are_kept_as_asked_for(self, serving: Rehearsal) -> None:
+        first = train_again(serving, seed=7)
+        serving.measure(tuned=0.7)
+        second = train_again(serving, seed=8)
+        serving.measure(tuned=0.7)
+        assert not serving.exists("PersistentVolumeClaim", revision=first)
+        assert serving.exists("PersistentVolumeClaim", revision=second)
+
+    def test_a_revision_that_is_gone_is_said_to_be(self, serving: Rehearsal) -> None:
+        serving.annotate(names.PROMOTE, "0badc0de")
+        serving.reconcile()
+        assert "names 0badc0de, whose volume is not kept" in serving.condition("Promoted")[2]
+        assert serving.status["servedRevision"] == serving.revision

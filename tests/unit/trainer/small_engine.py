@@ -1,0 +1,91 @@
+"""An engine in miniature: an OpenAI-compatible endpoint over loopback whose answers a test decides.
+
+The real engine is asked in tests/local and tests/e2e; this one fails when it is told to.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from typing import Any
+
+Reply = Callable[[str, list[dict[str, str]]], str]
+
+
+@dataclass
+class Engine:
+    """`reply` answers (model, messages). After `healthy` answers every request fails with 500."""
+
+    reply: Reply
+    models: tuple[str, ...] = ("recipes", "recipes-base")
+    context_length: int = 256
+    healthy: int = 10_000
+    url: str = ""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
+
+    def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        with self._lock:
+            if len(self.asked) >= self.healthy:
+                return 500, {"error": {"message": "the engine has died"}}
+            self.asked.append(body)
+        text = self.reply(body["model"], body["messages"])
+        words = sum(len(message["content"].split()) for message in body["messages"])
+        return 200, {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": words, "completion_tokens": 1, "total_tokens": words + 1},
+        }
+
+    def list(self) -> dict[str, Any]:
+        models = [{"id": name, "object": "model", "created": 1, "owned_by": "us"} for name in self.models]
+        return {"object": "list", "data": [model | {"max_model_len": self.context_length} for model in models]}
+
+
+@contextmanager
+def running(engine: Engine) -> Iterator[Engine]:
+    """Serve it while inside."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            self._send(200, engine.list())
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._send(*engine.answer(body))
+
+        def _send(self, status: int, body: dict[str, Any]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            # A client that need not wait makes a failing engine a quick test.
+            self.send_header("retry-after-ms", "1")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        # Of more connections at once than wait here, the rest try again after a second.
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
+    engine.url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield engine
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,172 @@
+"""What each contender is asked: a row as a question, alone or behind examples from train, fitted into the context.
+
+Called by `finetune_trainer.evaluate`. Pure, but for the tokenizer that measures: the same rows and seed give the same
+prompts.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bm25s
+
+from finetune_trainer.outcome import Outcome, StageError
+
+Message = dict[str, Any]
+Text = str | tuple[Message, ...]
+# A right answer may be worded at more length than any that is known, and is not to be cut.
+SPARE_SHARE, SPARE_TOKENS = 1.25, 8
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row: what is asked (messages, or a string where the model has no chat template), and the right answer."""
+
+    prompt: Text
+    reference: str
+    tools: tuple[Message, ...] = ()
+
+    @property
+    def asked(self) -> str:
+        """What the user said last."""
+        return self.prompt if isinstance(self.prompt, str) else str(self.prompt[-1].get("content") or "")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent, and how many examples it has."""
+
+    prompt: Text
+    examples: int
+    tools: tuple[Message, ...] = ()
+
+
+Chooser = Callable[[Question], Sequence[Question]]
+Measure = Callable[[Prompt], int]
+
+
+def read(line: bytes | str) -> Question:
+    """A row as prepare stores it. Raises StageError (CONFIG_INVALID) for one that has no answer."""
+    row = json.loads(line)
+    tools = tuple(json.loads(row["tools"])) if row.get("tools") else ()
+    if "messages" in row:
+        *asked, answer = row["messages"]
+        return Question(tuple(asked), _content(answer), tools)
+    if "prompt" not in row:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            "Rows of format text have no answer that could be compared: remove evaluation and dataset.test, or write "
+            "the rows as prompt and completion.",
+        )
+    prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, str):
+        return Question(prompt, completion.strip())
+    return Question(tuple(prompt), _content(completion[-1]), tools)
+
+
+def _content(answer: Message) -> str:
+    """An answer's text; of one that only calls tools, the JSON of the calls."""
+    return answer.get("content") or json.dumps(answer.get("tool_calls", []), ensure_ascii=False, sort_keys=True)
+
+
+def with_examples(question: Question, examples: Sequence[Question]) -> Prompt:
+    """The question behind examples, told as earlier turns: after the system message, before what the user says.
+
+    Of an example its last turn is told; a system message of its own would contradict the question's.
+    """
+    if isinstance(question.prompt, str):
+        told = "".join(f"{example.prompt}{example.reference}\n\n" for example in examples)
+        return Prompt(told + question.prompt, len(examples))
+    system = tuple(message for message in question.prompt if message["role"] == "system")
+    turns = (
+        message
+        for example in examples
+        for message in (
+            {"role": "user", "content": example.asked},
+            {"role": "assistant", "content": example.reference},
+        )
+    )
+    rest = tuple(message for message in question.prompt if message["role"] != "system")
+    return Prompt((*system, *turns, *rest), len(examples), question.tools)
+
+
+def fit(question: Question, examples: Sequence[Question], measure: Measure, room: int) -> Prompt | None:
+    """The prompt with as many of the last `examples` as leave it within `room` tokens; None when it never is."""
+    for dropped in range(len(examples) + 1):
+        prompt = with_examples(question, examples[dropped:])
+        if measure(prompt) <= room:
+            return prompt
+    return None
+
+
+def none(question: Question) -> Sequence[Question]:
+    """No examples: the chooser of zero-shot."""
+    return ()
+
+
+def few_shot(train: Sequence[Question], count: int, seed: int) -> Chooser:
+    """The same `count` rows for every question, chosen by the seed."""
+    fixed = sorted(_distinct(train), key=lambda row: _fingerprint(row, seed))[:count]
+    return lambda question: fixed
+
+
+def retrieval(train: Sequence[Question], count: int) -> Chooser:
+    """The `count` rows whose questions are most like this one by BM25; the most similar stands last, nearest to it.
+
+    BM25 as Lucene has it (bm25s' default). Rows that score alike come in the order of train; a question that shares no
+    word with train gets its first rows.
+    """
+    rows = _distinct(train)
+    index = bm25s.BM25()
+    index.index(_words([row.asked for row in rows]), show_progress=False)
+
+    def choose(question: Question) -> Sequence[Question]:
+        words = [word for word in _words([question.asked])[0] if word in index.vocab_dict]
+        scores = index.get_scores(words) if words else [0.0] * len(rows)
+        best = sorted(range(len(rows)), key=lambda row: (-scores[row], row))[:count]
+        return [rows[row] for row in reversed(best)]
+
+    return choose
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    return bm25s.tokenize(texts, stopwords=None, return_ids=False, show_progress=False)  # type: ignore[no-any-return]
+
+
+def _distinct(rows: Sequence[Question]) -> list[Question]:
+    """Each question and answer once: an example twice in a prompt is an example wasted."""
+    return list({(row.asked, row.reference): row for row in rows}.values())
+
+
+def _fingerprint(row: Question, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\n{row.asked}\n{row.reference}".encode()).digest()
+
+
+def answer_tokens(references: Sequence[str], count: Callable[[str], int]) -> int:
+    """How many tokens every contender may answer with: a quarter and a few more than the longest known answer.
+
+    The longest in characters stands for the longest in tokens; the spare covers the difference.
+    """
+    longest = sorted(set(references), key=len)[-LONGEST:]
+    return math.ceil(max(count(text) for text in longest) * SPARE_SHARE) + SPARE_TOKENS
+
+
+# Counting the tokens of every answer of a large dataset takes minutes.
+LONGEST = 50
+
+
+def measure_with(tokenizer: Any) -> Measure:
+    """The length of a prompt in tokens, by the model's own chat template."""
+
+    def measure(prompt: Prompt) -> int:
+        if isinstance(prompt.prompt, str):
+            return len(tokenizer(prompt.prompt)["input_ids"])
+        text = tokenizer.apply_chat_template(
+            list(prompt.prompt), tools=list(prompt.tools) or None, add_generation_prompt=True, tokenize=False
+        )
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return measure

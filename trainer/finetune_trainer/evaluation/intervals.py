@@ -1,0 +1,71 @@
+"""How sure a score is, and a difference of two: the bootstrap over rows, paired for differences.
+
+Called by `evaluation.result`. Pure and seeded: the same answers give the same intervals. Percentile bootstrap (Efron
+and Tibshirani 1993), 2,000 resamples. Where every row says the same, resampling finds no spread at all, and 20 rows
+would look as sure as 2,000: such an interval ends at -ln(1 - confidence) / rows from the value, the exact bound for an
+event that was never seen (for 95% the rule of three, Hanley and Lippman-Hand 1983).
+"""
+
+import math
+
+import numpy as np
+
+from finetune_trainer.evaluation.metrics import Array, Statistic
+from finetune_trainer.report import CONFIDENCES, Comparison, Score
+
+RESAMPLES = 2000
+# What is left on each side of a 95% interval, in percent.
+TAIL = 2.5
+# Results travel in a termination message of 4,096 bytes.
+DIGITS = 4
+# Sums of the same numbers in another order differ by less.
+SAME = 1e-9
+
+
+def resample(rows: int, seed: int, count: int = RESAMPLES) -> Array:
+    """Weights of shape (count, rows): how often each row was drawn. Of 2,000 rows, 32 MB."""
+    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=count)
+    return drawn.astype(np.float64)
+
+
+def score(statistic: Statistic, weights: Array) -> Score:
+    """A metric's value over all rows, and its 95% interval within 0..1."""
+    value, spread = _value(statistic, weights), statistic(weights)
+    low, high = _ends(spread, weights.shape[1])
+    return Score(score=_rounded(value), low=_rounded(max(0, low)), high=_rounded(min(1, high)))
+
+
+def compare(tuned: Statistic, baseline: Statistic, weights: Array) -> Comparison:
+    """Tuned minus baseline: both are resampled by the same rows, so that what is hard for both cancels out."""
+    difference = _value(tuned, weights) - _value(baseline, weights)
+    spread = tuned(weights) - baseline(weights)
+    rows = weights.shape[1]
+    low, high = _ends(spread, rows)
+    bounds = {name: _rounded(max(-1, _lower(spread, rows, float(name)))) for name in CONFIDENCES}
+    return Comparison(
+        difference=_rounded(difference), low=_rounded(max(-1, low)), high=_rounded(min(1, high)), bounds=bounds
+    )
+
+
+def _value(statistic: Statistic, weights: Array) -> float:
+    return float(statistic(np.ones((1, weights.shape[1])))[0])
+
+
+def _ends(spread: Array, rows: int) -> tuple[float, float]:
+    low, high = (float(end) for end in np.percentile(spread, [TAIL, 100 - TAIL]))
+    room = _unseen(0.95, rows) if np.ptp(spread) < SAME else 0
+    return low - room, high + room
+
+
+def _lower(spread: Array, rows: int, confidence: float) -> float:
+    room = _unseen(confidence, rows) if np.ptp(spread) < SAME else 0
+    return float(np.percentile(spread, 100 * (1 - confidence))) - room
+
+
+def _unseen(confidence: float, rows: int) -> float:
+    """The most frequent that an event can be, with this confidence, that was not seen in so many rows."""
+    return -math.log(1 - confidence) / rows
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)

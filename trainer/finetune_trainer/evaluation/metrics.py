@@ -1,0 +1,173 @@
+"""How answers are held against references: each metric's definition, which fit the data, and which are chosen.
+
+Called by `finetune_trainer.evaluate` and `evaluation.result`. Pure. A metric becomes a Statistic, a function of how
+often each row counts, so that `intervals` can resample every metric alike, those too that are no mean over rows.
+"""
+
+import json
+import string
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune_trainer.config import Metric
+
+Array = NDArray[np.float64]
+# Weights of shape (resamples, rows), how often each row stands in a resample, to values of shape (resamples,).
+Statistic = Callable[[Array], Array]
+
+# More labels than that, or fewer rows for each, are answers and no labels.
+LABELS, ROWS_PER_LABEL, LABEL_WORDS = 20, 5, 5
+# Up to so many words an answer is expected word for word.
+SHORT_WORDS = 20
+
+
+def statistic(metric: Metric, answers: Sequence[str], references: Sequence[str]) -> Statistic:
+    """The metric of these answers; they and `references` are equally long."""
+    if metric == Metric.MACRO_F1:
+        return _macro_f1([_label(text) for text in answers], [_label(text) for text in references])
+    score = _ROW_SCORES[metric]
+    rows = np.array([score(answer, reference) for answer, reference in zip(answers, references, strict=True)])
+    return lambda weights: weights @ rows / weights.sum(axis=1)
+
+
+def fits(metric: Metric, references: Sequence[str]) -> str | None:
+    """None, or why the metric says nothing about rows with these answers, as the end of a sentence."""
+    if metric in (Metric.JSON_VALID, Metric.JSON_FIELDS_F1) and not _all_json(references):
+        return "their answers are not all JSON objects or arrays"
+    if metric in (Metric.LABEL_ACCURACY, Metric.MACRO_F1) and not _are_labels(references):
+        return f"their answers are no labels, of which there are at most {LABELS} and {ROWS_PER_LABEL} rows for each"
+    return None
+
+
+def choose(references: Sequence[str]) -> tuple[tuple[Metric, ...], str]:
+    """The metrics for rows with these answers, the one that decides first, and why."""
+    if _all_json(references):
+        return (Metric.JSON_FIELDS_F1, Metric.EXACT_MATCH, Metric.JSON_VALID), "All answers are JSON."
+    if _are_labels(references):
+        labels = len({_label(text) for text in references})
+        return (Metric.LABEL_ACCURACY, Metric.MACRO_F1), f"The answers are {labels} labels that recur."
+    words = sum(len(text.split()) for text in references) / len(references)
+    if words <= SHORT_WORDS:
+        return (Metric.EXACT_MATCH, Metric.TOKEN_F1), f"Answers are short, {words:.0f} words on average."
+    return (Metric.ROUGE_L, Metric.TOKEN_F1), f"Answers are long, {words:.0f} words on average."
+
+
+def _exact_match(answer: str, reference: str) -> float:
+    return float(answer.strip() == reference.strip())
+
+
+def _token_f1(answer: str, reference: str) -> float:
+    """SQuAD's F1 (Rajpurkar et al. 2016): the words in common, without case, punctuation and articles."""
+    return _f1(Counter(_squad_words(answer)), Counter(_squad_words(reference)))
+
+
+def _squad_words(text: str) -> list[str]:
+    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return [word for word in bare.split() if word not in ("a", "an", "the")]
+
+
+def _f1(found: Counter[Any], right: Counter[Any]) -> float:
+    """Harmonic mean of precision and recall of two bags; 1 when both are empty."""
+    total = found.total() + right.total()
+    return 2 * (found & right).total() / total if total else 1.0
+
+
+def _rouge_l(answer: str, reference: str) -> float:
+    """ROUGE-L's F1 (Lin 2004): the longest common subsequence of lower-case words; 1 when both have none."""
+    left, right = answer.lower().split(), reference.lower().split()
+    total = len(left) + len(right)
+    return 2 * _common(left, right) / total if total else 1.0
+
+
+def _common(left: Sequence[str], right: Sequence[str]) -> int:
+    """Length of the longest common subsequence, one row of the table at a time."""
+    best = [0] * (len(right) + 1)
+    for word in left:
+        above = best
+        best = [0]
+        for column, other in enumerate(right):
+            best.append(above[column] + 1 if word == other else max(above[column + 1], best[column]))
+    return best[-1]
+
+
+def _json_valid(answer: str, reference: str) -> float:
+    return float(_parsed(answer) is not None)
+
+
+def _json_fields_f1(answer: str, reference: str) -> float:
+    """F1 over the values at the ends of both documents, each with its path; places in a list are not told apart."""
+    found = _parsed(answer)
+    return 0.0 if found is None else _f1(Counter(_leaves(found)), Counter(_leaves(_parsed(reference))))
+
+
+def _parsed(text: str) -> Any:
+    """The JSON object or array in `text`; None for anything else."""
+    try:
+        found = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict | list) else None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[Hashable]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(value, list) and value:
+        for inner in value:
+            yield from _leaves(inner, (*path, "[]"))
+    elif path or not isinstance(value, dict | list):
+        # As JSON: 1 and true are equal in Python.
+        yield path, json.dumps(value)
+
+
+def _label(text: str) -> str:
+    return text.strip().casefold()
+
+
+def _label_accuracy(answer: str, reference: str) -> float:
+    return float(_label(answer) == _label(reference))
+
+
+def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
+    """The mean of each label's F1, all labels alike. Labels are those of the references that stand in the resample."""
+    labels = sorted(set(references))
+    said = np.array([[answer == label for label in labels] for answer in answers], dtype=float)
+    right = np.array([[reference == label for label in labels] for reference in references], dtype=float)
+
+    def value(weights: Array) -> Array:
+        both, there = weights @ (said * right), weights @ right
+        f1 = 2 * both / np.maximum(weights @ said + there, 1)
+        present = there > 0
+        mean: Array = (f1 * present).sum(axis=1) / present.sum(axis=1)
+        return mean
+
+    return value
+
+
+def _all_json(references: Sequence[str]) -> bool:
+    return all(_parsed(text) is not None for text in references)
+
+
+def _are_labels(references: Sequence[str]) -> bool:
+    labels = {_label(text) for text in references}
+    few = len(labels) <= LABELS and len(references) >= ROWS_PER_LABEL * len(labels)
+    return few and all(len(label.split()) <= LABEL_WORDS for label in labels)
+
+
+_ROW_SCORES: dict[Metric, Callable[[str, str], float]] = {
+    Metric.EXACT_MATCH: _exact_match,
+    Metric.TOKEN_F1: _token_f1,
+    Metric.ROUGE_L: _rouge_l,
+    Metric.JSON_VALID: _json_valid,
+    Metric.JSON_FIELDS_F1: _json_fields_f1,
+    Metric.LABEL_ACCURACY: _label_accuracy,
+}

@@ -1,0 +1,93 @@
+"""The gate: whether an evaluation's result lets a model through, and by how much.
+
+Called by the operator's evaluate stage, by the local backend and by the report. Pure.
+"""
+
+from dataclasses import dataclass
+
+from finetune_trainer.config import GateConfig, Metric
+from finetune_trainer.report import EvaluateResult
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the model passes, and a sentence with the numbers."""
+
+    passed: bool
+    message: str
+
+
+def judge(result: EvaluateResult, gate: GateConfig | None) -> Verdict:
+    """Hold the result against the gate. Without one everything passes, and the message says so.
+
+    The tuned score must reach `minimum`, and exceed the best baseline's by more than `margin`: the one-sided lower
+    bound of the paired difference, at `confidence`, has to lie above it.
+    """
+    metric = (gate and gate.metric) or result.metrics[0]
+    if metric not in result.metrics:
+        known = ", ".join(known.value for known in result.metrics)
+        return Verdict(False, f"gate.metric {metric.value} was not measured; evaluation.metrics has {known}.")
+    told = compared(result, metric)
+    if gate is None:
+        return Verdict(True, f"{told} No gate was set.")
+    missed = [sentence for sentence in (_minimum(result, metric, gate), _margin(result, metric, gate)) if sentence]
+    if missed:
+        return Verdict(False, f"{told} {' '.join(missed)}")
+    return Verdict(True, f"{told} The gate is met{_demanded(result, gate)}.")
+
+
+def best_baseline(result: EvaluateResult, metric: Metric) -> str | None:
+    """The baseline with the highest score; of equals the one with the shorter prompts. None without any."""
+
+    def rank(name: str) -> tuple[float, float]:
+        contender = result.baselines[name]
+        return contender.scores[metric].score, -contender.requests.prompt_tokens
+
+    return max(sorted(result.baselines), key=rank, default=None)
+
+
+def compared(result: EvaluateResult, metric: Metric) -> str:
+    """The tuned model's score, and how far it is from the best baseline's, as a sentence."""
+    tuned = result.tuned.scores[metric]
+    told = f"{metric.value} {tuned.score:.3f} ({tuned.low:.3f} to {tuned.high:.3f}) on {result.rows} rows"
+    best = best_baseline(result, metric)
+    if best is None:
+        return f"{told}, compared with nothing."
+    found = result.baselines[best]
+    compared = found.comparisons[metric]
+    return (
+        f"{told}, against {found.scores[metric].score:.3f} of the best baseline, {best}: a difference of "
+        f"{compared.difference:+.3f} ({compared.low:+.3f} to {compared.high:+.3f})."
+    )
+
+
+def _minimum(result: EvaluateResult, metric: Metric, gate: GateConfig) -> str | None:
+    missing = (gate.minimum or 0) - result.tuned.scores[metric].score
+    return f"It misses gate.minimum {gate.minimum:g} by {missing:.3f}." if missing > 0 else None
+
+
+def _margin(result: EvaluateResult, metric: Metric, gate: GateConfig) -> str | None:
+    best = best_baseline(result, metric)
+    if best is None:
+        return None
+    bound = result.baselines[best].comparisons[metric].bounds[bound_name(gate.confidence)]
+    if bound > gate.margin:
+        return None
+    return (
+        f"With {gate.confidence:.0%} confidence it is better than {best} by no more than {bound:+.3f}, and gate.margin "
+        f"asks for more than {gate.margin:g}."
+    )
+
+
+def bound_name(confidence: float) -> str:
+    """The key of `Comparison.bounds`."""
+    return f"{confidence:g}"
+
+
+def _demanded(result: EvaluateResult, gate: GateConfig) -> str:
+    minimum = f" a score of {gate.minimum:g}" if gate.minimum is not None else ""
+    if not result.baselines:
+        margin = " a margin could not be measured: the base model is not served beside this one"
+        return f":{minimum or ' no minimum is asked for'};{margin}"
+    margin = f" a margin of {gate.margin:g} at {gate.confidence:.0%} confidence"
+    return f":{minimum}{' and' if minimum else ''}{margin}"
