@@ -95,10 +95,11 @@ class JobState:
 
 @dataclass(frozen=True)
 class DeploymentState:
-    """A revision's hosting. `rolled_out`: every replica is of the newest template and available."""
+    """A revision's hosting. `rolled_out`: every replica is of the newest template and available, and stays."""
 
     ref: Ref
     rolled_out: bool
+    deleting: bool
     available: int
     failure_message: str | None
 
@@ -274,9 +275,11 @@ def _deployment(raw: Raw) -> DeploymentState:
     current = status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0)
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
     failure = _conditions(raw).get("ReplicaFailure")
+    deleting = "deletionTimestamp" in raw["metadata"]
     return DeploymentState(
         ref=_ref("Deployment", raw),
-        rolled_out=current and wanted > 0 and counts == [wanted] * 3,
+        rolled_out=not deleting and current and wanted > 0 and counts == [wanted] * 3,
+        deleting=deleting,
         available=status.get("availableReplicas", 0),
         failure_message=failure.get("message", "") if failure and _holds(failure) else None,
     )

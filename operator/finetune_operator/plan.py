@@ -120,7 +120,8 @@ def _keep_serving(target: Target, world: World, walked: Walk) -> tuple[Action, .
 def _hosting(target: Target, world: World, walked: Walk, revision: str) -> tuple[Action, ...]:
     hosting, config = target.spec.hosting, world.run_configs.get(revision)
     context_length = hosting.context_length or _context_length(walked.status, revision)
-    if config is None or context_length is None:
+    found = world.deployments.get(names.of_revision(target.name, revision))
+    if config is None or context_length is None or (found and found.deleting):
         return ()
     replicas = 0 if _gives_way(target, walked) else hosting.replicas
     return (Apply(deployment(replace(target, revision=revision), config, context_length, replicas)),)

@@ -10,7 +10,8 @@ from typing import Any
 from control_plane import Kubectl
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from rehearsal import MANIFEST, PREPARED, TRAINED
+from finetune_trainer.config import EvaluationConfig
+from rehearsal import MANIFEST, PREPARED, TRAINED, evaluated
 
 Raw = dict[str, Any]
 
@@ -77,10 +78,10 @@ class Played:
         self.wait("/".join(self.owner(stage)), "create")
         self._pod(stage, {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}, {"running": {}})
 
-    def complete(self, stage: str) -> None:
+    def complete(self, stage: str, result: Raw | None = None) -> None:
         """The stage's pod ends well and leaves its result, and so does its Job."""
         self.wait("/".join(self.owner(stage)), "create")
-        result = {"prepare": PREPARED, "train": TRAINED}[stage]
+        result = result or {"prepare": PREPARED, "train": TRAINED}[stage]
         message = json.dumps({"reason": "Succeeded", "result": result})
         ended = {"exitCode": 0, "reason": "Completed", "message": message}
         self._pod(stage, {"phase": "Succeeded"}, {"terminated": ended})
@@ -89,19 +90,31 @@ class Played:
         counts = {"succeeded": 1, "uncountedTerminatedPods": {}}
         self._status(*self.owner(stage), {**times, **counts, "conditions": conditions})
 
-    def roll_out(self) -> None:
-        """The Deployment's pods answer."""
-        self.wait("/".join(self.owner("host")), "create")
-        raw = self.get(*self.owner("host"))
+    def roll_out(self, revision: str = "") -> None:
+        """The pods of a revision's Deployment answer; the manifest's own when none is given."""
+        name = names.of_revision(NAME, revision or self.revision)
+        self.wait(f"deployment/{name}", "create")
+        raw = self.get("deployment", name)
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
-        self._status(*self.owner("host"), {"observedGeneration": raw["metadata"]["generation"], **counts})
+        self._status("deployment", name, {"observedGeneration": raw["metadata"]["generation"], **counts})
+
+    def measure(self, **scores: float) -> None:
+        """The evaluate Job ends with these scores."""
+        self.wait("/".join(self.owner("evaluate")), "create")
+        told = self.get("configmap", names.of_evaluation(NAME, self.revision))["data"][names.EVALUATION_KEY]
+        self.complete("evaluate", evaluated(EvaluationConfig.model_validate_json(told).id, **scores))
 
     def serve(self) -> None:
-        """The whole path, to Ready."""
+        """The whole path, to Ready, without an evaluation."""
         self.complete("prepare")
         self.complete("train")
         self.roll_out()
         self.wait(f"ftj/{NAME}", "condition=Ready")
+
+    def collect(self, what: str) -> None:
+        """The garbage collector lets an object go that is being deleted, since what it owned is gone."""
+        self.wait(what, "jsonpath={.metadata.deletionTimestamp}")
+        self.kubectl("patch", what, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
 
     def delete(self) -> None:
         """The FineTuneJob goes, and what the garbage collector would remove with it."""

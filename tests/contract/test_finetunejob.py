@@ -65,7 +65,7 @@ def test_what_was_left_out_is_filled_in(kubectl: Kubectl) -> None:
         "seed": 42,
         "retries": 3,
     }
-    assert spec["hosting"] == {"enabled": True, "replicas": 1, "rollout": "surge"}
+    assert spec["hosting"] == {"enabled": True, "replicas": 1, "rollout": "surge", "revisionHistoryLimit": 1}
     assert spec["workspace"] == {"size": "20Gi", "accessModes": ["ReadWriteOnce"]}
     assert spec["suspend"] is False
 

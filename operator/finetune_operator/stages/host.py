@@ -61,6 +61,8 @@ class Host:
         )
         if found is None:
             return Step(State.RUNNING, Reason.STARTING, f"Deployment {name} is created.", actions)
+        if found.deleting:
+            return Step(State.RUNNING, Reason.RESTARTING, f"Deployment {name} makes way for a new one.")
         if found.rolled_out:
             return Step(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers completions.", actions)
         pods = context.world.pods_of(self.name, context.target.revision)
@@ -100,7 +102,7 @@ def _deployment(context: Context) -> Manifest:
 
 
 def _take_down(found: DeploymentState | None) -> tuple[Action, ...]:
-    return (Delete(found.ref),) if found else ()
+    return (Delete(found.ref),) if found and not found.deleting else ()
 
 
 def _waiting(context: Context, found: DeploymentState, pods: tuple[PodState, ...], actions: tuple[Action, ...]) -> Step:

@@ -40,6 +40,11 @@ def train(found: Target) -> Manifest:
     return jobs.train_job(found, "inputs", suspended=False)
 
 
+def evaluate(found: Target) -> Manifest:
+    """The evaluate Job."""
+    return jobs.evaluate_job(found, "inputs", suspended=False)
+
+
 def host(found: Target, context_length: int = 1024, replicas: int = 1) -> Manifest:
     """The hosting Deployment."""
     config = run_config(found.name, found.revision, found.spec)
@@ -50,9 +55,10 @@ def objects(found: Target) -> list[Manifest]:
     """Everything that a revision becomes."""
     return [
         workspace.claim(found),
-        workspace.config_map(found),
+        *workspace.config_maps(found),
         prepare(found),
         train(found),
+        *([evaluate(found)] if found.spec.dataset.test else []),
         host(found),
         hosting.candidate_service(found),
         hosting.stable_service(found, found.revision),
@@ -60,8 +66,9 @@ def objects(found: Target) -> list[Manifest]:
 
 
 def pods(found: Target) -> list[Manifest]:
-    """The pod templates: prepare's, train's and hosting's."""
-    return [workload["spec"]["template"] for workload in (prepare(found), train(found), host(found))]
+    """The pod templates: prepare's, train's, evaluate's and hosting's."""
+    workloads = (prepare(found), train(found), evaluate(found), host(found))
+    return [workload["spec"]["template"] for workload in workloads]
 
 
 def main(workload: Manifest) -> Manifest:
