@@ -63,7 +63,8 @@ def stage(options: argparse.Namespace) -> Contract:
         if options.stage == "prepare":
             from finetune_trainer.prepare import prepare
 
-            return prepare(config, workspace, reporter)
+            evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
+            return prepare(config, workspace, reporter, evaluation)
         if options.stage == "evaluate":
             from finetune_trainer.evaluate import evaluate
 

@@ -5,17 +5,23 @@ for the same evaluation that finds it ends at once.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from finetune_trainer import base
+from finetune_trainer.base import Base
 from finetune_trainer.config import BaselineConfig, BaselineType, EvaluationConfig, Metric, RunConfig, Workspace
-from finetune_trainer.evaluation import contenders, metrics
-from finetune_trainer.evaluation.ask import Candidate, Request
-from finetune_trainer.evaluation.contenders import Chooser, Question
-from finetune_trainer.evaluation.leakage import Clean, sample, without_leaks
-from finetune_trainer.evaluation.result import TUNED, Asked, Measured, measured, summed_up
+from finetune_trainer.evaluation import contenders, general, likelihood, metrics, testset
+from finetune_trainer.evaluation.ask import Candidate, Request, Served
+from finetune_trainer.evaluation.contenders import Chooser, Prompt, Question
+from finetune_trainer.evaluation.endpoint import Endpoint
+from finetune_trainer.evaluation.judge import Judge
+from finetune_trainer.evaluation.leakage import Clean
+from finetune_trainer.evaluation.likelihood import Reference
+from finetune_trainer.evaluation.metrics import Statistic
+from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, summed_up
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.report import EvaluateResult, PrepareResult
 from finetune_trainer.server import Reporter
@@ -36,19 +42,12 @@ def evaluate(
         return done
     workspace.evaluation(evaluation).mkdir(parents=True, exist_ok=True)
     reporter.update(activity="comparing the test rows with train")
-    clean, train = _rows(workspace, evaluation)
-    chosen, reason = _metrics(evaluation, clean.kept)
-    candidate = Candidate(url, workspace.answers)
-    served = candidate.served()
-    if config.name not in served.names:
-        raise StageError(
-            Outcome.CONFIG_INVALID, f"{url} serves {', '.join(served.names)}, and not {config.name}: is it another's?"
-        )
-    fitting = _Fitting(config, workspace, served.context_length, clean.kept, train, evaluation.seed)
-    baselines = evaluation.baselines if config.name + BASE_SUFFIX in served.names else ()
-    asked = [fitting.tuned(), *(fitting.baseline(baseline) for baseline in baselines)]
-    answers = _ask(candidate, asked, fitting.max_tokens, reporter)
-    result = summed_up(evaluation, clean, chosen, reason, answers)
+    test, train = (testset.questions(workspace, split) for split in ("test", "train"))
+    clean = testset.clean(test, train, evaluation)
+    chosen, reason = testset.chosen(evaluation, test)
+    measuring = _Measuring(config, evaluation, workspace, Endpoint("The candidate", url), clean, train, reporter)
+    measured = measuring.all(chosen)
+    result = summed_up(evaluation, clean, chosen, reason, measured, measuring.drift())
     _write(workspace.evaluation(evaluation) / RESULT, result)
     logger.info("%s", result.model_dump_json(by_alias=True))
     return result
@@ -66,104 +65,148 @@ def _write(path: Path, result: EvaluateResult) -> None:
     draft.replace(path)
 
 
-def _rows(workspace: Workspace, evaluation: EvaluationConfig) -> tuple[Clean, list[Question]]:
-    """The test rows that are evaluated, and train's."""
-    train, test = (_read(workspace.data / f"{split}.jsonl") for split in ("train", "test"))
-    if not test:
-        raise StageError(
-            Outcome.CONFIG_INVALID, "There are no test rows to evaluate with: set dataset.test in the manifest."
-        )
-    clean = without_leaks(test, train)
-    if not clean.kept:
-        raise StageError(
-            Outcome.DATA_INVALID,
-            f"All {len(test)} test rows also stand in train ({clean.exact} exactly, {clean.near} nearly), so nothing "
-            "is left to evaluate with: give dataset.test rows that train does not have.",
-        )
-    return Clean(sample(clean.kept, evaluation.sample_size, evaluation.seed), clean.exact, clean.near), train
-
-
-def _read(path: Path) -> list[Question]:
-    if not path.exists():
-        return []
-    with path.open("rb") as lines:
-        return [contenders.read(line) for line in lines]
-
-
-def _metrics(evaluation: EvaluationConfig, questions: Sequence[Question]) -> tuple[tuple[Metric, ...], str]:
-    references = [question.reference for question in questions]
-    if not evaluation.metrics:
-        return metrics.choose(references)
-    for metric in evaluation.metrics:
-        if why := metrics.fits(metric, references):
-            raise StageError(
-                Outcome.CONFIG_INVALID, f"evaluation.metrics: {metric.value} can't be used with these rows: {why}."
-            )
-    return evaluation.metrics, "The manifest names it."
-
-
-class _Fitting:
-    """Every contender's prompts, fitted into the context together with the longest answer."""
+class _Measuring:
+    """One evaluation under way: who is asked what, and what it comes to by each metric."""
 
     def __init__(
         self,
         config: RunConfig,
+        evaluation: EvaluationConfig,
         workspace: Workspace,
-        context_length: int | None,
-        questions: Sequence[Question],
+        endpoint: Endpoint,
+        clean: Clean,
         train: Sequence[Question],
-        seed: int,
+        reporter: Reporter,
     ) -> None:
-        model = base.read(workspace.base_model(config), config.model)
-        prepared = PrepareResult.model_validate_json(workspace.prepared.read_bytes())
-        references = [question.reference for question in (*questions, *train)]
-        self.max_tokens = contenders.answer_tokens(references, model.count)
-        self._room = (context_length or prepared.plan.context_length) - self.max_tokens
-        self._measure = contenders.measure_with(model.tokenizer)
-        self._name, self._questions, self._train, self._seed = config.name, questions, train, seed
+        self._name, self._evaluation, self._workspace, self._reporter = config.name, evaluation, workspace, reporter
+        self._questions, self._endpoint = clean.kept, endpoint
+        self._references = [question.reference for question in clean.kept]
+        self._candidate = Candidate(endpoint, workspace.answers)
+        served = self._candidate.served()
+        if config.name not in served.names:
+            raise StageError(
+                Outcome.CONFIG_INVALID,
+                f"{endpoint.url} serves {', '.join(served.names)}, and not {config.name}: is it another's?",
+            )
+        self._compared = config.name + BASE_SUFFIX in served.names
+        self._base = base.read(workspace.base_model(config), config.model)
+        self._fitting = _fitting(self._base, workspace, served, clean.kept, train)
+        self._choosers = _Choosers(train, evaluation.seed)
 
-    def tuned(self) -> Asked:
-        """The tuned model, asked as it was trained."""
-        return self._asked(TUNED, self._name, 0, lambda question: ())
+    def all(self, chosen: Sequence[Metric]) -> list[Measured]:
+        """The tuned model, and each baseline where the base model is served beside it."""
+        asked = [self._asked(TUNED, self._name, 0, contenders.none)]
+        if self._compared:
+            asked += [self._baseline(baseline) for baseline in self._evaluation.baselines]
+        # One contender after the other: none's latency is another's doing.
+        found = [self._ask(contender, number, len(asked)) for number, contender in enumerate(asked)]
+        return [Measured(each, {metric: self._statistic(metric, each) for metric in chosen}) for each in found]
 
-    def baseline(self, baseline: BaselineConfig) -> Asked:
-        """The base model, asked as this baseline says."""
-        return self._asked(baseline.type.value, self._name + BASE_SUFFIX, baseline.examples, self._chooser(baseline))
+    def drift(self) -> Statistic | None:
+        """How far the tuned model is from the base model on general prompts; None where these can't be compared."""
+        if not self._compared or not self._base.chat:
+            return None
+        told = partial(self._told, "asking general prompts", 0, len(general.PROMPTS))
+        texts = {}
+        for model in (self._name + BASE_SUFFIX, self._name):
+            requests = [
+                Request("general", number, model, prompt, general.MAX_TOKENS)
+                for number, prompt in enumerate(general.prompts())
+            ]
+            texts[model] = [answer.text for answer in self._candidate.ask(requests, told)]
+        return general.drift(*texts.values())
 
-    def _chooser(self, baseline: BaselineConfig) -> Chooser:
-        match baseline.type:
-            case BaselineType.FEW_SHOT:
-                return contenders.few_shot(self._train, baseline.examples, self._seed)
-            case BaselineType.RETRIEVAL:
-                return contenders.retrieval(self._train, baseline.examples)
-            case BaselineType.ZERO_SHOT:
-                return lambda question: ()
+    def _baseline(self, baseline: BaselineConfig) -> Asked:
+        choose = self._choosers.of(baseline)
+        return self._asked(baseline.type.value, self._name + BASE_SUFFIX, baseline.examples, choose)
 
     def _asked(self, name: str, model: str, examples: int, choose: Chooser) -> Asked:
-        prompts = (
-            contenders.fit(question, choose(question), self._measure, self._room) for question in self._questions
-        )
-        return Asked(name, model, tuple(prompts), examples)
+        return Asked(name, model, tuple(self._fitting.fit(row, choose(row)) for row in self._questions), examples)
 
-
-def _ask(candidate: Candidate, asked: Sequence[Asked], max_tokens: int, reporter: Reporter) -> list[Measured]:
-    """Each contender's answers, one contender after the other: none's latency is another's doing."""
-    total = sum(len(contender.prompts) for contender in asked)
-    found: list[Measured] = []
-    for number, contender in enumerate(asked):
-        reporter.update(activity=f"asking {contender.name}", total_steps=total)
-        before = number * len(contender.prompts)
+    def _ask(self, contender: Asked, number: int, contenders: int) -> Answered:
+        size = len(contender.prompts)
         requests = [
-            Request(contender.name, row, contender.model, prompt, max_tokens)
+            Request(contender.name, row, contender.model, prompt, self._fitting.max_tokens)
             for row, prompt in enumerate(contender.prompts)
             if prompt is not None
         ]
-        answers = candidate.ask(requests, partial(_told, reporter, before))
-        found.append(
-            measured(contender, {request.row: answer for request, answer in zip(requests, answers, strict=True)})
-        )
-    return found
+        told = partial(self._told, f"asking {contender.name}", number * size, contenders * size)
+        answers = self._candidate.ask(requests, told)
+        return answered(contender, {request.row: answer for request, answer in zip(requests, answers, strict=True)})
+
+    def _statistic(self, metric: Metric, found: Answered) -> Statistic:
+        match metric:
+            case Metric.JUDGE:
+                return self._judged(found)
+            case Metric.INVERSE_PERPLEXITY:
+                return self._likely(found)
+        return metrics.statistic(metric, found.texts, self._references)
+
+    def _judged(self, found: Answered) -> Statistic:
+        if self._evaluation.judge is None:
+            raise StageError(Outcome.CONFIG_INVALID, "evaluation.metrics has judge; evaluation.judge must say who.")
+        judge = Judge(self._evaluation.judge, self._workspace.evaluations / "judgements.jsonl")
+        told = partial(self._told, f"judging {found.asked.name}", 0, 2 * len(found.texts))
+        return metrics.mean(judge.scores(self._questions, found.texts, told))
+
+    def _likely(self, found: Answered) -> Statistic:
+        tokenizer, contender = self._base.tokenizer, found.asked
+        references = [
+            Reference(
+                contender.name, row, contender.model, *likelihood.reference(tokenizer, prompt, question.reference)
+            )
+            for row, (prompt, question) in enumerate(zip(contender.prompts, self._questions, strict=True))
+            if prompt is not None
+        ]
+        told = partial(self._told, f"measuring {contender.name}", 0, len(references))
+        file = self._workspace.evaluations / "likelihoods.jsonl"
+        measured = likelihood.measure(self._endpoint, references, file, told)
+        known = {asked.row: found for asked, found in zip(references, measured, strict=True)}
+        rows = range(len(self._questions))
+        tokens = [known[row].tokens if row in known else self._base.count(self._references[row]) + 1 for row in rows]
+        logprobs = [
+            known[row].logprob if row in known else likelihood.guessed(tokens[row], len(tokenizer)) for row in rows
+        ]
+        return likelihood.inverse_perplexity(logprobs, tokens)
+
+    def _told(self, activity: str, before: int, total: int, there: int) -> None:
+        self._reporter.update(activity=activity, step=before + there, total_steps=total)
 
 
-def _told(reporter: Reporter, before: int, there: int) -> None:
-    reporter.update(step=before + there)
+@dataclass(frozen=True)
+class _Fitting:
+    """Fits prompts into the context together with the longest answer."""
+
+    measure: Callable[[Prompt], int]
+    room: int
+    max_tokens: int
+
+    def fit(self, question: Question, examples: Sequence[Question]) -> Prompt | None:
+        return contenders.fit(question, examples, self.measure, self.room)
+
+
+def _fitting(
+    model: Base, workspace: Workspace, served: Served, questions: Sequence[Question], train: Sequence[Question]
+) -> _Fitting:
+    references = [question.reference for question in (*questions, *train)]
+    max_tokens = contenders.answer_tokens(references, model.count)
+    planned = PrepareResult.model_validate_json(workspace.prepared.read_bytes()).plan.context_length
+    room = (served.context_length or planned) - max_tokens
+    return _Fitting(contenders.measure_with(model.tokenizer), room, max_tokens)
+
+
+@dataclass(frozen=True)
+class _Choosers:
+    """Which rows of train stand in a baseline's prompts."""
+
+    train: Sequence[Question]
+    seed: int
+
+    def of(self, baseline: BaselineConfig) -> Chooser:
+        match baseline.type:
+            case BaselineType.FEW_SHOT:
+                return contenders.few_shot(self.train, baseline.examples, self.seed)
+            case BaselineType.RETRIEVAL:
+                return contenders.retrieval(self.train, baseline.examples)
+            case BaselineType.ZERO_SHOT:
+                return contenders.none

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from finetune_trainer import base, data, fetch, formats, hyperparameters, split
 from finetune_trainer.base import Base
-from finetune_trainer.config import RunConfig, Source, Workspace
+from finetune_trainer.config import EvaluationConfig, RunConfig, Source, Workspace
 from finetune_trainer.data import Example, Row
+from finetune_trainer.evaluation import testset
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.report import DatasetReport, ModelReport, PrepareResult, Rows
 from finetune_trainer.server import Reporter
@@ -25,15 +26,23 @@ REPORT_EVERY = 500
 SPLITS = ("test", "validation")
 
 
-def prepare(config: RunConfig, workspace: Workspace, reporter: Reporter) -> PrepareResult:
-    """Fill the workspace with the model and the rows; what was found. Raises StageError."""
+def prepare(
+    config: RunConfig, workspace: Workspace, reporter: Reporter, evaluation: EvaluationConfig | None = None
+) -> PrepareResult:
+    """Fill the workspace with the model and the rows; what was found. Raises StageError.
+
+    `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained.
+    """
     workspace.prepared.unlink(missing_ok=True)
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = fetch.model(config.model, workspace.model)
     found = base.read(workspace.base_model(config), config.model)
     splits, shape = _examples(config, workspace, found, reporter)
     reporter.update(activity="writing the rows")
-    result = _result(config, commit, found, shape, splits, _store(splits, workspace))
+    digest = _store(splits, workspace)
+    if evaluation is not None and "test" in splits:
+        testset.chosen(evaluation, testset.questions(workspace, "test"))
+    result = _result(config, commit, found, shape, splits, digest)
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result

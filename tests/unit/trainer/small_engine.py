@@ -4,6 +4,7 @@ The real engine is asked in tests/local and tests/e2e; this one fails when it is
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,21 +17,37 @@ Reply = Callable[[str, list[dict[str, str]]], str]
 
 @dataclass
 class Engine:
-    """`reply` answers (model, messages). After `healthy` answers every request fails with 500."""
+    """`reply` answers (model, messages). After `healthy` answers every request fails with `broken`.
+
+    `likelihoods`: the probability of every token of a prompt, by model; none means that the engine can't tell.
+    `asked` has the requests for answers, and neither those that warm it up nor those for likelihoods.
+    """
 
     reply: Reply
     models: tuple[str, ...] = ("recipes", "recipes-base")
     context_length: int = 256
     healthy: int = 10_000
+    broken: int = 500
+    likelihoods: dict[str, float] = field(default_factory=dict)
     url: str = ""
+    keys: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
+
+    def likelihood(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        told = None
+        if body["model"] in self.likelihoods:
+            logprob = math.log(self.likelihoods[body["model"]])
+            told = [None, *({str(token): {"logprob": logprob}} for token in body["prompt"][1:])]
+        choice = {"index": 0, "text": "", "finish_reason": "length", "prompt_logprobs": told}
+        return 200, {"id": "1", "object": "text_completion", "created": 1, "model": body["model"], "choices": [choice]}
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         with self._lock:
             if len(self.asked) >= self.healthy:
-                return 500, {"error": {"message": "the engine has died"}}
-            self.asked.append(body)
+                return self.broken, {"error": {"message": "the engine has died"}}
+            if body["max_tokens"] > 1:
+                self.asked.append(body)
         text = self.reply(body["model"], body["messages"])
         words = sum(len(message["content"].split()) for message in body["messages"])
         return 200, {
@@ -60,7 +77,9 @@ def running(engine: Engine) -> Iterator[Engine]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._send(*engine.answer(body))
+            engine.keys.add(self.headers["Authorization"])
+            answer = engine.answer if self.path.endswith("/chat/completions") else engine.likelihood
+            self._send(*answer(body))
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
             content = json.dumps(body).encode()

@@ -11,6 +11,7 @@ from finetune_trainer.config import (
     BaselineType,
     DatasetConfig,
     EvaluationConfig,
+    JudgeConfig,
     Metric,
     ModelConfig,
     RunConfig,
@@ -19,7 +20,8 @@ from finetune_trainer.config import (
     Workspace,
 )
 from finetune_trainer.evaluate import evaluate
-from finetune_trainer.evaluation import ask
+from finetune_trainer.evaluation import endpoint
+from finetune_trainer.evaluation.general import PROMPTS
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.prepare import prepare
 from finetune_trainer.report import EvaluateResult
@@ -44,7 +46,10 @@ BASELINES = (
 
 def reply(model: str, messages: list[dict[str, str]]) -> str:
     """The tuned model is always right; the base model only when an example in its prompt had the same answer."""
-    right = next(food for food in FOODS if food in messages[-1]["content"])
+    right = next((food for food in FOODS if food in messages[-1]["content"]), None)
+    if right is None:
+        # A general prompt, which tuning has not changed.
+        return "as ever"
     if model == "recipes":
         return right
     return right if right in [message["content"] for message in messages if message["role"] == "assistant"] else "soup"
@@ -85,7 +90,14 @@ class Case:
         return error.value
 
     def answers(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.workspace.answers.read_text().splitlines()]
+        """What was kept about the test rows."""
+        found = (json.loads(line) for line in self.workspace.answers.read_text().splitlines())
+        return [answer for answer in found if answer["contender"] != "general"]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """What the engine was asked about the test rows."""
+        general = set(PROMPTS)
+        return [body for body in self.engine.asked if body["messages"][-1]["content"] not in general]
 
 
 @pytest.fixture
@@ -125,7 +137,7 @@ def test_every_number_can_be_traced_to_its_rows(case: Case) -> None:
 def test_all_ask_at_temperature_0_and_for_as_long_an_answer(case: Case) -> None:
     case.prepared()
     case.evaluate()
-    assert {(asked["temperature"], asked["max_tokens"]) for asked in case.engine.asked} == {(0, 10)}
+    assert {(asked["temperature"], asked["max_tokens"]) for asked in case.asked()} == {(0, 10)}
 
 
 def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) -> None:
@@ -140,9 +152,9 @@ def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) ->
     with case.workspace.answers.open("a") as file:
         file.write('{"key": "half')
     case.engine.healthy = 10_000
-    asked = len(case.engine.asked)
+    asked = len(case.asked())
     case.evaluate()
-    assert len(case.engine.asked) - asked == 80 - kept
+    assert len(case.asked()) - asked == 80 - kept
     assert len(case.answers()) == 80
 
 
@@ -175,7 +187,7 @@ def test_a_test_split_that_is_all_in_train_is_refused(case: Case) -> None:
 def test_no_more_rows_are_asked_than_the_sample_has(case: Case) -> None:
     case.prepared()
     assert case.evaluate(sample_size=5).rows == 5
-    assert len(case.engine.asked) == 20
+    assert len(case.asked()) == 20
 
 
 def test_prompts_that_do_not_fit_are_said_and_not_cut(case: Case) -> None:
@@ -213,14 +225,146 @@ def test_a_metric_that_does_not_fit_the_rows_is_refused(case: Case) -> None:
 
 def test_a_candidate_that_does_not_answer_is_worth_another_try(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.prepared()
-    monkeypatch.setattr(ask, "RETRIES", 0)
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
     case.engine.url = "http://127.0.0.1:9/v1"
     assert case.refused().outcome == Outcome.UNAVAILABLE
 
 
-def test_progress_counts_the_answers_of_all_contenders(case: Case) -> None:
+def test_progress_says_who_is_asked(case: Case) -> None:
     case.prepared()
     case.evaluate()
     progress = case.reporter.progress
-    assert (progress.step, progress.total_steps) == (80, 80)
-    assert progress.activity == "asking retrieval"
+    assert (progress.step, progress.total_steps) == (24, 24)
+    assert progress.activity == "asking general prompts"
+
+
+def test_a_tuned_model_that_answers_as_before_has_not_drifted(case: Case) -> None:
+    case.prepared()
+    drift = case.evaluate(sample_size=2).drift
+    assert drift is not None
+    assert drift.score == 0
+
+
+def test_a_tuned_model_that_answers_everything_alike_has_drifted(case: Case) -> None:
+    case.engine.reply = lambda model, messages: "egg" if model == "recipes" else "a long answer"
+    case.prepared()
+    drift = case.evaluate(sample_size=2).drift
+    assert drift is not None
+    assert drift.score == 1
+
+
+def test_empty_answers_are_wrong_and_no_error(case: Case) -> None:
+    case.engine.reply = lambda model, messages: ""
+    case.prepared()
+    result = case.evaluate(metrics=(Metric.EXACT_MATCH, Metric.TOKEN_F1, Metric.ROUGE_L))
+    assert {score.score for score in result.tuned.scores.values()} == {0}
+
+
+def test_the_references_likelihood_is_asked_of_the_engine(case: Case) -> None:
+    case.engine.likelihoods = {"recipes": 0.5, "recipes-base": 0.125}
+    case.prepared()
+    result = case.evaluate(metrics=(Metric.INVERSE_PERPLEXITY,), baselines=BASELINES[:1])
+    assert result.tuned.scores[Metric.INVERSE_PERPLEXITY].score == 0.5
+    assert result.baselines["zero-shot"].scores[Metric.INVERSE_PERPLEXITY].score == 0.125
+
+
+def test_an_engine_that_knows_no_likelihoods_is_told_of(case: Case) -> None:
+    case.prepared()
+    error = case.refused(metrics=(Metric.INVERSE_PERPLEXITY,))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message.startswith("The engine gives no prompt_logprobs, which the metric inverse_perplexity needs")
+
+
+class TestTheJudge:
+    @pytest.fixture
+    def judge(self) -> Iterator[Engine]:
+        """Likes what is longer, and finds texts of one length equally good."""
+
+        def longer(model: str, messages: list[dict[str, str]]) -> str:
+            told = messages[-1]["content"]
+            first, second = told.split("Answer A:\n")[1].split("\n\nWhich")[0].split("\n\nAnswer B:\n")
+            return "tie" if len(first) == len(second) else "A." if len(first) > len(second) else "B"
+
+        with running(Engine(longer)) as engine:
+            yield engine
+
+    @pytest.fixture(autouse=True)
+    def key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FINETUNE_JUDGE_OPENAI_API_KEY", "sk-secret")
+
+    def judged(self, case: Case, judge: Engine) -> dict[str, Any]:
+        return {
+            "metrics": (Metric.JUDGE,),
+            "baselines": BASELINES[:1],
+            "judge": JudgeConfig(url=judge.url, model="large"),
+        }
+
+    def test_it_compares_each_answer_with_the_reference(self, case: Case, judge: Engine) -> None:
+        case.engine.reply = lambda model, messages: "a long answer" if model == "recipes" else "x"
+        case.prepared()
+        result = case.evaluate(**self.judged(case, judge))
+        assert result.tuned.scores[Metric.JUDGE].score == 1
+        assert result.baselines["zero-shot"].scores[Metric.JUDGE].score == 0
+        assert judge.keys == {"Bearer sk-secret"}
+
+    def test_the_same_words_are_as_good_and_need_no_judge(self, case: Case, judge: Engine) -> None:
+        case.prepared()
+        result = case.evaluate(**self.judged(case, judge) | {"baselines": ()})
+        assert result.tuned.scores[Metric.JUDGE].score == 0.5
+        assert judge.asked == []
+
+    def test_one_that_always_likes_the_first_likes_nobody(self, case: Case, judge: Engine) -> None:
+        judge.reply = lambda model, messages: "A"
+        case.engine.reply = lambda model, messages: "anything else"
+        case.prepared()
+        result = case.evaluate(**self.judged(case, judge))
+        assert result.tuned.scores[Metric.JUDGE].score == 0.5
+
+    def test_one_that_says_neither_is_a_tie(self, case: Case, judge: Engine) -> None:
+        judge.reply = lambda model, messages: "Both have merits."
+        case.engine.reply = lambda model, messages: "anything else"
+        case.prepared()
+        assert case.evaluate(**self.judged(case, judge)).tuned.scores[Metric.JUDGE].score == 0.5
+
+    @pytest.mark.parametrize(
+        ("status", "outcome", "said"),
+        [(503, Outcome.UNAVAILABLE, "answered 503"), (401, Outcome.ACCESS_DENIED, "refused the key")],
+    )
+    def test_one_that_is_down_loses_nothing(
+        self, case: Case, judge: Engine, status: int, outcome: Outcome, said: str
+    ) -> None:
+        judge.healthy, judge.broken = 5, status
+        case.engine.reply = lambda model, messages: "anything else"
+        case.prepared()
+        error = case.refused(**self.judged(case, judge))
+        assert error.outcome == outcome
+        assert error.message.startswith(f"The judge at {judge.url} {said}")
+        assert "is kept" in error.message
+        asked = len(case.engine.asked)
+        judge.healthy = 10_000
+        case.evaluate(**self.judged(case, judge))
+        assert len(case.asked()) == 40
+        # The general prompts alone come after the judge.
+        assert len(case.engine.asked) - asked == 48
+
+    def test_its_key_stands_nowhere(self, case: Case, judge: Engine) -> None:
+        judge.healthy, judge.broken = 3, 401
+        case.engine.reply = lambda model, messages: "anything else"
+        case.prepared()
+        assert "sk-secret" not in case.refused(**self.judged(case, judge)).message
+        files = [path for path in case.workspace.root.rglob("*") if path.is_file()]
+        assert files
+        assert not [path for path in files if b"sk-secret" in path.read_bytes()]
+
+
+def test_a_metric_that_does_not_fit_is_refused_before_anything_is_trained(case: Case) -> None:
+    case.prepared()
+    assert case.config is not None
+    evaluation = EvaluationConfig(metrics=(Metric.JSON_VALID,))
+    with pytest.raises(StageError) as error:
+        prepare(case.config, case.workspace, Reporter("prepare"), evaluation)
+    assert error.value.message == (
+        "evaluation.metrics: json_valid can't be used with these rows: their answers are not all JSON objects or "
+        "arrays."
+    )
+    assert not case.workspace.prepared.exists()

@@ -34,6 +34,13 @@ class Question:
         """What the user said last."""
         return self.prompt if isinstance(self.prompt, str) else str(self.prompt[-1].get("content") or "")
 
+    @property
+    def text(self) -> str:
+        """All that was said, for people and judges."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n".join(f"{message['role']}: {message.get('content') or ''}" for message in self.prompt)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -162,11 +169,18 @@ def measure_with(tokenizer: Any) -> Measure:
     """The length of a prompt in tokens, by the model's own chat template."""
 
     def measure(prompt: Prompt) -> int:
-        if isinstance(prompt.prompt, str):
-            return len(tokenizer(prompt.prompt)["input_ids"])
-        text = tokenizer.apply_chat_template(
-            list(prompt.prompt), tools=list(prompt.tools) or None, add_generation_prompt=True, tokenize=False
-        )
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        plain = isinstance(prompt.prompt, str)
+        return len(tokenizer(rendered(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
 
     return measure
+
+
+def rendered(tokenizer: Any, prompt: Prompt, answer: str | None = None) -> str:
+    """The text that the model reads: the prompt, and behind it its answer where one is given."""
+    if isinstance(prompt.prompt, str):
+        return prompt.prompt if answer is None else prompt.prompt + answer + (tokenizer.eos_token or "")
+    turns = list(prompt.prompt) + ([{"role": "assistant", "content": answer}] if answer is not None else [])
+    text: str = tokenizer.apply_chat_template(
+        turns, tools=list(prompt.tools) or None, add_generation_prompt=answer is None, tokenize=False
+    )
+    return text

@@ -25,13 +25,28 @@ LABELS, ROWS_PER_LABEL, LABEL_WORDS = 20, 5, 5
 SHORT_WORDS = 20
 
 
+# What other modules measure, by asking again.
+ASKED = (Metric.INVERSE_PERPLEXITY, Metric.JUDGE)
+
+
 def statistic(metric: Metric, answers: Sequence[str], references: Sequence[str]) -> Statistic:
-    """The metric of these answers; they and `references` are equally long."""
+    """The metric of these answers, any but those of ASKED; they and `references` are equally long."""
     if metric == Metric.MACRO_F1:
         return _macro_f1([_label(text) for text in answers], [_label(text) for text in references])
     score = _ROW_SCORES[metric]
-    rows = np.array([score(answer, reference) for answer, reference in zip(answers, references, strict=True)])
+    return mean([score(answer, reference) for answer, reference in zip(answers, references, strict=True)])
+
+
+def mean(scores: Sequence[float]) -> Statistic:
+    """The mean of the rows' scores."""
+    rows = np.array(scores, dtype=float)
     return lambda weights: weights @ rows / weights.sum(axis=1)
+
+
+def by_row(statistic: Statistic, rows: int) -> list[float]:
+    """The metric of each row by itself."""
+    alone = (np.eye(1, rows, row) for row in range(rows))
+    return [float(statistic(weights)[0]) for weights in alone]
 
 
 def fits(metric: Metric, references: Sequence[str]) -> str | None:
@@ -76,7 +91,7 @@ def _f1(found: Counter[Any], right: Counter[Any]) -> float:
     return 2 * (found & right).total() / total if total else 1.0
 
 
-def _rouge_l(answer: str, reference: str) -> float:
+def rouge_l(answer: str, reference: str) -> float:
     """ROUGE-L's F1 (Lin 2004): the longest common subsequence of lower-case words; 1 when both have none."""
     left, right = answer.lower().split(), reference.lower().split()
     total = len(left) + len(right)
@@ -166,7 +181,7 @@ def _are_labels(references: Sequence[str]) -> bool:
 _ROW_SCORES: dict[Metric, Callable[[str, str], float]] = {
     Metric.EXACT_MATCH: _exact_match,
     Metric.TOKEN_F1: _token_f1,
-    Metric.ROUGE_L: _rouge_l,
+    Metric.ROUGE_L: rouge_l,
     Metric.JSON_VALID: _json_valid,
     Metric.JSON_FIELDS_F1: _json_fields_f1,
     Metric.LABEL_ACCURACY: _label_accuracy,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_trainer.config import EvaluationConfig, Metric
-from finetune_trainer.evaluation import intervals, metrics
-from finetune_trainer.evaluation.ask import CONCURRENCY, Answer
+from finetune_trainer.evaluation import general, intervals
+from finetune_trainer.evaluation.ask import Answer
 from finetune_trainer.evaluation.contenders import Prompt
+from finetune_trainer.evaluation.endpoint import CONCURRENCY
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.report import Comparison, Contender, EvaluateResult, Requests, Score
@@ -30,19 +31,27 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Answered:
     """One contender's texts by row, and what its requests took. A row that could not be asked has an empty text."""
 
-    name: str
+    asked: Asked
     texts: tuple[str, ...]
     requests: Requests
 
 
-def measured(asked: Asked, answers: Mapping[int, Answer]) -> Measured:
+@dataclass(frozen=True)
+class Measured:
+    """One contender with all that was measured of it."""
+
+    answered: Answered
+    statistics: Mapping[Metric, Statistic]
+
+
+def answered(asked: Asked, answers: Mapping[int, Answer]) -> Answered:
     """`answers` by row; there is none for a prompt that did not fit."""
     texts = tuple(answers[row].text if row in answers else "" for row in range(len(asked.prompts)))
     fitting = [prompt for prompt in asked.prompts if prompt is not None]
-    return Measured(asked.name, texts, _requests(list(answers.values()), asked, fitting))
+    return Answered(asked, texts, _requests(list(answers.values()), asked, fitting))
 
 
 def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]) -> Requests:
@@ -79,31 +88,35 @@ def summed_up(
     chosen: tuple[Metric, ...],
     reason: str,
     contenders: Sequence[Measured],
+    drift: Statistic | None,
 ) -> EvaluateResult:
-    """The result. The first of `contenders` is the tuned model; all are resampled by the same rows, so paired."""
-    references = [question.reference for question in clean.kept]
-    weights = intervals.resample(len(references), evaluation.seed)
-    statistics = [
-        {metric: metrics.statistic(metric, contender.texts, references) for metric in chosen}
-        for contender in contenders
-    ]
+    """The result. The first of `contenders` is the tuned model; all are resampled by the same rows, so paired.
 
-    def scores(found: Mapping[Metric, Statistic]) -> dict[Metric, Score]:
-        return {metric: intervals.score(statistic, weights) for metric, statistic in found.items()}
+    `drift`: of the general prompts, where they were asked.
+    """
+    tuned, *baselines = contenders
+    weights = intervals.resample(len(clean.kept), evaluation.seed)
 
-    def comparisons(found: Mapping[Metric, Statistic]) -> dict[Metric, Comparison]:
-        return {metric: intervals.compare(statistics[0][metric], found[metric], weights) for metric in chosen}
+    def scores(found: Measured) -> dict[Metric, Score]:
+        return {metric: intervals.score(found.statistics[metric], weights) for metric in chosen}
+
+    def comparisons(found: Measured) -> dict[Metric, Comparison]:
+        both = ((metric, tuned.statistics[metric], found.statistics[metric]) for metric in chosen)
+        return {metric: intervals.compare(ours, theirs, weights) for metric, ours, theirs in both}
 
     return EvaluateResult(
         evaluation=evaluation.id,
-        rows=len(references),
+        rows=len(clean.kept),
         leaked=clean.exact,
         near_duplicates=clean.near,
         metrics=chosen,
         reason=reason,
-        tuned=Contender(scores=scores(statistics[0]), requests=contenders[0].requests),
+        tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests),
         baselines={
-            contender.name: Contender(scores=scores(found), comparisons=comparisons(found), requests=contender.requests)
-            for contender, found in zip(contenders[1:], statistics[1:], strict=True)
+            found.answered.asked.name: Contender(
+                scores=scores(found), comparisons=comparisons(found), requests=found.answered.requests
+            )
+            for found in baselines
         },
+        drift=drift and intervals.score(drift, intervals.resample(len(general.PROMPTS), evaluation.seed)),
     )

@@ -1,0 +1,157 @@
+"""Asks an OpenAI-compatible endpoint many things, and keeps every answer.
+
+Called by `ask`, `likelihood` and `judge`. An answer is found again by what was asked, so an evaluation that was stopped
+goes on where it was, and one with other metrics or more rows asks only what is new.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import openai
+
+from finetune_trainer.config import Contract
+from finetune_trainer.outcome import Outcome, StageError
+
+# Enough to fill an engine's batches; its latencies are those of a server under load.
+CONCURRENCY = 16
+# An answer on a busy CPU may take a minute.
+TIMEOUT_SECONDS = 300.0
+# Of one request, with the client's own back-off of up to 8 s: an engine that restarts is given half a minute.
+RETRIES = 6
+SERVER_ERROR = 500
+KEPT = "What was answered so far is kept, and the next run asks the rest."
+# An endpoint that asks for no key; the client insists on one.
+NO_KEY = "none"
+
+
+class Asked(Protocol):
+    """Something to ask."""
+
+    @property
+    def key(self) -> str:
+        """A digest of all that the answer depends on."""
+
+
+class Line(Contract):
+    """One kept answer."""
+
+    key: str
+
+
+Request = TypeVar("Request", bound=Asked)
+Kind = TypeVar("Kind", bound=Line)
+
+
+def digest(*asked: Any) -> str:
+    """The key of a request: the same for the same question."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+class Kept(Generic[Kind]):
+    """The answers in a file of JSON Lines, by what was asked."""
+
+    def __init__(self, kind: type[Kind], file: Path) -> None:
+        self._file = file
+        self._known = {line.key: line for line in _read(kind, file)}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
+    def __getitem__(self, key: str) -> Kind:
+        return self._known[key]
+
+    def add(self, line: Kind) -> None:
+        """One write for one line: whatever ends the process leaves whole lines, and at most a torn one at the end."""
+        with self._file.open("ab", buffering=0) as file:
+            file.write(line.model_dump_json(by_alias=True).encode() + b"\n")
+        self._known[line.key] = line
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to ask. `name`: what messages call it, such as "The candidate". Its key appears in no message."""
+
+    name: str
+    url: str
+    key: str = NO_KEY
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[openai.AsyncOpenAI]:
+        """A client. Inside, what goes wrong becomes a StageError."""
+        try:
+            async with openai.AsyncOpenAI(
+                base_url=self.url, api_key=self.key, timeout=TIMEOUT_SECONDS, max_retries=RETRIES
+            ) as client:
+                yield client
+        except openai.APIStatusError as error:
+            raise self._refused(error) from error
+        except openai.APIConnectionError as error:
+            raise StageError(Outcome.UNAVAILABLE, f"{self.name} at {self.url} does not answer. {KEPT}") from error
+
+    def ask(
+        self,
+        requests: Sequence[Request],
+        kept: Kept[Kind],
+        one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
+        told: Callable[[int], None],
+        warm_up: Callable[[openai.AsyncOpenAI, Request], Awaitable[object]] | None = None,
+    ) -> list[Kind]:
+        """The answers, in the order of `requests`; `told` hears how many there are after each. Raises StageError.
+
+        `warm_up` is awaited for the first new request before any is asked.
+        """
+        return asyncio.run(self._ask(requests, kept, one, told, warm_up))
+
+    async def _ask(
+        self,
+        requests: Sequence[Request],
+        kept: Kept[Kind],
+        one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
+        told: Callable[[int], None],
+        warm_up: Callable[[openai.AsyncOpenAI, Request], Awaitable[object]] | None,
+    ) -> list[Kind]:
+        gate = asyncio.Semaphore(CONCURRENCY)
+        # Of equal requests one is asked.
+        new = {request.key: request for request in requests if request.key not in kept}
+        there = len(requests) - len(new)
+        told(there)
+
+        async def keep(client: openai.AsyncOpenAI, request: Request) -> None:
+            nonlocal there
+            async with gate:
+                kept.add(await one(client, request))
+            there += 1
+            told(there)
+
+        async with self.client() as client:
+            for request in list(new.values())[:1]:
+                await warm_up(client, request) if warm_up else None
+            await asyncio.gather(*(keep(client, request) for request in new.values()))
+        return [kept[request.key] for request in requests]
+
+    def _refused(self, error: openai.APIStatusError) -> StageError:
+        """A server that has lost its engine is worth another try; a request that it takes for wrong is not."""
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            outcome, why = Outcome.ACCESS_DENIED, "refused the key"
+        else:
+            retry = error.status_code >= SERVER_ERROR or isinstance(error, openai.RateLimitError)
+            outcome = Outcome.UNAVAILABLE if retry else Outcome.CONFIG_INVALID
+            why = f"answered {error.status_code}: {error.message}"
+        return StageError(outcome, f"{self.name} at {self.url} {why}. {KEPT}")
+
+
+def _read(kind: type[Kind], file: Path) -> list[Kind]:
+    """What was answered before; a line torn by a kill is asked again."""
+    if not file.exists():
+        return []
+    whole = file.read_bytes().rpartition(b"\n")
+    # What follows a torn line would become part of it.
+    if whole[2]:
+        file.write_bytes(whole[0] + whole[1])
+    return [kind.model_validate_json(line) for line in whole[0].splitlines()]

@@ -1,0 +1,100 @@
+"""Another model as the judge of answers, behind an OpenAI-compatible endpoint of its own.
+
+Called by `finetune_trainer.evaluate`, for the metric judge. It is asked which of two answers is better, a contender's
+or the reference, and again with their places swapped, since judges favour a place (Zheng et al. 2023, "Judging
+LLM-as-a-Judge with MT-Bench and Chatbot Arena").
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from finetune_trainer.config import JudgeConfig
+from finetune_trainer.evaluation.contenders import Question
+from finetune_trainer.evaluation.endpoint import NO_KEY, Endpoint, Kept, Line, digest
+
+logger = logging.getLogger(__name__)
+
+# Set from the Secret that evaluation.judge names; on a laptop the shell's own key serves.
+KEYS = ("FINETUNE_JUDGE_OPENAI_API_KEY", "OPENAI_API_KEY")
+INSTRUCTION = (
+    "You compare two answers to the same request. Judge how correct, complete and helpful they are; neither their "
+    "order nor their length matters. Reply with one word: A if the first is better, B if the second is, or tie."
+)
+MAX_TOKENS = 8
+# What a place in the comparison is worth to the answer that stands first.
+WORTH = {"A": 1.0, "B": 0.0, "TIE": 0.5}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers to one question."""
+
+    model: str
+    asked: str
+    first: str
+    second: str
+
+    @property
+    def key(self) -> str:
+        """A digest of all that the judgement depends on."""
+        return digest(self.model, self.asked, self.first, self.second)
+
+
+class Judgement(Line):
+    """One line of judgements.jsonl. `winner`: A, B or TIE; None when the judge said something else."""
+
+    winner: str | None
+
+
+class Judge:
+    """The judge, and what it said before. Raises StageError when it says no more."""
+
+    def __init__(self, config: JudgeConfig, file: Path) -> None:
+        key = next((os.environ[name] for name in KEYS if os.environ.get(name)), NO_KEY)
+        self._endpoint = Endpoint("The judge", config.url, key)
+        self._model = config.model
+        self._kept = Kept(Judgement, file)
+
+    def scores(
+        self, questions: Sequence[Question], answers: Sequence[str], told: Callable[[int], None]
+    ) -> tuple[float, ...]:
+        """By row how much better the answer is than the reference: 1 better, 0.5 as good, 0 worse."""
+        pairs = list(zip(questions, answers, strict=True))
+        # The same text needs no judge.
+        duels = [self._duel(question, answer) for question, answer in pairs if answer != question.reference]
+        found = self._endpoint.ask([each for duel in duels for each in duel], self._kept, _judge, told)
+        worth = iter(
+            [(_worth(first) + 1 - _worth(second)) / 2 for first, second in zip(*[iter(found)] * 2, strict=True)]
+        )
+        unread = sum(judgement.winner is None for judgement in found)
+        if unread:
+            logger.warning("The judge named neither answer nor a tie %d times; these count as ties.", unread)
+        return tuple(0.5 if answer == question.reference else next(worth) for question, answer in pairs)
+
+    def _duel(self, question: Question, answer: str) -> tuple[Comparison, Comparison]:
+        asked = question.text
+        return (
+            Comparison(self._model, asked, answer, question.reference),
+            Comparison(self._model, asked, question.reference, answer),
+        )
+
+
+def _worth(judgement: Judgement) -> float:
+    return WORTH[judgement.winner or "TIE"]
+
+
+async def _judge(client: openai.AsyncOpenAI, asked: Comparison) -> Judgement:
+    text = f"Request:\n{asked.asked}\n\nAnswer A:\n{asked.first}\n\nAnswer B:\n{asked.second}\n\nWhich is better?"
+    messages: Any = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}]
+    completion = await client.chat.completions.create(
+        model=asked.model, messages=messages, max_tokens=MAX_TOKENS, temperature=0
+    )
+    words = (completion.choices[0].message.content or "").upper().split()
+    said = words[0].strip(".,:;*\"'()[]") if words else ""
+    return Judgement(key=asked.key, winner=said if said in WORTH else None)

@@ -1,0 +1,48 @@
+"""The rows of an evaluation and the metrics for them. Called by `evaluate`, and by `prepare`, which refuses early."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune_trainer.config import EvaluationConfig, Metric, Workspace
+from finetune_trainer.evaluation import contenders, metrics
+from finetune_trainer.evaluation.contenders import Question
+from finetune_trainer.evaluation.leakage import Clean, sample, without_leaks
+from finetune_trainer.outcome import Outcome, StageError
+
+
+def questions(workspace: Workspace, split: str) -> list[Question]:
+    """A split's rows as prepare left them; none where there is no such split. Raises StageError for rows of text."""
+    path: Path = workspace.data / f"{split}.jsonl"
+    if not path.exists():
+        return []
+    with path.open("rb") as lines:
+        return [contenders.read(line) for line in lines]
+
+
+def clean(test: Sequence[Question], train: Sequence[Question], evaluation: EvaluationConfig) -> Clean:
+    """The test rows that train does not have, at most `sample_size`. Raises StageError when none is left."""
+    if not test:
+        raise StageError(
+            Outcome.CONFIG_INVALID, "There are no test rows to evaluate with: set dataset.test in the manifest."
+        )
+    found = without_leaks(test, train)
+    if not found.kept:
+        raise StageError(
+            Outcome.DATA_INVALID,
+            f"All {len(test)} test rows also stand in train ({found.exact} exactly, {found.near} nearly), so nothing "
+            "is left to evaluate with: give dataset.test rows that train does not have.",
+        )
+    return Clean(sample(found.kept, evaluation.sample_size, evaluation.seed), found.exact, found.near)
+
+
+def chosen(evaluation: EvaluationConfig, test: Sequence[Question]) -> tuple[tuple[Metric, ...], str]:
+    """The metrics, the one that decides first, and why these. Raises StageError for one that does not fit the rows."""
+    references = [question.reference for question in test]
+    if not evaluation.metrics:
+        return metrics.choose(references)
+    for metric in evaluation.metrics:
+        if why := metrics.fits(metric, references):
+            raise StageError(
+                Outcome.CONFIG_INVALID, f"evaluation.metrics: {metric.value} can't be used with these rows: {why}."
+            )
+    return evaluation.metrics, "The manifest names it."
