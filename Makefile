@@ -66,6 +66,11 @@ demo: model ## Fine-tune the recipe assistant on this machine, and compare it wi
 unit: venv ## Unit tests: seconds, no cluster, no torch
 	@.venv/bin/python -m pytest tests/unit
 
+.PHONY: report
+report: venv ## The evaluation report in a real headless Chromium
+	@hack/chromium.sh
+	@.venv/bin/python -m pytest tests/report
+
 .PHONY: contract
 contract: venv tools ## Contract tests: a real kube-apiserver and etcd, no kubelet
 	@.venv/bin/python -m pytest tests/contract

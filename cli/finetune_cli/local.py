@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
@@ -37,6 +37,16 @@ from finetune_cli.verdict import Again, Done, Ending, Failed, judge
 POLL_SECONDS = 0.5
 
 
+class Shown(Protocol):
+    """Who tells the user of what came out."""
+
+    def measured(self, page: Path) -> None:
+        """The candidate is measured; `page` is the report."""
+
+    def answering(self, endpoint: Endpoint) -> None:
+        """The model is served."""
+
+
 class Backend:
     """Carries one job through its stages and keeps its status document up to date."""
 
@@ -61,11 +71,10 @@ class Backend:
         self._carry_out("train", lambda result: trained(TrainResult.model_validate(result), artifact))
         return PrepareResult.model_validate(result).plan
 
-    def serve(self, plan: Plan, cpu: bool, wanted_port: int, answering: Callable[[Endpoint], None]) -> None:
+    def serve(self, plan: Plan, cpu: bool, wanted_port: int, shown: Shown) -> None:
         """Start the engine, measure the candidate where there are rows for that, and serve it where that is wanted.
 
-        Until KeyboardInterrupt; `answering` is called once it is measured. UserError when the engine ends, or the gate
-        is not met.
+        Until KeyboardInterrupt. UserError when the engine ends, or the gate is not met.
         """
         self._begin("host", "the engine loads the model")
         port = free_port(wanted_port)
@@ -79,23 +88,23 @@ class Backend:
             with self._stoppable():
                 self._await(engine, child)
             self._end(state.done(f"The engine answers completions at {endpoint.url}."))
-            self._measure(endpoint)
+            self._measure(endpoint, shown)
             if not self._job.spec.hosting.enabled:
                 return self._release("It is measured, and hosting.enabled is false; the engine was stopped.")
             self._tell("promote", state.done(f"{endpoint.url} is revision {self._job.revision}."))
             # From here on it is the engine that a stop ends.
             self._stage = "host"
-            answering(endpoint)
+            shown.answering(endpoint)
             with self._stoppable():
                 while child.wait(POLL_SECONDS) is None:
                     pass
             raise self._fail(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
 
-    def _measure(self, endpoint: Endpoint) -> None:
+    def _measure(self, endpoint: Endpoint, shown: Shown) -> None:
         if not Evaluate().wanted(self._job.spec):
             return
         try:
-            self._evaluate(endpoint)
+            self._evaluate(endpoint, shown)
         except UserError:
             self._release("The candidate is not promoted; the engine was stopped.")
             raise
@@ -104,15 +113,20 @@ class Backend:
         self._run = self._run.released(why)
         self._write()
 
-    def _evaluate(self, endpoint: Endpoint) -> None:
+    def _evaluate(self, endpoint: Endpoint, shown: Shown) -> None:
         spec = self._job.spec
         config = write_evaluation_config(self._job, self._store)
-        report = (self._workspace.evaluation(config) / REPORT).as_uri()
-        self._carry_out(
-            "evaluate",
-            lambda result: evaluated(EvaluateResult.model_validate(result), spec, report),
-            endpoint.url,
-        )
+        page = self._workspace.evaluation(config) / REPORT
+        try:
+            self._carry_out(
+                "evaluate",
+                lambda result: evaluated(EvaluateResult.model_validate(result), spec, page.as_uri()),
+                endpoint.url,
+            )
+        finally:
+            # What missed the gate is worth a look, too.
+            if page.exists():
+                shown.measured(page)
 
     def _await(self, engine: Engine, child: Child) -> None:
         started = time.monotonic()

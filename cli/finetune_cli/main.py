@@ -3,6 +3,7 @@
 finetune run job.yaml       train and serve on this machine
 finetune status [NAME]      what a run came to
 finetune chat [NAME]        ask the model that is being served
+finetune report [NAME]      whether it was worth it
 finetune render job.yaml    the objects that the operator would create in a cluster
 """
 
@@ -65,6 +66,42 @@ def status(
 ) -> None:
     """Show what a run on this machine has come to."""
     show_status(name, output == Output.JSON, out)
+
+
+@app.command()
+def report(
+    name: JobName = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="Fetch it from a cluster, by kubectl.", show_default=False),
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Fetch it from the cluster of this kubectl context.", show_default=False)
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", "-o", help="Where to write the page.", show_default=False)
+    ] = None,
+    accelerator_hour: Annotated[
+        float | None, typer.Option(min=0, help="What an hour of one accelerator costs.", show_default=False)
+    ] = None,
+    million_prompt_tokens: Annotated[
+        float | None, typer.Option(min=0, help="What a million prompt tokens cost.", show_default=False)
+    ] = None,
+    million_completion_tokens: Annotated[
+        float | None, typer.Option(min=0, help="What a million tokens of answers cost.", show_default=False)
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="The prices' currency.", show_default=False)] = None,
+) -> None:
+    """Tell whether it was worth it: the tuned model against the base model, its costs, and what got worse.
+
+    Of a run on this machine, or of a FineTuneJob in a cluster (with --namespace or --context).
+    """
+    from finetune_cli.cluster import Cluster
+    from finetune_cli.report import given_prices, report_on
+
+    cluster = Cluster(namespace, context) if namespace or context else None
+    prices = given_prices(currency, accelerator_hour, million_prompt_tokens, million_completion_tokens)
+    report_on(name, cluster, prices, save, out)
 
 
 @app.command()

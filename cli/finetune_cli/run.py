@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
             shown.say(note)
         backend = Backend(job, store, shown)
         try:
-            _carry_out(backend, job, cpu, port, shown)
+            _carry_out(backend, job, cpu, port, Result(shown, console))
         except KeyboardInterrupt:
             _stopped(backend, path, shown)
         finally:
@@ -65,18 +66,38 @@ def _require_trainer() -> None:
         raise UserError("Training needs the trainer's libraries: pip install 'finetune-operator[trainer]'.")
 
 
-def _carry_out(backend: Backend, job: LocalJob, cpu: bool, port: int, shown: View) -> None:
+@dataclass(frozen=True)
+class Result:
+    """Tells the user what came out."""
+
+    view: View
+    console: Console
+
+    def measured(self, page: Path) -> None:
+        """The table, and where the report is."""
+        # What evaluation needs is imported by nothing that does without.
+        from finetune_cli.report import print_run
+
+        self.view.close()
+        print_run(page, self.console)
+
+    def answering(self, endpoint: Endpoint) -> None:
+        """The endpoint, and how to ask it."""
+        self.view.close()
+        self.view.say(how_to_ask(endpoint))
+
+    def made(self, artifact: Path) -> None:
+        """Where the result lies that is not served."""
+        self.view.close()
+        self.view.say(f"\nThe artifact is in {artifact}.")
+
+
+def _carry_out(backend: Backend, job: LocalJob, cpu: bool, port: int, result: Result) -> None:
     plan = backend.make()
-
-    def answering(endpoint: Endpoint) -> None:
-        shown.close()
-        shown.say(how_to_ask(endpoint))
-
     if needs_engine(job.spec):
-        backend.serve(plan, cpu, port, answering)
+        backend.serve(plan, cpu, port, result)
     if not job.spec.hosting.enabled:
-        shown.close()
-        shown.say(f"\nThe artifact is in {backend.artifact}.")
+        result.made(backend.artifact)
 
 
 def needs_engine(spec: FineTuneJobSpec) -> bool:

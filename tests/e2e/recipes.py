@@ -74,6 +74,19 @@ def port_forward(namespace: str, what: str, port: int) -> Iterator[int]:
             process.terminate()
 
 
+def put(secret: dict[str, str], files: dict[str, bytes]) -> None:
+    """Put more files into the bucket `recipes`; `secret` is what `upload` gave."""
+    with port_forward("s3", "service/s3", 7070) as port:
+        bucket = s3fs.S3FileSystem(
+            key=secret["AWS_ACCESS_KEY_ID"],
+            secret=secret["AWS_SECRET_ACCESS_KEY"],
+            endpoint_url=f"http://127.0.0.1:{port}",
+            skip_instance_cache=True,
+        )
+        for name, content in files.items():
+            bucket.pipe_file(f"recipes/{name}", content)
+
+
 def client(namespace: str, name: str, *arguments: str, rows: list[dict[str, Any]] | None = None) -> None:
     """Start a Job that asks the stable Service with the unmodified openai client (client.py), inside the cluster."""
     data = {"client.py": CLIENT.read_text(), "rows.json": json.dumps(rows or [])}

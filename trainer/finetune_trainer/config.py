@@ -58,6 +58,13 @@ class ModelConfig(Contract):
     revision: str | None = None
     trust_remote_code: bool = False
 
+    @property
+    def name(self) -> str:
+        """Its id on the hub, or the URI that the manifest gave; of a local path no more than its end."""
+        uri = self.source.uri
+        local = uri.startswith("file://")
+        return uri.rstrip("/").rpartition("/")[2] if local else uri.removeprefix("hf://")
+
 
 class SplitConfig(Contract):
     """A split with a source of its own, or a fraction cut from train."""

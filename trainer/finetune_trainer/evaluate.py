@@ -7,15 +7,17 @@ for the same evaluation that finds it ends at once.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from finetune_trainer import base
 from finetune_trainer.base import Base
 from finetune_trainer.config import BaselineConfig, BaselineType, EvaluationConfig, Metric, RunConfig, Workspace
-from finetune_trainer.evaluation import contenders, general, likelihood, metrics, testset
+from finetune_trainer.evaluation import contenders, decision, general, likelihood, metrics, page, testset
 from finetune_trainer.evaluation.ask import Candidate, Request, Served
 from finetune_trainer.evaluation.contenders import Chooser, Prompt, Question
+from finetune_trainer.evaluation.decision import Decision, Row
 from finetune_trainer.evaluation.endpoint import Endpoint
 from finetune_trainer.evaluation.judge import Judge
 from finetune_trainer.evaluation.leakage import Clean
@@ -23,12 +25,13 @@ from finetune_trainer.evaluation.likelihood import Reference
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, summed_up
 from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.report import EvaluateResult, PrepareResult
+from finetune_trainer.report import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.server import Reporter
 
 logger = logging.getLogger(__name__)
 
-RESULT = "evaluation.json"
+RESULT, REPORT, PAGE = "evaluation.json", "report.json", "report.html"
+METRICS = "metrics.jsonl"
 # What the base model is called that answers beside the tuned one.
 BASE_SUFFIX = "-base"
 
@@ -39,6 +42,7 @@ def evaluate(
     """Ask, score and write evaluation.json. `url`: the candidate's OpenAI-compatible endpoint. Raises StageError."""
     if done := complete(evaluation, workspace):
         logger.info("This was evaluated already.")
+        _report_again(evaluation, workspace)
         return done
     workspace.evaluation(evaluation).mkdir(parents=True, exist_ok=True)
     reporter.update(activity="comparing the test rows with train")
@@ -48,6 +52,7 @@ def evaluate(
     measuring = _Measuring(config, evaluation, workspace, Endpoint("The candidate", url), clean, train, reporter)
     measured = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, measured, measuring.drift())
+    _report(config, evaluation, workspace, result, _table(clean.kept, measured, chosen[0]))
     _write(workspace.evaluation(evaluation) / RESULT, result)
     logger.info("%s", result.model_dump_json(by_alias=True))
     return result
@@ -63,6 +68,46 @@ def _write(path: Path, result: EvaluateResult) -> None:
     draft = path.with_suffix(".partial")
     draft.write_text(result.model_dump_json(by_alias=True, indent=2) + "\n")
     draft.replace(path)
+
+
+def _table(questions: Sequence[Question], measured: Sequence[Measured], metric: Metric) -> list[Row]:
+    """Every row with each contender's answer and score."""
+    size = len(questions)
+    scores = {each.answered.asked.name: metrics.by_row(each.statistics[metric], size) for each in measured}
+    texts = {each.answered.asked.name: each.answered.texts for each in measured}
+    return [
+        Row(
+            prompt=question.asked,
+            reference=question.reference,
+            answers={name: found[row] for name, found in texts.items()},
+            scores={name: found[row] for name, found in scores.items()},
+        )
+        for row, question in enumerate(questions)
+    ]
+
+
+def _report(
+    config: RunConfig, evaluation: EvaluationConfig, workspace: Workspace, result: EvaluateResult, table: list[Row]
+) -> None:
+    """Leave report.json and report.html beside the result."""
+    usage = TrainResult.model_validate_json(workspace.trained.read_bytes()).usage
+    curve = decision.curve(workspace.artifact / METRICS)
+    _write_report(
+        workspace.evaluation(evaluation),
+        decision.decide(config, evaluation, result, table, usage, curve, datetime.now(UTC)),
+    )
+
+
+def _report_again(evaluation: EvaluationConfig, workspace: Workspace) -> None:
+    """The gate and the prices may be others by now."""
+    directory = workspace.evaluation(evaluation)
+    before = Decision.model_validate_json((directory / REPORT).read_bytes())
+    _write_report(directory, decision.again(before, evaluation.gate, evaluation.prices, evaluation.accelerators))
+
+
+def _write_report(directory: Path, decided: Decision) -> None:
+    (directory / REPORT).write_text(decided.model_dump_json(by_alias=True, indent=2) + "\n")
+    (directory / PAGE).write_text(page.render(decided))
 
 
 class _Measuring:
@@ -151,13 +196,9 @@ class _Measuring:
 
     def _likely(self, found: Answered) -> Statistic:
         tokenizer, contender = self._base.tokenizer, found.asked
-        references = [
-            Reference(
-                contender.name, row, contender.model, *likelihood.reference(tokenizer, prompt, question.reference)
-            )
-            for row, (prompt, question) in enumerate(zip(contender.prompts, self._questions, strict=True))
-            if prompt is not None
-        ]
+        fitting = [(row, prompt) for row, prompt in enumerate(contender.prompts) if prompt is not None]
+        pairs = [(row, likelihood.reference(tokenizer, prompt, self._references[row])) for row, prompt in fitting]
+        references = [Reference(contender.name, row, contender.model, *pair) for row, pair in pairs]
         told = partial(self._told, f"measuring {contender.name}", 0, len(references))
         file = self._workspace.evaluations / "likelihoods.jsonl"
         measured = likelihood.measure(self._endpoint, references, file, told)

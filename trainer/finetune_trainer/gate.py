@@ -23,10 +23,7 @@ def judge(result: EvaluateResult, gate: GateConfig | None) -> Verdict:
     The tuned score must reach `minimum`, and exceed the best baseline's by more than `margin`: the one-sided lower
     bound of the paired difference, at `confidence`, has to lie above it.
     """
-    metric = (gate and gate.metric) or result.metrics[0]
-    if metric not in result.metrics:
-        known = ", ".join(known.value for known in result.metrics)
-        return Verdict(False, f"gate.metric {metric.value} was not measured; evaluation.metrics has {known}.")
+    metric = deciding(result, gate)
     told = compared(result, metric)
     if gate is None:
         return Verdict(True, f"{told} No gate was set.")
@@ -34,6 +31,11 @@ def judge(result: EvaluateResult, gate: GateConfig | None) -> Verdict:
     if missed:
         return Verdict(False, f"{told} {' '.join(missed)}")
     return Verdict(True, f"{told} The gate is met{_demanded(result, gate)}.")
+
+
+def deciding(result: EvaluateResult, gate: GateConfig | None) -> Metric:
+    """The metric that decides: the gate's where it was measured (a manifest's schema sees to that), else the first."""
+    return gate.metric if gate and gate.metric in result.metrics else result.metrics[0]
 
 
 def best_baseline(result: EvaluateResult, metric: Metric) -> str | None:

@@ -27,7 +27,6 @@ from finetune_trainer.report import ArtifactReport, PrepareResult, TrainResult, 
 MARK = "artifact.json"
 MERGED = "merged"
 HUB = "hf://"
-FILE = "file://"
 # Names in the library's log and in metrics.jsonl; loss in nats per token, tokens since the start of training.
 METRICS = {
     "loss": "loss",
@@ -94,7 +93,7 @@ def _save_weights(
         model.to(dtype).save_pretrained(staging)
         return
     adapter = model.peft_config["default"]
-    adapter.base_model_name_or_path = base_model(config)
+    adapter.base_model_name_or_path = config.model.name
     adapter.revision = commit
     # A set: its order, and with it the digest, would change from run to run.
     adapter.target_modules = sorted(adapter.target_modules)
@@ -131,15 +130,9 @@ def metrics(log: list[dict[str, float]], steps_per_epoch: float) -> list[dict[st
     return list(rows.values())
 
 
-def base_model(config: RunConfig) -> str:
-    """The base model's name: its id on the hub, where others can load it from, or the URI that the manifest gave."""
-    uri = config.model.source.uri
-    return uri.removeprefix(FILE).rstrip("/").rpartition("/")[2] if uri.startswith(FILE) else uri.removeprefix(HUB)
-
-
 def card(config: RunConfig, commit: str | None) -> str:
     """The model card."""
-    adapter, base = config.training.adapter, base_model(config)
+    adapter, base = config.training.adapter, config.model.name
     whole = adapter.type == AdapterType.NONE
     front = ModelCardData(
         model_name=config.name,

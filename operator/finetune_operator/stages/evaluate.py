@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.config import Metric
-from finetune_trainer.gate import best_baseline, judge
+from finetune_trainer.gate import best_baseline, deciding, judge
 from finetune_trainer.report import EvaluateResult
 
 from finetune_operator import names
@@ -79,11 +79,10 @@ def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Ste
 
     `report` is the report's URI.
     """
-    gate = spec.evaluation and spec.evaluation.gate
-    verdict = judge(result, gate_config(gate) if gate else None)
-    # What decides is the gate's metric.
-    metric = (gate and gate.metric) or result.metrics[0]
-    told = {"evaluation": evaluation_status(result, metric, verdict.passed, report)}
+    wanted = spec.evaluation and spec.evaluation.gate
+    gate = gate_config(wanted) if wanted else None
+    verdict = judge(result, gate)
+    told = {"evaluation": evaluation_status(result, deciding(result, gate), verdict.passed, report)}
     if verdict.passed:
         return Step(State.SUCCEEDED, Reason.SUCCEEDED, verdict.message, report=told)
     return Step(State.FAILED, Reason.GATE_NOT_MET, verdict.message, report=told)
@@ -91,8 +90,6 @@ def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Ste
 
 def evaluation_status(result: EvaluateResult, metric: Metric, passed: bool, report: str) -> EvaluationStatus:
     """A result as status has it: fractions as strings."""
-    if metric not in result.metrics:
-        metric = result.metrics[0]
     scores = {name: _text(contender.scores[metric].score) for name, contender in result.baselines.items()}
     contenders = {TUNED: result.tuned, **result.baselines}
     best = best_baseline(result, metric)

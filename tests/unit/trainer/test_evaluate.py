@@ -11,6 +11,7 @@ from finetune_trainer.config import (
     BaselineType,
     DatasetConfig,
     EvaluationConfig,
+    GateConfig,
     JudgeConfig,
     Metric,
     ModelConfig,
@@ -21,10 +22,11 @@ from finetune_trainer.config import (
 )
 from finetune_trainer.evaluate import evaluate
 from finetune_trainer.evaluation import endpoint
+from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.general import PROMPTS
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.prepare import prepare
-from finetune_trainer.report import EvaluateResult
+from finetune_trainer.report import ArtifactReport, EvaluateResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
 from small_engine import Engine, running
 from tiny import write_model
@@ -78,6 +80,10 @@ class Case:
             dataset=DatasetConfig(train=sources["train"], test=SplitConfig(source=sources["test"])),
         )
         prepare(self.config, self.workspace, Reporter("prepare"))
+        self.workspace.artifact.mkdir()
+        usage = Usage(trained_tokens=1000, seconds=10)
+        trained = TrainResult(artifact=ArtifactReport(digest="sha256:0", bytes=1), usage=usage, steps=1)
+        self.workspace.trained.write_text(trained.model_dump_json(by_alias=True))
 
     def evaluate(self, **fields: Any) -> EvaluateResult:
         assert self.config is not None
@@ -166,6 +172,40 @@ def test_the_same_evaluation_is_not_done_twice_and_other_metrics_ask_nothing_aga
     other = case.evaluate(metrics=(Metric.ROUGE_L,))
     assert other.metrics == (Metric.ROUGE_L,)
     assert len(case.engine.asked) == asked
+
+
+def test_a_report_is_left_beside_the_result(case: Case) -> None:
+    case.prepared()
+    result = case.evaluate(metrics=(Metric.EXACT_MATCH,), baselines=BASELINES[:1])
+    directory = case.workspace.evaluations / result.evaluation
+    assert {path.name for path in directory.iterdir()} == {"evaluation.json", "report.json", "report.html"}
+    decision = Decision.model_validate_json((directory / "report.json").read_bytes())
+    assert decision.result == result
+    assert decision.headline.startswith("Ship it: exact_match 1.000")
+    assert decision.worse == 0
+    assert "Ship it: exact_match 1.000" in (directory / "report.html").read_text()
+
+
+def test_another_gate_is_in_the_report_and_asks_nothing(case: Case) -> None:
+    case.prepared()
+    result = case.evaluate(baselines=BASELINES[:1])
+    asked = len(case.engine.asked)
+    case.evaluate(baselines=BASELINES[:1], gate=GateConfig(minimum=0.5, margin=0.999999))
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    decision = Decision.model_validate_json(report.read_bytes())
+    assert decision.verdict.passed is False
+    assert len(case.engine.asked) == asked
+
+
+def test_rows_that_a_baseline_answered_better_stand_in_the_report(case: Case) -> None:
+    case.engine.reply = lambda model, messages: "soup" if model == "recipes" else reply("recipes", messages)
+    case.prepared()
+    result = case.evaluate(baselines=BASELINES[:1])
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    decision = Decision.model_validate_json(report.read_bytes())
+    assert decision.worse == 20
+    assert decision.regressions[0].tuned == "soup"
+    assert decision.regressions[0].answer == decision.regressions[0].reference
 
 
 def test_rows_that_stand_in_train_are_left_out_and_counted(case: Case) -> None:

@@ -1,0 +1,111 @@
+"""A FineTuneJob in a cluster, as far as `finetune report` needs it: its object, and a file of a revision's volume.
+
+Everything goes through kubectl, which knows its user's clusters, contexts and logins. A file is read by a pod made for
+that, with the template of the revision's own evaluate Job: same image, same place, same Pod Security.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import GROUP, PLURAL
+from finetune_operator.desired.jobs import EVALUATE
+
+from finetune_cli.errors import UserError
+
+Raw = dict[str, Any]
+
+# To pull the image, which the evaluate Job's node has.
+READ_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """kubectl, pointed at one namespace. `namespace` and `context` None: its own defaults."""
+
+    namespace: str | None = None
+    context: str | None = None
+
+    def job(self, name: str) -> Raw:
+        """The FineTuneJob; UserError when there is none, or kubectl can't ask."""
+        return self._json("get", f"{PLURAL}.{GROUP}", name, "-o", "json")
+
+    def read(self, name: str, revision: str, path: str) -> str:
+        """A text file of a revision's workspace; UserError when it can't be had."""
+        owner = names.of_stage(name, revision, EVALUATE)
+        template = self._json("get", "job", owner, "-o", "json")["spec"]["template"]["spec"]
+        with self._pod(reader(template, name, revision, path)) as pod:
+            self._kubectl(
+                *("wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={READ_SECONDS}s")
+            )
+            return self._kubectl("logs", f"pod/{pod}")
+
+    @contextmanager
+    def _pod(self, manifest: Raw) -> Iterator[str]:
+        made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(manifest)))
+        pod = str(made["metadata"]["name"])
+        try:
+            yield pod
+        finally:
+            self._kubectl("delete", f"pod/{pod}", "--wait=false", "--ignore-not-found")
+
+    def _json(self, *arguments: str) -> Raw:
+        return dict(json.loads(self._kubectl(*arguments)))
+
+    def _kubectl(self, *arguments: str, stdin: str = "") -> str:
+        where = [
+            *([f"--namespace={self.namespace}"] if self.namespace else []),
+            *([f"--context={self.context}"] if self.context else []),
+        ]
+        try:
+            done = subprocess.run(  # noqa: S603  (a name and a namespace, each an argument of its own)
+                ["kubectl", *where, *arguments],  # noqa: S607  (the user's own kubectl)
+                input=stdin,
+                capture_output=True,
+                text=True,
+            )
+        except FileNotFoundError as error:
+            raise UserError("kubectl is not on PATH; it is what `finetune report` asks the cluster with.") from error
+        if done.returncode:
+            raise UserError(f"kubectl {' '.join(arguments[:2])}: {done.stderr.strip()}")
+        return done.stdout
+
+
+def reader(template: Raw, name: str, revision: str, path: str) -> Raw:
+    """A pod that prints a file of the revision's volume, made from its evaluate Job's pod template.
+
+    It carries none of the operator's labels, which would make it a stage's pod; so the term that keeps a revision's
+    pods together, which it could not match itself, is a preference here.
+    """
+    (container,) = template["containers"]
+    kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts")
+    together = {
+        "weight": 100,
+        "podAffinityTerm": {
+            "labelSelector": {"matchLabels": {names.JOB: name, names.REVISION: revision}},
+            "topologyKey": "kubernetes.io/hostname",
+        },
+    }
+    spec = {key: value for key, value in template.items() if key not in ("containers", "affinity", "schedulerName")}
+    node = {key: value for key, value in template.get("affinity", {}).items() if key == "nodeAffinity"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": f"{names.of_revision(name, revision)}-report-"},
+        "spec": {
+            **spec,
+            "affinity": {**node, "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [together]}},
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "report",
+                    "command": ["cat", path],
+                    **{key: container[key] for key in kept if key in container},
+                }
+            ],
+        },
+    }

@@ -1,0 +1,150 @@
+"""What a decision-maker reads: ship it or not, what it costs, what got worse, what next."""
+
+import json
+from pathlib import Path
+
+import pytest
+from decisions import CURVE, contender, decision, result
+from finetune_trainer.config import GateConfig, Metric, Prices
+from finetune_trainer.evaluation.advice import Curve
+from finetune_trainer.evaluation.decision import Answer, Decision, again, curve
+from finetune_trainer.report import Score
+
+
+class TestShouldItShip:
+    def test_a_clear_winner_ships(self) -> None:
+        found = decision()
+        assert found.answer == Answer.SHIP
+        assert found.headline == (
+            "Ship it: exact_match 0.670 against 0.610 of the best baseline, retrieval, a difference between +0.010 and "
+            "+0.110."
+        )
+
+    def test_a_loser_does_not_and_the_winner_is_named(self) -> None:
+        found = decision(result(0.6))
+        assert found.answer == Answer.KEEP
+        assert found.headline.startswith("Don't ship it: fine-tuning does not help.")
+        assert found.headline.endswith("Use retrieval on the base model instead.")
+
+    def test_a_lead_within_the_noise_is_not_clear(self) -> None:
+        found = decision(result(0.63))
+        assert found.answer == Answer.UNSURE
+        assert "-0.030 to +0.070, has both signs" in found.headline
+
+    def test_a_winner_below_the_gate_does_not_ship(self) -> None:
+        found = decision(gate=GateConfig(minimum=0.9))
+        assert found.answer == Answer.KEEP
+        assert found.headline.startswith("Don't ship it: it misses the gate, though it is better")
+        assert not found.verdict.passed
+
+    @pytest.mark.parametrize(
+        ("gate", "answer"),
+        [(None, Answer.UNSURE), (GateConfig(minimum=0.5), Answer.SHIP), (GateConfig(minimum=0.9), Answer.KEEP)],
+    )
+    def test_compared_with_nothing_the_gate_decides(self, gate: GateConfig | None, answer: Answer) -> None:
+        assert decision(result(baselines={}), gate=gate).answer == answer
+
+    def test_another_gate_is_decided_without_measuring(self) -> None:
+        found = again(decision(), GateConfig(minimum=0.9), Prices(accelerator_hour=2))
+        assert (found.answer, found.verdict.passed) == (Answer.KEEP, False)
+        assert found.training.money == 2
+        assert found.result == decision().result
+
+
+class TestWhatItCosts:
+    def test_training_is_paid_by_the_accelerators_hour(self) -> None:
+        assert decision(prices=Prices(accelerator_hour=2.5), accelerator_seconds=7200).training.money == 5
+        assert decision(prices=Prices(accelerator_hour=2.5), accelerator_seconds=0).training.money is None
+        assert decision().training.money is None
+
+    def test_requests_are_paid_by_the_token_where_tokens_have_prices(self) -> None:
+        prices = Prices(accelerator_hour=2, million_prompt_tokens=1, million_completion_tokens=10)
+        found = decision(prices=prices)
+        assert found.costs["tuned"].prompt_tokens == 73_000
+        assert found.costs["tuned"].money == pytest.approx(0.073 + 0.12)
+        assert found.costs["retrieval"].money == pytest.approx(0.203 + 0.12)
+
+    def test_else_by_the_time_that_they_keep_an_accelerator_busy(self) -> None:
+        found = decision(prices=Prices(accelerator_hour=3.6), accelerators=2)
+        # 73 s for a thousand requests, on two accelerators at a thousandth a second each.
+        assert found.costs["tuned"].money == pytest.approx(0.146)
+
+    def test_without_accelerators_time_has_no_price(self) -> None:
+        assert decision(prices=Prices(accelerator_hour=3.6), accelerators=0).costs["tuned"].money is None
+
+    def test_training_pays_back_in_money(self) -> None:
+        found = decision(prices=Prices(accelerator_hour=1.3, million_prompt_tokens=1))
+        # 1.3 for training; 130 prompt tokens less on each request.
+        assert found.break_even == 10_000
+        assert found.break_even_reason == "Reckoned in money, against retrieval."
+
+    def test_without_prices_in_tokens(self) -> None:
+        # 3 x 100,000 over 130 less on each request.
+        assert decision().break_even == 2308
+
+    def test_a_baseline_that_is_as_cheap_is_never_paid_back(self) -> None:
+        found = decision(result(baselines={"zero-shot": contender(0.5, 73, tuned=0.67)}))
+        assert found.break_even is None
+        assert found.break_even_reason == (
+            "A request to the tuned model costs no less than one to zero-shot: training pays by quality alone."
+        )
+
+
+def test_what_got_worse_comes_worst_first() -> None:
+    found = decision()
+    assert found.worse == 2
+    assert [row.lost for row in found.regressions] == [1.0, 0.33]
+    assert found.regressions[0].baseline == "retrieval"
+    assert found.regressions[0].answer == "{}"
+
+
+class TestWhatNext:
+    def advice(self, found: Decision) -> str:
+        return " ".join(found.advice)
+
+    def test_a_falling_loss_asks_for_more_steps(self) -> None:
+        falling = Curve(loss=tuple((step, 2 - step / 50) for step in range(1, 51)))
+        assert "still falling at the end" in self.advice(decision(curve=falling))
+        assert "still falling" not in self.advice(decision())
+
+    def test_a_rising_validation_loss_is_overfitting(self) -> None:
+        rising = Curve(loss=CURVE.loss, validation_loss=((10, 0.4), (20, 0.5), (40, 0.9)))
+        assert "Overfitting: the validation loss ended at 0.900, after 0.400 at its lowest" in self.advice(
+            decision(curve=rising)
+        )
+
+    def test_a_baseline_as_good_asks_not_to_fine_tune(self) -> None:
+        assert "retrieval on the base model is within 0.010 of the tuned model" in self.advice(decision(result(0.62)))
+        assert "as good as" in self.advice(decision(result(0.55)))
+
+    def test_a_wide_interval_asks_for_more_rows(self) -> None:
+        few = result(rows=20, tuned=contender(0.67, 73, half=0.2))
+        assert "about 320 test rows in place of 20" in self.advice(decision(few))
+
+    def test_leaked_rows_prompts_that_did_not_fit_and_drift_are_told(self) -> None:
+        tight = contender(0.67, 73)
+        tight = tight.model_copy(update={"requests": tight.requests.model_copy(update={"too_long": 3})})
+        drift = Score(score=0.8, low=0.7, high=0.9)
+        told = self.advice(decision(result(leaked=2, near_duplicates=1, tuned=tight, drift=drift)))
+        assert "3 test rows also stand in train (2 exactly, 1 nearly)" in told
+        assert "did not fit the context whole (3 of the tuned model)" in told
+        assert "(drift 0.80)" in told
+
+    def test_silence_is_said(self) -> None:
+        assert decision().advice == ("Nothing in the measurements suggests another try.",)
+
+
+def test_the_curve_is_read_from_what_train_left(tmp_path: Path) -> None:
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "validationLoss": 1.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert curve(tmp_path / "metrics.jsonl") == Curve(loss=((1, 2.0), (2, 1.0)), validation_loss=((2, 1.5),))
+    assert curve(tmp_path / "none.jsonl") == Curve()
+
+
+def test_the_report_survives_its_file() -> None:
+    found = decision(gate=GateConfig(metric=Metric.EXACT_MATCH, minimum=0.5))
+    assert Decision.model_validate_json(found.model_dump_json(by_alias=True)) == found
+
+
+def test_no_path_of_the_users_machine_is_in_it() -> None:
+    assert "anna" not in decision().model_dump_json()

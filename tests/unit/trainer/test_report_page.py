@@ -1,0 +1,91 @@
+"""The page: what it says, in which order, and that nothing which a model wrote can run in it."""
+
+import re
+from html.parser import HTMLParser
+
+from decisions import ROWS, decision, result
+from finetune_trainer.config import Prices
+from finetune_trainer.evaluation.advice import Curve
+from finetune_trainer.evaluation.page import TEXT_LENGTH, render
+
+HEADINGS = [
+    "Should you ship it?",
+    "How much better, how sure?",
+    "What did training cost?",
+    "What does a request cost?",
+    "What got worse?",
+    "What was forgotten?",
+    "What to try next",
+    "How it was trained and measured",
+]
+VOID = {"meta", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Its headings, its attributes, and whether every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def test_it_answers_a_decision_makers_questions_in_order() -> None:
+    text = render(decision())
+    assert Page(text).headings == HEADINGS
+    assert "Ship it: exact_match 0.670 against 0.610" in text
+    assert "after 2,308 requests" in text
+    assert "A table for two at seven" in text
+
+
+def test_it_needs_nothing_but_itself() -> None:
+    text = render(decision())
+    page = Page(text)
+    assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
+    assert not {"src", "href", "srcset"} & {name for name, _ in page.attributes}
+    assert not re.search(r"url\(|@import", text)
+    assert "default-src 'none'" in text
+
+
+def test_what_a_model_wrote_is_text() -> None:
+    wrote = "<script>alert(1)</script>"
+    row = ROWS[0].model_copy(update={"prompt": wrote, "answers": {"tuned": wrote, "retrieval": wrote}})
+    text = render(decision(rows=(row,)))
+    assert "script" not in Page(text).tags
+    assert "&lt;script&gt;" in text
+
+
+def test_a_long_answer_is_cut_and_says_so() -> None:
+    row = ROWS[0].model_copy(update={"answers": {"tuned": "x" * 5000, "retrieval": ""}})
+    text = render(decision(rows=(row,)))
+    assert "x" * (TEXT_LENGTH + 1) not in text
+    assert "(5000 characters)" in text
+
+
+def test_prices_show_where_they_are_known() -> None:
+    assert "EUR 2.50" in render(decision(prices=Prices(currency="EUR", accelerator_hour=2.5)))
+    assert "no price" in render(decision())
+
+
+def test_what_was_not_measured_is_said() -> None:
+    text = render(decision(result(baselines={}, drift=None), curve=Curve(), rows=()))
+    assert "Not measured" in text
+    assert "No row:" in text
+    assert "<svg" not in text

@@ -1,0 +1,124 @@
+"""What to try next, each a sentence made from evidence. Called by `decision`. Pure."""
+
+from collections.abc import Callable, Sequence
+
+from finetune_trainer.config import Contract
+from finetune_trainer.gate import best_baseline
+from finetune_trainer.report import EvaluateResult
+
+# Thresholds are ours: what a curve or an interval shows at a glance.
+FALLING, RISING, FAR_BELOW = 0.02, 0.05, 1.5
+ALMOST = 0.02
+WIDE, NARROW = 0.15, 0.1
+DRIFTED = 0.5
+
+
+class Curve(Contract):
+    """The losses of a training by step, in nats per token."""
+
+    loss: tuple[tuple[int, float], ...] = ()
+    validation_loss: tuple[tuple[int, float], ...] = ()
+
+
+def advice(result: EvaluateResult, curve: Curve) -> tuple[str, ...]:
+    """What the evidence suggests; a word that nothing does when it is silent."""
+    found = [sentence for look in _LOOKS if (sentence := look(result, curve))]
+    return tuple(found) or ("Nothing in the measurements suggests another try.",)
+
+
+def _still_falling(result: EvaluateResult, curve: Curve) -> str | None:
+    losses = [loss for _, loss in curve.loss]
+    fifth = max(1, len(losses) // 5)
+    if len(losses) < 5 or _overfits(curve):
+        return None
+    before, last = _mean(losses[-2 * fifth : -fifth]), _mean(losses[-fifth:])
+    if last >= before * (1 - FALLING):
+        return None
+    return f"The loss was still falling at the end, from {before:.3f} to {last:.3f}: train more steps."
+
+
+def _overfitting(result: EvaluateResult, curve: Curve) -> str | None:
+    if not _overfits(curve):
+        return None
+    lowest, last = min(loss for _, loss in curve.validation_loss), curve.validation_loss[-1][1]
+    train = _mean([loss for _, loss in curve.loss][-max(1, len(curve.loss) // 10) :])
+    return (
+        f"Overfitting: the validation loss ended at {last:.3f}, after {lowest:.3f} at its lowest, with a training loss "
+        f"of {train:.3f}. Train fewer steps, with a lower rank, or on more rows."
+    )
+
+
+def _overfits(curve: Curve) -> bool:
+    """The validation loss has risen from its lowest, while the training loss is far below it."""
+    if len(curve.validation_loss) < 2 or not curve.loss:
+        return False
+    validation = [loss for _, loss in curve.validation_loss]
+    train = _mean([loss for _, loss in curve.loss][-max(1, len(curve.loss) // 10) :])
+    return validation[-1] > min(validation) * (1 + RISING) and validation[-1] > train * FAR_BELOW
+
+
+def _almost_as_good(result: EvaluateResult, curve: Curve) -> str | None:
+    metric = result.metrics[0]
+    best = best_baseline(result, metric)
+    if best is None:
+        return None
+    behind = result.baselines[best].comparisons[metric].difference
+    if behind > ALMOST:
+        return None
+    how = "as good as" if behind <= 0 else f"within {behind:.3f} of"
+    return f"{best} on the base model is {how} the tuned model: prompt, and don't fine-tune."
+
+
+def _left_out(result: EvaluateResult, curve: Curve) -> str | None:
+    left = result.leaked + result.near_duplicates
+    if not left:
+        return None
+    return (
+        f"{left} test rows also stand in train ({result.leaked} exactly, {result.near_duplicates} nearly) and were "
+        "left out: split by source or by time, so that test stays unseen."
+    )
+
+
+def _did_not_fit(result: EvaluateResult, curve: Curve) -> str | None:
+    contenders = {"the tuned model": result.tuned, **result.baselines}
+    told = [
+        f"{each.requests.too_long or each.requests.fewer_examples} of {name}"
+        for name, each in contenders.items()
+        if each.requests.too_long or each.requests.fewer_examples
+    ]
+    if not told:
+        return None
+    return f"Prompts did not fit the context whole ({', '.join(told)}): raise hosting.contextLength."
+
+
+def _too_few_rows(result: EvaluateResult, curve: Curve) -> str | None:
+    score = result.tuned.scores[result.metrics[0]]
+    width = score.high - score.low
+    if width <= WIDE:
+        return None
+    wanted = round(result.rows * (width / NARROW) ** 2, -1)
+    return f"The interval is {width:.2f} wide: about {wanted:.0f} test rows in place of {result.rows} make it 0.1."
+
+
+def _drifted(result: EvaluateResult, curve: Curve) -> str | None:
+    if result.drift is None or result.drift.score <= DRIFTED:
+        return None
+    return (
+        f"On general prompts its answers share little with the base model's (drift {result.drift.score:.2f}): if it is "
+        "to do more than this task, train with a lower rank or rate, or mix in general rows."
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+_LOOKS: tuple[Callable[[EvaluateResult, Curve], str | None], ...] = (
+    _almost_as_good,
+    _overfitting,
+    _still_falling,
+    _too_few_rows,
+    _left_out,
+    _did_not_fit,
+    _drifted,
+)

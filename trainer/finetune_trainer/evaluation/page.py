@@ -1,0 +1,128 @@
+"""The report as one page of HTML that needs nothing but itself: no script, no font, no image from elsewhere.
+
+Called by `finetune_trainer.evaluate`, which writes it beside report.json, and by `finetune report`. What models and
+users wrote is escaped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from finetune_trainer.evaluation.decision import TUNED, Decision
+from finetune_trainer.evaluation.definitions import DEFINITIONS
+from finetune_trainer.report import Contender
+
+# A longer text is cut, and says so.
+TEXT_LENGTH = 600
+# The curve's own units; the page scales it.
+WIDTH, HEIGHT = 600, 160
+
+
+@dataclass(frozen=True)
+class Span:
+    """A score and its interval on an axis from 0 to 1, in percent of its length."""
+
+    name: str
+    text: str
+    at: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A length, in percent of the longest."""
+
+    name: str
+    text: str
+    length: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve as the points of an SVG polyline, and its last value."""
+
+    name: str
+    points: str
+    last: float
+
+
+def render(decision: Decision) -> str:
+    """The page."""
+    result = decision.result
+    contenders = {TUNED: result.tuned, **result.baselines}
+    return _ENVIRONMENT.get_template("page.html.jinja").render(
+        decision=decision,
+        result=result,
+        contenders=contenders,
+        metric=result.metrics[0].value,
+        definitions={metric.value: DEFINITIONS[metric] for metric in result.metrics},
+        spans=_spans(contenders, decision),
+        bars=_bars(contenders),
+        lines=_lines(decision),
+        highest=max((loss for _, loss in _points(decision)), default=0.0),
+        steps=max((step for step, _ in _points(decision)), default=0),
+        tuned=TUNED,
+        money=lambda amount: _money(amount, decision.prices.currency),
+        cut=_cut,
+    )
+
+
+def _spans(contenders: dict[str, Contender], decision: Decision) -> list[Span]:
+    metric = decision.result.metrics[0]
+    scores = {name: contender.scores[metric] for name, contender in contenders.items()}
+    return [
+        Span(
+            name,
+            f"{found.score:.3f} ({found.low:.2f} to {found.high:.2f})",
+            100 * found.score,
+            100 * found.low,
+            100 * found.high,
+        )
+        for name, found in scores.items()
+    ]
+
+
+def _bars(contenders: dict[str, Contender]) -> list[Bar]:
+    tokens = {name: contender.requests.prompt_tokens for name, contender in contenders.items()}
+    longest = max(tokens.values()) or 1
+    return [Bar(name, f"{found:.0f}", 100 * found / longest) for name, found in tokens.items()]
+
+
+def _points(decision: Decision) -> list[tuple[int, float]]:
+    return [*decision.curve.loss, *decision.curve.validation_loss]
+
+
+def _lines(decision: Decision) -> list[Line]:
+    every = _points(decision)
+    if not every:
+        return []
+    steps, highest = max(step for step, _ in every) or 1, max(loss for _, loss in every) or 1
+
+    def line(name: str, curve: Sequence[tuple[int, float]]) -> Line:
+        places = (f"{WIDTH * step / steps:.1f},{HEIGHT * (1 - loss / highest):.1f}" for step, loss in curve)
+        return Line(name, " ".join(places), curve[-1][1])
+
+    named = (("training", decision.curve.loss), ("validation", decision.curve.validation_loss))
+    return [line(name, curve) for name, curve in named if curve]
+
+
+def _money(amount: float | None, currency: str) -> str:
+    """Two digits behind the point, and of less than one as many as show something."""
+    if amount is None:
+        return "no price"
+    return f"{currency} {amount:,.2f}" if amount >= 1 or amount == 0 else f"{currency} {amount:.2g}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}… ({len(text)} characters)"
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("finetune_trainer.evaluation", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
