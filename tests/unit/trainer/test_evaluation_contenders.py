@@ -1,0 +1,115 @@
+"""What each contender is asked: the row alone, or behind examples from train that fit the context."""
+
+import json
+from typing import Any
+
+import pytest
+from finetune_trainer.evaluation import contenders
+from finetune_trainer.evaluation.contenders import Prompt, Question
+from finetune_trainer.outcome import Outcome, StageError
+
+SYSTEM = {"role": "system", "content": "List the ingredients."}
+DISHES = ["egg soup with leek", "rice with pork", "flour dumplings", "leek pie", "pork roast with rice and egg"]
+
+
+def question(text: str, reference: str = "", system: bool = True) -> Question:
+    user = {"role": "user", "content": text}
+    return Question((SYSTEM, user) if system else (user,), reference or text.split()[0])
+
+
+TRAIN = [question(dish) for dish in DISHES]
+
+
+def turns(prompt: Prompt) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in prompt.prompt if isinstance(message, dict)]
+
+
+def words(prompt: Prompt) -> int:
+    return sum(len(content.split()) for _, content in turns(prompt))
+
+
+class TestReading:
+    def test_a_chat_is_asked_up_to_its_last_answer(self) -> None:
+        chat = [SYSTEM, *({"role": role, "content": text} for role, text in (("user", "pie?"), ("assistant", "flour")))]
+        found = contenders.read(json.dumps({"messages": chat}))
+        assert found == Question((SYSTEM, chat[1]), "flour")
+        assert found.asked == "pie?"
+
+    def test_prompt_and_completion_as_messages_or_text(self) -> None:
+        row = {
+            "prompt": [{"role": "user", "content": "pie?"}],
+            "completion": [{"role": "assistant", "content": "flour"}],
+        }
+        assert contenders.read(json.dumps(row)).reference == "flour"
+        assert contenders.read('{"prompt": "pie? ", "completion": " flour"}') == Question("pie? ", "flour")
+
+    def test_an_answer_that_calls_a_tool_is_its_call(self) -> None:
+        call: dict[str, Any] = {"type": "function", "function": {"name": "book", "arguments": {"people": 2}}}
+        chat = [{"role": "user", "content": "a table"}, {"role": "assistant", "tool_calls": [call]}]
+        found = contenders.read(json.dumps({"messages": chat, "tools": json.dumps([{"type": "function"}])}))
+        assert json.loads(found.reference) == [call]
+        assert found.tools == ({"type": "function"},)
+
+    def test_plain_text_has_no_answer(self) -> None:
+        with pytest.raises(StageError) as error:
+            contenders.read('{"text": "once upon a time"}')
+        assert error.value.outcome == Outcome.CONFIG_INVALID
+        assert error.value.message.startswith("Rows of format text have no answer that could be compared")
+
+
+class TestExamples:
+    def test_they_stand_between_the_system_message_and_the_question(self) -> None:
+        prompt = contenders.with_examples(question("apple pie"), TRAIN[:2])
+        assert turns(prompt) == [
+            ("system", SYSTEM["content"]),
+            *(("user", DISHES[0]), ("assistant", "egg")),
+            *(("user", DISHES[1]), ("assistant", "rice")),
+            ("user", "apple pie"),
+        ]
+
+    def test_without_a_chat_template_they_are_text_before_it(self) -> None:
+        prompt = contenders.with_examples(Question("pie: ", "flour"), [Question("soup: ", "leek")])
+        assert prompt.prompt == "soup: leek\n\npie: "
+
+    def test_the_least_similar_go_first_when_they_do_not_fit(self) -> None:
+        prompt = contenders.fit(question("apple pie"), TRAIN[:3], words, room=11)
+        assert prompt is not None
+        assert prompt.examples == 1
+        assert ("user", DISHES[2]) in turns(prompt)
+
+    def test_a_question_that_never_fits_is_not_cut(self) -> None:
+        assert contenders.fit(question("apple pie"), TRAIN, words, room=4) is None
+
+
+class TestFewShot:
+    def test_all_questions_get_the_same(self) -> None:
+        choose = contenders.few_shot(TRAIN, 2, seed=1)
+        assert len(choose(TRAIN[0])) == 2
+        assert choose(TRAIN[0]) == choose(question("anything"))
+
+    def test_the_seed_chooses_and_the_order_of_train_does_not(self) -> None:
+        same = contenders.few_shot(TRAIN[::-1], 2, seed=1)(TRAIN[0])
+        assert same == contenders.few_shot(TRAIN, 2, seed=1)(TRAIN[0])
+        others = [contenders.few_shot(TRAIN, 2, seed)(TRAIN[0]) for seed in range(6)]
+        assert any(other != same for other in others)
+
+
+class TestRetrieval:
+    def test_the_most_similar_stands_nearest_to_the_question(self) -> None:
+        found = contenders.retrieval(TRAIN, 2)(question("roast pork"))
+        assert [row.asked for row in found] == [DISHES[1], DISHES[4]]
+
+    def test_a_question_without_a_known_word_gets_the_first_rows(self) -> None:
+        found = contenders.retrieval(TRAIN, 2)(question("xylophone"))
+        assert [row.asked for row in found] == [DISHES[1], DISHES[0]]
+
+    def test_the_same_row_is_shown_once(self) -> None:
+        found = contenders.retrieval([*TRAIN, *TRAIN], 5)(question("rice"))
+        assert len({row.asked for row in found}) == 5
+
+    def test_there_are_no_more_than_train_has(self) -> None:
+        assert len(contenders.retrieval(TRAIN, 64)(question("rice"))) == len(TRAIN)
+
+
+def test_answers_get_room_for_more_words_than_any_known_one() -> None:
+    assert contenders.answer_tokens(["a b", "a b c d e f g h"], lambda text: len(text.split())) == 18

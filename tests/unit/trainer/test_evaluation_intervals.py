@@ -1,0 +1,95 @@
+"""How sure a score is: against a known distribution, and by what must hold for any."""
+
+import numpy as np
+import pytest
+from finetune_trainer.evaluation import intervals
+from finetune_trainer.evaluation.metrics import Statistic, mean
+from finetune_trainer.report import CONFIDENCES, Score
+from hypothesis import given
+from hypothesis import strategies as st
+
+SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
+
+
+def coins(rows: int, right: float, seed: int = 0) -> Statistic:
+    return mean(list((np.random.default_rng(seed).random(rows) < right).astype(float)))
+
+
+def scored(statistic: Statistic, rows: int, seed: int = 1) -> Score:
+    return intervals.score(statistic, intervals.resample(rows, seed))
+
+
+def width(score: Score) -> float:
+    return score.high - score.low
+
+
+def test_half_right_of_400_is_known_to_five_percent() -> None:
+    # 1.96 x sqrt(0.5 x 0.5 / 400) = 0.049
+    assert width(scored(mean([0.0, 1.0] * 200), 400)) / 2 == pytest.approx(0.049, abs=0.004)
+
+
+def test_95_of_100_intervals_have_the_truth() -> None:
+    found = [scored(coins(100, 0.7, seed), 100) for seed in range(200)]
+    there = sum(score.low <= 0.7 <= score.high for score in found)
+    assert 180 <= there <= 198
+
+
+def test_few_rows_are_less_sure_than_many() -> None:
+    assert width(scored(coins(20, 0.7), 20)) > 3 * width(scored(coins(2000, 0.7), 2000))
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_rows_that_are_all_alike_are_not_certain(score: float) -> None:
+    """The rule of three: an event not seen in n rows may be as frequent as 3/n."""
+    found = scored(mean([score] * 20), 20)
+    assert found.score == score
+    assert width(found) == pytest.approx(3 / 20, abs=0.001)
+
+
+def test_what_is_hard_for_both_makes_nobody_less_sure() -> None:
+    hard = list((np.random.default_rng(3).random(200) < 0.5).astype(float))
+    better = [1.0 if row % 20 == 0 else score for row, score in enumerate(hard)]
+    weights = intervals.resample(200, 1)
+    paired = intervals.compare(mean(better), mean(hard), weights)
+    alone = width(intervals.score(mean(better), weights)) + width(intervals.score(mean(hard), weights))
+    assert paired.high - paired.low < alone / 3
+
+
+def test_the_same_seed_says_the_same_and_another_nearly() -> None:
+    statistic = coins(100, 0.7)
+    assert scored(statistic, 100, 1) == scored(statistic, 100, 1)
+    assert scored(statistic, 100, 1) != scored(statistic, 100, 2)
+    assert scored(statistic, 100, 1).low == pytest.approx(scored(statistic, 100, 2).low, abs=0.03)
+
+
+def test_more_confidence_promises_less() -> None:
+    compared = intervals.compare(coins(100, 0.8, 1), coins(100, 0.6, 2), intervals.resample(100, 1))
+    bounds = [compared.bounds[name] for name in CONFIDENCES]
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[0] < compared.difference
+
+
+@given(SCORES, SCORES)
+def test_turned_round_a_difference_is_its_negative(left: list[float], right: list[float]) -> None:
+    rows = min(len(left), len(right))
+    ours, theirs = mean(left[:rows]), mean(right[:rows])
+    weights = intervals.resample(rows, 1, count=200)
+    one, other = intervals.compare(ours, theirs, weights), intervals.compare(theirs, ours, weights)
+    assert one.difference == pytest.approx(-other.difference, abs=2e-4)
+    assert one.low == pytest.approx(-other.high, abs=2e-4)
+
+
+@given(SCORES)
+def test_everything_stays_within_its_bounds(scores: list[float]) -> None:
+    weights = intervals.resample(len(scores), 1, count=200)
+    found = intervals.score(mean(scores), weights)
+    assert 0 <= found.low <= found.high <= 1
+    compared = intervals.compare(mean(scores), mean([1 - score for score in scores]), weights)
+    assert -1 <= compared.low <= compared.high <= 1
+    assert all(-1 <= bound <= 1 for bound in compared.bounds.values())
+
+
+def test_every_resample_has_as_many_rows() -> None:
+    weights = intervals.resample(7, 1, count=50)
+    assert weights.shape == (50, 7)
+    assert set(weights.sum(axis=1)) == {7}

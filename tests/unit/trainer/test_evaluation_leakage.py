@@ -1,0 +1,60 @@
+"""Rows of test that stand in train, and the sample of those that don't."""
+
+import pytest
+from finetune_trainer.evaluation.contenders import Question
+from finetune_trainer.evaluation.leakage import sample, without_leaks
+from hypothesis import given
+from hypothesis import strategies as st
+
+LONG = "I would like to book a table for two people at seven on Friday evening, please"
+
+
+def ask(*texts: str) -> list[Question]:
+    return [Question(({"role": "user", "content": text},), "{}") for text in texts]
+
+
+def test_the_same_question_is_left_out_and_counted() -> None:
+    found = without_leaks(ask("A table for two", "hello there"), ask("a  table for TWO"))
+    assert [row.asked for row in found.kept] == ["hello there"]
+    assert (found.exact, found.near) == (1, 0)
+
+
+def test_nearly_the_same_question_is_left_out_and_counted_apart() -> None:
+    found = without_leaks(ask(LONG.replace("please", "pleas")), ask(LONG))
+    assert (found.kept, found.exact, found.near) == ((), 0, 1)
+
+
+def test_a_question_about_something_else_stays() -> None:
+    found = without_leaks(ask(LONG.replace("two people at seven", "six adults at noon")), ask(LONG))
+    assert len(found.kept) == 1
+
+
+def test_one_letter_of_a_short_question_makes_another() -> None:
+    assert len(without_leaks(ask("table 4"), ask("table 5")).kept) == 1
+
+
+def test_the_answer_and_the_system_message_make_no_difference() -> None:
+    told = Question(({"role": "system", "content": "Be brief."}, {"role": "user", "content": LONG}), "yes")
+    assert without_leaks([told], ask(LONG)).exact == 1
+
+
+@given(st.permutations(["a table for two", LONG, "hello there, my friend of old", "yes"]))
+def test_the_order_of_train_makes_no_difference(order: list[str]) -> None:
+    test = ask("hello there, my friend of old!", "yes", "something else entirely, for once")
+    assert without_leaks(test, ask(*order)) == without_leaks(test, ask(*sorted(order)))
+
+
+@pytest.mark.parametrize("size", [0, 3, 50])
+def test_a_sample_keeps_the_order_and_its_size(size: int) -> None:
+    rows = ask(*(f"question {row}" for row in range(20)))
+    chosen = sample(rows, size, seed=1)
+    assert len(chosen) == min(size, 20)
+    places = [rows.index(row) for row in chosen]
+    assert places == sorted(places)
+
+
+def test_the_seed_chooses_the_sample_and_more_rows_keep_what_was_chosen() -> None:
+    rows = ask(*(f"question {row}" for row in range(40)))
+    assert sample(rows, 10, seed=1) == sample(rows, 10, seed=1)
+    assert sample(rows, 10, seed=1) != sample(rows, 10, seed=2)
+    assert {row.asked for row in sample(rows, 10, seed=1)} <= {row.asked for row in sample(rows, 20, seed=1)}
