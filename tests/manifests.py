@@ -146,10 +146,10 @@ BAD = [
         "above 1 needs workspace.accessModes [ReadWriteMany]: a ReadWriteOnce volume holds all replicas on one node",
     ),
     Bad(
-        "evaluation without test rows",
-        {"spec.evaluation": {}},
-        "spec.evaluation",
-        "needs rows that were never trained on: set dataset.test, to a source or a fraction of train",
+        "a gate on nothing",
+        {f"{EVALUATION}.enabled": False, f"{EVALUATION}.gate": {"minimum": 0.5}},
+        f"{EVALUATION}.gate",
+        "needs a measurement: remove it, or set evaluation.enabled to true",
     ),
     *(
         Bad(f"{what}", {**TEST, f"{EVALUATION}.{field}": value}, f"{EVALUATION}.{named}", allowed)

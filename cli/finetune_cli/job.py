@@ -86,7 +86,7 @@ def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:
 
 
 def _secrets(spec: FineTuneJobSpec) -> list[str]:
-    judge = spec.evaluation.judge if spec.evaluation else None
+    judge = spec.evaluation.judge
     given = (spec.model.credentials, spec.dataset.credentials, judge.credentials if judge else None)
     return list(dict.fromkeys(found.secret_ref.name for found in given if found))
 

@@ -81,8 +81,7 @@ def _from_cluster(name: str | None, cluster: Cluster) -> tuple[Decision, None]:
 
 
 def _gate(spec: FineTuneJobSpec) -> GateConfig | None:
-    gate = spec.evaluation and spec.evaluation.gate
-    return gate_config(gate) if gate else None
+    return gate_config(spec.evaluation.gate)
 
 
 def _evaluation(name: str, status: FineTuneJobStatus) -> EvaluationStatus:

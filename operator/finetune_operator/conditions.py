@@ -91,7 +91,7 @@ REASONS: dict[Reason, str] = {
     Reason.RESTARTING: "the stage's object makes way for a new one",
     Reason.SUSPENDED: "spec.suspend is true, or `finetune run` was stopped",
     Reason.SUCCEEDED: "the stage is complete",
-    Reason.DISABLED: "the manifest does not ask for it: hosting.enabled is false, or dataset.test is not set",
+    Reason.DISABLED: "the manifest does not ask for it, or it can't be had; the message says which",
     Reason.SERVING: "the endpoint answers with the current revision",
     Reason.RELEASED: "the candidate was measured and is not to be served, so its pods and accelerators were given back",
     Reason.GATE_NOT_MET: "the tuned model misses evaluation.gate; the message says by how much, and against what",

@@ -71,7 +71,7 @@ def of_stage(name: str, revision: str, stage: str) -> str:
 
 def of_evaluation(name: str, revision: str) -> str:
     """The name of the ConfigMap that tells what a revision is measured by."""
-    return f"{name}-{revision}-evaluation"
+    return f"{name}-{revision}-evaluate"
 
 
 def labels(name: str, revision: str | None = None, stage: str | None = None) -> dict[str, str]:

@@ -58,7 +58,8 @@ def test_kubectl_shows_the_sentence(kubectl: Kubectl) -> None:
 def test_what_was_left_out_is_filled_in(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", document=SMALLEST)
     spec = json.loads(kubectl("get", "ftj", "recipes", "-o", "json"))["spec"]
-    assert spec["dataset"]["validation"] == {"fraction": 0.1}
+    assert spec["dataset"]["validation"] == spec["dataset"]["test"] == {"fraction": 0.1}
+    assert spec["evaluation"] == {"enabled": True, "sampleSize": 200}
     assert spec["training"] == {
         "method": "sft",
         "adapter": {"type": "lora", "rank": 16, "dropout": 0, "targetModules": ["all-linear"]},
@@ -72,8 +73,9 @@ def test_what_was_left_out_is_filled_in(kubectl: Kubectl) -> None:
 
 def test_a_split_of_its_own_takes_no_fraction_from_the_default(kubectl: Kubectl) -> None:
     rows = {"source": "s3://bucket/validation.jsonl"}
-    kubectl("apply", "-f", "-", document=manifest({"spec.dataset.validation": rows}))
-    assert json.loads(kubectl("get", "ftj", "recipes", "-o", "json"))["spec"]["dataset"]["validation"] == rows
+    kubectl("apply", "-f", "-", document=manifest({"spec.dataset.validation": rows, "spec.dataset.test": rows}))
+    dataset = json.loads(kubectl("get", "ftj", "recipes", "-o", "json"))["spec"]["dataset"]
+    assert dataset["validation"] == dataset["test"] == rows
 
 
 def test_who_has_no_role_sees_nothing(kubectl_as: Callable[[str], Kubectl]) -> None:

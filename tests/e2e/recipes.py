@@ -30,6 +30,7 @@ def manifest(name: str = NAME, train: str = "s3://recipes/train.jsonl", **traini
             "model": {"source": "s3://models/smollm2", "credentials": credentials},
             "dataset": {"train": {"source": train}, "credentials": credentials},
             "training": {"batchSize": 8, "learningRate": 1e-3, "maxLength": 256} | training,
+            "evaluation": {"enabled": False},
             "hosting": {"contextLength": 512},
             "workspace": {"size": "2Gi"},
         },

@@ -48,6 +48,7 @@ def write(directory: Path) -> Callable[..., None]:
         spec = {
             "model": {"source": f"file://{MODEL}"},
             "dataset": {"train": {"source": "file://train.jsonl"}},
+            "evaluation": {"enabled": False},
         } | sections
         job = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": NAME}, "spec": spec}
         (directory / "job.yaml").write_text(yaml.safe_dump(job))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finetune_trainer import base, data, fetch, formats, hyperparameters, split
 from finetune_trainer.base import Base
-from finetune_trainer.config import EvaluationConfig, RunConfig, Source, Workspace
+from finetune_trainer.config import EvaluationConfig, Format, RunConfig, Source, Workspace
 from finetune_trainer.data import Example, Row
 from finetune_trainer.evaluation import testset
 from finetune_trainer.outcome import Outcome, StageError
@@ -40,12 +40,17 @@ def prepare(
     splits, shape = _examples(config, workspace, found, reporter)
     reporter.update(activity="writing the rows")
     digest = _store(splits, workspace)
-    if evaluation is not None and "test" in splits:
+    if evaluation is not None and _measured(evaluation, shape):
         testset.chosen(evaluation, testset.questions(workspace, "test"))
     result = _result(config, commit, found, shape, splits, digest)
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
+
+
+def _measured(evaluation: EvaluationConfig, shape: data.Shape) -> bool:
+    """Rows of text are not measured, unless somebody counts on it."""
+    return shape.format != Format.TEXT or bool(evaluation.metrics) or evaluation.gate is not None
 
 
 def _examples(

@@ -90,8 +90,9 @@ class Dataset(ApiModel):
     """The rows to train on."""
     validation: Split = Split(fraction=0.1)
     """The rows whose loss is measured while training. Left out: a tenth of train."""
-    test: Split | None = None
-    """Rows that are set aside and never trained on: with them the result is evaluated before it is promoted."""
+    test: Split = Split(fraction=0.1)
+    """Rows that are set aside and never trained on: with them the result is evaluated before it is promoted. Left out:
+    a tenth of train."""
     format: Format = Format.AUTO
     """How the rows are written. auto recognises it from the columns."""
     columns: Annotated[dict[str, str], Field(max_length=16)] = {}
@@ -103,10 +104,10 @@ class Dataset(ApiModel):
 
     rules = (
         Rule(
-            "!has(self.test) || !has(self.test.fraction) || "
-            "self.test.fraction + (has(self.validation.fraction) ? self.validation.fraction : 0.0) < 1.0",
+            "(has(self.test.fraction) ? self.test.fraction : 0.0) + "
+            "(has(self.validation.fraction) ? self.validation.fraction : 0.0) < 1.0",
             "the fractions of validation and test leave no row to train on: together they must stay below 1",
-            lambda dataset: sum(split.fraction or 0 for split in (dataset.validation, dataset.test) if split) < 1,
+            lambda dataset: sum(split.fraction or 0 for split in (dataset.validation, dataset.test)) < 1,
             "test",
         ),
     )
@@ -255,6 +256,8 @@ class Gate(ApiModel):
 class Evaluation(ApiModel):
     """Whether it was worth it: how the result is measured against the base model, and what it has to reach."""
 
+    enabled: bool = True
+    """false: nothing is measured, and every result is promoted."""
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=4)] | None = None
     """The metrics; the first decides. Left out: chosen from the rows, and status.evaluation.reason says why."""
     baselines: Annotated[list[Baseline], Field(max_length=3)] | None = None
@@ -279,6 +282,12 @@ class Evaluation(ApiModel):
             "has a type twice: there is one baseline of each",
             lambda evaluation: _distinct([each.type for each in evaluation.baselines or []]),
             "baselines",
+        ),
+        Rule(
+            "self.enabled || !has(self.gate)",
+            "needs a measurement: remove it, or set evaluation.enabled to true",
+            lambda evaluation: evaluation.enabled or evaluation.gate is None,
+            "gate",
         ),
         Rule(
             "(has(self.metrics) && 'judge' in self.metrics) == has(self.judge)",
@@ -314,7 +323,7 @@ class Hosting(ApiModel):
     """How the result is served."""
 
     enabled: bool = True
-    """false: the job ends when the artifact is there, and evaluated where dataset.test is set."""
+    """false: the job ends when the artifact is there, and evaluated."""
     replicas: Annotated[int, Field(ge=1, le=100)] = 1
     """Serving pods. More than one need a ReadWriteMany workspace."""
     resources: Resources = Resources()
@@ -357,8 +366,8 @@ class FineTuneJobSpec(ApiModel):
     """What to learn from."""
     training: Training = Training()
     """How the model learns."""
-    evaluation: Evaluation | None = None
-    """Whether it was worth it: needs dataset.test. Left out with dataset.test given: measured, and nothing demanded."""
+    evaluation: Evaluation = Evaluation()
+    """Whether it was worth it. Left out: measured, and nothing demanded."""
     hosting: Hosting = Hosting()
     """How the result is served."""
     workspace: WorkspaceVolume = WorkspaceVolume()
@@ -373,12 +382,6 @@ class FineTuneJobSpec(ApiModel):
             "a ReadWriteOnce volume holds all replicas on one node",
             lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,
             "hosting.replicas",
-        ),
-        Rule(
-            "!has(self.evaluation) || has(self.dataset.test)",
-            "needs rows that were never trained on: set dataset.test, to a source or a fraction of train",
-            lambda spec: spec.evaluation is None or spec.dataset.test is not None,
-            "evaluation",
         ),
     )
 

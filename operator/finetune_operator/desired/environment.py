@@ -43,7 +43,7 @@ def credentials(spec: FineTuneJobSpec) -> list[Variable]:
 
 def judge_key(spec: FineTuneJobSpec) -> list[Variable]:
     """FINETUNE_JUDGE_OPENAI_API_KEY, from the Secret that evaluation.judge names."""
-    judge = spec.evaluation and spec.evaluation.judge
+    judge = spec.evaluation.judge
     if not judge or judge.credentials is None:
         return []
     return [_from_secret("FINETUNE_JUDGE_", judge.credentials.secret_ref.name, "OPENAI_API_KEY", False)]

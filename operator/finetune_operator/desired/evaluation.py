@@ -14,7 +14,7 @@ from finetune_trainer.config import (
 )
 
 from finetune_operator import names
-from finetune_operator.api.v1alpha1 import Baseline, Evaluation, FineTuneJobSpec, Gate
+from finetune_operator.api.v1alpha1 import Baseline, FineTuneJobSpec, Gate
 from finetune_operator.desired.metadata import metadata
 from finetune_operator.desired.resources import accelerators
 from finetune_operator.settings import Settings
@@ -27,7 +27,7 @@ _BASELINES = tuple(Baseline(type=kind) for kind in BaselineType)
 
 def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationConfig:
     """What is measured, and what the report reckons with."""
-    evaluation = spec.evaluation or Evaluation()
+    evaluation = spec.evaluation
     baselines = _BASELINES if evaluation.baselines is None else evaluation.baselines
     return EvaluationConfig(
         metrics=tuple(evaluation.metrics or ()),
@@ -35,7 +35,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         sample_size=evaluation.sample_size,
         seed=spec.training.seed,
         judge=evaluation.judge and JudgeConfig(url=evaluation.judge.url, model=evaluation.judge.model),
-        gate=evaluation.gate and gate_config(evaluation.gate),
+        gate=gate_config(evaluation.gate),
         prices=Prices(
             currency=settings.price_currency,
             accelerator_hour=settings.price_accelerator_hour,
@@ -48,13 +48,15 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
 
 def evaluation_id(target: Target) -> str | None:
     """A digest of what is measured; None where nothing is."""
-    if target.spec.dataset.test is None:
+    if not target.spec.evaluation.enabled:
         return None
     return evaluation_config(target.spec, target.settings).id
 
 
-def gate_config(gate: Gate) -> GateConfig:
+def gate_config(gate: Gate | None) -> GateConfig | None:
     """The gate as the trainer's contract has it."""
+    if gate is None:
+        return None
     return GateConfig(metric=gate.metric, minimum=gate.minimum, margin=gate.margin, confidence=gate.confidence)
 
 

@@ -48,8 +48,8 @@ def run_config(target: Target) -> Mount:
 
 
 def evaluation(target: Target) -> list[Mount]:
-    """The directory with what is measured, for manifests that have rows to measure with."""
-    if target.spec.dataset.test is None:
+    """The directory with what is measured, where anything is."""
+    if not target.spec.evaluation.enabled:
         return []
     name = names.of_evaluation(target.name, target.revision)
     return [Mount("evaluation", {"configMap": {"name": name}}, EVALUATION.parent, read_only=True)]

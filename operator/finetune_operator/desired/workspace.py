@@ -27,7 +27,7 @@ def claim(target: Target) -> Manifest:
 
 def config_maps(target: Target) -> list[Manifest]:
     """What the revision's Jobs are told."""
-    return [config_map(target), *([evaluation_map(target)] if target.spec.dataset.test else [])]
+    return [config_map(target), *([evaluation_map(target)] if target.spec.evaluation.enabled else [])]
 
 
 def config_map(target: Target) -> Manifest:

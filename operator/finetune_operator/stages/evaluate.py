@@ -6,7 +6,7 @@ What was measured stays in status, so that another gate, or a promotion by hand,
 from collections.abc import Mapping
 from typing import Any
 
-from finetune_trainer.config import Metric
+from finetune_trainer.config import Format, Metric
 from finetune_trainer.gate import best_baseline, deciding, judge
 from finetune_trainer.report import EvaluateResult
 
@@ -31,11 +31,11 @@ class Evaluate(JobStage):
     name = "evaluate"
     condition = Type.EVALUATED
     frees_serving = True
-    unwanted = "dataset.test is not set: without rows that were never trained on nothing can be measured."
+    unwanted = "evaluation.enabled is false."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
-        """Only with rows to measure with."""
-        return spec.dataset.test is not None
+        """Unless evaluation.enabled is false."""
+        return spec.evaluation.enabled
 
     def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
         """The evaluate Job."""
@@ -43,13 +43,16 @@ class Evaluate(JobStage):
 
     def started_with(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, what is measured, and the judge's key."""
-        evaluation = context.spec.evaluation
-        key = evaluation and evaluation.judge and evaluation.judge.credentials
+        judge = context.spec.evaluation.judge
+        key = judge and judge.credentials
         measured = {"evaluation": evaluation_id(context.target), "judge": key and key.secret_ref.name}
         return super().started_with(context) | measured
 
     def remembered(self, context: Context) -> Step | None:
         """The verdict on what status has, if that is what the manifest asks for now."""
+        dataset = context.status.dataset
+        if dataset and dataset.format == Format.TEXT:
+            return Step(State.RELEASED, Reason.DISABLED, "Rows of format text have no answer to measure by.")
         known = context.status.evaluation
         if known is None or known.id != evaluation_id(context.target):
             return None
@@ -79,8 +82,7 @@ def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Ste
 
     `report` is the report's URI.
     """
-    wanted = spec.evaluation and spec.evaluation.gate
-    gate = gate_config(wanted) if wanted else None
+    gate = gate_config(spec.evaluation.gate)
     verdict = judge(result, gate)
     told = {"evaluation": evaluation_status(result, deciding(result, gate), verdict.passed, report)}
     if verdict.passed:

@@ -28,7 +28,7 @@ class Host:
     name = "host"
     condition = Type.HOSTED
     frees_serving = True
-    unwanted = "hosting.enabled is false, and there are no rows to evaluate with."
+    unwanted = "hosting.enabled is false, and so is evaluation.enabled."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """To serve the result, or to measure it."""

@@ -16,7 +16,11 @@ from rich.console import Console
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 URL = "http://127.0.0.1:8000/v1"
 HOSTED = FineTuneJobSpec.model_validate(
-    {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
+    {
+        "model": {"source": "hf://org/model"},
+        "dataset": {"train": {"source": "s3://bucket/train.jsonl"}},
+        "evaluation": {"enabled": False},
+    }
 )
 UNHOSTED = HOSTED.model_copy(update={"hosting": HOSTED.hosting.model_copy(update={"enabled": False})})
 NEW = Run("recipes", "aaaa0001", wanted(HOSTED))

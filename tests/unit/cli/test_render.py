@@ -27,17 +27,21 @@ def test_every_object_of_a_revision_is_there() -> None:
     assert [(made["kind"], made["metadata"]["name"]) for made in found] == [
         ("PersistentVolumeClaim", f"recipes-{revision}"),
         ("ConfigMap", f"recipes-{revision}"),
+        ("ConfigMap", f"recipes-{revision}-evaluate"),
         ("Job", f"recipes-{revision}-prepare"),
         ("Job", f"recipes-{revision}-train"),
         ("Deployment", f"recipes-{revision}"),
         ("Service", f"recipes-{revision}"),
+        ("Job", f"recipes-{revision}-evaluate"),
         ("Service", "recipes"),
     ]
     assert {made["metadata"]["namespace"] for made in found} == {"team"}
 
 
 def test_without_hosting_nothing_serves() -> None:
-    kinds = {made["kind"] for made in rendered(hosting={"enabled": False})}
+    made = [(each["kind"], each["metadata"]["name"]) for each in rendered(hosting={"enabled": False})]
+    assert ("Service", "recipes") not in made
+    kinds = {each["kind"] for each in rendered(hosting={"enabled": False}, evaluation={"enabled": False})}
     assert kinds == {"PersistentVolumeClaim", "ConfigMap", "Job"}
 
 

@@ -20,6 +20,7 @@ MANIFEST = {
     "model": {"source": "s3://models/base", "credentials": {"secretRef": {"name": "bucket"}}},
     "dataset": {"train": {"source": "s3://data/train.jsonl"}},
     "training": {"maxSteps": 40, "resources": {"limits": {"nvidia.com/gpu": 1, "memory": "8Gi"}}},
+    "evaluation": {"enabled": False},
     "hosting": {"resources": {"limits": {"nvidia.com/gpu": 1}}},
 }
 PREPARED = {
@@ -258,7 +259,7 @@ class Rehearsal:
         """The candidate answers, and the evaluate Job ends with these scores."""
         self.roll_out()
         self.reconcile()
-        told = self.objects["ConfigMap", f"recipes-{self.revision}-evaluation"]["data"]["evaluation.json"]
+        told = self.objects["ConfigMap", f"recipes-{self.revision}-evaluate"]["data"]["evaluation.json"]
         self.complete("evaluate", evaluated(EvaluationConfig.model_validate_json(told).id, **scores))
         self.reconcile()
 

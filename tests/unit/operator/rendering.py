@@ -58,7 +58,7 @@ def objects(found: Target) -> list[Manifest]:
         *workspace.config_maps(found),
         prepare(found),
         train(found),
-        *([evaluate(found)] if found.spec.dataset.test else []),
+        *([evaluate(found)] if found.spec.evaluation.enabled else []),
         host(found),
         hosting.candidate_service(found),
         hosting.stable_service(found, found.revision),

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from finetune_operator import names
 from finetune_trainer.outcome import Outcome
-from rehearsal import TEST, Rehearsal
+from rehearsal import PREPARED, TEST, TRAINED, Rehearsal
 
 GATE = {"gate": {"minimum": 0.5, "margin": 0.01}}
 
 
 def job(**spec: Any) -> Rehearsal:
-    return Rehearsal(**({"dataset": TEST} | spec))
+    return Rehearsal(**({"dataset": TEST, "evaluation": {}} | spec))
 
 
 @pytest.fixture
@@ -78,13 +78,26 @@ class TestTheMeasurement:
         assert cluster.condition("Evaluated")[2].endswith("No gate was set.")
         assert cluster.status["servedRevision"] == cluster.revision
 
-    def test_without_test_rows_there_is_nothing_to_measure_with(self) -> None:
-        cluster = Rehearsal()
+    def test_switched_off_nothing_is_measured(self) -> None:
+        cluster = Rehearsal(evaluation={"enabled": False})
         cluster.serve()
-        status, reason, message = cluster.condition("Evaluated")
-        assert (status, reason) == ("False", "Disabled")
-        assert message.startswith("dataset.test is not set")
+        assert cluster.condition("Evaluated") == ("False", "Disabled", "evaluation.enabled is false.")
         assert cluster.condition("Ready")[0] == "True"
+
+    @pytest.mark.parametrize("hosting", [True, False])
+    def test_plain_text_has_no_answers_to_measure_by(self, hosting: bool) -> None:
+        cluster = job(hosting={"enabled": hosting})
+        cluster.reconcile()
+        cluster.complete("prepare", PREPARED | {"dataset": PREPARED["dataset"] | {"format": "text"}})
+        cluster.reconcile()
+        cluster.complete("train", TRAINED)
+        cluster.reconcile()
+        if hosting:
+            cluster.roll_out()
+            cluster.reconcile()
+        assert cluster.condition("Evaluated")[:2] == ("False", "Disabled")
+        assert cluster.condition("Ready")[0] == "True"
+        assert cluster.exists("Deployment") is hosting
 
     def test_without_hosting_the_candidate_goes_once_it_is_measured(self) -> None:
         cluster = job(hosting={"enabled": False})

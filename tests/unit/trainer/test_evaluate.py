@@ -220,7 +220,7 @@ def test_a_test_split_that_is_all_in_train_is_refused(case: Case) -> None:
     assert error.outcome == Outcome.DATA_INVALID
     assert error.message == (
         "All 3 test rows also stand in train (3 exactly, 0 nearly), so nothing is left to evaluate with: give "
-        "dataset.test rows that train does not have."
+        "dataset.test rows that train does not have, or set evaluation.enabled to false."
     )
 
 

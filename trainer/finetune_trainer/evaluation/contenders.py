@@ -65,7 +65,7 @@ def read(line: bytes | str) -> Question:
     if "prompt" not in row:
         raise StageError(
             Outcome.CONFIG_INVALID,
-            "Rows of format text have no answer that could be compared: remove evaluation and dataset.test, or write "
+            "Rows of format text have no answer that could be compared: remove evaluation's metrics and gate, or write "
             "the rows as prompt and completion.",
         )
     prompt, completion = row["prompt"], row["completion"]

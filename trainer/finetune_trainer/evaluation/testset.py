@@ -23,14 +23,16 @@ def clean(test: Sequence[Question], train: Sequence[Question], evaluation: Evalu
     """The test rows that train does not have, at most `sample_size`. Raises StageError when none is left."""
     if not test:
         raise StageError(
-            Outcome.CONFIG_INVALID, "There are no test rows to evaluate with: set dataset.test in the manifest."
+            Outcome.CONFIG_INVALID,
+            "There are no test rows to evaluate with: set dataset.test, or evaluation.enabled to false.",
         )
     found = without_leaks(test, train)
     if not found.kept:
         raise StageError(
             Outcome.DATA_INVALID,
             f"All {len(test)} test rows also stand in train ({found.exact} exactly, {found.near} nearly), so nothing "
-            "is left to evaluate with: give dataset.test rows that train does not have.",
+            "is left to evaluate with: give dataset.test rows that train does not have, or set evaluation.enabled to "
+            "false.",
         )
     return Clean(sample(found.kept, evaluation.sample_size, evaluation.seed), found.exact, found.near)
 
