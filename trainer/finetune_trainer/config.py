@@ -124,7 +124,7 @@ class RunConfig(Contract):
 
 
 class Metric(StrEnum):
-    """How an answer is held against its reference; docs/evaluation.md defines each."""
+    """How an answer is held against its reference; docs/metrics.md defines each."""
 
     EXACT_MATCH = "exact_match"
     TOKEN_F1 = "token_f1"  # noqa: S105  (a metric)

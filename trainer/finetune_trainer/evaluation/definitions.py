@@ -1,4 +1,4 @@
-"""What each metric means and where it is from, for people: the report and `docs/evaluation.md` are made from this."""
+"""What each metric means and where it is from, for people: the report and `docs/metrics.md` are made from this."""
 
 from finetune_trainer.config import Metric
 

@@ -1,0 +1,88 @@
+"""A job measured on a laptop by the real engine, in the smallest way: too short a training, which the gate refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from finetune_trainer.evaluation.decision import Decision
+from laptop import NAME, ROWS, Finetune
+
+EVALUATION = {
+    "metrics": ["token_f1", "inverse_perplexity"],
+    "baselines": [{"type": "zero-shot"}, {"type": "retrieval", "topK": 1}],
+    "sampleSize": 4,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rows(directory: Path) -> None:
+    found = ROWS.read_text().splitlines(keepends=True)
+    (directory / "train.jsonl").write_text("".join(found[:40]))
+    (directory / "test.jsonl").write_text("".join(found[40:46]))
+
+
+@pytest.fixture
+def measured(write: Callable[..., None]) -> Callable[..., None]:
+    """Writes the manifest with this gate."""
+
+    def job(**gate: object) -> None:
+        write(
+            dataset={"train": {"source": "file://train.jsonl"}, "test": {"source": "file://test.jsonl"}},
+            training={"maxSteps": 2, "batchSize": 2, "maxLength": 128},
+            evaluation=EVALUATION | ({"gate": gate} if gate else {}),
+            hosting={"contextLength": 512},
+        )
+
+    return job
+
+
+def decision(directory: Path) -> Decision:
+    (report,) = (directory / ".finetune" / NAME).glob("*/evaluations/*/report.json")
+    return Decision.model_validate_json(report.read_bytes())
+
+
+def test_what_misses_the_gate_is_not_served(finetune: Finetune, measured: Callable[..., None], directory: Path) -> None:
+    measured(minimum=0.99)
+    run = finetune("run", "job.yaml")
+    assert run.ends(300) == 1
+    assert "evaluate failed (GateNotMet): token_f1 0." in run.said
+    assert "It misses gate.minimum 0.99 by 0." in run.said
+    assert "The report: " in run.said
+    status = json.loads((directory / ".finetune" / NAME / "status.json").read_text())
+    assert status["phase"] == "Rejected"
+    reasons = {found["type"]: found["reason"] for found in status["conditions"]}
+    assert (reasons["Hosted"], reasons["Evaluated"], reasons["Promoted"]) == ("Released", "GateNotMet", "Waiting")
+
+
+def test_the_engine_itself_tells_how_likely_it_finds_the_references(directory: Path) -> None:
+    result = decision(directory).result
+    assert result.rows == 4
+    for contender in (result.tuned, *result.baselines.values()):
+        # A model that guessed among 49,152 tokens would reach 0.00002.
+        assert 0.01 < contender.scores["inverse_perplexity"].score < 1
+        assert contender.requests.requests_per_second > 0
+    assert result.drift is not None
+
+
+def test_the_report_can_be_read_again_with_prices(finetune: Finetune, directory: Path) -> None:
+    report = finetune("report", "--million-prompt-tokens", "1", "--save", "priced.html")
+    assert report.ends() == 0
+    assert "token_f1" in report.said
+    assert "retrieval" in report.said
+    assert "Should you ship it?" in (directory / "priced.html").read_text()
+
+
+def test_without_the_gate_it_is_served_and_nothing_is_asked_again(
+    finetune: Finetune, measured: Callable[..., None], directory: Path
+) -> None:
+    (answers,) = (directory / ".finetune" / NAME).glob("*/evaluations/answers.jsonl")
+    before = answers.stat().st_mtime_ns
+    measured()
+    run = finetune("run", "job.yaml")
+    status = run.until(lambda status: status.get("phase") == "Serving")
+    assert status["evaluation"]["passed"] is True
+    assert answers.stat().st_mtime_ns == before
+    assert run.interrupt() == 0
+    assert "No gate was set." in run.said
+    assert decision(directory).gate is None
