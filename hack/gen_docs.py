@@ -50,8 +50,8 @@ def _exit_codes() -> str:
         "trainer/finetune_trainer/outcome.py",
         "Exit codes of the trainer",
         "A stage (`prepare`, `train` or `evaluate`) ends with one of these codes and writes the reason and a sentence "
-        "to its container's termination message. What a retry can mend is run again, `training.retries` times; everything "
-        "else fails at once. The reason becomes that of the stage's [condition](conditions.md).",
+        "to its container's termination message. What a retry can mend is run again, `training.retries` times; "
+        "everything else fails at once. The reason becomes that of the stage's [condition](conditions.md).",
         _table(("code", "reason", "retried", "what happened"), rows),
         "Any other code is not the trainer's own: 137 and 143, for example, mean that it was killed. Such a stage is "
         "retried too, and what was found out about it (a memory limit, an eviction) is in the condition's message.",

@@ -31,7 +31,7 @@ from finetune_trainer.server import Reporter
 logger = logging.getLogger(__name__)
 
 RESULT, REPORT, PAGE = "evaluation.json", "report.json", "report.html"
-METRICS = "metrics.jsonl"
+ROWS, METRICS = "rows.jsonl", "metrics.jsonl"
 # What the base model is called that answers beside the tuned one.
 BASE_SUFFIX = "-base"
 
@@ -89,9 +89,11 @@ def _table(questions: Sequence[Question], measured: Sequence[Measured], metric: 
 def _report(
     config: RunConfig, evaluation: EvaluationConfig, workspace: Workspace, result: EvaluateResult, table: list[Row]
 ) -> None:
-    """Leave report.json and report.html beside the result."""
+    """Leave rows.jsonl, report.json and report.html beside the result."""
     usage = TrainResult.model_validate_json(workspace.trained.read_bytes()).usage
     curve = decision.curve(workspace.artifact / METRICS)
+    lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in table)
+    (workspace.evaluation(evaluation) / ROWS).write_text(lines)
     _write_report(
         workspace.evaluation(evaluation),
         decision.decide(config, evaluation, result, table, usage, curve, datetime.now(UTC)),
