@@ -87,6 +87,10 @@ local: model ## `finetune run` with the real trainer, engine and small model
 e2e: model cluster images ## The whole path on the kind cluster
 	@.venv/bin/python -m pytest tests/e2e
 
+.PHONY: benchmark
+benchmark: venv ## How much of an evaluation is our own doing, as a ratio
+	@.venv/bin/python tests/performance/benchmark_evaluate.py
+
 .PHONY: test
 test: ## Everything: every check and every test, with the time each took
 	@hack/test.sh
