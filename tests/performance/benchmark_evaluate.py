@@ -141,10 +141,6 @@ def main() -> None:
     process = Process(target=engine, args=(there,), daemon=True)
     process.start()
     url = f"http://127.0.0.1:{here.recv()}/v1"
-    few, similar = ((kind, 4) for kind in (BaselineType.FEW_SHOT, BaselineType.RETRIEVAL))
-    baselines = [
-        BaselineConfig(type=kind, examples=count) for kind, count in ((BaselineType.ZERO_SHOT, 0), few, similar)
-    ]
     with tempfile.TemporaryDirectory() as directory:
         config, workspace = job(Path(directory))
         began = time.monotonic()
