@@ -80,6 +80,24 @@ def test_charts_stay_within_their_sections(show: Callable[..., Page], width: int
     assert outside == 0
 
 
+def test_what_is_wider_than_a_phone_scrolls_by_itself_and_its_caption_does_not(show: Callable[..., Page]) -> None:
+    page = show(PHONE)
+    for table in page.locator("table").all():
+        assert table.evaluate("table => getComputedStyle(table.parentElement).overflowX") == "auto"
+    for caption in page.locator(".caption, figcaption").all():
+        box = caption.bounding_box()
+        assert box
+        assert box["x"] + box["width"] <= PHONE
+
+
+def test_answers_stand_side_by_side_where_there_is_room(show: Callable[..., Page]) -> None:
+    def columns(width: int) -> int:
+        answers = show(width).locator("details[open] dl > div")
+        return len(set(answers.evaluate_all("all => all.map(each => each.getBoundingClientRect().left)")))
+
+    assert (columns(PHONE), columns(DESK)) == (1, 3)
+
+
 def test_the_best_score_stands_furthest_right(show: Callable[..., Page]) -> None:
     dots = show(DESK).locator(".dot").evaluate_all("dots => dots.map(dot => dot.getBoundingClientRect().left)")
     tuned, zero_shot, few_shot, retrieval = dots
@@ -89,7 +107,19 @@ def test_the_best_score_stands_furthest_right(show: Callable[..., Page]) -> None
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_in_light_and_dark(show: Callable[..., Page], scheme: str) -> None:
     page = show(DESK, scheme)
-    for what in ("body", "header p", ".badge", ".headline", "figcaption", "td", ".value", ".quiet", "summary", "dd"):
+    for what in (
+        "body",
+        "header p",
+        ".badge",
+        ".headline",
+        "figcaption",
+        ".caption",
+        "td",
+        ".value",
+        ".quiet",
+        "summary",
+        "dd",
+    ):
         ink, paper = (luminance(colour) for colour in page.locator(what).first.evaluate(COLOURS))
         contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
         assert contrast >= CONTRAST, (what, scheme, contrast)

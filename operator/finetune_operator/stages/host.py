@@ -1,9 +1,9 @@
 """host: a candidate Deployment of the revision, until it answers completions.
 
 Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing;
-the verdict stays in status. So is a candidate that was measured and is not to be served: it missed the gate, another
-revision serves because a person said so, or hosting.enabled is false. The revision that serves is never taken down for
-that: its rolling update keeps the old pods.
+the verdict stays in status. So is a candidate that is not to be served: it missed the gate or could not be measured,
+another revision serves because a person said so, or hosting.enabled is false. The revision that serves is never taken
+down for that: its rolling update keeps the old pods.
 """
 
 from finetune_operator import names
@@ -13,7 +13,7 @@ from finetune_operator.desired.hosting import candidate_service, deployment
 from finetune_operator.desired.run_config import run_config
 from finetune_operator.diagnose import Finding, diagnose, stuck
 from finetune_operator.observe import DeploymentState, PodState
-from finetune_operator.stages.base import Action, Apply, Context, Delete, State, Step, failed
+from finetune_operator.stages.base import Action, Apply, Context, Delete, State, Step, Suspend, failed
 from finetune_operator.stages.evaluate import Evaluate
 from finetune_operator.target import Manifest
 
@@ -51,7 +51,7 @@ class Host:
             return Step(step.state, step.reason, step.message, _take_down(found))
         if context.spec.suspend and not context.serves:
             message = "spec.suspend is true; set it to false and the candidate starts."
-            return Step(State.SUSPENDED, Reason.SUSPENDED, message, _take_down(found))
+            return Step(State.SUSPENDED, Reason.SUSPENDED, message, (*_take_down(found), *_stop_asking(context)))
         return self._assess(context, name, found)
 
     def _assess(self, context: Context, name: str, found: DeploymentState | None) -> Step:
@@ -82,7 +82,7 @@ def _released(context: Context) -> str | None:
     gives_way = context.pinned and context.spec.hosting.rollout == Rollout.RECREATE
     if context.serves and context.spec.hosting.enabled and not gives_way:
         return None
-    measured = EVALUATE.remembered(context) if EVALUATE.wanted(context.spec) else None
+    measured = EVALUATE.ended(context, EVALUATE.inputs(context)) if EVALUATE.wanted(context.spec) else None
     if EVALUATE.wanted(context.spec) and measured is None:
         return None
     if context.pinned:
@@ -90,7 +90,7 @@ def _released(context: Context) -> str | None:
     if not context.spec.hosting.enabled:
         return "It is measured, and hosting.enabled is false; the candidate was taken down."
     if measured and not measured.passed:
-        return "It missed the gate; the candidate was taken down."
+        return "It is not to be promoted; the candidate was taken down."
     return None
 
 
@@ -103,6 +103,12 @@ def _deployment(context: Context) -> Manifest:
 
 def _take_down(found: DeploymentState | None) -> tuple[Action, ...]:
     return (Delete(found.ref),) if found and not found.deleting else ()
+
+
+def _stop_asking(context: Context) -> tuple[Action, ...]:
+    """The evaluate Job waits with its candidate; it goes on once that answers."""
+    job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, EVALUATE.name))
+    return (Suspend(job.ref, True),) if job and not (job.suspended or job.complete) else ()
 
 
 def _waiting(context: Context, found: DeploymentState, pods: tuple[PodState, ...], actions: tuple[Action, ...]) -> Step:

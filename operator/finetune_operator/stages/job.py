@@ -61,16 +61,21 @@ class JobStage(ABC):
             return None
         return Step(State.SUCCEEDED, Reason.SUCCEEDED, record.message or "")
 
+    def ended(self, context: Context, inputs: str) -> Step | None:
+        """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
+        if done := self.remembered(context):
+            return done
+        record = context.failed_before(self.name, inputs)
+        return failed(record) if record else None
+
     def outdated(self, job: JobState, inputs: str) -> bool:
         """Whether the Job was started with other things than it would be now, and that matters to its result."""
         return job.inputs != inputs and not job.complete
 
     def step(self, context: Context, inputs: str) -> Step:
-        """Done, failed before, to be made, to be replaced, or under way."""
-        if done := self.remembered(context):
-            return done
-        if record := context.failed_before(self.name, inputs):
-            return failed(record)
+        """Ended, to be made, to be replaced, or under way."""
+        if ended := self.ended(context, inputs):
+            return ended
         job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, self.name))
         if job is None:
             return self._start(context, inputs)

@@ -117,6 +117,34 @@ class TestTheMeasurement:
         candidate.reconcile()
         assert candidate.condition("Evaluated")[:2] == ("False", "SourceUnavailable")
         assert ("Service", "recipes") not in candidate.objects
+        assert not candidate.exists("Deployment")
+
+    def test_tried_again_the_candidate_comes_back(self, candidate: Rehearsal) -> None:
+        candidate.roll_out()
+        candidate.reconcile()
+        candidate.fail("evaluate", Outcome.UNAVAILABLE, "The candidate does not answer.")
+        candidate.reconcile()
+        candidate.annotate(names.RETRY, "again")
+        candidate.reconcile()
+        assert candidate.exists("Deployment")
+        candidate.measure()
+        assert candidate.status["servedRevision"] == candidate.revision
+
+    def test_suspended_nobody_asks_a_candidate_that_is_gone(self, candidate: Rehearsal) -> None:
+        candidate.roll_out()
+        candidate.reconcile()
+        candidate.running("evaluate")
+        candidate.edit(suspend=True)
+        candidate.reconcile()
+        assert candidate.status["phase"] == "Suspended"
+        assert not candidate.exists("Deployment")
+        assert candidate.get("Job", "-evaluate")["spec"]["suspend"] is True
+        candidate.edit(suspend=False)
+        candidate.reconcile()
+        assert candidate.get("Job", "-evaluate")["spec"]["suspend"] is True
+        candidate.roll_out()
+        candidate.reconcile()
+        assert candidate.get("Job", "-evaluate")["spec"]["suspend"] is False
 
     def test_at_rest_the_status_does_not_change(self, serving: Rehearsal) -> None:
         before = copy.deepcopy((serving.job, serving.objects))
@@ -209,6 +237,18 @@ class TestByHand:
         assert serving.status["servedRevision"] == serving.revision
         assert serving.condition("Evaluated")[:2] == ("True", "PromotedByHand")
         assert serving.status["evaluation"]["passed"] is False
+
+    def test_an_annotation_promotes_what_could_not_be_measured(self, candidate: Rehearsal) -> None:
+        candidate.roll_out()
+        candidate.reconcile()
+        candidate.fail("evaluate", Outcome.UNAVAILABLE, "The judge does not answer.")
+        candidate.reconcile()
+        candidate.annotate(names.PROMOTE, candidate.revision)
+        candidate.reconcile()
+        candidate.roll_out()
+        candidate.reconcile()
+        assert candidate.status["servedRevision"] == candidate.revision
+        assert candidate.condition("Evaluated")[:2] == ("True", "PromotedByHand")
 
     def test_an_earlier_revision_is_brought_back_without_training(self, serving: Rehearsal) -> None:
         old = train_again(serving)

@@ -37,6 +37,12 @@ class TestShouldItShip:
         assert found.headline.startswith("Don't ship it: it misses the gate, though it is better")
         assert not found.verdict.passed
 
+    def test_an_unclear_one_that_the_gate_refuses_does_not_ship(self) -> None:
+        found = decision(result(0.63), gate=GateConfig())
+        assert found.answer == Answer.KEEP
+        assert found.headline.startswith("Don't ship it: it misses the gate, and may not even be better")
+        assert found.headline.endswith("Evaluate on more rows than 200, or use retrieval.")
+
     @pytest.mark.parametrize(
         ("gate", "answer"),
         [(None, Answer.UNSURE), (GateConfig(minimum=0.5), Answer.SHIP), (GateConfig(minimum=0.9), Answer.KEEP)],
@@ -112,6 +118,12 @@ class TestWhatNext:
         assert "Overfitting: the validation loss ended at 0.900, after 0.400 at its lowest" in self.advice(
             decision(curve=rising)
         )
+
+    def test_a_training_loss_far_below_validation_is_overfitting(self) -> None:
+        apart = Curve(loss=CURVE.loss, validation_loss=((40, 0.6),))
+        assert "with a training loss of 0.300" in self.advice(decision(curve=apart))
+        near = Curve(loss=CURVE.loss, validation_loss=((40, 0.4),))
+        assert "Overfitting" not in self.advice(decision(curve=near))
 
     def test_a_baseline_as_good_asks_not_to_fine_tune(self) -> None:
         assert "retrieval on the base model is within 0.010 of the tuned model" in self.advice(decision(result(0.62)))

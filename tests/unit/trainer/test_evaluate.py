@@ -178,7 +178,8 @@ def test_a_report_is_left_beside_the_result(case: Case) -> None:
     case.prepared()
     result = case.evaluate(metrics=(Metric.EXACT_MATCH,), baselines=BASELINES[:1])
     directory = case.workspace.evaluations / result.evaluation
-    assert {path.name for path in directory.iterdir()} == {"evaluation.json", "report.json", "report.html", "rows.jsonl"}
+    left = {path.name for path in directory.iterdir()}
+    assert left == {"evaluation.json", "report.json", "report.html", "rows.jsonl"}
     decision = Decision.model_validate_json((directory / "report.json").read_bytes())
     assert decision.result == result
     assert decision.headline.startswith("Ship it: exact_match 1.000")

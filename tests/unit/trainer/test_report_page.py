@@ -3,10 +3,11 @@
 import re
 from html.parser import HTMLParser
 
-from decisions import ROWS, decision, result
-from finetune_trainer.config import Prices
+from decisions import CURVE, ROWS, decision, result
+from finetune_trainer.config import GateConfig, Metric, Prices
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.page import TEXT_LENGTH, render
+from finetune_trainer.report import Contender, Score
 
 HEADINGS = [
     "Should you ship it?",
@@ -55,6 +56,10 @@ def test_it_answers_a_decision_makers_questions_in_order() -> None:
     assert "A table for two at seven" in text
 
 
+def test_scores_stand_with_their_intervals() -> None:
+    assert "<td>0.610 (0.55 to 0.67)</td>" in render(decision())
+
+
 def test_it_needs_nothing_but_itself() -> None:
     text = render(decision())
     page = Page(text)
@@ -88,4 +93,38 @@ def test_what_was_not_measured_is_said() -> None:
     text = render(decision(result(baselines={}, drift=None), curve=Curve(), rows=()))
     assert "Not measured" in text
     assert "No row:" in text
-    assert "<svg" not in text
+    assert "Loss by step" not in text
+
+
+def test_a_training_without_validation_has_one_curve() -> None:
+    text = render(decision(curve=Curve(loss=CURVE.loss)))
+    assert text.count("<polyline") == 1
+    assert render(decision()).count("<polyline") == 2
+
+
+def test_the_chart_shows_the_metric_that_the_gate_decides_by() -> None:
+    measured = result()
+    tuned, *others = (both(each) for each in (measured.tuned, *measured.baselines.values()))
+    found = measured.model_copy(
+        update={
+            "metrics": (Metric.EXACT_MATCH, Metric.TOKEN_F1),
+            "tuned": tuned,
+            "baselines": dict(zip(measured.baselines, others, strict=True)),
+        }
+    )
+    text = render(decision(found, gate=GateConfig(metric=Metric.TOKEN_F1)))
+    assert "<title>tuned: 0.900 (0.80 to 1.00)</title>" in text
+    assert "token_f1 of 200 test rows" in text
+
+
+def both(contender: Contender) -> Contender:
+    """Measured by token_f1 too."""
+    score = Score(score=0.9, low=0.8, high=1)
+    measured = contender.comparisons.get(Metric.EXACT_MATCH)
+    comparisons = contender.comparisons | ({Metric.TOKEN_F1: measured} if measured else {})
+    return contender.model_copy(
+        update={
+            "scores": contender.scores | {Metric.TOKEN_F1: score},
+            "comparisons": comparisons,
+        }
+    )

@@ -41,20 +41,24 @@ def _overfitting(result: EvaluateResult, curve: Curve) -> str | None:
     if not _overfits(curve):
         return None
     lowest, last = min(loss for _, loss in curve.validation_loss), curve.validation_loss[-1][1]
-    train = _mean([loss for _, loss in curve.loss][-max(1, len(curve.loss) // 10) :])
     return (
         f"Overfitting: the validation loss ended at {last:.3f}, after {lowest:.3f} at its lowest, with a training loss "
-        f"of {train:.3f}. Train fewer steps, with a lower rank, or on more rows."
+        f"of {_trained(curve):.3f}. Train fewer epochs, with a lower rank, or on more rows."
     )
 
 
 def _overfits(curve: Curve) -> bool:
-    """The validation loss has risen from its lowest, while the training loss is far below it."""
-    if len(curve.validation_loss) < 2 or not curve.loss:
+    """The validation loss has risen from its lowest above the training loss, or is far above it."""
+    if not curve.validation_loss or not curve.loss:
         return False
-    validation = [loss for _, loss in curve.validation_loss]
-    train = _mean([loss for _, loss in curve.loss][-max(1, len(curve.loss) // 10) :])
-    return validation[-1] > min(validation) * (1 + RISING) and validation[-1] > train * FAR_BELOW
+    lowest, last = min(loss for _, loss in curve.validation_loss), curve.validation_loss[-1][1]
+    trained = _trained(curve)
+    return last > trained * FAR_BELOW or last > max(trained, lowest * (1 + RISING))
+
+
+def _trained(curve: Curve) -> float:
+    """The training loss at the end: one step's alone is noise."""
+    return _mean([loss for _, loss in curve.loss][-max(1, len(curve.loss) // 10) :])
 
 
 def _almost_as_good(result: EvaluateResult, curve: Curve) -> str | None:

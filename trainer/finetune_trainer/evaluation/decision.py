@@ -188,7 +188,10 @@ def _answer(result: EvaluateResult, gate: GateConfig | None, passed: bool) -> tu
         return Answer.KEEP, f"Don't ship it: fine-tuning does not help. {told}. Use {best} on the base model instead."
     if compared.bounds[SHIP_BOUND] <= 0:
         more = f"the interval of the difference, {compared.low:+.3f} to {compared.high:+.3f}, has both signs"
-        return Answer.UNSURE, f"Not clear: {told}; {more}. Evaluate on more rows than {result.rows}, or use {best}."
+        unclear = f"{told}; {more}. Evaluate on more rows than {result.rows}, or use {best}."
+        if not passed:
+            return Answer.KEEP, f"Don't ship it: it misses the gate, and may not even be better: {unclear}"
+        return Answer.UNSURE, f"Not clear: {unclear}"
     if not passed:
         return Answer.KEEP, f"Don't ship it: it misses the gate, though it is better: {told}, {span}."
     return Answer.SHIP, f"Ship it: {told}, {span}."

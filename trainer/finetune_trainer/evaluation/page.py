@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune_trainer.evaluation.decision import TUNED, Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS
-from finetune_trainer.report import Contender
+from finetune_trainer.gate import deciding
+from finetune_trainer.report import Contender, Score
 
 # A longer text is cut, and says so.
 TEXT_LENGTH = 600
@@ -41,10 +42,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve as the points of an SVG polyline, and its last value."""
+    """A curve as the points of an SVG polyline, where it ends, and its last value."""
 
     name: str
     points: str
+    end: str
     last: float
 
 
@@ -56,7 +58,7 @@ def render(decision: Decision) -> str:
         decision=decision,
         result=result,
         contenders=contenders,
-        metric=result.metrics[0].value,
+        metric=deciding(result, decision.gate),
         definitions={metric.value: DEFINITIONS[metric] for metric in result.metrics},
         spans=_spans(contenders, decision),
         bars=_bars(contenders),
@@ -66,20 +68,15 @@ def render(decision: Decision) -> str:
         tuned=TUNED,
         money=lambda amount: _money(amount, decision.prices.currency),
         cut=_cut,
+        interval=_interval,
     )
 
 
 def _spans(contenders: dict[str, Contender], decision: Decision) -> list[Span]:
-    metric = decision.result.metrics[0]
+    metric = deciding(decision.result, decision.gate)
     scores = {name: contender.scores[metric] for name, contender in contenders.items()}
     return [
-        Span(
-            name,
-            f"{found.score:.3f} ({found.low:.2f} to {found.high:.2f})",
-            100 * found.score,
-            100 * found.low,
-            100 * found.high,
-        )
+        Span(name, _interval(found), 100 * found.score, 100 * found.low, 100 * found.high)
         for name, found in scores.items()
     ]
 
@@ -101,11 +98,15 @@ def _lines(decision: Decision) -> list[Line]:
     steps, highest = max(step for step, _ in every) or 1, max(loss for _, loss in every) or 1
 
     def line(name: str, curve: Sequence[tuple[int, float]]) -> Line:
-        places = (f"{WIDTH * step / steps:.1f},{HEIGHT * (1 - loss / highest):.1f}" for step, loss in curve)
-        return Line(name, " ".join(places), curve[-1][1])
+        places = [f"{WIDTH * step / steps:.1f},{HEIGHT * (1 - loss / highest):.1f}" for step, loss in curve]
+        return Line(name, " ".join(places), places[-1], curve[-1][1])
 
     named = (("training", decision.curve.loss), ("validation", decision.curve.validation_loss))
     return [line(name, curve) for name, curve in named if curve]
+
+
+def _interval(score: Score) -> str:
+    return f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f})"
 
 
 def _money(amount: float | None, currency: str) -> str:
