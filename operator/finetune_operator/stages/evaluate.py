@@ -11,7 +11,7 @@ from finetune_trainer.gate import best_baseline, deciding, judge
 from finetune_trainer.report import EvaluateResult
 
 from finetune_operator import names
-from finetune_operator.api.status import ContenderStatus, EvaluationStatus, ScoreStatus
+from finetune_operator.api.status import ContenderStatus, EvaluationStatus, ScoreStatus, StageState
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.desired.evaluation import evaluation_id, gate_config
@@ -61,10 +61,19 @@ class Evaluate(JobStage):
     def ended(self, context: Context, inputs: str) -> Step | None:
         """A person's word counts for more than the gate's, and than a measurement that failed."""
         found = super().ended(context, inputs)
-        if found is None or found.passed or context.world.promote != context.target.revision:
+        if context.world.promote != context.target.revision or (found and found.passed):
             return found
-        message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."
-        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
+        if found:
+            message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."
+            return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
+        return self._promoted_before(context, inputs)
+
+    def _promoted_before(self, context: Context, inputs: str) -> Step | None:
+        """The same word, once status says no more that the measurement failed."""
+        record = context.record(self.name)
+        if record is None or record.state != StageState.SUCCEEDED or record.inputs != inputs:
+            return None
+        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, record.message or "")
 
     def outdated(self, job: JobState, inputs: str) -> bool:
         """A Job that measured something else says nothing, complete or not."""
