@@ -37,6 +37,9 @@ def _head(name: str, status: FineTuneJobStatus) -> Text:
     head = Text.assemble((name, "bold"), f"  {status.phase}  revision {status.revision}")
     if status.progress_summary:
         head.append(f"  step {status.progress_summary}")
+    if status.evaluation:
+        best = status.evaluation.best_baseline_summary
+        head.append(f"  {status.evaluation.metric_summary}{f' ({best})' if best else ''}")
     if status.endpoint:
         head.append(f"  {status.endpoint.url}")
     return head

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from decisions import result
 from finetune_cli import state
 from finetune_cli.show import table
 from finetune_cli.state import Run
@@ -10,6 +11,7 @@ from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
 from finetune_operator.stages import wanted
+from finetune_operator.stages.evaluate import evaluated
 from finetune_trainer.report import Progress
 from rich.console import Console
 
@@ -78,6 +80,13 @@ def test_while_it_serves() -> None:
     assert {name for name, (found, _) in conditions(status).items() if found != "True"} == {"Evaluated"}
     ready = status.conditions[-1]
     assert ready.message == f"{URL} answers as model recipes with revision aaaa0001."
+
+
+def test_the_table_has_the_score_and_the_best_baseline() -> None:
+    measured = evaluated(result(), HOSTED, "file:///report.html")
+    hosted = trained(NEW).after("host", state.done("It answers."))
+    status = hosted.after("evaluate", measured).status(NOW)
+    assert "exact_match 0.670 (retrieval 0.610)" in shown(status, True)
 
 
 def test_stopped_while_it_serves_nothing_answers_any_more() -> None:
