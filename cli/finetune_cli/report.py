@@ -13,8 +13,9 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.desired.evaluation import gate_config
 from finetune_operator.desired.volumes import WORKSPACE
 from finetune_trainer.config import GateConfig, Prices
-from finetune_trainer.evaluation.decision import Decision, again
+from finetune_trainer.evaluation.decision import TUNED, Decision, again
 from finetune_trainer.evaluation.page import render
+from finetune_trainer.gate import deciding
 from pydantic import ValidationError
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -110,19 +111,23 @@ def summary(decision: Decision) -> RenderableType:
 
 def _table(decision: Decision) -> Table:
     result = decision.result
+    decides = deciding(result, decision.gate)
+    others = [metric for metric in result.metrics if metric != decides]
     shown = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("", *(metric.value for metric in result.metrics), "prompt tokens", "p50 s", "p95 s", "requests/s"):
-        shown.add_column(column, justify="right" if column else "left")
-    for name, contender in {"tuned": result.tuned, **result.baselines}.items():
-        scores = [contender.scores[metric] for metric in result.metrics]
-        took = contender.requests
+    shown.add_column("", no_wrap=True)
+    shown.add_column(decides.value, justify="right", no_wrap=True)
+    for column in (*(metric.value for metric in others), "tokens", "p50 s", "p95 s", "req/s"):
+        shown.add_column(column, justify="right")
+    for name, contender in {TUNED: result.tuned, **result.baselines}.items():
+        score, took = contender.scores[decides], contender.requests
         shown.add_row(
             name,
-            *(f"{found.score:.3f} ({found.low:.2f} to {found.high:.2f})" for found in scores),
+            f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f})",
+            *(f"{contender.scores[metric].score:.3f}" for metric in others),
             f"{took.prompt_tokens:.0f}",
             f"{took.latency_p50:.2f}",
             f"{took.latency_p95:.2f}",
             f"{took.requests_per_second:.2f}",
-            style="bold" if name == "tuned" else "",
+            style="bold" if name == TUNED else "",
         )
     return shown

@@ -55,10 +55,18 @@ class Run:
         """The whole status document."""
         world = self._world()
         status = begin(world, self.revision).model_copy(update={"stages": []})
+        steps = self._with_the_next()
         for stage in STAGES:
-            if stage.name in self.steps:
-                status = record(status, stage, self.steps[stage.name], inputs="")
-        return tell(world, Walk(status, self.steps), self.wanted, now)
+            if stage.name in steps:
+                status = record(status, stage, steps[stage.name], inputs="")
+        return tell(world, Walk(status, steps), self.wanted, now)
+
+    def _with_the_next(self) -> Mapping[str, Step]:
+        """The steps taken, and the one that follows at once: between two stages a run is not at its end."""
+        following = next((stage.name for stage in self.wanted if stage.name not in self.steps), None)
+        if following is None or not all(step.passed for step in self.steps.values()):
+            return self.steps
+        return {**self.steps, following: Step(State.RUNNING, Reason.STARTING, f"{following} starts.")}
 
     def _world(self) -> World:
         """What a cluster would look like in which exactly this had happened."""

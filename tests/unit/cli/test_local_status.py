@@ -71,6 +71,19 @@ def test_while_it_trains() -> None:
     }
 
 
+def test_between_two_stages_it_is_not_at_its_end() -> None:
+    hosted = trained(NEW).after("host", state.done("It answers."))
+    for run, phase in (
+        (NEW, "Preparing"),
+        (prepared(NEW), "Training"),
+        (trained(NEW), "Hosting"),
+        (hosted, "Promoting"),
+    ):
+        status = run.status(NOW)
+        assert status.phase == phase
+        assert conditions(status)["Ready"][0] == "Unknown"
+
+
 def test_while_it_serves() -> None:
     status = served(NEW).status(NOW)
     assert status.phase == Phase.SERVING
