@@ -158,7 +158,7 @@ def columns(table: str) -> dict[str, str]:
 
 def test_get_shows_what_people_look_for(serving: Kubectl) -> None:
     shown = columns(serving("get", "ftj"))
-    assert list(shown) == ["NAME", "PHASE", "PROGRESS", "ENDPOINT", "AGE"]
+    assert list(shown) == ["NAME", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
     assert (shown["NAME"], shown["PHASE"], shown["PROGRESS"]) == ("recipes", "Serving", "40/120")
     assert shown["ENDPOINT"] == "http://recipes.team.svc/v1"
 

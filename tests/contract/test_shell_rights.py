@@ -87,7 +87,7 @@ def whole_life(operator: OperatorProcess, played: Played) -> None:
     played.create(dataset={"train": train}, model=model)
     played.serve()
     old = played.revision
-    played.create()
+    played.create(hosting={"revisionHistoryLimit": 0})
     played.wait_reason("DataReady", "Starting")
     played.serve()
     for kind in ("job", "deployment", "service", "persistentvolumeclaim", "configmap"):
