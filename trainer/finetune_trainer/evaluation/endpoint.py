@@ -101,12 +101,13 @@ class Endpoint:
         one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
         told: Callable[[int], None],
         warm_up: Callable[[openai.AsyncOpenAI, Request], Awaitable[object]] | None = None,
+        at_once: int = CONCURRENCY,
     ) -> list[Kind]:
         """The answers, in the order of `requests`; `told` hears how many there are after each. Raises StageError.
 
-        `warm_up` is awaited for the first new request before any is asked.
+        `warm_up` is awaited for the first new request before any is asked, and then so many are `at_once`.
         """
-        return asyncio.run(self._ask(requests, kept, one, told, warm_up))
+        return asyncio.run(self._ask(requests, kept, one, told, warm_up, at_once))
 
     async def _ask(
         self,
@@ -115,8 +116,9 @@ class Endpoint:
         one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
         told: Callable[[int], None],
         warm_up: Callable[[openai.AsyncOpenAI, Request], Awaitable[object]] | None,
+        at_once: int,
     ) -> list[Kind]:
-        gate = asyncio.Semaphore(CONCURRENCY)
+        gate = asyncio.Semaphore(at_once)
         # Of equal requests one is asked.
         new = {request.key: request for request in requests if request.key not in kept}
         there = len(requests) - len(new)

@@ -17,6 +17,10 @@ from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, digest
 from finetune_trainer.evaluation.metrics import Array, Statistic
 from finetune_trainer.outcome import Outcome, StageError
 
+# On CPUs vLLM's engine ends when it is to tell the likelihoods of two prompts to a LoRA model at once: it takes one
+# adapter index per sequence for one per token (vllm-project/vllm#16668).
+AT_ONCE = 1
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -47,7 +51,7 @@ def measure(
     endpoint: Endpoint, references: Sequence[Reference], file: Path, told: Callable[[int], None]
 ) -> list[Likelihood]:
     """The likelihoods, in the order of `references`; kept in `file`. Raises StageError."""
-    return endpoint.ask(references, Kept(Likelihood, file), _likelihood, told)
+    return endpoint.ask(references, Kept(Likelihood, file), _likelihood, told, at_once=AT_ONCE)
 
 
 def reference(tokenizer: Any, prompt: Prompt, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
