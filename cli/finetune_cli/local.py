@@ -18,9 +18,10 @@ from finetune_operator.conditions import Reason
 from finetune_operator.diagnose import LOG_TAIL
 from finetune_operator.stages import wanted
 from finetune_operator.stages.base import State, Step
-from finetune_operator.stages.evaluate import REPORT, Evaluate, evaluated
+from finetune_operator.stages.evaluate import REPORT, Evaluate, evaluated, without_answers
 from finetune_operator.stages.prepare import prepared
 from finetune_operator.stages.train import trained
+from finetune_trainer.config import Format
 from finetune_trainer.report import EvaluateResult, Plan, PrepareResult, TrainResult
 
 from finetune_cli import state
@@ -56,6 +57,8 @@ class Backend:
         self._view = view
         self._workspace = store.workspace(job.revision)
         self._stage = "prepare"
+        # Whether the rows have answers to measure by, once they are prepared.
+        self._answers = True
         self._run = state.Run(
             name=job.name,
             revision=job.revision,
@@ -66,10 +69,13 @@ class Backend:
     def make(self) -> Plan:
         """Prepare and train, and return prepare's plan; what is complete ends at once. UserError when a stage fails."""
         write_run_config(self._job, self._store)
+        write_evaluation_config(self._job, self._store)
         result = self._carry_out("prepare", lambda result: prepared(PrepareResult.model_validate(result)))
+        found = PrepareResult.model_validate(result)
+        self._answers = found.dataset.format != Format.TEXT
         artifact = self._workspace.artifact.as_uri()
         self._carry_out("train", lambda result: trained(TrainResult.model_validate(result), artifact))
-        return PrepareResult.model_validate(result).plan
+        return found.plan
 
     def serve(self, plan: Plan, cpu: bool, wanted_port: int, shown: Shown) -> None:
         """Start the engine, measure the candidate where there are rows for that, and serve it where that is wanted.
@@ -90,7 +96,9 @@ class Backend:
             self._end(state.done(f"The engine answers completions at {endpoint.url}."))
             self._measure(endpoint, shown)
             if not self._job.spec.hosting.enabled:
-                return self._release("It is measured, and hosting.enabled is false; the engine was stopped.")
+                return self._release(
+                    "Nothing is left to measure, and hosting.enabled is false; the engine was stopped."
+                )
             self._tell("promote", state.done(f"{endpoint.url} is revision {self._job.revision}."))
             # From here on it is the engine that a stop ends.
             self._stage = "host"
@@ -102,7 +110,9 @@ class Backend:
 
     def _measure(self, endpoint: Endpoint, shown: Shown) -> None:
         if not Evaluate().wanted(self._job.spec):
-            return
+            return None
+        if not self._answers:
+            return self._tell("evaluate", without_answers(self._job.spec))
         try:
             self._evaluate(endpoint, shown)
         except UserError:
@@ -134,6 +144,11 @@ class Backend:
             late = time.monotonic() - started > START_SECONDS
             if late or child.wait(POLL_SECONDS) is not None:
                 raise self._fail(Reason.ENGINE_FAILED, _with_log("The engine does not start", child))
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether a candidate is started: to serve it, or to measure it."""
+        return self._job.spec.hosting.enabled or (Evaluate().wanted(self._job.spec) and self._answers)
 
     @property
     def artifact(self) -> Path:

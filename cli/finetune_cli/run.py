@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from finetune_operator.api.status import Endpoint
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.stages.host import Host
 from rich.console import Console
 
@@ -20,7 +19,6 @@ from finetune_cli.progress import View, view
 from finetune_cli.store import Store
 
 INTERRUPTED = 130
-HOST = Host()
 # The trainer itself is part of this distribution; what it stands on is an extra.
 TRAINER_LIBRARY = "trl"
 
@@ -28,7 +26,7 @@ TRAINER_LIBRARY = "trl"
 def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
     """Run the FineTuneJob of a file. Exits with 130 when stopped before it serves."""
     job = _load(path, serve)
-    cpu = needs_engine(job.spec) and runs_on_cpu()
+    cpu = Host().wanted(job.spec) and runs_on_cpu()
     _require_trainer()
     _hear_every_stop()
     store = Store(job.name)
@@ -94,15 +92,10 @@ class Result:
 
 def _carry_out(backend: Backend, job: LocalJob, cpu: bool, port: int, result: Result) -> None:
     plan = backend.make()
-    if needs_engine(job.spec):
+    if backend.needs_engine:
         backend.serve(plan, cpu, port, result)
     if not job.spec.hosting.enabled:
         result.made(backend.artifact)
-
-
-def needs_engine(spec: FineTuneJobSpec) -> bool:
-    """Whether a candidate is started: to serve it, or to measure it."""
-    return HOST.wanted(spec)
 
 
 def _stopped(backend: Backend, path: Path, shown: View) -> None:

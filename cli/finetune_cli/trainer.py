@@ -50,7 +50,8 @@ class Attempt:
             *("--termination-log", str(self._termination_log)),
             *("--status-port", str(self._port)),
             *("--status-host", LOOPBACK),
-            *(["--evaluation", str(root / EVALUATION_KEY), "--endpoint", self._endpoint] if self._endpoint else []),
+            *("--evaluation", str(root / EVALUATION_KEY)),
+            *(["--endpoint", self._endpoint] if self._endpoint else []),
         ]
 
     def __enter__(self) -> "Attempt":
@@ -92,8 +93,10 @@ def write_run_config(job: LocalJob, store: Store) -> None:
 
 
 def write_evaluation_config(job: LocalJob, store: Store) -> EvaluationConfig:
-    """Leave what evaluate is told beside the run config."""
+    """Leave what prepare checks and evaluate measures beside the run config, where anything is measured."""
     config = evaluation_config(job.spec, Settings.from_environment())
     path = store.workspace(job.revision).root / EVALUATION_KEY
-    path.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+    path.unlink(missing_ok=True)
+    if job.spec.evaluation.enabled:
+        path.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
     return config

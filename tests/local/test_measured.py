@@ -86,3 +86,33 @@ def test_without_the_gate_it_is_served_and_nothing_is_asked_again(
     assert run.interrupt() == 0
     assert "No gate was set." in run.said
     assert decision(directory).gate is None
+
+
+def test_metrics_that_do_not_fit_are_refused_before_anything_is_trained(
+    finetune: Finetune, write: Callable[..., None], directory: Path
+) -> None:
+    write(
+        dataset={"train": {"source": "file://train.jsonl"}},
+        training={"maxSteps": 2, "seed": 8},
+        evaluation={"metrics": ["json_valid"]},
+    )
+    run = finetune("run", "job.yaml")
+    assert run.ends() == 1
+    assert "prepare failed (ConfigInvalid): evaluation.metrics: json_valid can't be used with these rows" in run.said
+
+
+def test_plain_text_is_trained_and_not_measured(
+    finetune: Finetune, write: Callable[..., None], directory: Path
+) -> None:
+    rows = "".join(json.dumps({"text": f"{number} eggs and {number} leeks"}) + "\n" for number in range(20))
+    (directory / "text.jsonl").write_text(rows)
+    write(
+        dataset={"train": {"source": "file://text.jsonl"}},
+        training={"maxSteps": 1, "batchSize": 2, "maxLength": 64},
+        evaluation={},
+        hosting={"enabled": False},
+    )
+    run = finetune("run", "job.yaml")
+    assert run.ends() == 0
+    assert "The artifact is in " in run.said
+    assert "host" not in [line.partition(":")[0] for line in run.said.splitlines()]

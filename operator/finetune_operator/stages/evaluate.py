@@ -52,7 +52,7 @@ class Evaluate(JobStage):
         """The verdict on what status has, if that is what the manifest asks for now."""
         dataset = context.status.dataset
         if dataset and dataset.format == Format.TEXT:
-            return Step(State.RELEASED, Reason.DISABLED, "Rows of format text have no answer to measure by.")
+            return without_answers(context.spec)
         known = context.status.evaluation
         if known is None or known.id != evaluation_id(context.target):
             return None
@@ -84,6 +84,14 @@ class Evaluate(JobStage):
         measured = EvaluateResult.model_validate(result)
         claim = names.of_revision(context.target.name, context.target.revision)
         return evaluated(measured, context.spec, f"pvc://{claim}/evaluations/{measured.evaluation}/{REPORT}")
+
+
+def without_answers(spec: FineTuneJobSpec) -> Step:
+    """Rows of format text are not measured; who has set metrics or a gate counts on it, and is told."""
+    if spec.evaluation.metrics or spec.evaluation.gate:
+        message = "Rows of format text have no answer to measure by: remove evaluation's metrics and gate."
+        return Step(State.FAILED, Reason.CONFIG_INVALID, message)
+    return Step(State.RELEASED, Reason.DISABLED, "Rows of format text have no answer to measure by.")
 
 
 def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Step:

@@ -88,7 +88,7 @@ def _released(context: Context) -> str | None:
     if context.pinned:
         return f"Revision {context.pinned} serves; the candidate was taken down."
     if not context.spec.hosting.enabled:
-        return "It is measured, and hosting.enabled is false; the candidate was taken down."
+        return "Nothing is left to measure, and hosting.enabled is false; the candidate was taken down."
     if measured and not measured.passed:
         return "It is not to be promoted; the candidate was taken down."
     return None

@@ -99,6 +99,18 @@ class TestTheMeasurement:
         assert cluster.condition("Ready")[0] == "True"
         assert cluster.exists("Deployment") is hosting
 
+    def test_a_gate_on_plain_text_is_refused(self) -> None:
+        cluster = job(evaluation=GATE)
+        cluster.reconcile()
+        cluster.complete("prepare", PREPARED | {"dataset": PREPARED["dataset"] | {"format": "text"}})
+        cluster.reconcile()
+        cluster.complete("train", TRAINED)
+        cluster.reconcile()
+        status, reason, message = cluster.condition("Evaluated")
+        assert (status, reason) == ("False", "ConfigInvalid")
+        assert message.endswith("remove evaluation's metrics and gate.")
+        assert ("Service", "recipes") not in cluster.objects
+
     def test_without_hosting_the_candidate_goes_once_it_is_measured(self) -> None:
         cluster = job(hosting={"enabled": False})
         cluster.train()
