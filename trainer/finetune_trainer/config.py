@@ -122,6 +122,11 @@ class RunConfig(Contract):
     dataset: DatasetConfig
     training: TrainingConfig = TrainingConfig()
 
+    @property
+    def base_name(self) -> str:
+        """The model name under which the untuned base model answers beside the tuned one."""
+        return f"{self.name}-base"
+
 
 class Metric(StrEnum):
     """How an answer is held against its reference; docs/metrics.md defines each."""

@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 RESULT, REPORT, PAGE = "evaluation.json", "report.json", "report.html"
 ROWS, METRICS = "rows.jsonl", "metrics.jsonl"
-# What the base model is called that answers beside the tuned one.
-BASE_SUFFIX = "-base"
 
 
 def evaluate(
@@ -135,7 +133,8 @@ class _Measuring:
                 Outcome.CONFIG_INVALID,
                 f"{endpoint.url} serves {', '.join(served.names)}, and not {config.name}: is it another's?",
             )
-        self._compared = config.name + BASE_SUFFIX in served.names
+        self._base_name = config.base_name
+        self._compared = config.base_name in served.names
         self._base = base.read(workspace.base_model(config), config.model)
         self._fitting = _fitting(self._base, workspace, served, clean.kept, train)
         self._choosers = _Choosers(train, evaluation.seed)
@@ -155,7 +154,7 @@ class _Measuring:
             return None
         told = partial(self._told, "asking general prompts", 0, len(general.PROMPTS))
         texts = {}
-        for model in (self._name + BASE_SUFFIX, self._name):
+        for model in (self._base_name, self._name):
             requests = [
                 Request("general", number, model, prompt, general.MAX_TOKENS)
                 for number, prompt in enumerate(general.prompts())
@@ -165,7 +164,7 @@ class _Measuring:
 
     def _baseline(self, baseline: BaselineConfig) -> Asked:
         choose = self._choosers.of(baseline)
-        return self._asked(baseline.type.value, self._name + BASE_SUFFIX, baseline.examples, choose)
+        return self._asked(baseline.type.value, self._base_name, baseline.examples, choose)
 
     def _asked(self, name: str, model: str, examples: int, choose: Chooser) -> Asked:
         return Asked(name, model, tuple(self._fitting.fit(row, choose(row)) for row in self._questions), examples)

@@ -21,7 +21,7 @@ from finetune_trainer.outcome import Outcome
 # torch's launcher puts a worker's rank here.
 RANK = "${local_rank}"
 # How long torch's launcher waits for workers that were asked to stop, in seconds: they write a checkpoint, for which a
-# pod has 300. Left to itself it kills them after 30. Read from torch 2.9 on.
+# pod has 300. Left to itself it kills them after 30, as versions that don't know the variable do.
 PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "290"}
 
 

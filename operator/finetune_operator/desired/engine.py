@@ -17,16 +17,11 @@ CPU_ENVIRONMENT = {
 CPU_ARGUMENTS = ["--distributed-executor-backend", "uni"]
 
 
-def base_name(name: str) -> str:
-    """The model name under which the untuned base model answers beside the tuned one."""
-    return f"{name}-base"
-
-
 def arguments(config: RunConfig, workspace: Workspace, context_length: int) -> list[str]:
     """vLLM's arguments for a trained revision: the tuned model answers as `config.name`.
 
-    Beside a LoRA adapter the base model answers too, as `base_name`. vLLM loads no DoRA adapters, so train leaves them
-    merged into a full model, served like one that was trained in full.
+    Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no DoRA adapters, so train
+    leaves them merged into a full model, served like one that was trained in full.
     """
     return [
         *_models(config, workspace),
@@ -42,7 +37,7 @@ def _models(config: RunConfig, workspace: Workspace) -> list[str]:
     if adapter.type != AdapterType.LORA:
         return _served(_full_model(adapter.type, workspace), config.name)
     return [
-        *_served(workspace.base_model(config), base_name(config.name)),
+        *_served(workspace.base_model(config), config.base_name),
         "--enable-lora",
         *("--lora-modules", f"{config.name}={workspace.artifact}"),
         *("--max-lora-rank", str(adapter.rank)),
