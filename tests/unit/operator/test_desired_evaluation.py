@@ -1,0 +1,91 @@
+"""What evaluate is told, and the Job that it runs in, as the manifest asks for them."""
+
+from dataclasses import replace
+
+from finetune_operator.desired.evaluation import evaluation_config, evaluation_id, evaluation_map
+from finetune_operator.desired.workspace import config_maps
+from finetune_operator.settings import Settings
+from finetune_trainer.config import BaselineType, EvaluationConfig, GateConfig, JudgeConfig, Metric
+from rendering import environment, evaluate, main, mounts, prepare, target
+
+JUDGE = {
+    "metrics": ["judge"],
+    "judge": {"url": "https://judge/v1", "model": "large", "credentials": {"secretRef": {"name": "openai"}}},
+}
+
+
+def config(**evaluation: object) -> EvaluationConfig:
+    return evaluation_config(target(evaluation=evaluation).spec, Settings())
+
+
+def test_left_out_it_is_compared_with_every_way_to_use_the_base_model() -> None:
+    found = [(each.type, each.examples) for each in config().baselines]
+    assert found == [(BaselineType.ZERO_SHOT, 0), (BaselineType.FEW_SHOT, 4), (BaselineType.RETRIEVAL, 4)]
+
+
+def test_what_the_manifest_says_is_what_is_measured() -> None:
+    found = config(
+        baselines=[{"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 8}],
+        sampleSize=50,
+        gate={"minimum": 0.5, "margin": 0.1, "confidence": 0.9},
+        **JUDGE,
+    )
+    assert [each.examples for each in found.baselines] == [2, 8]
+    assert found.metrics == (Metric.JUDGE,)
+    assert found.sample_size == 50
+    assert found.judge == JudgeConfig(url="https://judge/v1", model="large")
+    assert found.gate == GateConfig(minimum=0.5, margin=0.1, confidence=0.9)
+
+
+def test_another_gate_price_or_accelerator_is_the_same_measurement() -> None:
+    before = target(evaluation={})
+    gated = target(evaluation={"gate": {"minimum": 0.9}}, hosting={"resources": {"limits": {"nvidia.com/gpu": 2}}})
+    priced = replace(before, settings=Settings(price_accelerator_hour=2.5))
+    assert evaluation_id(before) == evaluation_id(gated) == evaluation_id(priced)
+    assert evaluation_config(gated.spec, priced.settings).accelerators == 2
+    assert evaluation_config(gated.spec, priced.settings).prices.accelerator_hour == 2.5
+
+
+def test_other_metrics_baselines_rows_or_seeds_are_another() -> None:
+    changes = (
+        {"evaluation": {"metrics": ["rouge_l"]}},
+        {"evaluation": {"baselines": []}},
+        {"evaluation": {"sampleSize": 50}},
+        {"training": {"seed": 7}},
+    )
+    assert len({evaluation_id(target(**change)) for change in changes} | {evaluation_id(target())}) == 5
+
+
+def test_the_trainer_reads_what_the_operator_writes() -> None:
+    found = target(evaluation=JUDGE)
+    written = evaluation_map(found)["data"]["evaluation.json"]
+    assert EvaluationConfig.model_validate_json(written) == evaluation_config(found.spec, found.settings)
+
+
+def test_prepare_gets_it_too_since_it_refuses_metrics_that_do_not_fit() -> None:
+    found = target()
+    (name,) = [each["metadata"]["name"] for each in config_maps(found) if "evaluation.json" in each["data"]]
+    for workload in (prepare(found), evaluate(found)):
+        assert mounts(workload)["/etc/finetune-evaluation"]["configMap"] == {"name": name}
+
+
+def test_switched_off_nobody_is_told_anything() -> None:
+    found = target(evaluation={"enabled": False})
+    assert evaluation_id(found) is None
+    assert len(config_maps(found)) == 1
+    assert "/etc/finetune-evaluation" not in mounts(prepare(found))
+
+
+def test_the_judges_key_comes_from_its_secret_and_the_others_stay_away() -> None:
+    bucket = {"secretRef": {"name": "bucket"}}
+    found = target(evaluation=JUDGE, dataset={"train": {"source": "s3://b/train.jsonl"}, "credentials": bucket})
+    secrets = {name: value for name, value in environment(evaluate(found)).items() if "secretKeyRef" in str(value)}
+    key = {"name": "openai", "key": "OPENAI_API_KEY", "optional": False}
+    assert secrets == {"FINETUNE_JUDGE_OPENAI_API_KEY": {"secretKeyRef": key}}
+
+
+def test_it_runs_beside_the_accelerators_and_holds_none() -> None:
+    found = evaluate(target(training={"resources": {"limits": {"nvidia.com/gpu": 4, "memory": "8Gi"}}}))
+    assert main(found)["resources"]["limits"] == {"memory": "8Gi"}
+    tolerations = found["spec"]["template"]["spec"]["tolerations"]
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in tolerations
