@@ -69,9 +69,8 @@ class Judge:
         # The same text needs no judge.
         duels = [self._duel(question, answer) for question, answer in pairs if answer != question.reference]
         found = self._endpoint.ask([each for duel in duels for each in duel], self._kept, _judge, told)
-        worth = iter(
-            [(_worth(first) + 1 - _worth(second)) / 2 for first, second in zip(*[iter(found)] * 2, strict=True)]
-        )
+        both = zip(found[::2], found[1::2], strict=True)
+        worth = iter([(_worth(ours) + 1 - _worth(swapped)) / 2 for ours, swapped in both])
         unread = sum(judgement.winner is None for judgement in found)
         if unread:
             logger.warning("The judge named neither answer nor a tie %d times; these count as ties.", unread)
