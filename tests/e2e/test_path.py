@@ -94,11 +94,13 @@ def test_kubectl_tells_the_truth(served: str) -> None:
         "DataReady": "True",
         "Trained": "True",
         "Hosted": "True",
+        # evaluation.enabled is false here; test_worth has what is measured.
+        "Evaluated": "False",
         "Promoted": "True",
         "Ready": "True",
     }
     columns = kubectl("get", "ftj", "-n", served).splitlines()
-    assert columns[0].split() == ["NAME", "PHASE", "PROGRESS", "ENDPOINT", "AGE"]
+    assert columns[0].split() == ["NAME", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
     events = kubectl("get", "events", "-n", served, "--field-selector", f"involvedObject.name={NAME}")
     assert "Serving" in events
 
