@@ -65,7 +65,8 @@ def compared(result: EvaluateResult, metric: Metric) -> str:
 
 def _minimum(result: EvaluateResult, metric: Metric, gate: GateConfig) -> str | None:
     missing = (gate.minimum or 0) - result.tuned.scores[metric].score
-    return f"It misses gate.minimum {gate.minimum:g} by {missing:.3f}." if missing > 0 else None
+    # Significant digits: a score rounded to the minimum would miss it by 0.000.
+    return f"It misses gate.minimum {gate.minimum:g} by {missing:.3g}." if missing > 0 else None
 
 
 def _margin(result: EvaluateResult, metric: Metric, gate: GateConfig) -> str | None:

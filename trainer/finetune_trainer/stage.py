@@ -122,7 +122,7 @@ def _json(termination: Termination, message: str) -> bytes:
         mode="json", by_alias=True, exclude_none=True
     )
     # A lone surrogate, which a broken file name or row may hold, has no bytes.
-    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def _shortened(text: str, keep: int) -> str:

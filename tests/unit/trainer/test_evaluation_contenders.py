@@ -77,6 +77,14 @@ class TestExamples:
         assert prompt.examples == 1
         assert ("user", DISHES[2]) in turns(prompt)
 
+    def test_a_question_that_fits_only_alone_is_asked_alone(self) -> None:
+        prompt = contenders.fit(question("apple pie"), TRAIN[:3], words, room=5)
+        assert prompt == contenders.with_examples(question("apple pie"), [])
+
+    def test_the_tools_go_with_the_question(self) -> None:
+        asked = Question(({"role": "user", "content": "a table"},), "[]", ({"type": "function"},))
+        assert contenders.with_examples(asked, TRAIN[:1]).tools == asked.tools
+
     def test_a_question_that_never_fits_is_not_cut(self) -> None:
         assert contenders.fit(question("apple pie"), TRAIN, words, room=4) is None
 
@@ -102,6 +110,16 @@ class TestRetrieval:
     def test_a_question_without_a_known_word_gets_the_first_rows(self) -> None:
         found = contenders.retrieval(TRAIN, 2)(question("xylophone"))
         assert [row.asked for row in found] == [DISHES[1], DISHES[0]]
+
+    def test_rows_that_are_as_similar_come_in_the_order_of_train(self) -> None:
+        alike = [question(f"{kind} pie") for kind in ("apple", "leek", "pork")]
+        found = contenders.retrieval(alike, 3)(question("pie"))
+        assert [row.asked for row in found] == ["pork pie", "leek pie", "apple pie"]
+
+    @pytest.mark.parametrize("train", [["1+2", "2+3"], ["", "?"], []])
+    def test_train_without_any_word_gives_its_first_rows(self, train: list[str]) -> None:
+        rows = [question(text, "3") for text in train]
+        assert contenders.retrieval(rows, 2)(question("1+1 pie", "2")) == rows[::-1]
 
     def test_the_same_row_is_shown_once(self) -> None:
         found = contenders.retrieval([*TRAIN, *TRAIN], 5)(question("rice"))

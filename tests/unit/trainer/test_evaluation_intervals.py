@@ -69,6 +69,22 @@ def test_more_confidence_promises_less() -> None:
     assert bounds[0] < compared.difference
 
 
+def test_a_lead_is_as_sure_as_the_normal_formula_says() -> None:
+    # One row in two is gained: 0.5 - z x sqrt(0.5 x 0.5 / 400), z one-sided.
+    compared = intervals.compare(mean([0.0, 1.0] * 200), mean([0.0] * 400), intervals.resample(400, 1))
+    quantiles = {"0.8": 0.842, "0.9": 1.282, "0.95": 1.645, "0.99": 2.326}
+    expected = {name: 0.5 - quantile * 0.025 for name, quantile in quantiles.items()}
+    assert compared.bounds == pytest.approx(expected, abs=0.006)
+    assert (compared.low, compared.high) == pytest.approx((0.451, 0.549), abs=0.004)
+
+
+def test_a_lead_in_every_row_of_a_few_is_not_certain() -> None:
+    compared = intervals.compare(mean([1.0] * 20), mean([0.0] * 20), intervals.resample(20, 1))
+    assert (compared.difference, compared.high) == (1, 1)
+    assert compared.bounds["0.95"] == pytest.approx(1 - 3 / 20, abs=0.001)
+    assert compared.bounds["0.99"] == pytest.approx(1 - 4.605 / 20, abs=0.001)
+
+
 @given(SCORES, SCORES)
 def test_turned_round_a_difference_is_its_negative(left: list[float], right: list[float]) -> None:
     rows = min(len(left), len(right))
@@ -87,6 +103,8 @@ def test_everything_stays_within_its_bounds(scores: list[float]) -> None:
     compared = intervals.compare(mean(scores), mean([1 - score for score in scores]), weights)
     assert -1 <= compared.low <= compared.high <= 1
     assert all(-1 <= bound <= 1 for bound in compared.bounds.values())
+    falling = [compared.bounds[name] for name in CONFIDENCES]
+    assert falling == sorted(falling, reverse=True)
 
 
 def test_every_resample_has_as_many_rows() -> None:

@@ -31,11 +31,31 @@ def test_a_question_about_something_else_stays() -> None:
 
 def test_one_letter_of_a_short_question_makes_another() -> None:
     assert len(without_leaks(ask("table 4"), ask("table 5")).kept) == 1
+    # They share 14 of 15 shingles, which makes a longer one a near duplicate.
+    assert len(without_leaks(ask("book a table for 12"), ask("book a table for 1")).kept) == 1
+    assert without_leaks(ask("book a big table for 12"), ask("book a big table for 1")).near == 1
 
 
 def test_the_answer_and_the_system_message_make_no_difference() -> None:
     told = Question(({"role": "system", "content": "Be brief."}, {"role": "user", "content": LONG}), "yes")
     assert without_leaks([told], ask(LONG)).exact == 1
+
+
+def test_a_row_in_train_twice_or_in_test_twice_is_counted_by_test() -> None:
+    found = without_leaks(ask("hello there", "hello there"), ask("hello there", "Hello there"))
+    assert (found.kept, found.exact, found.near) == ((), 2, 0)
+
+
+def test_prompts_without_a_chat_template_are_compared_alike() -> None:
+    found = without_leaks([Question(f"{LONG} ", "yes"), Question("hello there", "yes")], [Question(LONG, "no")])
+    assert ([row.prompt for row in found.kept], found.exact) == (["hello there"], 1)
+
+
+def test_the_same_last_turn_of_another_conversation_is_another_question() -> None:
+    def talk(first: str) -> Question:
+        return Question(({"role": "user", "content": first}, {"role": "user", "content": "yes please"}), "{}")
+
+    assert len(without_leaks([talk("a table for two?")], [talk("shall I cancel it?")]).kept) == 1
 
 
 @given(st.permutations(["a table for two", LONG, "hello there, my friend of old", "yes"]))
@@ -51,6 +71,14 @@ def test_a_sample_keeps_the_order_and_its_size(size: int) -> None:
     assert len(chosen) == min(size, 20)
     places = [rows.index(row) for row in chosen]
     assert places == sorted(places)
+
+
+def test_a_row_that_was_not_chosen_can_go_without_changing_the_sample() -> None:
+    rows = ask(*(f"question {row}" for row in range(40)))
+    chosen = sample(rows, 10, seed=1)
+    fewer = [row for row in rows if row in chosen or rows.index(row) % 2]
+    assert len(fewer) < len(rows)
+    assert sample(fewer, 10, seed=1) == chosen
 
 
 def test_the_seed_chooses_the_sample_and_more_rows_keep_what_was_chosen() -> None:

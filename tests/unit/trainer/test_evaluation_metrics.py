@@ -14,6 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import f1_score
 
 TEXTUAL = [metric for metric in Metric if metric not in metrics.ASKED]
+EITHER_WAY = [Metric.TOKEN_F1, Metric.ROUGE_L, Metric.EXACT_MATCH, Metric.LABEL_ACCURACY]
 TEXTS = st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), min_size=1, max_size=8)
 # Words that ROUGE's own tokenizer keeps as they are.
 WORDS = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=3), min_size=1, max_size=8).map(" ".join)
@@ -49,6 +50,8 @@ def one(metric: Metric, answer: str, reference: str) -> float:
         (Metric.JSON_FIELDS_F1, '{"a": true}', '{"a": 1}', 0),
         (Metric.JSON_FIELDS_F1, '{"a": ["y", "x"]}', '{"a": ["x", "y"]}', 1),
         (Metric.JSON_FIELDS_F1, '{"a": {"b": 1}}', '{"b": 1}', 0),
+        (Metric.JSON_FIELDS_F1, '{"a": [{"b": 1}, {"b": 2}]}', '{"a": [{"b": 2}, {"b": 3}]}', 0.5),
+        (Metric.JSON_FIELDS_F1, '{"a": null}', '{"a": "null"}', 0),
         (Metric.JSON_FIELDS_F1, '{"a": []}', '{"a": []}', 1),
         (Metric.JSON_FIELDS_F1, "{}", "{}", 1),
         (Metric.JSON_FIELDS_F1, "{}", '{"a": 1}', 0),
@@ -71,6 +74,11 @@ def test_a_label_that_no_resample_has_is_left_out_of_it() -> None:
     assert list(statistic(np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))) == [1, 0, 0.5]
 
 
+@pytest.mark.parametrize("depth", range(900, 1010))
+def test_an_answer_nested_without_end_is_wrong_and_no_failure(depth: int) -> None:
+    assert one(Metric.JSON_FIELDS_F1, "[" * depth + "1" + "]" * depth, "{}") == 0
+
+
 def test_perplexity_is_over_all_tokens_and_not_a_mean_of_rows() -> None:
     statistic = inverse_perplexity([np.log(0.5) * 3, np.log(0.125)], [3, 1])
     assert float(statistic(np.ones((1, 2)))[0]) == pytest.approx(0.5 ** (6 / 4))
@@ -82,6 +90,16 @@ def test_macro_f1_is_scikit_learns(pairs: list[tuple[str, str]]) -> None:
     labels = sorted(set(references))
     expected = f1_score(references, answers, labels=labels, average="macro", zero_division=0)
     assert value(Metric.MACRO_F1, answers, references) == pytest.approx(expected)
+
+
+@given(LABELS, st.data())
+def test_macro_f1_of_a_resample_is_scikit_learns_of_its_rows(pairs: list[tuple[str, str]], data: st.DataObject) -> None:
+    drawn = data.draw(st.lists(st.sampled_from(range(len(pairs))), min_size=len(pairs), max_size=len(pairs)))
+    weights = np.bincount(drawn, minlength=len(pairs)).astype(float)
+    said, right = ([pairs[row][index] for row in drawn] for index in (0, 1))
+    expected = f1_score(right, said, labels=sorted(set(right)), average="macro", zero_division=0)
+    statistic = metrics.statistic(Metric.MACRO_F1, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    assert float(statistic(weights[None])[0]) == pytest.approx(expected)
 
 
 @given(WORDS, WORDS)
@@ -102,7 +120,13 @@ def test_the_references_themselves_are_right(metric: Metric, texts: list[str]) -
     assert value(metric, texts, texts) == 1
 
 
-@pytest.mark.parametrize("metric", [Metric.TOKEN_F1, Metric.ROUGE_L, Metric.EXACT_MATCH, Metric.LABEL_ACCURACY])
+@pytest.mark.parametrize("metric", [*EITHER_WAY, Metric.MACRO_F1])
+@given(texts=st.lists(st.text(max_size=30), min_size=1, max_size=5))
+def test_the_same_text_is_right(metric: Metric, texts: list[str]) -> None:
+    assert value(metric, texts, texts) == 1
+
+
+@pytest.mark.parametrize("metric", EITHER_WAY)
 @given(answer=st.text(max_size=30), reference=st.text(max_size=30))
 def test_which_is_the_answer_makes_no_difference(metric: Metric, answer: str, reference: str) -> None:
     assert one(metric, answer, reference) == pytest.approx(one(metric, reference, answer))
@@ -129,6 +153,19 @@ class TestWhatFits:
         assert str(metrics.fits(metric, [f"answer {row}" for row in range(20)])).startswith(
             "their answers are no labels"
         )
+
+    @pytest.mark.parametrize(("labels", "rows", "fit"), [(20, 5, True), (21, 5, False), (4, 4, False)])
+    def test_labels_are_few_and_recur(self, labels: int, rows: int, fit: bool) -> None:
+        references = [f"label {number}" for number in range(labels)] * rows
+        assert (metrics.fits(Metric.LABEL_ACCURACY, references) is None) == fit
+
+    def test_whole_sentences_that_recur_are_no_labels(self) -> None:
+        assert metrics.fits(Metric.LABEL_ACCURACY, ["one two three four five"] * 5) is None
+        assert metrics.fits(Metric.LABEL_ACCURACY, ["one two three four five six"] * 5)
+
+    @pytest.mark.parametrize("metric", [Metric.EXACT_MATCH, Metric.TOKEN_F1, Metric.ROUGE_L])
+    def test_metrics_of_text_want_nothing(self, metric: Metric) -> None:
+        assert metrics.fits(metric, ["{}", "flour", ""]) is None
 
     @pytest.mark.parametrize(
         ("references", "first", "why"),

@@ -1,12 +1,13 @@
 """The gate: who passes, and the sentence that says by how much."""
 
-import json
+from pathlib import Path
 
 from decisions import contender, result
-from finetune_trainer.config import GateConfig, Metric
+from finetune_trainer.config import BaselineType, GateConfig, Metric
 from finetune_trainer.gate import best_baseline, judge
-from finetune_trainer.outcome import TERMINATION_BYTES, Termination
-from finetune_trainer.report import Comparison, Contender, EvaluateResult, Requests, Score
+from finetune_trainer.outcome import TERMINATION_BYTES
+from finetune_trainer.report import CONFIDENCES, Comparison, Contender, EvaluateResult, Requests, Score
+from finetune_trainer.stage import Ending, encode
 
 TOLD = (
     "exact_match 0.670 (0.610 to 0.730) on 200 rows, against 0.610 of the best baseline, retrieval: a difference of "
@@ -29,7 +30,7 @@ def test_a_gate_that_is_met_says_what_it_demanded() -> None:
 def test_a_score_below_the_minimum_says_how_much_is_missing() -> None:
     verdict = judge(result(), GateConfig(minimum=0.8))
     assert not verdict.passed
-    assert verdict.message == f"{TOLD} It misses gate.minimum 0.8 by 0.130."
+    assert verdict.message == f"{TOLD} It misses gate.minimum 0.8 by 0.13."
 
 
 def test_a_lead_that_is_not_sure_enough_says_what_is_sure() -> None:
@@ -69,9 +70,55 @@ def test_of_equal_baselines_the_cheaper_is_the_best() -> None:
     assert best_baseline(even, Metric.EXACT_MATCH) == "retrieval"
 
 
-def test_the_largest_result_fits_into_a_termination_message() -> None:
-    score = Score(score=-0.1234, low=-0.1234, high=-0.1234)
-    bounds = dict.fromkeys(("0.8", "0.9", "0.95", "0.99"), -0.1234)
+class TestWhichMetric:
+    EITHER = (Metric.EXACT_MATCH, Metric.TOKEN_F1)
+
+    def both(self) -> EvaluateResult:
+        """Best by exact match is retrieval, and by token F1 zero-shot, which is as good as the tuned model."""
+        scores = {"tuned": (0.67, 0.9), "zero-shot": (0.2, 0.9), "retrieval": (0.5, 0.6)}
+        found = {name: self.contender(*pair, *scores["tuned"]) for name, pair in scores.items()}
+        return result(metrics=self.EITHER, tuned=found.pop("tuned"), baselines=found)
+
+    def contender(self, exact: float, token: float, tuned_exact: float, tuned_token: float) -> Contender:
+        pairs = (contender(exact, 90, tuned_exact), contender(token, 90, tuned_token))
+        named = list(zip(self.EITHER, pairs, strict=True))
+        return Contender(
+            scores={metric: each.scores[Metric.EXACT_MATCH] for metric, each in named},
+            comparisons={metric: each.comparisons[Metric.EXACT_MATCH] for metric, each in named},
+            requests=pairs[0].requests,
+        )
+
+    def test_the_gates_decides_with_the_best_baseline_by_it(self) -> None:
+        verdict = judge(self.both(), GateConfig(metric=Metric.TOKEN_F1))
+        assert not verdict.passed
+        assert verdict.message.startswith("token_f1 0.900")
+        assert "the best baseline, zero-shot" in verdict.message
+
+    def test_the_first_does_when_the_gate_names_none_or_one_that_was_not_measured(self) -> None:
+        for metric in (None, Metric.ROUGE_L):
+            verdict = judge(self.both(), GateConfig(metric=metric))
+            assert verdict.passed
+            assert verdict.message.startswith("exact_match 0.670")
+            assert "the best baseline, retrieval" in verdict.message
+
+
+def test_what_misses_both_is_told_both() -> None:
+    message = judge(result(), GateConfig(minimum=0.8, margin=0.03)).message
+    assert "misses gate.minimum 0.8" in message
+    assert "gate.margin asks for more than 0.03" in message
+
+
+def test_a_score_that_rounds_to_the_minimum_does_not_miss_it_by_nothing() -> None:
+    verdict = judge(result(0.7999), GateConfig(minimum=0.8))
+    assert not verdict.passed
+    assert "It misses gate.minimum 0.8 by 0.0001." in verdict.message
+    assert judge(result(0.8), GateConfig(minimum=0.8)).passed
+
+
+def largest() -> EvaluateResult:
+    """Four metrics with the longest names, all baselines, and every number as long as it gets."""
+    score = Score(score=0.1234, low=0.1234, high=0.1234)
+    bounds = dict.fromkeys(CONFIDENCES, -0.1234)
     compared = Comparison(difference=-0.1234, low=-0.1234, high=-0.1234, bounds=bounds)
     metrics = sorted(Metric, key=lambda metric: -len(metric.value))[:4]
     requests = Requests(
@@ -83,18 +130,23 @@ def test_the_largest_result_fits_into_a_termination_message() -> None:
         too_long=12345,
         fewer_examples=12345,
     )
-    largest = Contender(scores=dict.fromkeys(metrics, score), comparisons={}, requests=requests)
-    baseline = largest.model_copy(update={"comparisons": dict.fromkeys(metrics, compared)})
-    found = EvaluateResult(
+    tuned = Contender(scores=dict.fromkeys(metrics, score), requests=requests)
+    baseline = tuned.model_copy(update={"comparisons": dict.fromkeys(metrics, compared)})
+    return EvaluateResult(
         evaluation="0a1b2c3d",
         rows=100000,
         leaked=100000,
         near_duplicates=100000,
         metrics=tuple(metrics),
-        reason="The answers are 20 labels that recur.",
-        tuned=largest,
-        baselines={"zero-shot": baseline, "few-shot": baseline, "retrieval": baseline},
+        reason="Answers are short, 20 words on average.",
+        tuned=tuned,
+        baselines={type.value: baseline for type in BaselineType},
         drift=score,
     )
-    message = Termination(reason="Succeeded", result=json.loads(found.model_dump_json(by_alias=True)))
-    assert len(message.model_dump_json(by_alias=True).encode()) <= TERMINATION_BYTES
+
+
+def test_the_largest_result_fits_into_a_termination_message() -> None:
+    """The kubelet cuts a longer one, and half a document says nothing."""
+    ending = Ending(Path())
+    ending.succeed(largest())
+    assert len(encode(ending.termination)) <= TERMINATION_BYTES

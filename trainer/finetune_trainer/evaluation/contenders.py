@@ -127,16 +127,30 @@ def retrieval(train: Sequence[Question], count: int) -> Chooser:
     word with train gets its first rows.
     """
     rows = _distinct(train)
-    index = bm25s.BM25()
-    index.index(_words([row.asked for row in rows]), show_progress=False)
+    similar = _similar([row.asked for row in rows])
 
     def choose(question: Question) -> Sequence[Question]:
-        words = [word for word in _words([question.asked])[0] if word in index.vocab_dict]
-        scores = index.get_scores(words) if words else [0.0] * len(rows)
+        scores = similar(question.asked)
         best = sorted(range(len(rows)), key=lambda row: (-scores[row], row))[:count]
         return [rows[row] for row in reversed(best)]
 
     return choose
+
+
+def _similar(texts: list[str]) -> Callable[[str], Sequence[float]]:
+    """How similar each of the texts is to another one, by BM25."""
+    nothing, corpus = [0.0] * len(texts), _words(texts)
+    # bm25s fails on texts without any word, such as sums of single digits.
+    if not any(corpus):
+        return lambda asked: nothing
+    index = bm25s.BM25()
+    index.index(corpus, show_progress=False)
+
+    def scores(asked: str) -> Sequence[float]:
+        words = [word for word in _words([asked])[0] if word in index.vocab_dict]
+        return index.get_scores(words) if words else nothing
+
+    return scores
 
 
 def _words(texts: list[str]) -> list[list[str]]:

@@ -132,16 +132,18 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[Hashable]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, (*path, key))
-    elif isinstance(value, list) and value:
-        for inner in value:
-            yield from _leaves(inner, (*path, "[]"))
-    elif path or not isinstance(value, dict | list):
-        # As JSON: 1 and true are equal in Python.
-        yield path, json.dumps(value)
+def _leaves(document: Any) -> Iterator[Hashable]:
+    # Not recursive: garbage may be nested as deep as the parser just reads.
+    left: list[tuple[tuple[str, ...], Any]] = [((), document)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, dict) and value:
+            left += [((*path, key), inner) for key, inner in value.items()]
+        elif isinstance(value, list) and value:
+            left += [((*path, "[]"), inner) for inner in value]
+        elif path or not isinstance(value, dict | list):
+            # As JSON: 1 and true are equal in Python.
+            yield path, json.dumps(value)
 
 
 def _label(text: str) -> str:
