@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
-from finetune_operator.desired.jobs import EVALUATE
+from finetune_operator.finetunejob.desired.jobs import EVALUATE
 
 from finetune_cli.errors import UserError
 

@@ -1,6 +1,6 @@
 """vLLM on this machine: whether it is here, how it is started, and whether it answers. Used by `local`.
 
-What it is told comes from `finetune_operator.desired.engine`, so that a model is served here as in a cluster.
+What it is told comes from `desired.engine` of the operator, so that a model is served here as in a cluster.
 """
 
 import os
@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import httpx
-from finetune_operator.desired import engine
-from finetune_operator.desired.run_config import run_config
+from finetune_operator.finetunejob.desired import engine
+from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_trainer.config import Workspace
 
 from finetune_cli.errors import UserError

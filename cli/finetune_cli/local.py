@@ -15,12 +15,12 @@ from typing import Any, Protocol
 from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
-from finetune_operator.diagnose import LOG_TAIL
-from finetune_operator.stages import wanted
-from finetune_operator.stages.base import State, Step
-from finetune_operator.stages.evaluate import REPORT, Evaluate, evaluated, without_answers
-from finetune_operator.stages.prepare import prepared
-from finetune_operator.stages.train import trained
+from finetune_operator.finetunejob.stages import wanted
+from finetune_operator.finetunejob.stages.base import State, Step
+from finetune_operator.finetunejob.stages.evaluate import REPORT, Evaluate, evaluated, without_answers
+from finetune_operator.finetunejob.stages.prepare import prepared
+from finetune_operator.finetunejob.stages.train import trained
+from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_trainer.config import Format
 from finetune_trainer.report import EvaluateResult, Plan, PrepareResult, TrainResult
 

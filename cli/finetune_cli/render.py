@@ -4,15 +4,15 @@ from pathlib import Path
 
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.desired.hosting import candidate_service, deployment, stable_service
-from finetune_operator.desired.jobs import evaluate_job, prepare_job, train_job
-from finetune_operator.desired.run_config import run_config
-from finetune_operator.desired.workspace import claim, config_maps
+from finetune_operator.finetunejob.desired.hosting import candidate_service, deployment, stable_service
+from finetune_operator.finetunejob.desired.jobs import evaluate_job, prepare_job, train_job
+from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.desired.workspace import claim, config_maps
+from finetune_operator.finetunejob.stages.evaluate import Evaluate
+from finetune_operator.finetunejob.stages.host import Host
+from finetune_operator.finetunejob.target import Manifest, Target
 from finetune_operator.names import revision_of
 from finetune_operator.settings import Settings
-from finetune_operator.stages.evaluate import Evaluate
-from finetune_operator.stages.host import Host
-from finetune_operator.target import Manifest, Target
 
 from finetune_cli.errors import USAGE, UserError
 from finetune_cli.job import FILE, read, sources

@@ -10,8 +10,8 @@ from urllib.request import url2pathname
 
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.desired.evaluation import gate_config
-from finetune_operator.desired.volumes import WORKSPACE
+from finetune_operator.finetunejob.desired.evaluation import gate_config
+from finetune_operator.finetunejob.desired.volumes import WORKSPACE
 from finetune_trainer.config import GateConfig, Prices
 from finetune_trainer.evaluation.decision import TUNED, Decision, again
 from finetune_trainer.evaluation.page import render

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from finetune_operator.api.status import Endpoint
-from finetune_operator.stages.host import Host
+from finetune_operator.finetunejob.stages.host import Host
 from rich.console import Console
 
 from finetune_cli.engine import runs_on_cpu

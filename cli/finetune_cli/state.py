@@ -10,11 +10,11 @@ from itertools import takewhile
 
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.conditions import Reason
-from finetune_operator.observe import ServiceState, World
-from finetune_operator.stages import STAGES
-from finetune_operator.stages.base import Stage, State, Step
-from finetune_operator.summary import tell
-from finetune_operator.walk import Walk, begin, record
+from finetune_operator.finetunejob.observe import ServiceState, World
+from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.finetunejob.stages.base import Stage, State, Step
+from finetune_operator.finetunejob.summary import tell
+from finetune_operator.finetunejob.walk import Walk, begin, record
 from finetune_trainer.report import Progress
 
 # A file has no generations; a condition must speak of one.

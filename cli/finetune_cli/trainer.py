@@ -5,11 +5,11 @@ import sys
 from types import TracebackType
 
 import httpx
-from finetune_operator.desired.evaluation import evaluation_config
-from finetune_operator.desired.jobs import GRACE_SECONDS
-from finetune_operator.desired.run_config import run_config
-from finetune_operator.diagnose import LOG_TAIL
+from finetune_operator.finetunejob.desired.evaluation import evaluation_config
+from finetune_operator.finetunejob.desired.jobs import GRACE_SECONDS
+from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.names import EVALUATION_KEY, RUN_CONFIG_KEY
+from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.config import EvaluationConfig
 from finetune_trainer.outcome import Termination

@@ -17,13 +17,13 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from prometheus_client import start_http_server
 
-from finetune_operator import handlers
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
-from finetune_operator.cluster import Cluster, Key
-from finetune_operator.errors import Unavailable
-from finetune_operator.reconcile import Reconciler, read_progress
 from finetune_operator.settings import Settings
-from finetune_operator.workqueue import Queue
+from finetune_operator.shell import handlers
+from finetune_operator.shell.cluster import Cluster, Key
+from finetune_operator.shell.errors import Unavailable
+from finetune_operator.shell.reconcile import Reconciler, read_progress
+from finetune_operator.shell.workqueue import Queue
 
 # A stage pod answers at once or is not worth waiting for.
 PROGRESS_TIMEOUT = 3.0

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 from control_plane import Kubectl
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import FIELD_MANAGER, revision_of
-from finetune_operator.target import Target
 from rendering import EXAMPLES, GPUS, example, host, objects, pods, target
 
 MANIFESTS = sorted(path.name for path in EXAMPLES.glob("*.yaml"))

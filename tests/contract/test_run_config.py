@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finetune_operator.api.load import load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJob
-from finetune_operator.desired.run_config import run_config
+from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.names import revision_of
 from finetune_trainer.config import RunConfig
 from manifests import GOOD, manifest

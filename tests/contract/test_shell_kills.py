@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, Kubectl
-from finetune_operator.cluster import Cluster, Key
-from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings
+from finetune_operator.shell.cluster import Cluster, Key
+from finetune_operator.shell.reconcile import Reconciler
 from finetune_trainer.report import Progress
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient

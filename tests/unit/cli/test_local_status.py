@@ -10,8 +10,8 @@ from finetune_cli.state import Run
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
-from finetune_operator.stages import wanted
-from finetune_operator.stages.evaluate import evaluated
+from finetune_operator.finetunejob.stages import wanted
+from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.report import Progress
 from rich.console import Console
 

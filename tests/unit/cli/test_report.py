@@ -10,8 +10,8 @@ from decisions import decision
 from finetune_cli.cluster import Cluster, reader
 from finetune_cli.errors import UserError
 from finetune_cli.report import given_prices, report_on, summary
-from finetune_operator.desired.jobs import evaluate_job
-from finetune_operator.stages.evaluate import evaluated
+from finetune_operator.finetunejob.desired.jobs import evaluate_job
+from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.config import Prices
 from rendering import target
 from restricted import violations

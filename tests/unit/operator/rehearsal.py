@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from finetune_operator import names
-from finetune_operator.observe import Snapshot
-from finetune_operator.plan import Plan, plan
+from finetune_operator.finetunejob.observe import Snapshot
+from finetune_operator.finetunejob.plan import Plan, plan
+from finetune_operator.finetunejob.stages.base import Apply, Delete, Suspend
 from finetune_operator.settings import Settings
-from finetune_operator.stages.base import Apply, Delete, Suspend
 from finetune_trainer.config import EvaluationConfig
 from finetune_trainer.outcome import Outcome
 

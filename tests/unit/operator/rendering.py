@@ -1,4 +1,4 @@
-"""What a manifest is rendered to: helpers for the tests of `finetune_operator.desired`."""
+"""What a manifest is rendered to: helpers for the tests of `finetune_operator.finetunejob.desired`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.desired import hosting, jobs, workspace
-from finetune_operator.desired.run_config import run_config
+from finetune_operator.finetunejob.desired import hosting, jobs, workspace
+from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.target import Manifest, Target
 from finetune_operator.names import revision_of
 from finetune_operator.settings import Settings
-from finetune_operator.target import Manifest, Target
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SETTINGS = Settings(trainer_image="trainer:1", hosting_image="vllm-gpu:1", hosting_cpu_image="vllm-cpu:1")

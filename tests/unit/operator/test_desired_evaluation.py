@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from finetune_operator.desired.evaluation import evaluation_config, evaluation_id, evaluation_map
-from finetune_operator.desired.workspace import config_maps
+from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id, evaluation_map
+from finetune_operator.finetunejob.desired.workspace import config_maps
 from finetune_operator.settings import Settings
 from finetune_trainer.config import BaselineType, EvaluationConfig, GateConfig, JudgeConfig, Metric
 from rendering import environment, evaluate, main, mounts, prepare, target

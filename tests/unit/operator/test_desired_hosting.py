@@ -1,8 +1,8 @@
 """The hosting Deployment and the Services: what is served under which name, when it is ready, and how it stops."""
 
 import pytest
-from finetune_operator.desired import hosting
-from finetune_operator.desired.run_config import run_config
+from finetune_operator.finetunejob.desired import hosting
+from finetune_operator.finetunejob.desired.run_config import run_config
 from rendering import GPUS, environment, host, main, mounts, target
 
 

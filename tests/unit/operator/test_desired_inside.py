@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from finetune_operator.desired.inside import finetune_answers, finetune_drain
+from finetune_operator.finetunejob.desired.inside import finetune_answers, finetune_drain
 
 
 class Engine(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
 """The stage Jobs: what they run, what they may use, and which failures they retry."""
 
 import pytest
-from finetune_operator.desired import jobs
+from finetune_operator.finetunejob.desired import jobs
 from finetune_trainer.outcome import Outcome
 from rendering import GPUS, environment, example, main, prepare, target, train
 

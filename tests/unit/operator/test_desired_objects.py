@@ -5,7 +5,7 @@ import re
 
 import pytest
 from finetune_operator import names
-from finetune_operator.desired import hosting
+from finetune_operator.finetunejob.desired import hosting
 from rendering import EXAMPLES, GPUS, environment, example, host, mounts, objects, pods, target, train, values
 from restricted import violations
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from finetune_operator.desired import workspace
-from finetune_operator.desired.run_config import run_config
+from finetune_operator.finetunejob.desired import workspace
+from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_trainer.config import RunConfig, Workspace
 from rendering import example, host, main, mounts, pods, prepare, target, train
 

@@ -4,7 +4,7 @@ import copy
 from datetime import timedelta
 
 import pytest
-from finetune_operator.plan import MISSING_SECONDS, Plan, refused
+from finetune_operator.finetunejob.plan import MISSING_SECONDS, Plan, refused
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.report import Progress
 from rehearsal import PREPARED, TRAINED, Rehearsal

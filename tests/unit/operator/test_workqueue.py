@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from finetune_operator.errors import Unavailable
-from finetune_operator.workqueue import FIRST_BACKOFF, LONGEST_BACKOFF, Queue, backoff
+from finetune_operator.shell.errors import Unavailable
+from finetune_operator.shell.workqueue import FIRST_BACKOFF, LONGEST_BACKOFF, Queue, backoff
 
 
 @dataclass

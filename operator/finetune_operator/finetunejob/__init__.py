@@ -1,0 +1,1 @@
+"""What belongs to the FineTuneJob: what is observed of it, its stages, the objects that it becomes, plan and status."""

@@ -1,0 +1,79 @@
+"""What evaluate is told: the manifest's evaluation with its defaults written out, in a ConfigMap of its own.
+
+It changes no weight, so it is no part of the run config. prepare gets it too, and refuses metrics that don't fit the
+rows before anything is trained. The local backend writes the same document beside its state.
+"""
+
+from finetune_trainer.config import (
+    BaselineConfig,
+    BaselineType,
+    EvaluationConfig,
+    GateConfig,
+    JudgeConfig,
+    Prices,
+)
+
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import Baseline, FineTuneJobSpec, Gate
+from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.pods.metadata import metadata
+from finetune_operator.pods.resources import accelerators
+from finetune_operator.settings import Settings
+
+# As many as people put into a prompt by hand; more cost prompt tokens on every request.
+EXAMPLES = 4
+_BASELINES = tuple(Baseline(type=kind) for kind in BaselineType)
+
+
+def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationConfig:
+    """What is measured, and what the report reckons with."""
+    evaluation = spec.evaluation
+    baselines = _BASELINES if evaluation.baselines is None else evaluation.baselines
+    return EvaluationConfig(
+        metrics=tuple(evaluation.metrics or ()),
+        baselines=tuple(BaselineConfig(type=each.type, examples=_examples(each)) for each in baselines),
+        sample_size=evaluation.sample_size,
+        seed=spec.training.seed,
+        judge=evaluation.judge and JudgeConfig(url=evaluation.judge.url, model=evaluation.judge.model),
+        gate=gate_config(evaluation.gate),
+        prices=Prices(
+            currency=settings.price_currency,
+            accelerator_hour=settings.price_accelerator_hour,
+            million_prompt_tokens=settings.price_million_prompt_tokens,
+            million_completion_tokens=settings.price_million_completion_tokens,
+        ),
+        accelerators=accelerators(spec.hosting.resources),
+    )
+
+
+def evaluation_id(target: Target) -> str | None:
+    """A digest of what is measured; None where nothing is."""
+    if not target.spec.evaluation.enabled:
+        return None
+    return evaluation_config(target.spec, target.settings).id
+
+
+def gate_config(gate: Gate | None) -> GateConfig | None:
+    """The gate as the trainer's contract has it."""
+    if gate is None:
+        return None
+    return GateConfig(metric=gate.metric, minimum=gate.minimum, margin=gate.margin, confidence=gate.confidence)
+
+
+def evaluation_map(target: Target) -> Manifest:
+    """The ConfigMap with the evaluation config."""
+    config = evaluation_config(target.spec, target.settings)
+    document = config.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+    name = names.of_evaluation(target.name, target.revision)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(target, name, names.labels(target.name, target.revision)),
+        "data": {names.EVALUATION_KEY: document + "\n"},
+    }
+
+
+def _examples(baseline: Baseline) -> int:
+    if baseline.type == BaselineType.ZERO_SHOT:
+        return 0
+    return baseline.examples or baseline.top_k or EXAMPLES

@@ -1,0 +1,63 @@
+"""promote: the stable Service points at the revision that has passed every stage before this one."""
+
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.conditions import Reason, Type
+from finetune_operator.finetunejob.desired.hosting import stable_service
+from finetune_operator.finetunejob.stages.base import Apply, Context, State, Step
+
+
+class Promote:
+    """The stable Service."""
+
+    name = "promote"
+    condition = Type.PROMOTED
+    frees_serving = False
+    unwanted = "hosting.enabled is false."
+
+    def wanted(self, spec: FineTuneJobSpec) -> bool:
+        """Only with hosting.enabled."""
+        return spec.hosting.enabled
+
+    def inputs(self, context: Context) -> str:
+        """Nothing of its own: a Service can always be moved."""
+        return names.digest(context.world.retry)
+
+    def step(self, context: Context, inputs: str) -> Step:
+        """Point the Service at this revision, unless it is somebody else's."""
+        target, service = context.target, context.world.stable_service
+        if service and not service.owned:
+            return Step(
+                State.BLOCKED,
+                Reason.NAME_TAKEN,
+                f"Service {target.name} exists and does not belong to this FineTuneJob; delete it, or apply the "
+                "FineTuneJob under another name.",
+            )
+        if context.pinned:
+            return _pinned(context, context.pinned)
+        actions = (Apply(stable_service(target, target.revision)),)
+        if context.serves:
+            message = f"Service {target.name} points at {target.revision}.{_lost(context)}"
+            return Step(State.SUCCEEDED, Reason.SUCCEEDED, message, actions)
+        return Step(State.RUNNING, Reason.RUNNING, f"Service {target.name} moves to {target.revision}.", actions)
+
+
+def _pinned(context: Context, revision: str) -> Step:
+    """A person has chosen an earlier revision; `plan` brings it up and moves the Service."""
+    name, pin = context.target.name, f"the annotation {names.PROMOTE} names it; remove that to promote"
+    pin = f"{pin} {context.target.revision}"
+    if context.world.served_revision == revision:
+        return Step(State.SUCCEEDED, Reason.PINNED, f"Service {name} points at {revision}: {pin}.")
+    return Step(State.RUNNING, Reason.STARTING, f"Revision {revision} starts, and takes over: {pin}.")
+
+
+def _lost(context: Context) -> str:
+    """A sentence for a promotion by hand that can't be: the revision is not there any more, or never was."""
+    wanted = context.world.promote
+    if wanted in ("", context.target.revision):
+        return ""
+    kept = ", ".join(sorted(set(context.world.run_configs) - {context.target.revision})) or "none"
+    return (
+        f" The annotation {names.PROMOTE} names {wanted}, whose volume is not kept (hosting.revisionHistoryLimit); "
+        f"kept: {kept}."
+    )

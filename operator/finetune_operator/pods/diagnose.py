@@ -1,0 +1,178 @@
+"""Pod and Job failures as sentences: reason, what happened to which object, and what to do; the root cause first.
+
+A chain of small policies, each from the evidence to a finding or None; the first that speaks wins. `stages` asks here
+while a stage runs (a finding then means that it waits for somebody) and when it has failed.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.observe import Exit, PodState
+
+# The words that remain of a log: enough for the engine's own error, short enough for `kubectl describe`.
+LOG_TAIL = 1200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a diagnosis is made from: one pod, and what is known of the things around it.
+
+    `serving` is the name of the Deployment that serves meanwhile, and `serving_limits` what one pod of it holds.
+    """
+
+    pod: PodState
+    claim_pending: bool = False
+    claim: str = ""
+    serving: str | None = None
+    serving_limits: frozenset[str] = frozenset()
+
+
+Policy = Callable[[Evidence], Finding | None]
+
+
+def diagnose(evidence: Evidence) -> Finding | None:
+    """The first finding of the chain; None for a pod that nothing is wrong with."""
+    return next((finding for policy in POLICIES if (finding := policy(evidence))), None)
+
+
+def _missing_secret(evidence: Evidence) -> Finding | None:
+    pod = evidence.pod
+    if pod.waiting_reason != "CreateContainerConfigError":
+        return None
+    if found := re.search(r'secret "([^"]+)" not found', pod.waiting_message):
+        return Finding(
+            Reason.SECRET_NOT_FOUND,
+            f"Secret {found[1]} does not exist; create it in this namespace and pod {pod.name} starts by itself.",
+        )
+    if found := re.search(r"couldn't find key (\S+) in Secret [^/]+/(\S+)", pod.waiting_message):
+        return Finding(
+            Reason.SECRET_KEY_NOT_FOUND,
+            f"Secret {found[2]} has no key {found[1]}; add it and pod {pod.name} starts by itself.",
+        )
+    return None
+
+
+def _not_created(evidence: Evidence) -> Finding | None:
+    pod = evidence.pod
+    if pod.waiting_reason not in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+        return None
+    return Finding(
+        Reason.CONTAINER_NOT_CREATED, f"The container of pod {pod.name} could not be created: {pod.waiting_message}"
+    )
+
+
+def _image(evidence: Evidence) -> Finding | None:
+    pod = evidence.pod
+    if pod.waiting_reason not in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+        return None
+    return Finding(
+        Reason.IMAGE_NOT_PULLED,
+        f"Image {pod.image} of pod {pod.name} can't be pulled ({pod.waiting_message or pod.waiting_reason}); "
+        "check its name, and pod.imagePullSecrets if the registry is private.",
+    )
+
+
+def _volume(evidence: Evidence) -> Finding | None:
+    unbound = evidence.pod.unschedulable is not None and "PersistentVolumeClaim" in evidence.pod.unschedulable
+    if not (evidence.claim_pending and unbound):
+        return None
+    return Finding(
+        Reason.VOLUME_PENDING,
+        f"PersistentVolumeClaim {evidence.claim} is pending, so pod {evidence.pod.name} can't be scheduled; see "
+        f"`kubectl describe pvc {evidence.claim}`, and set workspace.storageClassName if there is no default class.",
+    )
+
+
+def _accelerators_in_use(evidence: Evidence) -> Finding | None:
+    lacking = set(re.findall(r"Insufficient ([\w.-]+/[\w.-]*\w)", evidence.pod.unschedulable or ""))
+    held = lacking & evidence.serving_limits
+    if not held or evidence.serving is None:
+        return None
+    return Finding(
+        Reason.ACCELERATORS_IN_USE,
+        f"Pod {evidence.pod.name} waits for {_asked(evidence.pod)}, and Deployment {evidence.serving}, the serving "
+        f"revision, holds {', '.join(sorted(held))}; add accelerators, or set hosting.rollout: recreate so that the "
+        "serving revision gives them up.",
+    )
+
+
+def _unschedulable(evidence: Evidence) -> Finding | None:
+    if evidence.pod.unschedulable is None:
+        return None
+    return Finding(
+        Reason.UNSCHEDULABLE,
+        f"No node can take pod {evidence.pod.name}, which asks for {_asked(evidence.pod)}: "
+        f"{evidence.pod.unschedulable}",
+    )
+
+
+def _asked(pod: PodState) -> str:
+    asked = {**pod.requests, **{key: value for key, value in pod.limits.items() if "/" in key}}
+    return ", ".join(f"{key}: {value}" for key, value in sorted(asked.items())) or "no resources"
+
+
+def _memory_limit(evidence: Evidence) -> Finding | None:
+    pod = evidence.pod
+    if pod.exit is None or not pod.exit.oom_killed:
+        return None
+    limit = pod.limits.get("memory")
+    used = f"more host memory than its limit of {limit}" if limit else "more host memory than its node had"
+    return Finding(
+        Reason.MEMORY_LIMIT_EXCEEDED,
+        f"Pod {pod.name} used {used} and was killed; raise resources.limits.memory, or lower batchSize or maxLength.",
+    )
+
+
+def _termination(evidence: Evidence) -> Finding | None:
+    found = evidence.pod.exit and evidence.pod.exit.termination
+    if not found or found.reason not in set(Reason) or found.reason == Reason.SUCCEEDED:
+        return None
+    return Finding(Reason(found.reason), found.message)
+
+
+def _container(evidence: Evidence) -> Finding | None:
+    pod = evidence.pod
+    if pod.exit is None or pod.exit.code == 0:
+        return None
+    return Finding(
+        Reason.CONTAINER_FAILED,
+        f"The container of pod {pod.name} ended with code {pod.exit.code}{_log(pod.exit)}",
+    )
+
+
+def _log(ended: Exit) -> str:
+    return f"; the end of its log:\n{ended.text[-LOG_TAIL:]}" if ended.text else " and logged nothing."
+
+
+POLICIES: tuple[Policy, ...] = (
+    _missing_secret,
+    _not_created,
+    _image,
+    _volume,
+    _accelerators_in_use,
+    _unschedulable,
+    _memory_limit,
+    _termination,
+    _container,
+)
+_STUCK: tuple[Policy, ...] = POLICIES[:6]
+
+
+def stuck(evidence: Evidence) -> Finding | None:
+    """What keeps a pod from starting; None for one that runs, whatever became of its containers before."""
+    return next((finding for policy in _STUCK if (finding := policy(evidence))), None)
+
+
+def last_exit(pods: Iterable[PodState]) -> PodState | None:
+    """The newest pod that has ended, or that has ended once and was restarted."""
+    return next((pod for pod in reversed(tuple(pods)) if pod.exit is not None), None)
