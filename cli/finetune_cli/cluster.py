@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
-from finetune_operator.finetunejob.desired.jobs import EVALUATE
+from finetune_operator.finetunejob.stages.evaluate import Evaluate
 
 from finetune_cli.errors import UserError
 
@@ -36,7 +36,7 @@ class Cluster:
 
     def read(self, name: str, revision: str, path: str) -> str:
         """A text file of a revision's workspace; UserError when it can't be had."""
-        owner = names.of_stage(name, revision, EVALUATE)
+        owner = names.of_stage(name, revision, Evaluate.name)
         template = self._json("get", "job", owner, "-o", "json")["spec"]["template"]["spec"]
         with self._pod(reader(template, name, revision, path)) as pod:
             self._kubectl(

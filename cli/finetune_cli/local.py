@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.stages import wanted
+from finetune_operator.finetunejob.stages import JOBS, wanted
 from finetune_operator.finetunejob.stages.base import State, Step
 from finetune_operator.finetunejob.stages.evaluate import REPORT, Evaluate, evaluated, without_answers
 from finetune_operator.finetunejob.stages.prepare import prepared
@@ -190,7 +190,7 @@ class Backend:
                     time.sleep(delay)
 
     def _attempt(self, deadline: float | None, endpoint: str | None) -> Ending:
-        with Attempt(self._stage, self._job, self._store, endpoint) as attempt, self._stoppable():
+        with Attempt(JOBS[self._stage], self._job, self._store, endpoint) as attempt, self._stoppable():
             while (ending := attempt.wait(POLL_SECONDS)) is None:
                 self._follow(attempt)
                 if deadline is not None and time.monotonic() > deadline:

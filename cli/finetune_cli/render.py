@@ -4,14 +4,18 @@ from pathlib import Path
 
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.finetunejob.desired.hosting import candidate_service, deployment, stable_service
-from finetune_operator.finetunejob.desired.jobs import evaluate_job, prepare_job, train_job
+from finetune_operator.finetunejob.desired.hosting import (
+    candidate_service,
+    deployment,
+    pod_template,
+    stable_service,
+)
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.finetunejob.desired.workspace import claim, config_maps
-from finetune_operator.finetunejob.stages.evaluate import Evaluate
-from finetune_operator.finetunejob.stages.host import Host
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.desired.workspace import claim, record_map
+from finetune_operator.finetunejob.stages import HOST, JOBS, wanted
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import revision_of
+from finetune_operator.pods.metadata import Manifest
 from finetune_operator.settings import Settings
 
 from finetune_cli.errors import USAGE, UserError
@@ -41,28 +45,22 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
                 USAGE,
             )
     target = Target(name, namespace, UNKNOWN_UID, spec, revision_of(spec), settings)
-    made = [
-        claim(target),
-        *config_maps(target),
-        prepare_job(target, "", suspended=spec.suspend),
-        train_job(target, "", suspended=spec.suspend),
-    ]
-    if Host().wanted(spec):
-        made += _candidate(target)
-    if Evaluate().wanted(spec):
-        made.append(evaluate_job(target, "", suspended=spec.suspend))
-    if spec.hosting.enabled:
-        made.append(stable_service(target, target.revision))
+    made = [claim(target), record_map(target)]
+    for stage in wanted(spec):
+        if stage.hosts:
+            made += _candidate(target)
+        if job := JOBS.get(stage.name):
+            made.append(job.job(target, "", suspended=spec.suspend))
+        if stage.serves:
+            made.append(stable_service(target, target.revision))
     return made
 
 
 def _candidate(target: Target) -> list[Manifest]:
     config = run_config(target.name, target.revision, target.spec)
     hosting = target.spec.hosting
-    return [
-        deployment(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, hosting.replicas),
-        candidate_service(target),
-    ]
+    pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH)
+    return [deployment(target, pod, hosting.replicas), candidate_service(target)]
 
 
 def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
@@ -70,7 +68,7 @@ def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
     comments = [
         f"# metadata.ownerReferences[0].uid is the FineTuneJob's, given when it is created; {UNKNOWN_UID} stands in."
     ]
-    if Host().wanted(spec) and spec.hosting.context_length is None:
+    if HOST.wanted(spec) and spec.hosting.context_length is None:
         comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")
     documents = yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120)
     return "\n".join([*comments, documents])

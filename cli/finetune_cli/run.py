@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from finetune_operator.api.status import Endpoint
-from finetune_operator.finetunejob.stages.host import Host
+from finetune_operator.finetunejob.stages import HOST
 from rich.console import Console
 
 from finetune_cli.engine import runs_on_cpu
@@ -26,7 +26,7 @@ TRAINER_LIBRARY = "trl"
 def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
     """Run the FineTuneJob of a file. Exits with 130 when stopped before it serves."""
     job = _load(path, serve)
-    cpu = Host().wanted(job.spec) and runs_on_cpu()
+    cpu = HOST.wanted(job.spec) and runs_on_cpu()
     _require_trainer()
     _hear_every_stop()
     store = Store(job.name)

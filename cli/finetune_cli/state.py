@@ -10,11 +10,11 @@ from itertools import takewhile
 
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.observe import ServiceState, World
+from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.finetunejob.stages.base import Stage, State, Step
 from finetune_operator.finetunejob.summary import tell
-from finetune_operator.finetunejob.walk import Walk, begin, record
+from finetune_operator.finetunejob.walk import Walk, begin
 from finetune_trainer.report import Progress
 
 # A file has no generations; a condition must speak of one.
@@ -54,12 +54,11 @@ class Run:
     def status(self, now: datetime) -> FineTuneJobStatus:
         """The whole status document."""
         world = self._world()
-        status = begin(world, self.revision).model_copy(update={"stages": []})
+        status = begin(world, self.revision)
         steps = self._with_the_next()
-        for stage in STAGES:
-            if stage.name in steps:
-                status = record(status, stage, steps[stage.name], inputs="")
-        return tell(world, Walk(status, steps), self.wanted, now)
+        for step in steps.values():
+            status = status.model_copy(update=step.report)
+        return tell(world, Walk(status, steps), self.wanted, gives_way=False, now=now)
 
     def _with_the_next(self) -> Mapping[str, Step]:
         """The steps taken, and the one that follows at once: between two stages a run is not at its end."""
@@ -78,20 +77,8 @@ class Run:
             uid="",
             url=self.url,
             generation=GENERATION,
-            deleting=False,
-            retry="",
-            promote="",
-            spec={},
             status=self.old,
-            refs=(),
-            jobs={},
-            pods=(),
-            deployments={},
-            claims={},
-            run_configs={},
-            stable_service=ServiceState(owned=True, revision=self.revision) if serves else None,
-            missing=(),
-            job_events={},
+            served_revision=self.revision if serves else None,
             progress=self.progress,
         )
 

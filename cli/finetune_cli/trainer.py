@@ -6,9 +6,10 @@ from types import TracebackType
 
 import httpx
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
-from finetune_operator.finetunejob.desired.jobs import GRACE_SECONDS
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.names import EVALUATION_KEY, RUN_CONFIG_KEY
+from finetune_operator.finetunejob.record import text
+from finetune_operator.finetunejob.stages.job import JobStage
+from finetune_operator.names import EVALUATION, RUN_CONFIG
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.config import EvaluationConfig
@@ -27,30 +28,30 @@ STATUS_TIMEOUT = 2.0
 class Attempt:
     """A stage's process. Leaving the `with` block stops it; the trainer keeps a checkpoint then."""
 
-    def __init__(self, stage: str, job: LocalJob, store: Store, endpoint: str | None = None) -> None:
+    def __init__(self, stage: JobStage, job: LocalJob, store: Store, endpoint: str | None = None) -> None:
         """Start it. `endpoint`: what evaluate asks."""
-        self.stage = stage
+        self.stage = stage.name
         self._endpoint = endpoint
-        self._termination_log = store.termination_log(job.revision, stage)
+        self._termination_log = store.termination_log(job.revision, stage.name)
         self._termination_log.unlink(missing_ok=True)
         self._port = free_port()
         self._child = Child(
             self._command(store, job.revision),
-            store.log(job.revision, stage),
+            store.log(job.revision, stage.name),
             {**os.environ, "PYTHONUNBUFFERED": "1"},
-            GRACE_SECONDS[stage],
+            stage.grace_seconds,
         )
 
     def _command(self, store: Store, revision: str) -> list[str]:
         root = store.workspace(revision).root
         return [
             *(sys.executable, "-m", "finetune_trainer", self.stage),
-            *("--config", str(root / RUN_CONFIG_KEY)),
+            *("--config", str(root / RUN_CONFIG)),
             *("--workspace", str(root)),
             *("--termination-log", str(self._termination_log)),
             *("--status-port", str(self._port)),
             *("--status-host", LOOPBACK),
-            *("--evaluation", str(root / EVALUATION_KEY)),
+            *("--evaluation", str(root / EVALUATION)),
             *(["--endpoint", self._endpoint] if self._endpoint else []),
         ]
 
@@ -89,14 +90,14 @@ def write_run_config(job: LocalJob, store: Store) -> None:
     root = store.workspace(job.revision).root
     root.mkdir(parents=True, exist_ok=True)
     config = run_config(job.name, job.revision, job.spec)
-    (root / RUN_CONFIG_KEY).write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+    (root / RUN_CONFIG).write_text(text(config))
 
 
 def write_evaluation_config(job: LocalJob, store: Store) -> EvaluationConfig:
     """Leave what prepare checks and evaluate measures beside the run config, where anything is measured."""
     config = evaluation_config(job.spec, Settings.from_environment())
-    path = store.workspace(job.revision).root / EVALUATION_KEY
+    path = store.workspace(job.revision).root / EVALUATION
     path.unlink(missing_ok=True)
     if job.spec.evaluation.enabled:
-        path.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+        path.write_text(text(config))
     return config

@@ -7,46 +7,71 @@ watches beside the queue's workers until it is told to stop, or until either of 
 import asyncio
 import logging
 import sys
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import httpx
 import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import start_http_server
 
-from finetune_operator.api.v1alpha1 import GROUP, PLURAL
+from finetune_operator.api.v1alpha1 import GROUP, KIND, PLURAL
 from finetune_operator.settings import Settings
 from finetune_operator.shell import handlers
-from finetune_operator.shell.cluster import Cluster, Key
+from finetune_operator.shell.cluster import Cluster
 from finetune_operator.shell.errors import Unavailable
-from finetune_operator.shell.reconcile import Reconciler, read_progress
+from finetune_operator.shell.informer import Informer
+from finetune_operator.shell.progress import Poller
+from finetune_operator.shell.reconcile import Reconciler
+from finetune_operator.shell.resources import RESOURCES, Key
+from finetune_operator.shell.store import Store
 from finetune_operator.shell.workqueue import Queue
 
-# A stage pod answers at once or is not worth waiting for.
-PROGRESS_TIMEOUT = 3.0
 LOG_FORMATS = {"text": kopf.LogFormat.FULL, "json": kopf.LogFormat.JSON}
 
 
-async def connect() -> None:
-    """Load the API server's address and credentials."""
+async def connect() -> Configuration:
+    """The API server's address and credentials."""
     try:
         config.load_incluster_config()
     except config.ConfigException:
         await config.load_kube_config()
+    found = Configuration.get_default_copy()
+    # Each watch holds a connection: a limit on all of them would let the watches keep everything else waiting.
+    found.connection_pool_maxsize = 0
+    return found
 
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, which kopf waits for."""
-    await connect()
-    async with ApiClient() as client, httpx.AsyncClient(timeout=PROGRESS_TIMEOUT, trust_env=False) as pods:
+    async with ApiClient(await connect()) as client, httpx.AsyncClient(trust_env=False) as pods:
         cluster = Cluster(client)
         await check(cluster)
         start_http_server(settings.metrics_port)
-        queue: Queue[Key] = Queue(Reconciler(cluster, settings, partial(read_progress, pods)))
-        await watch(settings, queue)
+        store = Store()
+        queue: Queue[Key] = Queue()
+        poller = Poller(pods, settings.progress_seconds, queue.add)
+        reconciler = Reconciler(cluster, store, poller, settings)
+        informers = [
+            Informer(cluster, store, kind, namespace, queue.add, settings.resync_seconds, watches=kind != KIND)
+            for kind in RESOURCES
+            for namespace in settings.namespaces or [None]
+        ]
+        await watch(settings, handlers.registry(store, queue), work(queue, reconciler, informers))
+        poller.close()
+
+
+async def work(queue: Queue[Key], reconciler: Reconciler, informers: Sequence[Informer]) -> None:
+    """Follow what there is; once all of it is known, reconcile."""
+    async with asyncio.TaskGroup() as tasks:
+        for informer in informers:
+            tasks.create_task(informer.run())
+        for informer in informers:
+            await informer.listed.wait()
+        await queue.run(reconciler)
 
 
 async def check(cluster: Cluster) -> None:
@@ -59,17 +84,16 @@ async def check(cluster: Cluster) -> None:
         sys.exit(f"The API server does not know {PLURAL}.{GROUP}: install the CustomResourceDefinition (crds/).")
 
 
-async def watch(settings: Settings, queue: Queue[Key]) -> None:
+async def watch(settings: Settings, registry: kopf.OperatorRegistry, work: Coroutine[Any, Any, None]) -> None:
     """Watch and work; without its workers the operator is of no use, so it ends with them."""
     stop = asyncio.Event()
-    work = asyncio.create_task(queue.run())
-    work.add_done_callback(lambda _: stop.set())
-    registry = handlers.registry(queue)
+    working = asyncio.create_task(work)
+    working.add_done_callback(lambda _: stop.set())
 
     @kopf.on.cleanup(registry=registry)
     async def stop_workers(**_: Any) -> None:
         # Before kopf looks for tasks that are left, and gives them seconds to end by themselves.
-        work.cancel()
+        working.cancel()
 
     try:
         await kopf.operator(
@@ -82,9 +106,9 @@ async def watch(settings: Settings, queue: Queue[Key]) -> None:
             stop_flag=stop,
         )
     finally:
-        work.cancel()
+        working.cancel()
         with suppress(asyncio.CancelledError):
-            await work
+            await working
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Any
 
+from pydantic import BaseModel
+
 from finetune_operator.api.v1alpha1 import GROUP, FineTuneJobSpec
 
 FIELD_MANAGER = "finetune-operator"
@@ -12,15 +14,17 @@ JOB = f"{GROUP}/job"
 REVISION = f"{GROUP}/revision"
 STAGE = f"{GROUP}/stage"
 INPUTS = f"{GROUP}/inputs"
+APPLIED = f"{GROUP}/applied"
 RETRY = f"{GROUP}/retry"
 PROMOTE = f"{GROUP}/promote"
+UPGRADE = f"{GROUP}/upgrade"
 
 STATUS_PORT_NAME = "status"
 ENGINE = "engine"
 ENGINE_PORT = 8000
 ENGINE_PORT_NAME = "http"
-RUN_CONFIG_KEY = "run.json"
-EVALUATION_KEY = "evaluation.json"
+RUN_CONFIG = "run.json"
+EVALUATION = "evaluation.json"
 
 
 def digest(value: Any) -> str:
@@ -29,49 +33,38 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
+# Fields of spec.training that say how the weights are made, not what they are. Every other one counts.
+NOT_IN_REVISION = frozenset({"resources", "max_runtime", "retries", "pod"})
+
+
 def revision_of(spec: FineTuneJobSpec) -> str:
     """The revision: a digest of the fields that the weights depend on, and of no others.
 
-    Credentials, resources, retries and pods change how the weights are made, not what they are. The image counts when
-    the manifest names it; the operator's default does not, or upgrading the operator would train every model again.
+    The image counts when the manifest names it; the operator's default does not, or upgrading the operator would train
+    every model again.
     """
-    training = {
-        "method",
-        "adapter",
-        "epochs",
-        "max_steps",
-        "learning_rate",
-        "batch_size",
-        "max_length",
-        "seed",
-        "image",
-    }
     return digest(
         {
-            "model": _fields(spec.model, exclude={"credentials"}),
-            "dataset": _fields(spec.dataset, exclude={"credentials"}),
-            "training": _fields(spec.training, include=training),
+            "model": given(spec.model, exclude={"credentials"}),
+            "dataset": given(spec.dataset, exclude={"credentials"}),
+            "training": given(spec.training, exclude=set(NOT_IN_REVISION)),
         }
     )
 
 
-def _fields(model: Any, **selection: set[str]) -> Any:
-    return model.model_dump(mode="json", by_alias=True, exclude_none=True, **selection)
+def given(model: BaseModel | None, exclude: set[str] | None = None) -> Any:
+    """A part of the manifest as a digest takes it: without what has its default, so that a new field changes none."""
+    return model and model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=exclude)
 
 
 def of_revision(name: str, revision: str) -> str:
-    """The name of a revision's volume, run config, candidate Deployment and Service."""
+    """The name of a revision's volume, record, candidate Deployment and Service."""
     return f"{name}-{revision}"
 
 
 def of_stage(name: str, revision: str, stage: str) -> str:
     """The name of a stage's Job."""
     return f"{name}-{revision}-{stage}"
-
-
-def of_evaluation(name: str, revision: str) -> str:
-    """The name of the ConfigMap that tells what a revision is measured by."""
-    return f"{name}-{revision}-evaluate"
 
 
 def labels(name: str, revision: str | None = None, stage: str | None = None) -> dict[str, str]:

@@ -30,7 +30,10 @@ class Settings:
     )
     metrics_port: int = _setting(9090, "The port of Prometheus metrics, `/metrics`.")
     health_port: int = _setting(8080, "The port of the health check, `/healthz`.")
-    progress_seconds: float = _setting(10.0, "Seconds between two looks at a running stage.")
+    progress_seconds: float = _setting(15.0, "Seconds between two looks at a running stage.")
+    resync_seconds: float = _setting(
+        600.0, "Seconds, about, after which everything is listed and looked at anew, whether it has changed or not."
+    )
     price_currency: str = _setting("USD", "The currency of the prices that evaluation reports reckon with.")
     price_accelerator_hour: float | None = _setting(None, "What an hour of one accelerator costs.")
     price_million_prompt_tokens: float | None = _setting(None, "What a million prompt tokens cost.")

@@ -10,6 +10,7 @@ from typing import Any
 from control_plane import Kubectl
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.pods.template import MAIN_CONTAINER
 from finetune_trainer.config import EvaluationConfig
 from rehearsal import MANIFEST, PREPARED, TRAINED, evaluated
 
@@ -101,7 +102,8 @@ class Played:
     def measure(self, **scores: float) -> None:
         """The evaluate Job ends with these scores."""
         self.wait("/".join(self.owner("evaluate")), "create")
-        told = self.get("configmap", names.of_evaluation(NAME, self.revision))["data"][names.EVALUATION_KEY]
+        data = self.get("configmap", names.of_revision(NAME, self.revision))["data"]
+        (told,) = (text for key, text in data.items() if key.startswith("evaluation-"))
         self.complete("evaluate", evaluated(EvaluationConfig.model_validate_json(told).id, **scores))
 
     def serve(self) -> None:
@@ -123,11 +125,17 @@ class Played:
 
     def _pod(self, stage: str, status: Raw, state: Raw) -> None:
         kind, owner = self.owner(stage)
-        template = self.get(kind, owner)["spec"]["template"]
+        raw = self.get(kind, owner)
+        template = raw["spec"]["template"]
         container = template["spec"]["containers"][0]
         # What a ServiceAccount, a volume or a node would be needed for is not what these tests are about.
         spec = {"containers": [{"name": container["name"], "image": container["image"]}], "restartPolicy": "Never"}
-        metadata = {"name": f"{owner}-pod", "labels": template["metadata"]["labels"]}
+        metadata = {
+            "name": f"{owner}-pod",
+            "labels": template["metadata"]["labels"],
+            "annotations": {MAIN_CONTAINER: template["metadata"]["annotations"][MAIN_CONTAINER]},
+            "ownerReferences": [_reference(raw)],
+        }
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         self.kubectl("apply", "--server-side", "-f-", document=pod)
         running = {"name": container["name"], "image": "i", "imageID": "i", "ready": False, "restartCount": 0}
@@ -136,6 +144,11 @@ class Played:
     def _status(self, kind: str, name: str, status: Raw) -> None:
         patch = json.dumps({"status": status})
         self.kubectl("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def _reference(owner: Raw) -> Raw:
+    identity = {key: owner["metadata"][key] for key in ("name", "uid")}
+    return {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "controller": True, **identity}
 
 
 def _condition(kind: str) -> Raw:

@@ -4,12 +4,16 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from control_plane import ControlPlane, Kubectl
 from finetune_operator.settings import Settings
-from finetune_operator.shell.cluster import Cluster, Key
+from finetune_operator.shell.cluster import Cluster
+from finetune_operator.shell.informer import Informer
+from finetune_operator.shell.progress import Poller
 from finetune_operator.shell.reconcile import Reconciler
-from finetune_trainer.report import Progress
+from finetune_operator.shell.resources import RESOURCES, Key
+from finetune_operator.shell.store import Store
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from playing import NAME, Played
@@ -56,32 +60,35 @@ async def client(control_plane: ControlPlane, admin: Kubectl) -> AsyncIterator[M
         yield found
 
 
-async def silent(_: str) -> Progress | None:
-    """No pod answers."""
-    return None
+async def start(client: MortalClient, namespace: str) -> Reconciler:
+    """An operator that has just started, and knows what there is."""
+    cluster, store = Cluster(client), Store()
+    for kind in RESOURCES:
+        await Informer(cluster, store, kind, namespace, lambda _: None, 600).list()
+    async with httpx.AsyncClient() as pods:
+        return Reconciler(cluster, store, Poller(pods, 600, lambda _: None), Settings())
 
 
 async def settle(client: MortalClient, namespace: str) -> None:
     """Reconcile until two looks find the same."""
-    reconciler = Reconciler(Cluster(client), Settings(), silent)
-    before = ""
-    while (now := await look(client, namespace)) != before:
+    before = None
+    while True:
+        reconciler = await start(client, namespace)
+        now = reconciler.store.snapshot(Key(namespace, NAME))
+        if now == before:
+            return
         before = now
         await reconciler(Key(namespace, NAME))
-
-
-async def look(client: MortalClient, namespace: str) -> str:
-    found = await Cluster(client).snapshot(Key(namespace, NAME))
-    assert found
-    return json.dumps([found.job, found.children, found.stable_service])
+        reconciler.poller.close()
 
 
 async def die_everywhere(client: MortalClient, namespace: str) -> None:
     """Start the operator again and again; the first dies after one call, the next after two, until one gets through."""
     for calls in range(1, 200):
+        reconciler = await start(client, namespace)
         client.calls_left = calls
         try:
-            await Reconciler(Cluster(client), Settings(), silent)(Key(namespace, NAME))
+            await reconciler(Key(namespace, NAME))
         except Killed:
             continue
         finally:

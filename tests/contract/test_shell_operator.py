@@ -23,7 +23,7 @@ def at_rest(operator: OperatorProcess, played: Played) -> dict[str, str]:
     """The resourceVersions after the operator has looked once more, called by a change to a pod that it only reads."""
     before = operator.reconciles()
     pod = f"pod/{played.owner('train')[1]}-pod"
-    played.kubectl("annotate", pod, "--overwrite", f"example.com/touched={next(_numbers)}")
+    played.kubectl("annotate", pod, "--overwrite", f"finetune.dev/touched={next(_numbers)}")
     operator.eventually(lambda: operator.reconciles() > before and operator.metric("finetune_queue_depth") == 0)
     return {what: version for what, version in played.versions().items() if not what.endswith("train-pod")}
 
@@ -198,7 +198,7 @@ def test_what_the_api_server_refuses_is_said_once(operator: OperatorProcess, pla
     assert "exceeded quota: none" in ready["message"]
     before = played.job()["metadata"]["resourceVersion"]
     reconciles = operator.reconciles()
-    played.kubectl("label", "configmap", played.owner("host")[1], "example.com/touched=yes")
+    played.kubectl("label", "configmap", played.owner("host")[1], "finetune.dev/touched=yes")
     operator.eventually(lambda: operator.reconciles() > reconciles)
     assert played.job()["metadata"]["resourceVersion"] == before
     played.kubectl("delete", "resourcequota", "none")

@@ -7,7 +7,7 @@ from typing import Any
 import chart
 import pytest
 from control_plane import ControlPlane, Kubectl
-from finetune_operator.shell.cluster import FINALIZERS, RESOURCES, STATUS, Resource
+from finetune_operator.shell.resources import FINALIZERS, RESOURCES, STATUS, Resource
 from operator_process import OperatorProcess
 from playing import NAME, Played
 

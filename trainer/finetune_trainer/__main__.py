@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG))
     parser.add_argument("--status-port", type=int, default=STATUS_PORT)
     parser.add_argument("--status-host", default="", help="left out: every address of the machine")
-    parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune-evaluation/evaluation.json"))
+    parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune/evaluation.json"))
     parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
     return parser.parse_args(arguments)
 

@@ -6,6 +6,7 @@ What evaluate is told lies beside it, in a file of its own: it changes no weight
 """
 
 import hashlib
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -206,9 +207,10 @@ class EvaluationConfig(Contract):
 
     @property
     def id(self) -> str:
-        """Eight hex digits: the same for the same measurement."""
-        measured = self.model_dump_json(by_alias=True, exclude={"gate", "prices", "accelerators"})
-        return hashlib.sha256(measured.encode()).hexdigest()[:8]
+        """Eight hex digits, the same for the same measurement. A field left at its default does not count."""
+        unmeasured = {"gate", "prices", "accelerators"}
+        measured = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=unmeasured)
+        return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class Workspace:

@@ -43,32 +43,10 @@ class Phase(StrEnum):
     PROMOTING = "Promoting"
     SERVING = "Serving"
     SUCCEEDED = "Succeeded"
+    BLOCKED = "Blocked"
     SUSPENDED = "Suspended"
     REJECTED = "Rejected"
     FAILED = "Failed"
-
-
-class StageState(StrEnum):
-    """Where a stage of the current revision stands."""
-
-    RUNNING = "Running"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-
-
-class StageStatus(ApiModel):
-    """What was done for the current revision; it outlives the Jobs that did it."""
-
-    name: str
-    """The stage."""
-    state: StageState
-    """Where it stands."""
-    inputs: str
-    """A digest of what the stage was started with: a failed stage is tried again when this changes."""
-    reason: str | None = None
-    """Why it failed."""
-    message: str | None = None
-    """What happened, and what to do."""
 
 
 class ModelStatus(ApiModel):
@@ -290,8 +268,6 @@ class HistoryEntry(ApiModel):
     """What became of it."""
     artifact: ArtifactStatus | None = None
     """What it made."""
-    context_length: int | None = None
-    """The context that it is served with, in tokens."""
     metric: str | None = None
     """The tuned model's score on the metric that decided."""
 
@@ -309,8 +285,6 @@ class FineTuneJobStatus(ApiModel):
     """The revision being worked on."""
     served_revision: str | None = None
     """The revision that the endpoint answers with."""
-    stages: Annotated[list[StageStatus], keyed_by("name")] = []
-    """What was done for the current revision."""
     model: ModelStatus | None = None
     """The base model as it was found."""
     dataset: DatasetStatus | None = None
@@ -329,5 +303,9 @@ class FineTuneJobStatus(ApiModel):
     """How the current revision was measured."""
     endpoint: Endpoint | None = None
     """Where the model answers."""
+    replicas: int | None = None
+    """Serving pods that there are, ready or not; autoscalers read it."""
+    selector: str | None = None
+    """The serving pods' labels as a selector; autoscalers find the pods whose load they measure by it."""
     history: Annotated[list[HistoryEntry], Field(max_length=10)] = []
     """The last ten revisions, newest first."""

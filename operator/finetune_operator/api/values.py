@@ -5,6 +5,7 @@ field's path before them.
 """
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -105,6 +106,18 @@ def _int_or_string(*rules: Rule) -> WithJsonSchema:
             CEL: [rule.schema() for rule in rules],
         }
     )
+
+
+_UNITS = {
+    **{unit: Decimal(1000) ** power for power, unit in enumerate(("n", "u", "m", "", "k", *"MGTPE"), -3)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+def quantity(value: int | str) -> Decimal:
+    """The number that a `Quantity` stands for."""
+    number, unit = re.fullmatch(r"(.*?)([numkMGTPE]i?|Ki)?", str(value)).groups()  # type: ignore[union-attr]
+    return Decimal(number) * _UNITS[unit or ""]
 
 
 _IS_QUANTITY = Rule("type(self) == int ? self >= 0 : isQuantity(self) && sign(quantity(self)) >= 0", _QUANTITY_SENTENCE)

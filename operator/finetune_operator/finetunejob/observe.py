@@ -1,35 +1,39 @@
 """What the cluster looks like, as far as a decision needs it: raw objects in, frozen dataclasses out.
 
-The shell fetches a Snapshot; `plan` turns it into a World and decides on nothing else. Every field that the API server
-may leave out is looked up with a default here, so that no other module does.
+The shell hands over a Snapshot; `plan` turns it into a World and decides on nothing else. Every field that the API
+server may leave out is looked up with a default here, so that no other module does.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_trainer.config import RunConfig
-from finetune_trainer.outcome import Termination
 from finetune_trainer.report import Progress
 from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.finetunejob.record import Record
+from finetune_operator.pods.state import PodState, conditions, holds, main_container, pod_state
 
 Raw = Mapping[str, Any]
+# An object by kind and name.
+Id = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The raw objects around one FineTuneJob: its children by kind, and what others own but it depends on."""
+    """The raw objects around one FineTuneJob.
+
+    `children` by kind: what it controls, and what its Jobs and Deployments control. `strangers`: pods that carry its
+    label and that nothing of it controls. `named`: what it depends on and does not own, read when it was asked for;
+    None for what is not there.
+    """
 
     job: Raw
     children: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
-    stable_service: Raw | None = None
-    user_claims: Mapping[str, Raw | None] = field(default_factory=dict)
-    user_config_maps: Mapping[str, Raw | None] = field(default_factory=dict)
-    job_events: Sequence[Raw] = field(default_factory=list)
+    strangers: Sequence[Raw] = ()
+    named: Mapping[Id, Raw | None] = field(default_factory=dict)
     progress: Progress | None = None
 
 
@@ -41,43 +45,7 @@ class Ref:
     name: str
     uid: str
     revision: str | None
-
-
-@dataclass(frozen=True)
-class Exit:
-    """How a container ended. `termination` when the trainer left one, else `text` has the end of its log."""
-
-    code: int
-    oom_killed: bool
-    text: str
-    termination: Termination | None
-
-
-@dataclass(frozen=True)
-class PodState:
-    """One pod of a stage, seen through its main container."""
-
-    name: str
-    stage: str
-    revision: str
-    phase: str
-    ip: str | None
-    ready: bool
-    deleting: bool
-    created: str
-    restarts: int = 0
-    unschedulable: str | None = None
-    waiting_reason: str | None = None
-    waiting_message: str = ""
-    exit: Exit | None = None
-    image: str = ""
-    requests: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def live(self) -> bool:
-        """Whether it may still write to the workspace."""
-        return self.phase not in ("Succeeded", "Failed")
+    deleting: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,80 +56,101 @@ class JobState:
     inputs: str
     suspended: bool
     complete: bool
-    deleting: bool
     failure: str | None
     failure_message: str
+    limits: Mapping[str, int]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will start no more pods."""
+        return self.complete or self.failure is not None
 
 
 @dataclass(frozen=True)
 class DeploymentState:
-    """A revision's hosting. `rolled_out`: every replica is of the newest template and available, and stays."""
+    """A revision's hosting: `replicas` are wanted, `pods` are there, `available` of them answer.
+
+    `rolled_out`: every replica is of the newest template and available, and stays. `limits`: those of one engine.
+    """
 
     ref: Ref
+    replicas: int
+    pods: int
     rolled_out: bool
-    deleting: bool
     available: int
+    limits: Mapping[str, str]
     failure_message: str | None
 
 
 @dataclass(frozen=True)
 class ClaimState:
-    """A volume claim."""
+    """A volume claim. `requested`: the size that it asks for."""
 
-    name: str
+    ref: Ref
     phase: str
+    requested: str
 
 
 @dataclass(frozen=True)
-class ServiceState:
-    """The stable Service: who owns it, and the revision that it points at."""
+class RecordState:
+    """A revision's record, and the version of the object that it was read from."""
 
-    owned: bool
-    revision: str | None
+    ref: Ref
+    version: str
+    record: Record
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that a decision about one FineTuneJob is made from. `url`: where an OpenAI client finds the result."""
+    """Everything that a decision about one FineTuneJob is made from.
+
+    `url`: where an OpenAI client finds the result. `served_revision`: what the stable Service points at. `named`:
+    whether what it depends on was there. `mounted`: the claims that pods mount which nothing of it controls any more.
+    `refusals`: why a Job has no pod, by the Job's name. `objects`: what it owns, raw.
+    """
 
     name: str
     namespace: str
     uid: str
-    url: str
-    generation: int
-    deleting: bool
-    retry: str
-    promote: str
-    spec: Raw
-    status: FineTuneJobStatus
-    refs: tuple[Ref, ...]
-    jobs: Mapping[str, JobState]
-    pods: tuple[PodState, ...]
-    deployments: Mapping[str, DeploymentState]
-    claims: Mapping[str, ClaimState]
-    run_configs: Mapping[str, RunConfig]
-    stable_service: ServiceState | None
-    missing: tuple[str, ...]
-    job_events: Mapping[str, str]
-    progress: Progress | None
-
-    @property
-    def served_revision(self) -> str | None:
-        """The revision that the stable Service points at."""
-        return self.stable_service.revision if self.stable_service and self.stable_service.owned else None
+    url: str = ""
+    generation: int = 0
+    deleting: bool = False
+    retry: str = ""
+    promote: str = ""
+    upgrade: str = ""
+    spec: Raw = field(default_factory=dict)
+    status: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
+    refs: tuple[Ref, ...] = ()
+    jobs: Mapping[str, JobState] = field(default_factory=dict)
+    pods: tuple[PodState, ...] = ()
+    deployments: Mapping[str, DeploymentState] = field(default_factory=dict)
+    claims: Mapping[str, ClaimState] = field(default_factory=dict)
+    records: Mapping[str, RecordState] = field(default_factory=dict)
+    served_revision: str | None = None
+    named: Mapping[Id, bool] = field(default_factory=dict)
+    mounted: Mapping[str, str] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    objects: Mapping[Id, Raw] = field(default_factory=dict)
+    progress: Progress | None = None
 
     def pods_of(self, stage: str, revision: str) -> tuple[PodState, ...]:
         """A stage's pods, oldest first."""
         found = (pod for pod in self.pods if pod.stage == stage and pod.revision == revision)
         return tuple(sorted(found, key=lambda pod: (pod.created, pod.name)))
 
+    def record(self, revision: str) -> Record:
+        """A revision's record; an empty one where there is none."""
+        found = self.records.get(revision)
+        return found.record if found else Record(revision)
+
 
 def observe(snapshot: Snapshot) -> World:
     """Read a snapshot."""
     metadata = snapshot.job["metadata"]
+    annotations = metadata.get("annotations") or {}
     children = snapshot.children
-    jobs = (_job(raw) for raw in children.get("Job", []))
-    deployments = (_deployment(raw) for raw in children.get("Deployment", []))
+    jobs = [_job(raw) for raw in children.get("Job", [])]
+    stable = next((raw for raw in children.get("Service", []) if raw["metadata"]["name"] == metadata["name"]), None)
     return World(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -169,142 +158,108 @@ def observe(snapshot: Snapshot) -> World:
         url=f"http://{metadata['name']}.{metadata['namespace']}.svc/v1",
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
-        retry=metadata.get("annotations", {}).get(names.RETRY, ""),
-        promote=metadata.get("annotations", {}).get(names.PROMOTE, ""),
+        retry=annotations.get(names.RETRY, ""),
+        promote=annotations.get(names.PROMOTE, ""),
+        upgrade=annotations.get(names.UPGRADE, ""),
         spec=snapshot.job.get("spec", {}),
-        status=_status(snapshot.job),
-        refs=tuple(_ref(kind, raw) for kind, raws in children.items() for raw in raws if kind != "Pod"),
+        status=status_of(snapshot.job),
+        refs=tuple(_ref(kind, raw) for kind, raws in children.items() for raw in raws if kind in OWNED),
         jobs={job.ref.name: job for job in jobs},
-        pods=tuple(_pod(raw) for raw in children.get("Pod", [])),
-        deployments={deployment.ref.name: deployment for deployment in deployments},
-        claims={name: _claim(raw) for name, raw in _by_name(children.get("PersistentVolumeClaim", [])).items()},
-        run_configs=_run_configs(children.get("ConfigMap", [])),
-        stable_service=_service(snapshot.stable_service, metadata["uid"]),
-        missing=_missing(snapshot),
-        job_events={event["involvedObject"]["name"]: event.get("message", "") for event in snapshot.job_events},
+        pods=tuple(pod_state(raw) for raw in children.get("Pod", [])),
+        deployments={raw["metadata"]["name"]: _deployment(raw) for raw in children.get("Deployment", [])},
+        claims={raw["metadata"]["name"]: _claim(raw) for raw in children.get("PersistentVolumeClaim", [])},
+        records=_records(children.get("ConfigMap", [])),
+        served_revision=(stable["spec"].get("selector") or {}).get(names.REVISION) if stable else None,
+        named={found: raw is not None for found, raw in snapshot.named.items()},
+        mounted=_mounted(snapshot.strangers),
+        refusals=_refusals(jobs, children.get("Event", [])),
+        objects={(kind, raw["metadata"]["name"]): raw for kind in OWNED for raw in children.get(kind, [])},
         progress=snapshot.progress,
     )
 
 
-def _by_name(raws: Sequence[Raw]) -> dict[str, Raw]:
-    return {raw["metadata"]["name"]: raw for raw in raws}
+# The kinds that are made for a FineTuneJob, and that it controls itself.
+OWNED = ("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap")
 
 
 def _ref(kind: str, raw: Raw) -> Ref:
     metadata = raw["metadata"]
-    return Ref(kind, metadata["name"], metadata["uid"], metadata.get("labels", {}).get(names.REVISION))
+    revision = (metadata.get("labels") or {}).get(names.REVISION)
+    return Ref(kind, metadata["name"], metadata["uid"], revision, "deletionTimestamp" in metadata)
 
 
-def _status(job: Raw) -> FineTuneJobStatus:
-    """The last status; an unreadable one (of a version to come, or written by hand) counts as none."""
+def status_of(job: Raw) -> FineTuneJobStatus:
+    """The last status as far as it can be read: it may be of a version to come, or written by hand."""
+    raw = job.get("status") or {}
     try:
-        return FineTuneJobStatus.model_validate(job.get("status", {}))
-    except ValidationError:
-        return FineTuneJobStatus()
-
-
-def _conditions(raw: Raw) -> dict[str, Raw]:
-    return {condition["type"]: condition for condition in raw.get("status", {}).get("conditions") or []}
-
-
-def _holds(condition: Raw | None) -> bool:
-    return condition is not None and condition["status"] == "True"
+        return FineTuneJobStatus.model_validate(raw, extra="ignore")
+    except ValidationError as error:
+        unreadable = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+        readable = {key: value for key, value in raw.items() if key not in unreadable}
+        return FineTuneJobStatus.model_validate(readable, extra="ignore")
 
 
 def _job(raw: Raw) -> JobState:
-    conditions = _conditions(raw)
-    failed = conditions.get("Failed")
+    found, spec = conditions(raw), raw["spec"]
+    failed = found.get("Failed")
     return JobState(
         ref=_ref("Job", raw),
-        inputs=raw["metadata"].get("annotations", {}).get(names.INPUTS, ""),
-        suspended=raw["spec"].get("suspend", False),
-        complete=_holds(conditions.get("Complete")),
-        deleting="deletionTimestamp" in raw["metadata"],
-        failure=failed.get("reason", "") if failed and _holds(failed) else None,
+        inputs=(raw["metadata"].get("annotations") or {}).get(names.INPUTS, ""),
+        suspended=spec.get("suspend", False),
+        complete=holds(found.get("Complete")),
+        failure=failed.get("reason", "") if failed and holds(failed) else None,
         failure_message=failed.get("message", "") if failed else "",
+        limits={key: spec[key] for key in ("backoffLimit", "activeDeadlineSeconds") if key in spec},
     )
-
-
-def _pod(raw: Raw) -> PodState:
-    metadata, status = raw["metadata"], raw.get("status", {})
-    labels = metadata.get("labels", {})
-    spec = raw["spec"]["containers"][0]
-    statuses: list[Raw] = status.get("containerStatuses") or []
-    container: Raw = next((found for found in statuses if found["name"] == spec["name"]), {})
-    state = container.get("state", {})
-    waiting = state.get("waiting", {})
-    scheduled = _conditions(raw).get("PodScheduled")
-    resources = spec.get("resources", {})
-    return PodState(
-        name=metadata["name"],
-        stage=labels.get(names.STAGE, ""),
-        revision=labels.get(names.REVISION, ""),
-        phase=status.get("phase", "Pending"),
-        ip=status.get("podIP"),
-        ready=_holds(_conditions(raw).get("Ready")),
-        deleting="deletionTimestamp" in metadata,
-        created=metadata.get("creationTimestamp", ""),
-        restarts=container.get("restartCount", 0),
-        unschedulable=scheduled.get("message", "") if scheduled and not _holds(scheduled) else None,
-        waiting_reason=waiting.get("reason"),
-        waiting_message=waiting.get("message", ""),
-        exit=_exit(state.get("terminated") or container.get("lastState", {}).get("terminated")),
-        image=spec.get("image", ""),
-        requests=resources.get("requests", {}),
-        limits=resources.get("limits", {}),
-    )
-
-
-def _exit(terminated: Raw | None) -> Exit | None:
-    if terminated is None:
-        return None
-    text = terminated.get("message", "").strip()
-    return Exit(terminated["exitCode"], terminated.get("reason") == "OOMKilled", text, _termination(text))
-
-
-def _termination(text: str) -> Termination | None:
-    """The trainer's own message; None for anything else that can stand there, such as the end of a log."""
-    try:
-        return Termination.model_validate_json(text)
-    except ValidationError:
-        return None
 
 
 def _deployment(raw: Raw) -> DeploymentState:
-    wanted, status = raw["spec"].get("replicas", 1), raw.get("status", {})
-    current = status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0)
-    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    failure = _conditions(raw).get("ReplicaFailure")
-    deleting = "deletionTimestamp" in raw["metadata"]
+    metadata, wanted, status = raw["metadata"], raw["spec"].get("replicas", 1), raw.get("status") or {}
+    current = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    counts = (status.get(field, 0) for field in ("replicas", "updatedReplicas", "availableReplicas"))
+    found = conditions(raw)
+    failure = found.get("ReplicaFailure")
+    pod = raw["spec"]["template"]
+    limits = (main_container(pod["metadata"], pod["spec"]).get("resources") or {}).get("limits") or {}
     return DeploymentState(
         ref=_ref("Deployment", raw),
-        rolled_out=not deleting and current and wanted > 0 and counts == [wanted] * 3,
-        deleting=deleting,
+        replicas=wanted,
+        pods=status.get("replicas", 0),
+        rolled_out=current and wanted > 0 and all(count == wanted for count in counts),
         available=status.get("availableReplicas", 0),
-        failure_message=failure.get("message", "") if failure and _holds(failure) else None,
+        limits=limits,
+        failure_message=failure.get("message", "") if failure and holds(failure) else None,
     )
 
 
 def _claim(raw: Raw) -> ClaimState:
-    return ClaimState(raw["metadata"]["name"], raw.get("status", {}).get("phase", "Pending"))
+    requests = raw["spec"].get("resources", {}).get("requests", {})
+    phase = (raw.get("status") or {}).get("phase", "Pending")
+    return ClaimState(_ref("PersistentVolumeClaim", raw), phase, str(requests.get("storage", "")))
 
 
-def _run_configs(raws: Sequence[Raw]) -> dict[str, RunConfig]:
-    texts = (raw.get("data", {}).get(names.RUN_CONFIG_KEY) for raw in raws)
-    configs = (RunConfig.model_validate(json.loads(text)) for text in texts if text)
-    return {config.revision: config for config in configs}
+def _records(raws: Sequence[Raw]) -> dict[str, RecordState]:
+    found = {}
+    for raw in raws:
+        metadata, ref = raw["metadata"], _ref("ConfigMap", raw)
+        if ref.revision is not None:
+            record = Record(ref.revision, metadata.get("creationTimestamp", ""), raw.get("data") or {})
+            found[ref.revision] = RecordState(ref, metadata.get("resourceVersion", ""), record)
+    return found
 
 
-def _service(raw: Raw | None, uid: str) -> ServiceState | None:
-    if raw is None:
-        return None
-    owners = raw["metadata"].get("ownerReferences", [])
-    selector = raw["spec"].get("selector") or {}
-    return ServiceState(any(owner["uid"] == uid for owner in owners), selector.get(names.REVISION))
+def _mounted(strangers: Sequence[Raw]) -> dict[str, str]:
+    """The claims that live pods of nobody's mount, and the name of such a pod."""
+    pods = (pod_state(raw) for raw in strangers)
+    return {claim: pod.name for pod in pods if pod.live for claim in pod.claims}
 
 
-def _missing(snapshot: Snapshot) -> tuple[str, ...]:
-    """The user's own objects that the spec names and the namespace lacks, as `Kind NAME`."""
-    claims = [f"PersistentVolumeClaim {name}" for name, raw in snapshot.user_claims.items() if raw is None]
-    maps = [f"ConfigMap {name}" for name, raw in snapshot.user_config_maps.items() if raw is None]
-    return tuple(sorted(claims + maps))
+def _refusals(jobs: Sequence[JobState], events: Sequence[Raw]) -> dict[str, str]:
+    """Events say why a Job of ours has no pod; nothing else has the API server's refusal."""
+    of_job = {job.ref.uid: job.ref.name for job in jobs}
+    newest = sorted(events, key=lambda event: event.get("lastTimestamp") or "")
+    return {
+        of_job[event["involvedObject"]["uid"]]: event.get("message", "")
+        for event in newest
+        if event["involvedObject"].get("uid") in of_job
+    }

@@ -4,6 +4,7 @@
 give the same plan, and a plan that was carried out half is simply made again.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,22 +12,21 @@ from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Rollout
-from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.desired.hosting import deployment, stable_service
-from finetune_operator.finetunejob.observe import Ref, Snapshot, World, observe
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.conditions import Reason, Type, condition, merge
+from finetune_operator.finetunejob.hosting import Hosting, hosting, serving
+from finetune_operator.finetunejob.observe import Id, Ref, Snapshot, World, observe, status_of
 from finetune_operator.finetunejob.stages import STAGES, wanted
-from finetune_operator.finetunejob.stages.base import Action, Apply, Delete, Stage, State, pinned_revision
-from finetune_operator.finetunejob.summary import events_of, refuse, tell
+from finetune_operator.finetunejob.stages.base import Action, Apply, Delete, Patch, pinned_revision
+from finetune_operator.finetunejob.summary import Refusal, events_of, refuse, tell
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.finetunejob.walk import Walk, walk
+from finetune_operator.pods.applied import as_applied
 from finetune_operator.settings import Settings
 
 # What is not watched is looked at again this often, in seconds: objects that the manifest names and that are missing, a
-# name that is taken, the Events of a Job without a pod.
+# name that is taken.
 MISSING_SECONDS = 15.0
-# What a revision can be brought back from.
-_REMEMBERED = ("PersistentVolumeClaim", "ConfigMap")
 # A quota may have been raised, a webhook mended.
 REFUSED_SECONDS = 60.0
 
@@ -42,12 +42,31 @@ class Event:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do now, what to say, and after how many seconds to look again even if nothing happens."""
+    """What to do now, what to say, and after how many seconds to look again even if nothing happens.
+
+    Three kinds of actions, in the order in which they matter: `serve` keeps up what answers users, `release` removes
+    what is no longer wanted, `work` goes on. `reads`: what has to be looked up before anything can be decided. `ask`:
+    the address of the pod whose progress is worth asking for.
+    """
 
     status: FineTuneJobStatus
-    actions: tuple[Action, ...] = ()
+    serve: tuple[Action, ...] = ()
+    release: tuple[Action, ...] = ()
+    work: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
     again_after: float | None = None
+    reads: frozenset[Id] = frozenset()
+    ask: str | None = None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All of them."""
+        return (*self.serve, *self.release, *self.work)
+
+    @property
+    def destroys(self) -> bool:
+        """Whether something is deleted that should be looked at once more before."""
+        return any(isinstance(action, Delete) for action in self.actions)
 
 
 def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan:
@@ -58,26 +77,43 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan:
     try:
         spec = FineTuneJobSpec.model_validate(world.spec)
     except ValidationError as error:
-        return _say(world, Walk(world.status, problem=(Reason.INVALID, _sentences(error))), STAGES, (), None, now)
+        invalid = Walk(world.status, problem=(Reason.INVALID, _sentences(error)))
+        status = tell(world, invalid, STAGES, False, now)
+        return Plan(status, events=_events(world, status))
     target = Target(world.name, world.namespace, world.uid, spec, names.revision_of(spec), settings)
     walked = walk(target, world)
-    actions = (*walked.actions, *_keep_serving(target, world, walked), *_prune(target, world, walked))
-    return _say(world, walked, wanted(spec), actions, _again_after(walked, settings), now)
+    if walked.reads:
+        return Plan(world.status, reads=walked.reads)
+    engines = hosting(target, world, walked)
+    status = tell(world, walked, wanted(spec), engines.gives_way, now)
+    return Plan(
+        status,
+        serve=_needed(world, engines.serve),
+        release=(*_needed(world, engines.release), *_suspend(target, world), *_prune(target, world, engines)),
+        work=_needed(world, (*engines.work, *walked.actions)),
+        events=_events(world, status),
+        again_after=MISSING_SECONDS if walked.problem else None,
+        ask=_address(target, world, walked),
+    )
 
 
-def poll_address(snapshot: Snapshot) -> str | None:
-    """The address of the running stage pod whose progress is worth asking for; None when no stage pod runs."""
-    world = observe(snapshot)
-    stage_pods = (pod for pod in world.pods if pod.stage != "host" and pod.revision == world.status.revision)
-    return next((pod.ip for pod in stage_pods if pod.phase == "Running" and not pod.deleting), None)
+def broken(snapshot: Snapshot, fault: str, now: datetime) -> Plan:
+    """The plan for a FineTuneJob that brings out a fault in the operator: leave everything as it is, and say so."""
+    last = status_of(snapshot.job)
+    message = f"The operator failed on this FineTuneJob, and changes nothing of it: {fault}. Its log has the traceback."
+    generation = snapshot.job["metadata"].get("generation", 0)
+    ready = condition(Type.READY, "False", Reason.INTERNAL_ERROR, message, generation, now)
+    others = [found for found in last.conditions if found.type != Type.READY]
+    status = last.model_copy(update={"conditions": merge(last.conditions, [*others, ready])})
+    events = tuple(Event(*event) for event in events_of(last.conditions, status.conditions))
+    return Plan(status, events=events)
 
 
-def refused(snapshot: Snapshot, planned: Plan, what: str, sentence: str, now: datetime) -> Plan:
-    """The plan to go on with when the API server refused `what`, one of `planned`'s objects: say so, try later."""
-    before = observe(snapshot).status.conditions
-    status = refuse(planned.status, before, f"The API server refused {what}: {sentence}", now)
-    events = tuple(Event(*event) for event in events_of(before, status.conditions))
-    return Plan(status, events=events, again_after=REFUSED_SECONDS)
+def refused(snapshot: Snapshot, planned: Plan, refusals: Sequence[Refusal], now: datetime) -> Plan:
+    """What to say in place of `planned` when some of its actions could not be carried out."""
+    before = observe(snapshot)
+    status = refuse(planned.status, before.status.conditions, refusals, now)
+    return replace(planned, status=status, events=_events(before, status), again_after=REFUSED_SECONDS)
 
 
 def _sentences(error: ValidationError) -> str:
@@ -87,82 +123,70 @@ def _sentences(error: ValidationError) -> str:
     )
 
 
-def _say(
-    world: World,
-    walked: Walk,
-    stages: tuple[Stage, ...],
-    actions: tuple[Action, ...],
-    again_after: float | None,
-    now: datetime,
-) -> Plan:
-    status = tell(world, walked, stages, now)
-    events = tuple(Event(*event) for event in events_of(world.status.conditions, status.conditions))
-    return Plan(status, actions, events, again_after)
+def _events(world: World, status: FineTuneJobStatus) -> tuple[Event, ...]:
+    return tuple(Event(*event) for event in events_of(world.status.conditions, status.conditions))
 
 
-def _keep_serving(target: Target, world: World, walked: Walk) -> tuple[Action, ...]:
-    """Keep the revision that serves as the manifest's hosting says, unless it gives way to the new one's work.
-
-    One that a person chose is brought up beside it, and takes over once it answers.
-    """
-    if not target.spec.hosting.enabled:
-        return ()
-    pinned = pinned_revision(target, world)
-    others = {revision for revision in (world.served_revision, pinned) if revision and revision != target.revision}
-    actions = [action for revision in sorted(others) for action in _hosting(target, world, walked, revision)]
-    found = world.deployments.get(names.of_revision(target.name, pinned)) if pinned else None
-    ours = world.stable_service is None or world.stable_service.owned
-    if pinned and ours and found and found.rolled_out:
-        actions.append(Apply(stable_service(target, pinned)))
-    return tuple(actions)
+def _needed(world: World, actions: Iterable[Action]) -> tuple[Action, ...]:
+    """The actions without applies that would change nothing, or that have to wait until an object is gone."""
+    found = (_apply(world, action) if isinstance(action, Apply) else action for action in actions)
+    return tuple(action for action in found if action is not None)
 
 
-def _hosting(target: Target, world: World, walked: Walk, revision: str) -> tuple[Action, ...]:
-    hosting, config = target.spec.hosting, world.run_configs.get(revision)
-    context_length = hosting.context_length or _context_length(walked.status, revision)
-    found = world.deployments.get(names.of_revision(target.name, revision))
-    if config is None or context_length is None or (found and found.deleting):
-        return ()
-    replicas = 0 if _gives_way(target, walked) else hosting.replicas
-    return (Apply(deployment(replace(target, revision=revision), config, context_length, replicas)),)
-
-
-def _context_length(status: FineTuneJobStatus, revision: str) -> int | None:
-    return next((entry.context_length for entry in status.history if entry.revision == revision), None)
-
-
-def _gives_way(target: Target, walked: Walk) -> bool:
-    if target.spec.hosting.rollout != Rollout.RECREATE or walked.current is None:
-        return False
-    stage, step = walked.current
-    return stage.frees_serving and step.state in (State.RUNNING, State.BLOCKED)
-
-
-def _prune(target: Target, world: World, walked: Walk) -> tuple[Action, ...]:
-    """Remove what belongs to revisions that neither serve nor are worked on; of some, the volumes are kept."""
-    actions = (Delete(ref) for ref in world.refs if not _wanted(ref, target, world, walked))
-    return tuple(action for action in actions if action not in walked.actions)
-
-
-def _wanted(ref: Ref, target: Target, world: World, walked: Walk) -> bool:
-    kept = {None, target.revision, world.served_revision, pinned_revision(target, world)}
-    if ref.kind in ("Deployment", "Service") and not target.spec.hosting.enabled:
-        # A candidate that is only measured.
-        host = walked.steps.get("host")
-        return host is not None and host.state != State.RELEASED and ref.revision == target.revision
-    return ref.revision in kept or (ref.kind in _REMEMBERED and ref.revision in _earlier(target, world))
-
-
-def _earlier(target: Target, world: World) -> set[str]:
-    """The revisions before this one that a person may bring back."""
-    current = (target.revision, world.served_revision)
-    made = [entry.revision for entry in world.status.history if entry.artifact and entry.revision not in current]
-    return set(made[: target.spec.hosting.revision_history_limit])
-
-
-def _again_after(walked: Walk, settings: Settings) -> float | None:
-    if walked.problem:
-        return MISSING_SECONDS
-    if walked.current is None or walked.current[1].state not in (State.RUNNING, State.BLOCKED):
+def _apply(world: World, action: Apply) -> Apply | None:
+    manifest = action.manifest
+    found = world.objects.get((manifest["kind"], manifest["metadata"]["name"]))
+    if found is None:
+        return action
+    if "deletionTimestamp" in found["metadata"] or as_applied(found, manifest):
         return None
-    return settings.progress_seconds if walked.current[1].reason == Reason.RUNNING else MISSING_SECONDS
+    return replace(action, uid=found["metadata"]["uid"])
+
+
+def _suspend(target: Target, world: World) -> tuple[Action, ...]:
+    """With spec.suspend, no Job of the revision goes on, whichever stage it stands at."""
+    if not target.spec.suspend:
+        return ()
+    jobs = (job for job in world.jobs.values() if job.ref.revision == target.revision)
+    running = (job for job in jobs if not (job.suspended or job.ended or job.ref.deleting))
+    return tuple(Patch(job.ref, {"spec": {"suspend": True}}) for job in running)
+
+
+def _prune(target: Target, world: World, engines: Hosting) -> tuple[Action, ...]:
+    """Remove what belongs to revisions that neither serve nor are worked on; of some, volume and record are kept."""
+    worked_on = {target.revision, serving(world), pinned_revision(target, world)}
+    kept = worked_on | _earlier(target, world, worked_on)
+
+    def wanted(ref: Ref) -> bool:
+        match ref.kind:
+            case "Deployment":
+                return True
+            case "Service" if ref.revision is None:
+                return target.spec.hosting.enabled
+            case "Service":
+                return ref.revision in engines.engines
+            case "Job":
+                return ref.revision in worked_on
+            case _:
+                return ref.revision in kept
+
+    return tuple(Delete(ref) for ref in world.refs if not ref.deleting and not wanted(ref))
+
+
+def _earlier(target: Target, world: World, worked_on: set[str | None]) -> set[str]:
+    """The revisions before this one that a person may bring back: those with an artifact, the last ones first."""
+    told = [entry.revision for entry in world.status.history]
+    trained = [found.record for found in world.records.values() if found.record.trained]
+    others = [record for record in trained if record.revision not in worked_on]
+    # What history does not tell is older than what it does.
+    newest = sorted(others, key=lambda record: record.created, reverse=True)
+    ordered = sorted(newest, key=lambda found: told.index(found.revision) if found.revision in told else len(told))
+    return {record.revision for record in ordered[: target.spec.hosting.revision_history_limit]}
+
+
+def _address(target: Target, world: World, walked: Walk) -> str | None:
+    """Where the running stage tells how far it is; an engine tells nobody."""
+    if walked.current is None or walked.current[0].hosts:
+        return None
+    pods = world.pods_of(walked.current[0].name, target.revision)
+    return next((pod.ip for pod in pods if pod.phase == "Running" and not pod.deleting), None)

@@ -3,11 +3,14 @@
 `plan` calls it for the operator, the local backend for `finetune run`: both tell the same story in the same words.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Literal
 
 from finetune_trainer.report import Progress
 
+from finetune_operator import names
 from finetune_operator.api.status import (
     Condition,
     Endpoint,
@@ -16,10 +19,11 @@ from finetune_operator.api.status import (
     Phase,
     ProgressStatus,
 )
+from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.conditions import Reason, Status, Type, condition, merge
-from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.observe import DeploymentState, World
 from finetune_operator.finetunejob.stages import STAGES
-from finetune_operator.finetunejob.stages.base import Stage, State, Step
+from finetune_operator.finetunejob.stages.base import Action, Patch, Stage, State, Step
 from finetune_operator.finetunejob.walk import Walk
 
 HISTORY_LENGTH = 10
@@ -34,46 +38,93 @@ _STATUS: dict[State, Status] = {
     State.RELEASED: "False",
     State.SUCCEEDED: "True",
 }
-_PHASES = {
-    "prepare": Phase.PREPARING,
-    "train": Phase.TRAINING,
-    "host": Phase.HOSTING,
-    "evaluate": Phase.EVALUATING,
-    "promote": Phase.PROMOTING,
-}
 
 
-def tell(world: World, walk: Walk, wanted: Collection[Stage], now: datetime) -> FineTuneJobStatus:
-    """The whole status document of a walk through the `wanted` stages."""
-    hosting = any(stage.name == "promote" for stage in wanted)
+# What an action is there for: see `plan.Plan`.
+Purpose = Literal["serve", "release", "work"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An action that could not be carried out: what it was there for, and why in a sentence."""
+
+    purpose: Purpose
+    reason: Reason
+    message: str
+
+
+def refusal(purpose: Purpose, action: Action, what: str, sentence: str) -> Refusal:
+    """The API server will not do it, in its own words."""
+    advice = action.advice if isinstance(action, Patch) else ""
+    return Refusal(purpose, Reason.REFUSED, f"The API server refused {what}: {sentence} {advice}".strip())
+
+
+def in_the_way(purpose: Purpose, job: str, kind: str, raw: Mapping[str, Any]) -> Refusal:
+    """Somebody else's object stands where ours should. One of an earlier FineTuneJob of the same name will go."""
+    metadata = raw["metadata"]
+    owners = [(owner["kind"], owner["name"]) for owner in metadata.get("ownerReferences") or []]
+    if "deletionTimestamp" in metadata or (KIND, job) in owners:
+        message = (
+            f"{kind} {metadata['name']} of an earlier FineTuneJob is still there; the work starts once it is gone."
+        )
+        return Refusal(purpose, Reason.RESTARTING, message)
+    return Refusal(
+        purpose,
+        Reason.NAME_TAKEN,
+        f"{kind} {metadata['name']} exists and does not belong to this FineTuneJob; delete it, or apply the "
+        "FineTuneJob under another name.",
+    )
+
+
+def tell(world: World, walk: Walk, wanted: Collection[Stage], gives_way: bool, now: datetime) -> FineTuneJobStatus:
+    """The whole status document of a walk through the `wanted` stages. `gives_way`: what serves has made room."""
+    serves = any(stage.serves for stage in wanted)
     conditions = [
         _accepted(world, walk, now),
         *(_of_stage(stage, walk, stage in wanted, world, now) for stage in STAGES),
-        _ready(world, walk, hosting, now),
+        condition(Type.READY, *_readiness(world, walk, serves, gives_way), world.generation, now),
     ]
     progress = _progress(world, walk)
+    engine = _engine(world)
     update = {
         "observed_generation": world.generation,
         "conditions": merge(world.status.conditions, conditions),
-        "phase": _phase(walk, hosting),
+        "phase": _phase(walk, serves),
         "progress": progress,
         "progress_summary": f"{progress.step}/{progress.total_steps}" if progress and progress.total_steps else None,
         "served_revision": world.served_revision,
+        "replicas": engine.pods if engine else None,
+        "selector": f"{names.JOB}={world.name},{names.REVISION}={world.served_revision}" if engine else None,
     }
     status = walk.status.model_copy(update=update)
     return status.model_copy(update={"endpoint": _endpoint(world, status), "history": _history(world, status)})
 
 
-def refuse(status: FineTuneJobStatus, before: Iterable[Condition], sentence: str, now: datetime) -> FineTuneJobStatus:
-    """The same status when the API server refused what the current stage needs; `before` are the conditions so far."""
-    blamed = next((found.type for found in status.conditions if found.status == "Unknown"), Type.READY)
-    conditions = [
-        condition(Type(found.type), "False", Reason.REFUSED, sentence, found.observed_generation, now)
-        if found.type in (blamed, Type.READY)
-        else found
-        for found in status.conditions
-    ]
-    return status.model_copy(update={"conditions": merge(before, conditions)})
+def refuse(
+    status: FineTuneJobStatus, before: Iterable[Condition], refusals: Sequence[Refusal], now: datetime
+) -> FineTuneJobStatus:
+    """The same status when actions were refused; `before` are the conditions so far.
+
+    What was to be removed stays, and Ready says so. What was to be made is missing, and its stage says so.
+    """
+    told = {found.type: found for found in status.conditions}
+    for refusal in refusals:
+        blamed = [Type.READY]
+        if refusal.purpose == "work":
+            blamed += [Type(found.type) for found in status.conditions if found.status == "Unknown"][:1]
+        for kind in blamed:
+            told[kind] = _refused(told[kind], refusal, now)
+    stopped = any(refusal.purpose != "release" and refusal.reason != Reason.RESTARTING for refusal in refusals)
+    phase = Phase.BLOCKED if stopped else status.phase
+    return status.model_copy(update={"conditions": merge(before, told.values()), "phase": phase})
+
+
+def _refused(found: Condition, refusal: Refusal, now: datetime) -> Condition:
+    if refusal.purpose == "release":
+        return found.model_copy(update={"message": f"{found.message} {refusal.message}"[:MESSAGE_LENGTH]})
+    status: Status = "Unknown" if refusal.reason == Reason.RESTARTING else "False"
+    message = refusal.message[:MESSAGE_LENGTH]
+    return condition(Type(found.type), status, refusal.reason, message, found.observed_generation, now)
 
 
 def _accepted(world: World, walk: Walk, now: datetime) -> Condition:
@@ -95,43 +146,58 @@ def _words(stage: Stage, step: Step | None, wanted: bool) -> tuple[Status, Reaso
     return "Unknown", Reason.WAITING, "An earlier stage comes first."
 
 
-def _ready(world: World, walk: Walk, hosting: bool, now: datetime) -> Condition:
-    return condition(Type.READY, *_readiness(world, walk, hosting), world.generation, now)
-
-
-def _readiness(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason, str]:
+def _readiness(world: World, walk: Walk, serves: bool, gives_way: bool) -> tuple[Status, Reason, str]:
     if walk.problem:
-        return "False", walk.problem[0], walk.problem[1]
+        return "False", *walk.problem
     if walk.current is None:
-        return _finished(world, walk, hosting)
+        return _finished(world, walk, serves)
     stage, step = walk.current
-    message = f"{stage.condition}: {step.message}"[:MESSAGE_LENGTH]
-    served = world.served_revision
-    if served and (served != walk.status.revision or step.reason == Reason.GATE_NOT_MET):
-        message = f"{message} Revision {served} goes on serving at {world.url}."
-    return _STATUS[step.state], step.reason, message
+    message = f"{stage.condition}: {step.message} {_meanwhile(world, walk, step, gives_way)}".strip()
+    return _STATUS[step.state], step.reason, message[:MESSAGE_LENGTH]
 
 
-def _finished(world: World, walk: Walk, hosting: bool) -> tuple[Status, Reason, str]:
-    if hosting:
-        return (
-            "True",
-            Reason.SERVING,
-            f"{world.url} answers as model {world.name} with revision {world.served_revision}.",
+def _meanwhile(world: World, walk: Walk, step: Step, gives_way: bool) -> str:
+    """What users get while a revision is worked on, or after it has failed."""
+    served, engine = world.served_revision, _engine(world)
+    if served is None or (served == walk.status.revision and step.reason != Reason.GATE_NOT_MET):
+        return ""
+    if gives_way:
+        return f"Revision {served} has made room for it (hosting.rollout: recreate), and comes back if it fails."
+    if engine is None or engine.available == 0:
+        return f"Revision {served} is to go on serving at {world.url}, but no pod of it is available now."
+    return f"Revision {served} goes on serving at {world.url}."
+
+
+def _engine(world: World) -> DeploymentState | None:
+    """The Deployment behind the endpoint."""
+    return (
+        world.deployments.get(names.of_revision(world.name, world.served_revision)) if world.served_revision else None
+    )
+
+
+def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, str]:
+    if not serves:
+        where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
+        return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
+    message = f"{world.url} answers as model {world.name} with revision {world.served_revision}."
+    volume = world.claims.get(names.of_revision(world.name, world.served_revision or ""))
+    if volume and volume.ref.deleting:
+        message += (
+            f" PersistentVolumeClaim {volume.ref.name} is being deleted: once no pod uses it, the model is gone with "
+            "it, and the revision is made anew."
         )
-    where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
-    return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
+    return "True", Reason.SERVING, message
 
 
-def _phase(walk: Walk, hosting: bool) -> Phase:
+def _phase(walk: Walk, serves: bool) -> Phase:
     if walk.problem:
         return Phase.INVALID
     if walk.current is None:
-        return Phase.SERVING if hosting else Phase.SUCCEEDED
+        return Phase.SERVING if serves else Phase.SUCCEEDED
     stage, step = walk.current
     reasons = {Reason.GATE_NOT_MET: Phase.REJECTED, Reason.PINNED: Phase.SERVING}
-    states = {State.FAILED: Phase.FAILED, State.SUSPENDED: Phase.SUSPENDED}
-    return reasons.get(step.reason) or states.get(step.state) or _PHASES[stage.name]
+    states = {State.FAILED: Phase.FAILED, State.SUSPENDED: Phase.SUSPENDED, State.BLOCKED: Phase.BLOCKED}
+    return reasons.get(step.reason) or states.get(step.state) or stage.phase
 
 
 def _progress(world: World, walk: Walk) -> ProgressStatus | None:
@@ -169,18 +235,22 @@ def _endpoint(world: World, status: FineTuneJobStatus) -> Endpoint | None:
 
 
 def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:
-    """The last revisions, newest first; the current one's entry is kept up to date, the others' say how they ended."""
+    """The last revisions, newest first: the current one's entry is kept up to date, the others' say how they ended.
+
+    The one that serves is never dropped, however long ago it was made.
+    """
     if status.revision is None:
         return list(status.history)
     current = HistoryEntry(
         revision=status.revision,
         outcome=status.phase,
         artifact=status.artifact,
-        context_length=status.plan.context_length if status.plan else None,
         metric=status.evaluation.metric_summary if status.evaluation else None,
     )
     others = [_past(entry, status.served_revision) for entry in status.history if entry.revision != status.revision]
-    return [current, *others][:HISTORY_LENGTH]
+    told = [current, *others]
+    dropped = [entry for entry in told[HISTORY_LENGTH:] if entry.revision == status.served_revision]
+    return [*told[: HISTORY_LENGTH - len(dropped)], *dropped]
 
 
 def _past(entry: HistoryEntry, served: str | None) -> HistoryEntry:

@@ -1,12 +1,11 @@
 """What the desired objects are built for: one revision of one FineTuneJob. Made by `plan`, taken by every builder."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import API_VERSION, KIND, FineTuneJobSpec
+from finetune_operator.pods.metadata import Owner
 from finetune_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -19,3 +18,15 @@ class Target:
     spec: FineTuneJobSpec
     revision: str
     settings: Settings
+
+    @property
+    def owner(self) -> Owner:
+        """The FineTuneJob."""
+        return Owner(API_VERSION, KIND, self.name, self.namespace, self.uid)
+
+    @property
+    def together(self) -> dict[str, str] | None:
+        """The labels of the revision's pods where its volume holds them on one node; None where they may spread."""
+        if "ReadWriteMany" in self.spec.workspace.access_modes:
+            return None
+        return {names.JOB: self.name, names.REVISION: self.revision}

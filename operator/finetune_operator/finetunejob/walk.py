@@ -1,17 +1,18 @@
 """The walk of one revision through its stages: each in turn, until one is not done.
 
-`plan` calls it, `summary` tells of it.
+`plan` calls it, `hosting` and `summary` tell from it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from finetune_operator.api.status import FineTuneJobStatus, StageState, StageStatus
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator import names
+from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.desired.run_config import claim_of, config_map_of, data_uris
+from finetune_operator.finetunejob.observe import Id, World
 from finetune_operator.finetunejob.stages import STAGES, wanted
-from finetune_operator.finetunejob.stages.base import Action, Context, Stage, State, Step
+from finetune_operator.finetunejob.stages.base import Action, Context, Delete, Stage, State, Step
 from finetune_operator.finetunejob.target import Target
 
 
@@ -19,12 +20,14 @@ from finetune_operator.finetunejob.target import Target
 class Walk:
     """How far a revision got: status with what its stages reported, and the steps taken, by stage.
 
-    `problem` is a reason and a sentence when nothing could be started at all.
+    `problem` is a reason and a sentence when nothing could be started at all; `reads` has what must be looked up before
+    that can be said.
     """
 
     status: FineTuneJobStatus
     steps: Mapping[str, Step] = field(default_factory=dict)
     problem: tuple[Reason, str] | None = None
+    reads: frozenset[Id] = frozenset()
 
     @property
     def current(self) -> tuple[Stage, Step] | None:
@@ -33,67 +36,77 @@ class Walk:
         return next((found for found in taken if not found[1].passed), None)
 
     @property
-    def actions(self) -> list[Action]:
+    def hosted(self) -> Step | None:
+        """The step of the stage whose engine the revision has; None while that is not reached."""
+        return next((self.steps[stage.name] for stage in STAGES if stage.hosts and stage.name in self.steps), None)
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
         """What the steps ask for, in order."""
-        return [action for step in self.steps.values() for action in step.actions]
+        return tuple(action for step in self.steps.values() for action in step.actions)
 
 
 def begin(world: World, revision: str) -> FineTuneJobStatus:
-    """The status to go on from: the last one, or an empty one with its history when the revision is new."""
+    """The status to go on from: of the last one, what only it knows."""
     old = world.status
-    if old.revision == revision:
-        return old
-    return FineTuneJobStatus(revision=revision, history=old.history, conditions=old.conditions)
+    progress = old.progress if old.revision == revision else None
+    return FineTuneJobStatus(revision=revision, history=old.history, conditions=old.conditions, progress=progress)
 
 
 def walk(target: Target, world: World) -> Walk:
     """Step through the stages that the manifest wants."""
     status = begin(world, target.revision)
-    problem = _missing(target, world, status)
-    if problem:
-        return Walk(status, problem=problem)
+    if target.revision not in world.records and not target.spec.suspend:
+        if reads := _depends_on(target) - world.named.keys():
+            return Walk(status, reads=reads)
+        if problem := _problem(target, world):
+            return Walk(status, problem=problem)
+    stages = wanted(target.spec)
+    if lost := _lost(target, world):
+        return Walk(status, {stages[0].name: lost})
     steps: dict[str, Step] = {}
-    for stage in wanted(target.spec):
+    for stage in stages:
         context = Context(target, world, status)
-        inputs = stage.inputs(context)
-        steps[stage.name] = step = stage.step(context, inputs)
-        status = record(status, stage, step, inputs)
+        steps[stage.name] = step = stage.step(context, stage.inputs(context))
+        status = status.model_copy(update=step.report)
         if not step.passed:
             break
     return Walk(status, steps)
 
 
-def _missing(target: Target, world: World, status: FineTuneJobStatus) -> tuple[Reason, str] | None:
-    """The user's objects that are not there. Once the data is prepared only the model's volume is still mounted."""
-    prepared = any(found.name == "prepare" and found.state == StageState.SUCCEEDED for found in status.stages)
-    missing = [name for name in world.missing if not prepared or name == _model_claim(target.spec)]
-    if not missing:
+def _depends_on(target: Target) -> frozenset[Id]:
+    """What is not ours and matters before a revision's first object is made: the sources, and the Service's name."""
+    uris = [target.spec.model.source, *data_uris(target.spec.dataset)]
+    claims = {("PersistentVolumeClaim", name) for uri in uris if (name := claim_of(uri))}
+    maps = {("ConfigMap", name) for uri in uris if (name := config_map_of(uri))}
+    service = {("Service", target.name)} if target.spec.hosting.enabled else set()
+    return frozenset(claims | maps | service)
+
+
+def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
+    service = ("Service", target.name)
+    needed = sorted(_depends_on(target) - {service})
+    missing = [f"{kind} {name}" for kind, name in needed if not world.named[kind, name]]
+    if missing:
+        return Reason.OBJECT_NOT_FOUND, (
+            f"Not in namespace {world.namespace}: {', '.join(missing)}. Create what is missing, or correct the source "
+            "that names it."
+        )
+    if world.named.get(service) and service not in world.objects:
+        return Reason.NAME_TAKEN, (
+            f"Service {target.name} exists and does not belong to this FineTuneJob; delete it, or apply the "
+            "FineTuneJob under another name."
+        )
+    return None
+
+
+def _lost(target: Target, world: World) -> Step | None:
+    """A record without its volume tells of files that are gone, and so do the Jobs that made them."""
+    name = names.of_revision(target.name, target.revision)
+    found = world.records.get(target.revision)
+    if found is None or found.record.prepared is None or name in world.claims:
         return None
-    return Reason.OBJECT_NOT_FOUND, (
-        f"Not in namespace {world.namespace}: {', '.join(missing)}. Create what is missing, or correct the source that "
-        "names it."
-    )
-
-
-def _model_claim(spec: FineTuneJobSpec) -> str | None:
-    scheme, _, path = spec.model.source.partition("://")
-    return f"PersistentVolumeClaim {path.split('/')[0]}" if scheme == "pvc" else None
-
-
-def record(status: FineTuneJobStatus, stage: Stage, step: Step, inputs: str) -> FineTuneJobStatus:
-    """The status that remembers the step's verdict and what it reports."""
-    state = StageState.SUCCEEDED if step.passed else StageState.RUNNING
-    if step.state == State.FAILED:
-        state = StageState.FAILED
-    ended = state != StageState.RUNNING
-    verdict = StageStatus(
-        name=stage.name,
-        state=state,
-        inputs=inputs,
-        reason=step.reason if state == StageState.FAILED else None,
-        message=step.message if ended else None,
-    )
-    order = [found.name for found in STAGES]
-    stages = {found.name: found for found in status.stages} | {stage.name: verdict}
-    ordered = sorted(stages.values(), key=lambda found: order.index(found.name))
-    return status.model_copy(update={"stages": ordered, **step.report})
+    message = f"PersistentVolumeClaim {name} is gone, and with it all that was made; the revision is made anew."
+    jobs = (job.ref for job in world.jobs.values() if job.ref.revision == target.revision)
+    actions = tuple(Delete(ref) for ref in (found.ref, *jobs) if not ref.deleting)
+    return Step(State.RUNNING, Reason.RESTARTING, message, actions)

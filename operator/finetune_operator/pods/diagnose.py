@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.observe import Exit, PodState
+from finetune_operator.pods.state import Exit, PodState
 
 # The words that remain of a log: enough for the engine's own error, short enough for `kubectl describe`.
 LOG_TAIL = 1200
@@ -93,9 +93,13 @@ def _volume(evidence: Evidence) -> Finding | None:
     )
 
 
+def lacking(pod: PodState) -> frozenset[str]:
+    """The resources that the scheduler found on no node: cpu, memory, nvidia.com/gpu."""
+    return frozenset(re.findall(r"Insufficient ([\w-]+(?:[./][\w-]+)*)", pod.unschedulable or ""))
+
+
 def _accelerators_in_use(evidence: Evidence) -> Finding | None:
-    lacking = set(re.findall(r"Insufficient ([\w.-]+/[\w.-]*\w)", evidence.pod.unschedulable or ""))
-    held = lacking & evidence.serving_limits
+    held = {name for name in lacking(evidence.pod) & evidence.serving_limits if "/" in name}
     if not held or evidence.serving is None:
         return None
     return Finding(

@@ -1,32 +1,50 @@
-"""Name, labels and owner: what every object of a FineTuneJob carries. Used by all builders."""
+"""Name, labels and owner of an object, and whose an object is. Used by all builders, and by whoever looks."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from finetune_operator.api.v1alpha1 import API_VERSION, KIND
-from finetune_operator.finetunejob.target import Manifest, Target
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The object that others are made for."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str
+    uid: str
 
 
 def metadata(
-    target: Target, name: str, labels: dict[str, str], annotations: dict[str, str] | None = None
+    owner: Owner, name: str, labels: dict[str, str], annotations: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """ObjectMeta: garbage collection removes the object with its FineTuneJob, whose uid it names."""
+    """ObjectMeta: garbage collection removes the object with its owner, whose uid it names."""
     found: dict[str, Any] = {
         "name": name,
-        "namespace": target.namespace,
+        "namespace": owner.namespace,
         "labels": labels,
-        "ownerReferences": [_owner(target)],
+        "ownerReferences": [_reference(owner)],
     }
     return found | ({"annotations": annotations} if annotations else {})
 
 
-def _owner(target: Target) -> Manifest:
+def controller_of(raw: Mapping[str, Any]) -> str | None:
+    """The uid of the object that controls this one: the only thing that says whose it is; labels are anybody's."""
+    owners = raw["metadata"].get("ownerReferences") or []
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def _reference(owner: Owner) -> Manifest:
     # blockOwnerDeletion makes a foreground deletion wait for the pods; clusters that check it (OpenShift) demand
-    # `update` on finetunejobs/finalizers from the operator, which the chart's role grants.
+    # `update` on the owner's finalizers from the operator, which the chart's role grants.
     return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "name": target.name,
-        "uid": target.uid,
+        "apiVersion": owner.api_version,
+        "kind": owner.kind,
+        "name": owner.name,
+        "uid": owner.uid,
         "controller": True,
         "blockOwnerDeletion": True,
     }

@@ -1,23 +1,33 @@
-"""The pod template that stage and hosting pods share: the `restricted` Pod Security Standard in full, no API token,
-and of the user's settings those that the manifest offers.
+"""The pod template that pods of every kind share: the `restricted` Pod Security Standard in full, no API token, and of
+the user's settings those that the manifest offers.
 """
 
 from typing import Any
 
-from finetune_operator import names
 from finetune_operator.api.pods import Pod
-from finetune_operator.finetunejob.desired.volumes import HOME, Mount
-from finetune_operator.finetunejob.target import Manifest, Target
 from finetune_operator.pods.affinity import affinity
+from finetune_operator.pods.metadata import Manifest
+from finetune_operator.pods.mounts import HOME, Mount
 
 # The user and group `nonroot` of distroless images, which exists in no image of ours: nothing may depend on a name.
 USER = 65532
 # Programs that ask who they are (getpass.getuser, in torch's compile cache) find no entry for it in /etc/passwd.
 ENVIRONMENT = {"HOME": str(HOME), "USER": "finetune"}
+# Kubernetes' own annotation: the container that `kubectl logs` takes, and that a diagnosis is about.
+MAIN_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
-def template(target: Target, stage: str, settings: Pod, container: Manifest, mounts: list[Mount]) -> Manifest:
-    """PodTemplateSpec with one container; `settings` are the user's."""
+def template(
+    labels: dict[str, str],
+    settings: Pod,
+    container: Manifest,
+    mounts: list[Mount],
+    together: dict[str, str] | None = None,
+) -> Manifest:
+    """PodTemplateSpec with one container; `settings` are the user's.
+
+    `together`: the labels of pods that have to be on one node, this one among them; None where they may spread.
+    """
     spec: Manifest = {
         "automountServiceAccountToken": False,
         # Service environment variables could be taken for the engine's own settings (a Service named vllm).
@@ -32,20 +42,18 @@ def template(target: Target, stage: str, settings: Pod, container: Manifest, mou
         },
         "containers": [container | {"volumeMounts": [mount.mount() for mount in mounts]}],
         "volumes": [mount.volume() for mount in mounts],
-        **_placement(target, settings),
+        **_placement(settings, together),
     }
-    metadata: Manifest = {"labels": {**settings.labels, **names.labels(target.name, target.revision, stage)}}
-    if settings.annotations:
-        metadata["annotations"] = settings.annotations
-    return {"metadata": metadata, "spec": spec}
+    annotations = {**settings.annotations, MAIN_CONTAINER: container["name"]}
+    return {"metadata": {"labels": {**settings.labels, **labels}, "annotations": annotations}, "spec": spec}
 
 
-def container(target: Target, name: str, image: str, resources: dict[str, Any]) -> Manifest:
+def container(name: str, image: str, pull_policy: str, resources: dict[str, Any]) -> Manifest:
     """What every container has: an image, its resources, no privileges, and a last word when it crashes."""
     found: Manifest = {
         "name": name,
         "image": image,
-        "imagePullPolicy": target.settings.image_pull_policy,
+        "imagePullPolicy": pull_policy,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -56,11 +64,11 @@ def container(target: Target, name: str, image: str, resources: dict[str, Any]) 
     return found | ({"resources": resources} if resources else {})
 
 
-def _placement(target: Target, settings: Pod) -> dict[str, Any]:
+def _placement(settings: Pod, together: dict[str, str] | None) -> dict[str, Any]:
     found = {
         "nodeSelector": settings.node_selector,
         "tolerations": [toleration.model_dump(by_alias=True, exclude_none=True) for toleration in settings.tolerations],
-        "affinity": affinity(target, settings.affinity),
+        "affinity": affinity(settings.affinity, together),
         "serviceAccountName": settings.service_account_name,
         "imagePullSecrets": [{"name": secret.name} for secret in settings.image_pull_secrets],
         "priorityClassName": settings.priority_class_name,

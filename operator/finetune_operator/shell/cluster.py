@@ -1,81 +1,44 @@
 """The only module that talks to the API server: raw objects out, manifests in, all through one field manager.
 
-`reconcile` calls it. RESOURCES is the whole of what the operator may do; the chart's rules are held to it by a test.
+`reconcile` and `informer` call it. Each call is one request, answered with the object as it is then.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.client.rest import RESTResponse
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
-from finetune_operator.finetunejob.observe import Ref, Snapshot
+from finetune_operator.api.v1alpha1 import API_VERSION, KIND
+from finetune_operator.finetunejob.observe import Id, Ref
 from finetune_operator.finetunejob.plan import Event
-from finetune_operator.finetunejob.target import Manifest
-from finetune_operator.shell.errors import Refused, Unavailable
+from finetune_operator.pods.metadata import Manifest, controller_of
+from finetune_operator.shell.errors import Gone, InTheWay, Refused, Unavailable
+from finetune_operator.shell.resources import RESOURCES, Resource
 
 Raw = dict[str, Any]
 Parameters = list[tuple[str, str]]
 
-# Answers to which the same call may be met with another one later.
-_PASSING = {429, 500, 502, 503, 504}
 # Answers that say that the object as it is will never do, as long as the cluster's rules are what they are.
 _REFUSING = {400, 403, 413, 422}
 # An Event's message may have this many bytes.
 _EVENT_MESSAGE = 1024
+REQUEST_SECONDS = 30.0
+# Objects in a page of a list: a few megabytes of JSON.
+PAGE = 500
+# The API server ends a watch after so many seconds. It sends a bookmark every minute: silence means a dead line.
+WATCH_SECONDS, SILENCE_SECONDS = 600, 150.0
 
-
-@dataclass(frozen=True)
-class Key:
-    """One FineTuneJob."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object, and the verbs that the operator uses on it. `watch` is kopf's, in `handlers`."""
-
-    api_version: str
-    plural: str
-    verbs: frozenset[str]
-
-    def path(self, namespace: str, name: str = "") -> str:
-        """Where it lives in the API."""
-        root = "/api/" if "/" not in self.api_version else "/apis/"
-        return f"{root}{self.api_version}/namespaces/{namespace}/{self.plural}{'/' if name else ''}{name}"
-
-
-def _resource(api_version: str, plural: str, verbs: str) -> Resource:
-    return Resource(api_version, plural, frozenset(verbs.split()))
-
-
-_MADE = "list watch create patch delete"
-RESOURCES: dict[str, Resource] = {
-    KIND: _resource(API_VERSION, PLURAL, "get list watch"),
-    "Job": _resource("batch/v1", "jobs", _MADE),
-    "Deployment": _resource("apps/v1", "deployments", _MADE),
-    "Service": _resource("v1", "services", f"get {_MADE}"),
-    "PersistentVolumeClaim": _resource("v1", "persistentvolumeclaims", f"get {_MADE}"),
-    "ConfigMap": _resource("v1", "configmaps", f"get {_MADE}"),
-    "Pod": _resource("v1", "pods", "list watch"),
-    "Event": _resource("v1", "events", "list create"),
-}
-STATUS = _resource(API_VERSION, f"{PLURAL}/status", "patch")
-# Owner references that block deletion ask for this right where the cluster enforces it.
-FINALIZERS = _resource(API_VERSION, f"{PLURAL}/finalizers", "update")
-CHILDREN = ("Job", "Pod", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap")
+_JSON = "application/json"
+_MERGE = "application/merge-patch+json"
+_APPLY = "application/apply-patch+yaml"
 
 
 class Cluster:
@@ -88,59 +51,121 @@ class Cluster:
         """Whether the CustomResourceDefinition is there."""
         return await self._unless_gone("GET", f"/apis/{API_VERSION}") is not None
 
-    async def snapshot(self, key: Key) -> Snapshot | None:
-        """Everything around a FineTuneJob, as it is now; None when it is gone."""
-        job = await self._get(KIND, key.namespace, key.name)
-        if job is None:
-            return None
-        children = {kind: await self._children(kind, key) for kind in CHILDREN}
-        return Snapshot(
-            job=job,
-            children=children,
-            stable_service=await self._get("Service", key.namespace, key.name),
-            user_claims=await self._named("PersistentVolumeClaim", key.namespace, _sources(job, "pvc")),
-            user_config_maps=await self._named("ConfigMap", key.namespace, _sources(job, "configmap")),
-            job_events=await self._refusals(key.namespace, children),
-        )
+    async def get(self, kind: str, namespace: str, name: str) -> Raw | None:
+        """An object as it is now; None where there is none."""
+        found: Raw | None = await self._unless_gone("GET", RESOURCES[kind].path(namespace, name))
+        return found
 
-    async def apply(self, manifest: Manifest) -> None:
-        """Server-side apply; Refused when the API server will not have it."""
-        metadata, kind = manifest["metadata"], manifest["kind"]
-        path = RESOURCES[kind].path(metadata["namespace"], metadata["name"])
-        try:
-            await self._apply(path, manifest)
-        except ApiException as error:
-            if error.status in _REFUSING:
-                raise Refused(f"{kind} {metadata['name']}", _sentence(error)) from error
-            if error.status in (404, 409):
+    async def read(self, namespace: str, wanted: frozenset[Id]) -> dict[Id, Raw | None]:
+        """What a manifest names."""
+        return {found: await self.get(found[0], namespace, found[1]) for found in sorted(wanted)}
+
+    async def list(self, kind: str, namespace: str | None, label: str = "") -> AsyncIterator[tuple[list[Raw], int]]:
+        """Every object of a kind that is watched, or that has a label, page by page, with the list's version."""
+        resource = RESOURCES[kind]
+        query = [("limit", str(PAGE)), *_selectors(resource, label)]
+        token = ""
+        while True:
+            try:
+                page = await self._send("GET", resource.path(namespace), query=[*query, ("continue", token)])
+            except ApiException as error:
                 raise Unavailable(_sentence(error)) from error
-            raise
+            yield page["items"], int(page["metadata"]["resourceVersion"])
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return
 
-    async def suspend(self, namespace: str, job: Ref, suspend: bool) -> None:
-        """Set a Job's spec.suspend, if it still is the Job that was observed."""
-        patch = {"metadata": {"uid": job.uid}, "spec": {"suspend": suspend}}
-        path = RESOURCES["Job"].path(namespace, job.name)
-        await self._unless_gone("PATCH", path, patch, "application/merge-patch+json")
+    async def watch(self, kind: str, namespace: str | None, version: int) -> AsyncGenerator[tuple[str, Raw], None]:
+        """(ADDED, MODIFIED or DELETED, object) since a version, until the API server ends it.
 
-    async def delete(self, namespace: str, ref: Ref) -> None:
-        """Delete an object, if it still is the one that was observed, after everything that it owns."""
+        Gone when that version is no longer known. A bookmark has no more than a version.
+        """
+        resource = RESOURCES[kind]
+        query = [
+            *(("watch", "true"), ("allowWatchBookmarks", "true")),
+            *(("resourceVersion", str(version)), ("timeoutSeconds", str(WATCH_SECONDS))),
+            *_selectors(resource),
+        ]
+        response = await self._call("GET", resource.path(namespace), query=query, seconds=WATCH_SECONDS + 60)
+        try:
+            if response.status != 200:
+                failure = _failure(response, (await response.read()).decode())
+                raise Unavailable(_sentence(failure)) if isinstance(failure, ApiException) else failure
+            async for line in _lines(response):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise Gone(str(event["object"].get("message")))
+                yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(f"watch of {resource.plural}: {error}") from error
+        finally:
+            response.response.close()
+
+    async def create(self, manifest: Manifest) -> Raw:
+        """Make an object that isn't there; our own, if it is. InTheWay when somebody else's is."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        try:
+            query = [("fieldManager", names.FIELD_MANAGER)]
+            return await self._change("POST", kind, metadata["namespace"], "", manifest, _JSON, query)
+        except ApiException as error:
+            if error.status != 409:
+                raise Unavailable(_sentence(error)) from error
+        found = await self._ours(manifest)
+        if found is None:
+            raise Unavailable(f"{kind} {metadata['name']} comes and goes")
+        return found
+
+    async def apply(self, manifest: Manifest, uid: str | None) -> Raw:
+        """Server-side apply to our object with that uid, or of a new one. InTheWay when somebody else's is there."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        if uid is None:
+            found = await self._ours(manifest)
+            uid = found["metadata"]["uid"] if found else None
+        body = {**manifest, "metadata": {**metadata, "uid": uid}} if uid else manifest
+        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true" if uid else "false")]
+        try:
+            return await self._change("PATCH", kind, metadata["namespace"], metadata["name"], body, _APPLY, query)
+        except ApiException as error:
+            raise Unavailable(_sentence(error)) from error
+
+    async def patch(self, namespace: str, ref: Ref, body: Mapping[str, Any]) -> Raw | None:
+        """Change fields of an object, if it still is the one that was observed; None when it is gone."""
+        patch = {**body, "metadata": {"uid": ref.uid, **body.get("metadata", {})}}
+        query = [("fieldManager", names.FIELD_MANAGER)]
+        try:
+            return await self._change("PATCH", ref.kind, namespace, ref.name, patch, _MERGE, query)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise Unavailable(_sentence(error)) from error
+
+    async def delete(self, namespace: str, ref: Ref) -> Raw | None:
+        """Delete an object, if it still is the one that was observed, after everything that it owns.
+
+        What is left of it while it goes; None when it is gone.
+        """
         options = {"preconditions": {"uid": ref.uid}, "propagationPolicy": "Foreground"}
-        await self._unless_gone("DELETE", RESOURCES[ref.kind].path(namespace, ref.name), options)
+        try:
+            found = await self._change("DELETE", ref.kind, namespace, ref.name, options)
+        except ApiException as error:
+            if error.status not in (404, 409):
+                raise Unavailable(_sentence(error)) from error
+            # Another one has its name (409): the one that was meant is gone.
+            return None
+        return found if found.get("kind") != "Status" else None
 
-    async def apply_status(self, job: Mapping[str, Any], status: FineTuneJobStatus) -> None:
-        """Write the whole status, unless it says already what is there."""
+    async def apply_status(self, job: Mapping[str, Any], status: FineTuneJobStatus) -> Raw | None:
+        """Write the whole status, unless it says already what is there; None when nothing was written."""
         document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         if document == job.get("status"):
-            return
+            return None
         metadata = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": document}
         path = RESOURCES[KIND].path(metadata["namespace"], f"{metadata['name']}/status")
-        try:
-            await self._apply(path, body)
-        except ApiException as error:
-            # Gone, or another one of its name: whoever took its place has a status of its own.
-            if error.status not in (404, 409):
-                raise
+        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
+        # Gone, or another one of its name (409): whoever took its place has a status of its own.
+        written: Raw | None = await self._unless_gone("PATCH", path, body, _APPLY, query)
+        return written
 
     async def post(self, job: Mapping[str, Any], event: Event) -> None:
         """Post an Event about a FineTuneJob; its name comes from what it says, so that a repetition is none."""
@@ -171,64 +196,100 @@ class Cluster:
             if error.status not in (403, 404, 409):
                 raise
 
-    async def _children(self, kind: str, key: Key) -> list[Raw]:
-        selector = [("labelSelector", f"{names.JOB}={key.name}")]
-        found = await self._send("GET", RESOURCES[kind].path(key.namespace), query=selector)
-        return list(found["items"])
-
-    async def _named(self, kind: str, namespace: str, wanted: set[str]) -> dict[str, Raw | None]:
-        return {name: await self._get(kind, namespace, name) for name in sorted(wanted)}
-
-    async def _refusals(self, namespace: str, children: Mapping[str, list[Raw]]) -> list[Raw]:
-        """Events that say why a Job of ours has no pod: nothing else has the API server's refusal of a pod."""
-        podless = [job for job in children["Job"] if _waits_for_pod(job)]
-        if not podless or children["Pod"]:
-            return []
-        selector = [("fieldSelector", "involvedObject.kind=Job,reason=FailedCreate")]
-        found = await self._send("GET", RESOURCES["Event"].path(namespace), query=selector)
-        uids = {job["metadata"]["uid"] for job in podless}
-        return [event for event in found["items"] if event["involvedObject"].get("uid") in uids]
-
-    async def _get(self, kind: str, namespace: str, name: str) -> Raw | None:
-        found: Raw | None = await self._unless_gone("GET", RESOURCES[kind].path(namespace, name))
+    async def _ours(self, manifest: Manifest) -> Raw | None:
+        """The object that stands where a manifest goes: ours, or none."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        found = await self.get(kind, metadata["namespace"], metadata["name"])
+        if found is not None and controller_of(found) != controller_of(manifest):
+            raise InTheWay(kind, found)
         return found
 
-    async def _apply(self, path: str, body: Manifest) -> None:
-        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
-        await self._send("PATCH", path, body, "application/apply-patch+yaml", query)
+    async def _change(
+        self,
+        method: str,
+        kind: str,
+        namespace: str,
+        name: str,
+        body: Any,
+        content: str = _JSON,
+        query: Parameters | None = None,
+    ) -> Raw:
+        """A write. Refused when the cluster's rules forbid it; other failures are the caller's to read."""
+        try:
+            answer: Raw = await self._send(method, RESOURCES[kind].path(namespace, name), body, content, query)
+        except ApiException as error:
+            if error.status in _REFUSING:
+                what = f"{kind} {name or body['metadata']['name']}"
+                raise Refused(f"to delete {what}" if method == "DELETE" else what, _sentence(error)) from error
+            raise
+        return answer
 
-    async def _unless_gone(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
+    async def _unless_gone(
+        self, method: str, path: str, body: Any = None, content: str = _JSON, query: Parameters | None = None
+    ) -> Any:
         """A call on an object; None when there is no such object any more, or another one of its name (409)."""
         try:
-            return await self._send(method, path, body, content)
+            return await self._send(method, path, body, content, query)
         except ApiException as error:
             if error.status in (404, 409):
                 return None
             raise
 
     async def _send(
+        self, method: str, path: str, body: Any = None, content: str = _JSON, query: Parameters | None = None
+    ) -> Any:
+        try:
+            response = await self._call(method, path, body, content, query)
+            text = (await response.read()).decode()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
+        if 200 <= response.status <= 299:
+            return json.loads(text)
+        raise _failure(response, text)
+
+    async def _call(
         self,
         method: str,
         path: str,
         body: Any = None,
-        content: str = "application/json",
+        content: str = _JSON,
         query: Parameters | None = None,
-    ) -> Any:
-        headers = {"Content-Type": content, "Accept": "application/json"}
+        seconds: float = REQUEST_SECONDS,
+    ) -> RESTResponse:
+        headers = {"Content-Type": content, "Accept": _JSON}
         request = await self._client.param_serialize(
             method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         try:
-            response = await self._client.call_api(*request, _request_timeout=30)
-            text = await response.read()
+            response: RESTResponse = await self._client.call_api(*request, _request_timeout=seconds)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(f"{method} {path}: {error}") from error
-        if 200 <= response.status <= 299:
-            return json.loads(text)
-        failure = ApiException(status=response.status, reason=response.reason, body=text.decode())
-        if response.status in _PASSING:
-            raise Unavailable(_sentence(failure)) from failure
-        raise failure
+            raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
+        return response
+
+
+def _selectors(resource: Resource, label: str = "") -> Parameters:
+    found = [("labelSelector", label or resource.label_selector), ("fieldSelector", resource.field_selector)]
+    return [(name, value) for name, value in found if value]
+
+
+async def _lines(response: RESTResponse) -> AsyncIterator[bytes]:
+    """The lines of a stream, however long each of them is."""
+    rest = b""
+    while chunk := await asyncio.wait_for(response.response.content.readany(), SILENCE_SECONDS):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+
+
+def _failure(response: RESTResponse, text: str) -> ApiException | Gone | Unavailable:
+    """What an answer other than success means: to be tried later, or for the caller to read."""
+    failure = ApiException(status=response.status, reason=response.reason, body=text)
+    if response.status == 410:
+        return Gone(_sentence(failure))
+    if response.status == 429 or response.status >= 500:
+        after = response.headers.get("Retry-After", "")
+        return Unavailable(_sentence(failure), float(after) if after.isdecimal() else 0)
+    return failure
 
 
 def _sentence(error: ApiException) -> str:
@@ -237,17 +298,3 @@ def _sentence(error: ApiException) -> str:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"
-
-
-def _waits_for_pod(job: Raw) -> bool:
-    status = job.get("status", {})
-    return not status.get("active") and not status.get("conditions") and not job["spec"].get("suspend")
-
-
-def _sources(job: Raw, scheme: str) -> set[str]:
-    """The names of the user's own objects in the spec's URIs of a scheme."""
-    spec = job.get("spec", {})
-    dataset = spec.get("dataset", {})
-    splits = (dataset.get(split) or {} for split in ("train", "validation", "test"))
-    uris = [spec.get("model", {}).get("source", ""), *(split.get("source", "") for split in splits)]
-    return {uri.removeprefix(f"{scheme}://").split("/")[0] for uri in uris if uri.startswith(f"{scheme}://")}

@@ -9,7 +9,7 @@ from prometheus_client import Gauge, Histogram
 from finetune_operator.api.status import Phase
 
 if TYPE_CHECKING:
-    from finetune_operator.shell.cluster import Key
+    from finetune_operator.shell.resources import Key
 
 RECONCILES = PrometheusCounter("finetune_reconciles", "Reconciles, by how they ended.", ["result"])
 DURATION = Histogram("finetune_reconcile_duration_seconds", "How long a reconcile took.")

@@ -1,73 +1,175 @@
-"""The thin shell around plan(): look at the world, decide, act, say so. Called by `workqueue`, one job at a time.
+"""The thin shell around plan(): look at what is known, decide, act, say so. Called by `workqueue`, one job at a time.
 
 Killed between any two calls it changes nothing about where things end: the next call looks again.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+import random
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
-import httpx
-from finetune_trainer.report import STATUS_PORT, Progress
-from pydantic import ValidationError
-
-from finetune_operator.finetunejob.plan import plan, poll_address, refused
-from finetune_operator.finetunejob.stages.base import Action, Apply, Delete, Suspend
+from finetune_operator.api.v1alpha1 import KIND
+from finetune_operator.finetunejob.observe import OWNED, Id, Snapshot
+from finetune_operator.finetunejob.plan import Plan, broken, plan, refused
+from finetune_operator.finetunejob.stages.base import Action, Apply, Create, Delete, Patch
+from finetune_operator.finetunejob.summary import Purpose, Refusal, in_the_way, refusal
+from finetune_operator.names import JOB
 from finetune_operator.settings import Settings
 from finetune_operator.shell import metrics
-from finetune_operator.shell.cluster import Cluster, Key
-from finetune_operator.shell.errors import Refused
+from finetune_operator.shell.cluster import Cluster
+from finetune_operator.shell.errors import InTheWay, Refused, Unavailable
+from finetune_operator.shell.progress import Poller
+from finetune_operator.shell.resources import Key
+from finetune_operator.shell.store import Store
 
 logger = logging.getLogger(__name__)
+
+# Each round acts and looks at what came of it; a life's longest chain within one look is shorter.
+ROUNDS = 12
+
+
+@dataclass
+class Attempt:
+    """What one look has tried so far. `named`: what was read; `confirmed`: everything was, live."""
+
+    named: dict[Id, Any] = field(default_factory=dict)
+    confirmed: bool = False
+    tried: list[Action] = field(default_factory=list)
+    refusals: list[tuple[Action, Refusal]] = field(default_factory=list)
+    failure: Unavailable | None = None
 
 
 @dataclass(frozen=True)
 class Reconciler:
-    """What a reconcile needs of the world outside."""
+    """What a reconcile needs of the world outside. `bugs`: the last traceback of each FineTuneJob that has one."""
 
     cluster: Cluster
+    store: Store
+    poller: Poller
     settings: Settings
-    progress: Callable[[str], Awaitable[Progress | None]]
+    bugs: dict[Key, str] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
-        """Bring one FineTuneJob a step closer; the seconds until the next look, or None to wait for an event."""
-        snapshot = await self.cluster.snapshot(key)
+        """Bring one FineTuneJob closer to its end; the seconds until the next look even if nothing happens."""
+        attempt = Attempt()
+        now = datetime.now(UTC)
+        snapshot = await self._converge(key, attempt, now)
         if snapshot is None:
+            self.poller.follow(key, None)
             metrics.forget(key)
             return None
-        if address := poll_address(snapshot):
-            snapshot = replace(snapshot, progress=await self.progress(address))
-        now = datetime.now(UTC)
-        planned = plan(snapshot, self.settings, now)
+        planned = self._decide(key, snapshot, now)
+        refusals = [refusal for action, refusal in attempt.refusals if action in planned.actions]
+        if refusals:
+            planned = refused(snapshot, planned, refusals, now)
+        await self._tell(key, snapshot, planned, attempt)
+        if attempt.failure:
+            raise attempt.failure
+        return planned.again_after or self.settings.resync_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)
+
+    async def _converge(self, key: Key, attempt: Attempt, now: datetime) -> Snapshot | None:
+        """Act until there is nothing left to do that has not been tried; how it looks then."""
+        for _ in range(ROUNDS):
+            snapshot = self._look(key, attempt)
+            if snapshot is None:
+                return None
+            planned = self._decide(key, snapshot, now)
+            if planned.reads:
+                attempt.named |= await self.cluster.read(key.namespace, planned.reads)
+                continue
+            untried = [(purpose, action) for purpose, action in _ordered(planned) if action not in attempt.tried]
+            if not untried:
+                break
+            if planned.destroys and not attempt.confirmed:
+                await self._confirm(key)
+                attempt.confirmed = True
+                continue
+            for purpose, action in untried:
+                await self._try(key, attempt, purpose, action)
+        return self._look(key, attempt)
+
+    def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
+        found = self.store.snapshot(key)
+        return found and replace(found, named=attempt.named, progress=self.poller.last(key))
+
+    def _decide(self, key: Key, snapshot: Snapshot, now: datetime) -> Plan:
         try:
-            for action in planned.actions:
-                await self._act(key, action)
+            planned = plan(snapshot, self.settings, now)
+        except Exception as bug:
+            text = traceback.format_exc()
+            if self.bugs.get(key) != text:
+                self.bugs[key] = text
+                logger.exception("%s: a fault in the operator", key)
+            return broken(snapshot, f"{type(bug).__name__}: {bug}", now)
+        self.bugs.pop(key, None)
+        return planned
+
+    async def _confirm(self, key: Key) -> None:
+        """Read live what a deletion is decided from."""
+        job = await self.cluster.get(KIND, key.namespace, key.name)
+        if job is not None:
+            self.store.put(KIND, job)
+        for kind in OWNED:
+            async for page, _ in self.cluster.list(kind, key.namespace, f"{JOB}={key.name}"):
+                for raw in page:
+                    self.store.put(kind, raw)
+
+    async def _try(self, key: Key, attempt: Attempt, purpose: Purpose, action: Action) -> None:
+        """Carry out one action, whatever became of the others, and note what came in its way."""
+        attempt.tried.append(action)
+        try:
+            await self._act(key, action)
         except Refused as error:
-            planned = refused(snapshot, planned, error.what, error.sentence, now)
-        for event in planned.events:
-            logger.info("%s: %s: %s", key, event.reason, event.message)
-            await self.cluster.post(snapshot.job, event)
-        await self.cluster.apply_status(snapshot.job, planned.status)
-        metrics.remember(key, planned.status.phase)
-        return planned.again_after
+            attempt.refusals.append((action, refusal(purpose, action, error.what, error.sentence)))
+        except InTheWay as error:
+            attempt.refusals.append((action, in_the_way(purpose, key.name, error.kind, error.raw)))
+        except Unavailable as error:
+            attempt.failure = attempt.failure or error
 
     async def _act(self, key: Key, action: Action) -> None:
+        """One call; the store has its answer before any watch tells of it."""
         match action:
-            case Apply(manifest):
-                await self.cluster.apply(manifest)
-            case Suspend(ref, suspend):
-                await self.cluster.suspend(key.namespace, ref, suspend)
+            case Create(manifest):
+                self.store.put(manifest["kind"], await self.cluster.create(manifest))
+            case Apply(manifest, uid):
+                self.store.put(manifest["kind"], await self.cluster.apply(manifest, uid))
+            case Patch(ref, body):
+                found = await self.cluster.patch(key.namespace, ref, body)
+                self._keep(key, action, found)
             case Delete(ref):
-                await self.cluster.delete(key.namespace, ref)
+                found = await self.cluster.delete(key.namespace, ref)
+                self._keep(key, action, found)
+
+    def _keep(self, key: Key, action: Patch | Delete, found: dict[str, Any] | None) -> None:
+        ref = action.ref
+        if found is None:
+            self.store.drop(ref.kind, Key(key.namespace, ref.name), ref.uid)
+        else:
+            self.store.put(ref.kind, found)
+
+    async def _tell(self, key: Key, snapshot: Snapshot, planned: Plan, attempt: Attempt) -> None:
+        """Events before status: they are told from what changed in it."""
+        for event in planned.events:
+            logger.info("%s: %s: %s", key, event.reason, event.message)
+            try:
+                await self.cluster.post(snapshot.job, event)
+            except Unavailable as error:
+                attempt.failure = attempt.failure or error
+        written = await self.cluster.apply_status(snapshot.job, planned.status)
+        if written is not None:
+            self.store.put(KIND, written)
+        self.poller.follow(key, planned.ask)
+        metrics.remember(key, planned.status.phase)
 
 
-async def read_progress(client: httpx.AsyncClient, address: str) -> Progress | None:
-    """A stage pod's progress; None when it does not answer (it has just started, or is about to end)."""
-    host = f"[{address}]" if ":" in address else address
-    try:
-        response = await client.get(f"http://{host}:{STATUS_PORT}/status")
-        response.raise_for_status()
-        return Progress.model_validate_json(response.content)
-    except (httpx.HTTPError, ValidationError):
-        return None
+def _ordered(planned: Plan) -> Iterator[tuple[Purpose, Action]]:
+    """What serves first, then what is given back, then what is new."""
+    purposes: tuple[tuple[Purpose, tuple[Action, ...]], ...] = (
+        ("serve", planned.serve),
+        ("release", planned.release),
+        ("work", planned.work),
+    )
+    return ((purpose, action) for purpose, actions in purposes for action in actions)

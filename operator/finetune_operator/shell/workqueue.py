@@ -29,6 +29,7 @@ class Timer(Protocol):
         """Not now."""
 
 
+Work = Callable[[K], Awaitable[float | None]]
 Later = Callable[[float, Callable[[], None]], Timer]
 
 
@@ -39,10 +40,9 @@ def backoff(failures: int, spread: Callable[[], float] = random.random) -> float
 
 
 class Queue(Generic[K]):
-    """Keys to work on. `work` returns the seconds after which to look at the key again, or None."""
+    """Keys to work on. They may be added before there is anybody who works."""
 
-    def __init__(self, work: Callable[[K], Awaitable[float | None]], later: Later | None = None) -> None:
-        self._work = work
+    def __init__(self, later: Later | None = None) -> None:
         self._later = later
         self._ready: asyncio.Queue[K] = asyncio.Queue()
         self._waiting: set[K] = set()
@@ -62,17 +62,17 @@ class Queue(Generic[K]):
             self._ready.put_nowait(key)
         metrics.QUEUE.set(len(self._waiting))
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    async def run(self, work: Work[K]) -> None:
+        """Work until cancelled. `work` returns the seconds after which to look at the key again, or None."""
         async with asyncio.TaskGroup() as workers:
             for _ in range(WORKERS):
-                workers.create_task(self._worker())
+                workers.create_task(self._worker(work))
 
-    async def _worker(self) -> None:
+    async def _worker(self, work: Work[K]) -> None:
         while True:
-            await self.step()
+            await self.step(work)
 
-    async def step(self) -> None:
+    async def step(self, work: Work[K]) -> None:
         """Wait for a key and work on it once."""
         key = await self._ready.get()
         self._waiting.discard(key)
@@ -80,7 +80,7 @@ class Queue(Generic[K]):
         metrics.QUEUE.set(len(self._waiting))
         start = time.monotonic()
         # A task of its own, so that whatever one key's work raises is that key's alone.
-        task = asyncio.ensure_future(self._work(key))
+        task = asyncio.ensure_future(work(key))
         try:
             await asyncio.wait({task})
         finally:
@@ -102,7 +102,7 @@ class Queue(Generic[K]):
             logger.warning("%s: the API server can't answer now, trying again: %s", key, error)
         else:
             logger.error("%s: the reconcile failed, trying again", key, exc_info=error)
-        return backoff(failures)
+        return max(backoff(failures), error.seconds if isinstance(error, Unavailable) else 0)
 
     def _finish(self, key: K, seconds: float | None) -> None:
         if key in self._again:

@@ -10,7 +10,7 @@ from decisions import decision
 from finetune_cli.cluster import Cluster, reader
 from finetune_cli.errors import UserError
 from finetune_cli.report import given_prices, report_on, summary
-from finetune_operator.finetunejob.desired.jobs import evaluate_job
+from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.config import Prices
 from rendering import target
@@ -29,7 +29,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     files = {
         "ftj.json": job,
-        "job.json": evaluate_job(found, "inputs", suspended=False),
+        "job.json": JOBS["evaluate"].job(found, "inputs", suspended=False),
         "pod.json": {"metadata": {"name": "reader-1"}},
     }
     for name, content in files.items():
@@ -101,7 +101,7 @@ def test_without_kubectl_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_readers_place_is_the_jobs_own() -> None:
     found = target("recipes", training={"pod": {"nodeSelector": {"zone": "a"}, "imagePullSecrets": [{"name": "pull"}]}})
-    template = evaluate_job(found, "inputs", suspended=False)["spec"]["template"]["spec"]
+    template = JOBS["evaluate"].job(found, "inputs", suspended=False)["spec"]["template"]["spec"]
     pod = reader(template, "recipes", found.revision, "/workspace/x")
     assert pod["spec"]["nodeSelector"] == {"zone": "a"}
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]

@@ -4,17 +4,22 @@ Nothing of the operator is replaced; only the API server is, by the little of it
 tests run the same stories against a real one.
 """
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
-from finetune_operator import names
-from finetune_operator.finetunejob.observe import Snapshot
-from finetune_operator.finetunejob.plan import Plan, plan
-from finetune_operator.finetunejob.stages.base import Apply, Delete, Suspend
+from finetune_operator.api.v1alpha1 import API_VERSION, KIND
+from finetune_operator.finetunejob.observe import Ref, Snapshot
+from finetune_operator.finetunejob.plan import Plan, plan, refused
+from finetune_operator.finetunejob.stages.base import Action, Apply, Create, Delete, Patch
+from finetune_operator.finetunejob.summary import Purpose, in_the_way, refusal
+from finetune_operator.pods.metadata import controller_of
 from finetune_operator.settings import Settings
+from finetune_operator.shell.errors import InTheWay
 from finetune_trainer.config import EvaluationConfig
 from finetune_trainer.outcome import Outcome
+from finetune_trainer.report import Progress
 
 MANIFEST = {
     "model": {"source": "s3://models/base", "credentials": {"secretRef": {"name": "bucket"}}},
@@ -101,18 +106,31 @@ def _interval(name: str, value: float, half: float) -> dict[str, Any]:
     return {name: value, "low": max(-1, value - half), "high": min(1, value + half)}
 
 
+class Refusing(Exception):
+    """What the API server says to a write that a rule of the cluster forbids."""
+
+
 class Rehearsal:
-    """One FineTuneJob named recipes in namespace kitchen, and everything made for it."""
+    """One FineTuneJob named recipes in namespace kitchen, and everything made for it.
+
+    Objects have uids and versions. What has a finalizer, or pods of its own, is Terminating until `collect` plays the
+    garbage collector. `refuse` is what the cluster's rules forbid: (verb, kind, name) → the API server's sentence.
+    """
 
     def __init__(self, **spec: Any) -> None:
-        self.job: dict[str, Any] = {
-            "metadata": {"name": "recipes", "namespace": "kitchen", "uid": "uid-recipes", "generation": 1},
-            "spec": MANIFEST | spec,
-        }
+        self.uids = itertools.count(1)
+        self.job: dict[str, Any] = self._job(MANIFEST | spec)
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.extra: dict[str, Any] = {}
-        self.uids = 0
+        self.progress: Progress | None = None
+        # Objects of the user's own in the namespace: all that a manifest names is there unless it is listed here.
+        self.absent: set[tuple[str, str]] = set()
+        self.refuse: dict[tuple[str, str, str], str] = {}
+        self.settings = Settings()
+
+    def _job(self, spec: dict[str, Any]) -> dict[str, Any]:
+        metadata = {"name": "recipes", "namespace": "kitchen", "uid": f"job-{next(self.uids)}", "generation": 1}
+        return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
 
     def edit(self, **spec: Any) -> None:
         """What `kubectl apply` of an edited manifest does."""
@@ -122,56 +140,158 @@ class Rehearsal:
     def annotate(self, key: str, value: str) -> None:
         self.job["metadata"].setdefault("annotations", {})[key] = value
 
-    def snapshot(self) -> Snapshot:
+    def replace_job(self, **spec: Any) -> None:
+        """Delete the FineTuneJob and apply it again before the garbage collector has looked."""
+        self.job = self._job(self.job["spec"] | spec)
+
+    @property
+    def uid(self) -> str:
+        return str(self.job["metadata"]["uid"])
+
+    def snapshot(self, named: dict[tuple[str, str], Any] | None = None) -> Snapshot:
+        """What the operator's store would have: what the FineTuneJob controls, and what that controls."""
         children: dict[str, list[Any]] = {}
-        for (kind, _), raw in self.objects.items():
-            if raw["metadata"].get("labels", {}).get(names.JOB) == "recipes":
-                children.setdefault(kind, []).append(raw)
-        stable = self.objects.get(("Service", "recipes"))
-        return Snapshot(job=self.job, children=children, stable_service=stable, **self.extra)
+        owners = {self.uid}
+        for _ in range(2):
+            for (kind, _), raw in self.objects.items():
+                if controller_of(raw) in owners and raw not in children.setdefault(kind, []):
+                    children[kind].append(raw)
+            owners |= {raw["metadata"]["uid"] for raws in children.values() for raw in raws}
+        pods = [raw for (kind, _), raw in self.objects.items() if kind == "Pod"]
+        strangers = [pod for pod in pods if pod not in children.get("Pod", [])]
+        return Snapshot(self.job, children, strangers, named or {}, self.progress)
 
     def look(self) -> Plan:
         """Plan once, without carrying it out."""
-        return plan(self.snapshot(), Settings(), self.now)
+        planned = plan(self.snapshot(), self.settings, self.now)
+        return plan(self.snapshot(self._read(planned)), self.settings, self.now) if planned.reads else planned
+
+    def _read(self, planned: Plan) -> dict[tuple[str, str], Any]:
+        """What the operator reads of the user's own objects."""
+        services = {found: raw for found, raw in self.objects.items() if found[0] == "Service"}
+        return {
+            found: services.get(found) if found[0] == "Service" else None if found in self.absent else {}
+            for found in planned.reads
+        }
 
     def reconcile(self) -> Plan:
         """Plan and carry out, as the shell does, until nothing changes; a plan that never settles fails the test."""
-        for _ in range(10):
-            before = json.dumps([self.job, list(self.objects.values())], default=str)
+        for _ in range(12):
+            before = self._state()
             planned = self.look()
-            self._carry_out(planned)
+            told = self._carry_out(planned)
             self.now += timedelta(seconds=1)
-            if json.dumps([self.job, list(self.objects.values())], default=str) == before:
-                return planned
-        raise AssertionError("the plan does not settle")
+            if self._state() == before:
+                return told
+        raise AssertionError(f"the plan does not settle: {planned.actions}")
 
-    def _carry_out(self, planned: Plan) -> None:
-        for action in planned.actions:
-            match action:
-                case Apply(manifest):
-                    self._apply(manifest)
-                case Suspend(ref, suspend):
-                    self.objects[ref.kind, ref.name]["spec"]["suspend"] = suspend
-                case Delete(ref):
-                    self.delete(ref.kind, ref.name)
+    def _state(self) -> str:
+        return json.dumps([self.job, list(self.objects.values())], default=str)
+
+    def _carry_out(self, planned: Plan) -> Plan:
+        refusals = []
+        for purpose in get_args(Purpose):
+            for action in getattr(planned, purpose):
+                try:
+                    self._act(action)
+                except Refusing as error:
+                    what, sentence = error.args
+                    refusals.append(refusal(purpose, action, what, sentence))
+                except InTheWay as error:
+                    refusals.append(in_the_way(purpose, "recipes", error.kind, error.raw))
+        if refusals:
+            planned = refused(self.snapshot(), planned, refusals, self.now)
         self.job["status"] = planned.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return planned
 
-    def _apply(self, manifest: dict[str, Any]) -> None:
+    def _act(self, action: Action) -> None:
+        match action:
+            case Create(manifest):
+                self._permit("create", manifest["kind"], manifest["metadata"]["name"])
+                self._write(manifest)
+            case Apply(manifest, uid):
+                self._permit("patch", manifest["kind"], manifest["metadata"]["name"])
+                self._write(manifest, uid, owned=True)
+            case Patch(ref, body):
+                self._permit("patch", ref.kind, ref.name)
+                self._merge(ref, body)
+            case Delete(ref):
+                self._permit("delete", ref.kind, ref.name)
+                found = self.objects.get((ref.kind, ref.name))
+                if found and found["metadata"]["uid"] == ref.uid:
+                    self.delete(ref.kind, ref.name)
+
+    def _permit(self, verb: str, kind: str, name: str) -> None:
+        if sentence := self.refuse.get((verb, kind, name)):
+            raise Refusing(f"to delete {kind} {name}" if verb == "delete" else f"{kind} {name}", sentence)
+
+    def _write(self, manifest: dict[str, Any], uid: str | None = None, owned: bool = False) -> None:
         raw = json.loads(json.dumps(manifest))
         key = raw["kind"], raw["metadata"]["name"]
         old = self.objects.get(key)
-        self.uids += old is None
-        metadata = {"uid": old["metadata"]["uid"] if old else f"uid-{self.uids}", "generation": 1}
-        raw["metadata"] |= metadata
+        if old and controller_of(old) != self.uid:
+            raise InTheWay(raw["kind"], old)
+        if old and not owned:
+            return
+        assert old is None or uid == old["metadata"]["uid"], "an apply that does not name the object it was meant for"
+        number = next(self.uids)
+        raw["metadata"] |= {
+            "uid": old["metadata"]["uid"] if old else f"uid-{number}",
+            "generation": 1,
+            "resourceVersion": str(number),
+            "creationTimestamp": old["metadata"]["creationTimestamp"] if old else self.now.isoformat(),
+            "managedFields": [{"manager": "finetune-operator", "operation": "Apply", "fieldsV1": {}}],
+        }
         if old:
             raw["status"] = old.get("status", {})
         self.objects[key] = raw
 
+    def _merge(self, ref: Ref, body: Any) -> None:
+        found = self.objects.get((ref.kind, ref.name))
+        if found is None or found["metadata"]["uid"] != ref.uid:
+            return
+        version = body.get("metadata", {}).get("resourceVersion")
+        assert version in (None, found["metadata"]["resourceVersion"]), "a patch of what is no longer there"
+        if ref.kind == "ConfigMap":
+            assert not set(body["data"]) & set(found["data"]), "an entry of a record is written twice"
+        _merge(found, body)
+        found["metadata"]["resourceVersion"] = str(next(self.uids))
+
     def delete(self, kind: str, name: str) -> None:
-        """Delete an object, and the pods of a Job or Deployment with it."""
-        self.objects.pop((kind, name), None)
-        if kind in ("Job", "Deployment"):
-            self.objects = {k: raw for k, raw in self.objects.items() if raw["metadata"].get("owner") != name}
+        """Delete an object and what it controls; a claim that a pod mounts, and what has pods, goes once they have."""
+        found = self.objects.get((kind, name))
+        if found is None:
+            return
+        pods = [pod for pod in self.live_pods() if _holds(pod, kind, found)]
+        if pods:
+            found["metadata"].setdefault("deletionTimestamp", self.now.isoformat())
+        else:
+            del self.objects[kind, name]
+            for (child, called), raw in list(self.objects.items()):
+                if controller_of(raw) == found["metadata"]["uid"]:
+                    self.delete(child, called)
+
+    def live_pods(self) -> list[dict[str, Any]]:
+        pods = [raw for (kind, _), raw in self.objects.items() if kind == "Pod"]
+        return [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+    def end_pods(self) -> None:
+        """Pods whose controller is going end, and so do their claims."""
+        going = {raw["metadata"]["uid"] for raw in self.objects.values() if "deletionTimestamp" in raw["metadata"]}
+        for pod in self.live_pods():
+            if controller_of(pod) in going:
+                del self.objects["Pod", pod["metadata"]["name"]]
+        for (kind, name), raw in list(self.objects.items()):
+            if "deletionTimestamp" in raw["metadata"]:
+                self.delete(kind, name)
+
+    def collect(self) -> None:
+        """What the garbage collector does: what the FineTuneJob does not control any more goes, and its pods end."""
+        uids = {raw["metadata"]["uid"] for raw in self.objects.values()} | {self.uid}
+        for (kind, name), raw in list(self.objects.items()):
+            if controller_of(raw) not in uids | {None}:
+                self.delete(kind, name)
+        self.end_pods()
 
     @property
     def status(self) -> dict[str, Any]:
@@ -186,7 +306,9 @@ class Rehearsal:
         return found["status"], found["reason"], found["message"]
 
     def exists(self, kind: str, suffix: str = "", revision: str | None = None) -> bool:
-        return (kind, f"recipes-{revision or self.revision}{suffix}") in self.objects
+        """Whether it is there, and not on its way out."""
+        found = self.objects.get((kind, f"recipes-{revision or self.revision}{suffix}"))
+        return found is not None and "deletionTimestamp" not in found["metadata"]
 
     def get(self, kind: str, suffix: str = "") -> dict[str, Any]:
         return self.objects[kind, f"recipes-{self.revision}{suffix}"]
@@ -195,22 +317,29 @@ class Rehearsal:
 
     def pod(self, stage: str, status: dict[str, Any], name: str = "", **metadata: Any) -> None:
         """The pod of a stage of the current revision, in the given status."""
-        owner = f"recipes-{self.revision}" + ("" if stage == "host" else f"-{stage}")
-        template = self.objects["Deployment" if stage == "host" else "Job", owner]["spec"]["template"]
-        name = name or f"{owner}-x"
-        labels = names.labels("recipes", self.revision, stage)
-        self.objects["Pod", name] = {
-            "metadata": {"name": name, "uid": name, "labels": labels, "owner": owner} | metadata,
-            "spec": template["spec"],
-            "status": status,
+        kind, owner = ("Deployment", "") if stage == "host" else ("Job", f"-{stage}")
+        raw = self.get(kind, owner)
+        template = json.loads(json.dumps(raw["spec"]["template"]))
+        name = name or f"{raw['metadata']['name']}-x"
+        found = {
+            "name": name,
+            "uid": f"uid-{next(self.uids)}",
+            "labels": template["metadata"]["labels"],
+            "annotations": template["metadata"]["annotations"],
+            "ownerReferences": [{"uid": raw["metadata"]["uid"], "controller": True}],
+            "creationTimestamp": self.now.isoformat(),
         }
+        self.objects["Pod", name] = {"metadata": found | metadata, "spec": template["spec"], "status": status}
 
     def container(self, stage: str, state: dict[str, Any], phase: str = "Pending", **more: Any) -> None:
         """A pod whose main container is in the given state."""
-        owner = f"recipes-{self.revision}" + ("" if stage == "host" else f"-{stage}")
-        template = self.objects["Deployment" if stage == "host" else "Job", owner]["spec"]["template"]
-        container = {"name": template["spec"]["containers"][0]["name"], "state": state} | more
+        container = {"name": "engine" if stage == "host" else stage, "state": state} | more
         self.pod(stage, {"phase": phase, "podIP": "10.0.0.7", "containerStatuses": [container]})
+
+    def unschedulable(self, stage: str, message: str) -> None:
+        """A pod that the scheduler finds no node for."""
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        self.pod(stage, {"phase": "Pending", "conditions": [condition]})
 
     def running(self, stage: str) -> None:
         self.container(stage, {"running": {}}, phase="Running")
@@ -233,6 +362,17 @@ class Rehearsal:
     def _job_condition(self, stage: str, kind: str, reason: str, message: str = "") -> None:
         conditions = [{"type": kind, "status": "True", "reason": reason, "message": message}]
         self.get("Job", f"-{stage}")["status"] = {"conditions": conditions}
+
+    def pod_refused(self, stage: str, message: str) -> None:
+        """The Job controller's Event about a pod that the API server would not have."""
+        involved = {"kind": "Job", "uid": self.get("Job", f"-{stage}")["metadata"]["uid"]}
+        owner = {"uid": involved["uid"], "controller": True}
+        metadata = {"name": f"refused-{stage}", "uid": f"uid-{next(self.uids)}", "ownerReferences": [owner]}
+        self.objects["Event", f"refused-{stage}"] = {
+            "metadata": metadata,
+            "involvedObject": involved,
+            "message": message,
+        }
 
     def job_failed(self, stage: str, reason: str, message: str = "") -> None:
         self._job_condition(stage, "Failed", reason, message)
@@ -259,12 +399,41 @@ class Rehearsal:
         """The candidate answers, and the evaluate Job ends with these scores."""
         self.roll_out()
         self.reconcile()
-        told = self.objects["ConfigMap", f"recipes-{self.revision}-evaluate"]["data"]["evaluation.json"]
-        self.complete("evaluate", evaluated(EvaluationConfig.model_validate_json(told).id, **scores))
+        self.complete("evaluate", evaluated(self.evaluation().id, **scores))
         self.reconcile()
+
+    def evaluation(self) -> EvaluationConfig:
+        """What the evaluate Job is told."""
+        volumes = self.get("Job", "-evaluate")["spec"]["template"]["spec"]["volumes"]
+        (item,) = [
+            item
+            for volume in volumes
+            for item in volume.get("configMap", {}).get("items", [])
+            if item["path"] == "evaluation.json"
+        ]
+        return EvaluationConfig.model_validate_json(self.get("ConfigMap")["data"][item["key"]])
 
     def serve(self) -> None:
         """The whole path to Ready, without an evaluation."""
         self.train()
         self.roll_out()
         self.reconcile()
+
+
+def _holds(pod: dict[str, Any], kind: str, raw: dict[str, Any]) -> bool:
+    """Whether a pod keeps an object from going: it mounts the claim, or is controlled by the Job or Deployment."""
+    if kind == "PersistentVolumeClaim":
+        claims = (volume.get("persistentVolumeClaim", {}) for volume in pod["spec"]["volumes"])
+        return any(claim.get("claimName") == raw["metadata"]["name"] for claim in claims)
+    return controller_of(pod) == raw["metadata"]["uid"]
+
+
+def _merge(found: dict[str, Any], patch: Any) -> None:
+    """RFC 7386."""
+    for key, value in patch.items():
+        if value is None:
+            found.pop(key, None)
+        elif isinstance(value, dict):
+            _merge(found.setdefault(key, {}), value)
+        else:
+            found[key] = value

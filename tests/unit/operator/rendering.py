@@ -6,10 +6,12 @@ from typing import Any
 
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.finetunejob.desired import hosting, jobs, workspace
+from finetune_operator.finetunejob.desired import hosting, workspace
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.stages import JOBS
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import revision_of
+from finetune_operator.pods.metadata import Manifest
 from finetune_operator.settings import Settings
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -32,30 +34,30 @@ def example(name: str) -> Target:
 
 def prepare(found: Target) -> Manifest:
     """The prepare Job."""
-    return jobs.prepare_job(found, "inputs", suspended=False)
+    return JOBS["prepare"].job(found, "inputs", suspended=False)
 
 
 def train(found: Target) -> Manifest:
     """The train Job."""
-    return jobs.train_job(found, "inputs", suspended=False)
+    return JOBS["train"].job(found, "inputs", suspended=False)
 
 
 def evaluate(found: Target) -> Manifest:
     """The evaluate Job."""
-    return jobs.evaluate_job(found, "inputs", suspended=False)
+    return JOBS["evaluate"].job(found, "inputs", suspended=False)
 
 
 def host(found: Target, context_length: int = 1024, replicas: int = 1) -> Manifest:
     """The hosting Deployment."""
     config = run_config(found.name, found.revision, found.spec)
-    return hosting.deployment(found, config, context_length, replicas)
+    return hosting.deployment(found, hosting.pod_template(found, config, context_length), replicas)
 
 
 def objects(found: Target) -> list[Manifest]:
     """Everything that a revision becomes."""
     return [
         workspace.claim(found),
-        *workspace.config_maps(found),
+        workspace.record_map(found),
         prepare(found),
         train(found),
         *([evaluate(found)] if found.spec.evaluation.enabled else []),

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id, evaluation_map
-from finetune_operator.finetunejob.desired.workspace import config_maps
+from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
+from finetune_operator.finetunejob.desired.workspace import record_map
+from finetune_operator.finetunejob.record import evaluation_key
 from finetune_operator.settings import Settings
 from finetune_trainer.config import BaselineType, EvaluationConfig, GateConfig, JudgeConfig, Metric
 from rendering import environment, evaluate, main, mounts, prepare, target
@@ -58,22 +59,25 @@ def test_other_metrics_baselines_rows_or_seeds_are_another() -> None:
 
 def test_the_trainer_reads_what_the_operator_writes() -> None:
     found = target(evaluation=JUDGE)
-    written = evaluation_map(found)["data"]["evaluation.json"]
-    assert EvaluationConfig.model_validate_json(written) == evaluation_config(found.spec, found.settings)
+    wanted = evaluation_config(found.spec, found.settings)
+    written = record_map(found)["data"][evaluation_key(wanted)]
+    assert EvaluationConfig.model_validate_json(written) == wanted
 
 
 def test_prepare_gets_it_too_since_it_refuses_metrics_that_do_not_fit() -> None:
     found = target()
-    (name,) = [each["metadata"]["name"] for each in config_maps(found) if "evaluation.json" in each["data"]]
+    key = evaluation_key(evaluation_config(found.spec, found.settings))
     for workload in (prepare(found), evaluate(found)):
-        assert mounts(workload)["/etc/finetune-evaluation"]["configMap"] == {"name": name}
+        told = mounts(workload)["/etc/finetune"]["configMap"]
+        assert told["name"] == record_map(found)["metadata"]["name"]
+        assert {"key": key, "path": "evaluation.json"} in told["items"]
 
 
 def test_switched_off_nobody_is_told_anything() -> None:
     found = target(evaluation={"enabled": False})
     assert evaluation_id(found) is None
-    assert len(config_maps(found)) == 1
-    assert "/etc/finetune-evaluation" not in mounts(prepare(found))
+    assert set(record_map(found)["data"]) == {"run.json"}
+    assert "evaluation.json" not in str(mounts(prepare(found)))
 
 
 def test_the_judges_key_comes_from_its_secret_and_the_others_stay_away() -> None:

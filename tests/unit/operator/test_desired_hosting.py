@@ -42,7 +42,7 @@ def test_a_full_model_is_served_under_the_jobs_name(adapter, path):
 def test_the_model_is_the_run_configs_and_not_the_manifests():
     """A revision that serves goes on serving what it is while the manifest already asks for another."""
     old, new = of_type("none"), of_type("lora")
-    manifest = hosting.deployment(new, run_config(old.name, old.revision, old.spec), 512, 1)
+    manifest = hosting.deployment(new, hosting.pod_template(new, run_config(old.name, old.revision, old.spec), 512), 1)
     assert "--enable-lora" not in main(manifest)["args"]
 
 

@@ -1,7 +1,7 @@
 """The stage Jobs: what they run, what they may use, and which failures they retry."""
 
 import pytest
-from finetune_operator.finetunejob.desired import jobs
+from finetune_operator.finetunejob.stages import JOBS
 from finetune_trainer.outcome import Outcome
 from rendering import GPUS, environment, example, main, prepare, target, train
 
@@ -36,7 +36,7 @@ def test_retries_deadline_and_suspension_are_the_jobs_own(stage):
     spec = STAGES[stage](found)["spec"]
     assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["suspend"]) == (7, 5405, False)
     assert "activeDeadlineSeconds" not in STAGES[stage](target())["spec"]
-    assert jobs.train_job(target(), "inputs", suspended=True)["spec"]["suspend"] is True
+    assert JOBS["train"].job(target(), "inputs", suspended=True)["spec"]["suspend"] is True
 
 
 @every_stage
@@ -183,4 +183,4 @@ def test_the_users_labels_do_not_hide_a_pod_from_the_operator(stage):
     metadata = job["spec"]["template"]["metadata"]
     assert metadata["labels"]["team"] == "a"
     assert metadata["labels"]["finetune.dev/stage"] == stage
-    assert metadata["annotations"] == {"note": "x"}
+    assert metadata["annotations"]["note"] == "x"

@@ -23,13 +23,13 @@ def affinities(found):
 
 def test_the_trainer_reads_the_run_config_that_the_operator_writes():
     found = example("gpu.yaml")
-    written = workspace.config_map(found)["data"]["run.json"]
+    written = workspace.record_map(found)["data"]["run.json"]
     assert RunConfig.model_validate_json(written) == run_config(found.name, found.revision, found.spec)
 
 
 def test_the_run_config_says_what_the_manifest_says():
     found = example("gpu.yaml")
-    written = json.loads(workspace.config_map(found)["data"]["run.json"])
+    written = json.loads(workspace.record_map(found)["data"]["run.json"])
     spec = found.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     training = {key: value for key, value in spec["training"].items() if key in written["training"]}
     assert written["training"] == training

@@ -109,7 +109,7 @@ def test_a_volume_that_stays_pending(preparing: Rehearsal) -> None:
 
 def test_a_pod_that_a_quota_or_policy_refuses(preparing: Rehearsal) -> None:
     name = f"recipes-{preparing.revision}-prepare"
-    preparing.extra["job_events"] = [{"involvedObject": {"name": name}, "message": "exceeded quota: pods"}]
+    preparing.pod_refused("prepare", "exceeded quota: pods")
     reason, message = said(preparing, "DataReady")
     assert reason == "PodNotCreated"
     assert message == f"Job {name} can't create its pod: exceeded quota: pods"
@@ -156,6 +156,7 @@ def test_an_engine_that_will_not_start_shows_the_end_of_its_log_and_gives_its_ac
 def test_an_engine_that_failed_is_tried_again_when_hosting_changes(hosting: Rehearsal) -> None:
     hosting.container("host", {"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=3)
     hosting.reconcile()
+    hosting.end_pods()
     hosting.edit(hosting={"contextLength": 512})
     hosting.reconcile()
     assert hosting.exists("Deployment")

@@ -4,7 +4,7 @@ import copy
 from datetime import timedelta
 
 import pytest
-from finetune_operator.finetunejob.plan import MISSING_SECONDS, Plan, refused
+from finetune_operator.finetunejob.plan import MISSING_SECONDS, REFUSED_SECONDS
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.report import Progress
 from rehearsal import PREPARED, TRAINED, Rehearsal
@@ -19,6 +19,19 @@ def cluster() -> Rehearsal:
 def serving(cluster: Rehearsal) -> Rehearsal:
     cluster.serve()
     return cluster
+
+
+def recreated(cluster: Rehearsal) -> str:
+    """Train again with rollout recreate; the revision that serves meanwhile."""
+    old = cluster.revision
+    cluster.edit(hosting=cluster.job["spec"]["hosting"] | {"rollout": "recreate"})
+    edit_training(cluster, seed=7)
+    cluster.reconcile()
+    return old
+
+
+def replicas(cluster: Rehearsal, revision: str) -> int:
+    return int(cluster.objects["Deployment", f"recipes-{revision}"]["spec"]["replicas"])
 
 
 def edit_training(cluster: Rehearsal, **training: object) -> None:
@@ -91,11 +104,9 @@ class TestThePathToReady:
         cluster.complete("prepare", PREPARED)
         cluster.reconcile()
         cluster.running("train")
-        cluster.extra["progress"] = Progress(
-            stage="train", step=12, total_steps=40, loss=1.23456, tokens_per_second=181.6
-        )
+        cluster.progress = Progress(stage="train", step=12, total_steps=40, loss=1.23456, tokens_per_second=181.6)
         planned = cluster.reconcile()
-        assert planned.again_after == 10.0
+        assert planned.ask == "10.0.0.7"
         assert cluster.status["progressSummary"] == "12/40"
         assert cluster.status["progress"]["loss"] == "1.2346"
         assert cluster.status["progress"]["tokensPerSecond"] == "182"
@@ -141,19 +152,44 @@ class TestRevisions:
         assert serving.objects["Deployment", f"recipes-{old}"]["spec"] == before
 
     def test_recreate_gives_the_accelerators_to_the_new_revision_and_takes_them_back(self, serving: Rehearsal) -> None:
-        old = serving.revision
-        serving.edit(hosting=serving.job["spec"]["hosting"] | {"rollout": "recreate"})
-        edit_training(serving, seed=7)
-        serving.reconcile()
-        assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 1, (
-            "preparing needs no accelerator"
-        )
+        old = recreated(serving)
+        assert replicas(serving, old) == 1, "preparing needs no accelerator"
         serving.complete("prepare", PREPARED)
         serving.reconcile()
-        assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 0
+        assert replicas(serving, old) == 1, "nobody has said that there are none left"
+        serving.unschedulable("train", "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+        serving.reconcile()
+        assert replicas(serving, old) == 0
+        assert f"Revision {old} has made room for it" in serving.condition("Ready")[2]
+        serving.running("train")
+        serving.reconcile()
+        assert replicas(serving, old) == 0
         serving.fail("train", Outcome.DIVERGED, "The loss became NaN at step 3; lower learningRate.")
         serving.reconcile()
-        assert serving.objects["Deployment", f"recipes-{old}"]["spec"]["replicas"] == 1
+        assert replicas(serving, old) == 1
+
+    def test_recreate_gives_nothing_for_an_image_that_can_not_be_pulled(self, serving: Rehearsal) -> None:
+        old = recreated(serving)
+        serving.complete("prepare", PREPARED)
+        serving.reconcile()
+        waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+        serving.container("train", waiting)
+        serving.reconcile()
+        assert replicas(serving, old) == 1
+        assert f"Revision {old} goes on serving" in serving.condition("Ready")[2]
+        serving.unschedulable("train", "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+        serving.reconcile()
+        serving.container("train", waiting)
+        serving.reconcile()
+        assert replicas(serving, old) == 1, "it takes back what is of no use to the new one"
+
+    def test_recreate_gives_nothing_for_what_it_does_not_hold(self, serving: Rehearsal) -> None:
+        old = recreated(serving)
+        serving.complete("prepare", PREPARED)
+        serving.reconcile()
+        serving.unschedulable("train", "0/1 nodes are available: 1 Insufficient memory, 1 Insufficient nvidia.com/gpu.")
+        serving.reconcile()
+        assert replicas(serving, old) == 1
 
     def test_disabling_hosting_removes_the_endpoint(self, serving: Rehearsal) -> None:
         serving.edit(hosting={"enabled": False})
@@ -289,7 +325,7 @@ class TestTryingAgain:
 class TestWhatStandsInTheWay:
     def test_a_claim_that_is_not_there_is_named_and_looked_for_again(self) -> None:
         cluster = Rehearsal(model={"source": "pvc://models/base"})
-        cluster.extra["user_claims"] = {"models": None}
+        cluster.absent.add(("PersistentVolumeClaim", "models"))
         planned = cluster.reconcile()
         assert planned.again_after == MISSING_SECONDS
         assert cluster.condition("Accepted")[:2] == ("False", "ObjectNotFound")
@@ -297,18 +333,26 @@ class TestWhatStandsInTheWay:
         assert cluster.objects == {}
 
     def test_a_dataset_that_is_removed_after_it_was_prepared_disturbs_nothing(self, serving: Rehearsal) -> None:
-        serving.extra["user_config_maps"] = {"rows": None}
+        serving.absent.add(("ConfigMap", "rows"))
         serving.reconcile()
         assert serving.condition("Ready")[0] == "True"
 
     def test_somebody_elses_service_is_not_taken_over(self, cluster: Rehearsal) -> None:
         foreign = {
             "kind": "Service",
-            "metadata": {"name": "recipes", "uid": "x"},
+            "metadata": {"name": "recipes", "uid": "x", "resourceVersion": "1"},
             "spec": {"selector": {"app": "shop"}},
         }
         cluster.objects["Service", "recipes"] = foreign
-        cluster.serve()
+        planned = cluster.reconcile()
+        assert list(cluster.objects) == [("Service", "recipes")], "told before anything is made"
+        assert cluster.condition("Accepted")[:2] == ("False", "NameTaken")
+        assert planned.again_after == MISSING_SECONDS
+        del cluster.objects["Service", "recipes"]
+        cluster.train()
+        cluster.objects["Service", "recipes"] = foreign
+        cluster.roll_out()
+        cluster.reconcile()
         assert cluster.objects["Service", "recipes"] == foreign
         assert cluster.condition("Promoted")[:2] == ("False", "NameTaken")
         assert "Service recipes exists" in cluster.condition("Ready")[2]
@@ -320,21 +364,24 @@ class TestWhatStandsInTheWay:
         assert (status, reason) == ("False", "Invalid")
         assert "ReadWriteMany" in message
 
-    def test_a_job_without_a_pod_is_looked_at_again_because_no_watch_tells_why(self, cluster: Rehearsal) -> None:
-        assert cluster.reconcile().again_after == MISSING_SECONDS
-
     def test_a_refusal_is_told_once_and_keeps_its_time(self, cluster: Rehearsal) -> None:
-        def told() -> Plan:
-            return refused(cluster.snapshot(), cluster.look(), "Job x", "exceeded quota: jobs", cluster.now)
-
-        first = told()
-        assert [event.reason for event in first.events] == ["Accepted", "Refused"]
-        cluster.job["status"] = first.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        cluster.reconcile()
+        job = f"recipes-{cluster.revision}-train"
+        cluster.refuse["create", "Job", job] = "exceeded quota: jobs"
+        cluster.complete("prepare", PREPARED)
+        first = cluster.reconcile()
+        assert cluster.condition("Trained") == (
+            "False",
+            "Refused",
+            f"The API server refused Job {job}: exceeded quota: jobs",
+        )
+        assert cluster.status["phase"] == "Blocked"
+        assert first.again_after == REFUSED_SECONDS
+        before = cluster.status
         cluster.now += timedelta(minutes=1)
-        again = told()
-        assert again.status == first.status
+        again = cluster.reconcile()
+        assert cluster.status == before
         assert again.events == ()
-        assert again.again_after is not None
 
     def test_a_failing_stage_tells_ready_what_it_tells_its_own_condition(self, cluster: Rehearsal) -> None:
         cluster.reconcile()

@@ -62,89 +62,91 @@ class Work:
         return ending
 
 
-async def idle(queue: Queue[str]) -> bool:
+async def idle(queue: Queue[str], work: Work) -> bool:
     """Whether there is nothing to work on."""
-    step = asyncio.ensure_future(queue.step())
+    step = asyncio.ensure_future(queue.step(work))
     await asyncio.wait({step}, timeout=0)
     return step.cancel()
 
 
 async def test_a_key_that_waits_is_worked_on_once() -> None:
     work = Work()
-    queue = Queue(work, Clock())
+    queue: Queue[str] = Queue(Clock())
     for key in ("a", "b", "a", "a"):
         queue.add(key)
-    await queue.step()
-    await queue.step()
+    await queue.step(work)
+    await queue.step(work)
     assert work.done == ["a", "b"]
-    assert await idle(queue)
+    assert await idle(queue, work)
 
 
 async def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_once_more_afterwards() -> None:
     work = Work()
     work.gate.clear()
-    queue = Queue(work, Clock())
+    queue: Queue[str] = Queue(Clock())
     queue.add("a")
-    running = asyncio.ensure_future(queue.step())
+    running = asyncio.ensure_future(queue.step(work))
     await asyncio.wait({running}, timeout=0)
     queue.add("a")
     queue.add("a")
-    assert await idle(queue), "no second worker takes the same key"
+    assert await idle(queue, work), "no second worker takes the same key"
     work.gate.set()
     await running
-    await queue.step()
+    await queue.step(work)
     assert work.done == ["a", "a"]
-    assert await idle(queue)
+    assert await idle(queue, work)
 
 
 async def test_work_says_when_to_look_again() -> None:
     clock = Clock()
-    queue = Queue(Work(10.0), clock)
+    work = Work(10.0)
+    queue: Queue[str] = Queue(clock)
     queue.add("a")
-    await queue.step()
+    await queue.step(work)
     assert clock.waiting == [10.0]
     clock.pass_time()
-    await queue.step()
+    await queue.step(work)
     assert clock.waiting == []
 
 
 async def test_a_change_takes_the_place_of_the_later_look() -> None:
     clock = Clock()
-    queue = Queue(Work(10.0), clock)
+    work = Work(10.0)
+    queue: Queue[str] = Queue(clock)
     queue.add("a")
-    await queue.step()
+    await queue.step(work)
     queue.add("a")
     assert clock.waiting == []
-    await queue.step()
-    assert await idle(queue)
+    await queue.step(work)
+    assert await idle(queue, work)
 
 
 @pytest.mark.parametrize("error", [Unavailable("too many requests"), ValueError("a bug")])
 async def test_failures_are_tried_again_later_and_later_until_one_succeeds(error: Exception) -> None:
     clock = Clock()
     work = Work(*[error] * 4, None, error)
-    queue = Queue(work, clock)
+    queue: Queue[str] = Queue(clock)
     queue.add("a")
     waits = []
     for _ in range(4):
-        await queue.step()
+        await queue.step(work)
         waits += clock.waiting
         clock.pass_time()
     assert waits == sorted(waits)
     assert waits[-1] > 2 * waits[0]
-    await queue.step()
+    await queue.step(work)
     queue.add("a")
-    await queue.step()
+    await queue.step(work)
     assert clock.waiting[0] <= FIRST_BACKOFF, "success forgets the failures"
 
 
 async def test_one_keys_failure_keeps_no_other_waiting() -> None:
     work = Work(ValueError("a bug"))
-    queue = Queue(work, Clock())
+    queue: Queue[str] = Queue(Clock())
     queue.add("bad")
     queue.add("good")
-    await queue.step()
-    await queue.step()
+    await queue.step(work)
+    await queue.step(work)
     assert work.done == ["bad", "good"]
 
 
@@ -157,9 +159,9 @@ def test_the_backoff_doubles_up_to_a_limit_and_spreads() -> None:
 async def test_cancelling_the_workers_ends_the_work_under_way() -> None:
     work = Work()
     work.gate.clear()
-    queue = Queue(work, Clock())
+    queue: Queue[str] = Queue(Clock())
     queue.add("a")
-    running = asyncio.ensure_future(queue.run())
+    running = asyncio.ensure_future(queue.run(work))
     await work.started.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

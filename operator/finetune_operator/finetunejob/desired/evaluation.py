@@ -1,4 +1,4 @@
-"""What evaluate is told: the manifest's evaluation with its defaults written out, in a ConfigMap of its own.
+"""What evaluate is told: the manifest's evaluation with its defaults written out, an entry of the revision's record.
 
 It changes no weight, so it is no part of the run config. prepare gets it too, and refuses metrics that don't fit the
 rows before anything is trained. The local backend writes the same document beside its state.
@@ -13,10 +13,8 @@ from finetune_trainer.config import (
     Prices,
 )
 
-from finetune_operator import names
 from finetune_operator.api.v1alpha1 import Baseline, FineTuneJobSpec, Gate
-from finetune_operator.finetunejob.target import Manifest, Target
-from finetune_operator.pods.metadata import metadata
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
 from finetune_operator.settings import Settings
 
@@ -58,19 +56,6 @@ def gate_config(gate: Gate | None) -> GateConfig | None:
     if gate is None:
         return None
     return GateConfig(metric=gate.metric, minimum=gate.minimum, margin=gate.margin, confidence=gate.confidence)
-
-
-def evaluation_map(target: Target) -> Manifest:
-    """The ConfigMap with the evaluation config."""
-    config = evaluation_config(target.spec, target.settings)
-    document = config.model_dump_json(by_alias=True, exclude_none=True, indent=2)
-    name = names.of_evaluation(target.name, target.revision)
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": metadata(target, name, names.labels(target.name, target.revision)),
-        "data": {names.EVALUATION_KEY: document + "\n"},
-    }
 
 
 def _examples(baseline: Baseline) -> int:

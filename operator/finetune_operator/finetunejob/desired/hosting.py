@@ -1,6 +1,4 @@
-"""The Deployment that serves a revision, its Service, and the stable Service. Used by `stages.host`, `stages.promote`
-and `plan`.
-"""
+"""The Deployment that serves a revision, its Service, and the stable Service. For `hosting` and `stages.promote`."""
 
 from finetune_trainer.config import RunConfig, Workspace
 
@@ -8,9 +6,10 @@ from finetune_operator import names
 from finetune_operator.api.v1alpha1 import Rollout
 from finetune_operator.finetunejob.desired import engine, inside, volumes
 from finetune_operator.finetunejob.desired.probes import STARTUP_SECONDS, probes
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import Variable, merged, threads, variables
-from finetune_operator.pods.metadata import metadata
+from finetune_operator.pods.metadata import Manifest, metadata
+from finetune_operator.pods.mounts import scratch
 from finetune_operator.pods.resources import accelerators, devices, resources
 from finetune_operator.pods.template import ENVIRONMENT, container, template
 
@@ -26,22 +25,28 @@ GRACE_SECONDS = WITHDRAWAL_SECONDS + DRAIN_SECONDS + _TEARDOWN_SECONDS
 PROGRESS_SECONDS = STARTUP_SECONDS + 900
 
 
-def deployment(target: Target, run_config: RunConfig, context_length: int, replicas: int) -> Manifest:
-    """The Deployment of a revision: the model of `run_config`, hosted as the target's spec says."""
+def pod_template(target: Target, run_config: RunConfig, context_length: int) -> Manifest:
+    """The engine's pods: the model of `run_config`, hosted as the target's spec and this operator say."""
     mounts = [
         volumes.workspace(target, read_only=True),
-        *volumes.scratch(),
+        *scratch(),
         inside.mount(),
         *volumes.user_mounts([run_config.model.source.uri]),
     ]
-    pod = template(target, HOST, target.spec.hosting.pod, _engine(target, run_config, context_length), mounts)
+    settings, run = target.spec.hosting.pod, _engine(target, run_config, context_length)
+    pod = template(names.labels(target.name, target.revision, HOST), settings, run, mounts, target.together)
     pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
-    pod["metadata"]["annotations"] = pod["metadata"].get("annotations", {}) | inside.annotations()
+    pod["metadata"]["annotations"] |= inside.annotations()
+    return pod
+
+
+def deployment(target: Target, pod: Manifest, replicas: int) -> Manifest:
+    """The Deployment of a revision, whose pods were made by `pod_template`, by this version or by an earlier one."""
     name = names.of_revision(target.name, target.revision)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(target, name, names.labels(target.name, target.revision, HOST)),
+        "metadata": metadata(target.owner, name, names.labels(target.name, target.revision, HOST)),
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": _selector(target.name, target.revision)},
@@ -56,7 +61,8 @@ def deployment(target: Target, run_config: RunConfig, context_length: int, repli
 def candidate_service(target: Target) -> Manifest:
     """The Service of one revision, for whoever wants that one and no other."""
     name = names.of_revision(target.name, target.revision)
-    return _service(metadata(target, name, names.labels(target.name, target.revision, HOST)), target, target.revision)
+    described = metadata(target.owner, name, names.labels(target.name, target.revision, HOST))
+    return _service(described, target, target.revision)
 
 
 def candidate_url(target: Target) -> str:
@@ -66,7 +72,7 @@ def candidate_url(target: Target) -> str:
 
 def stable_service(target: Target, revision: str) -> Manifest:
     """The Service that users know; it answers with `revision`."""
-    return _service(metadata(target, target.name, names.labels(target.name)), target, revision)
+    return _service(metadata(target.owner, target.name, names.labels(target.name)), target, revision)
 
 
 def _engine(target: Target, config: RunConfig, context_length: int) -> Manifest:
@@ -74,7 +80,7 @@ def _engine(target: Target, config: RunConfig, context_length: int) -> Manifest:
     gpus = bool(devices(hosting.resources))
     settings = target.settings
     image = hosting.image or (settings.hosting_image if gpus else settings.hosting_cpu_image)
-    return container(target, names.ENGINE, image, resources(hosting.resources)) | {
+    return container(names.ENGINE, image, settings.image_pull_policy, resources(hosting.resources)) | {
         # No command: images of vLLM differ in how it is started, and all of them take its arguments.
         "args": _arguments(target, config, context_length),
         "env": merged(_environment(target), hosting.pod.env),

@@ -1,59 +1,71 @@
-"""The Jobs of the trainer image: prepare, train and evaluate. Used by the stages of those names."""
+"""The Job that carries a stage: the trainer image, told what to do by the revision's record. Used by `stages.job`."""
 
-from typing import Any
+from dataclasses import dataclass, field
 
 from finetune_trainer.outcome import TERMINATION_LOG, Outcome
 from finetune_trainer.report import STATUS_PORT
 
 from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration
+from finetune_operator.api.v1alpha1 import Training
 from finetune_operator.api.values import seconds
 from finetune_operator.finetunejob.desired import volumes
-from finetune_operator.finetunejob.desired.hosting import candidate_url
-from finetune_operator.finetunejob.desired.run_config import data_uris
-from finetune_operator.finetunejob.desired.volumes import Mount
-from finetune_operator.finetunejob.target import Manifest, Target
-from finetune_operator.pods.environment import Variable, credentials, judge_key, merged, threads, variables
-from finetune_operator.pods.metadata import metadata
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.environment import Variable, merged, threads, variables
+from finetune_operator.pods.metadata import Manifest, metadata
+from finetune_operator.pods.mounts import Mount, scratch
 from finetune_operator.pods.resources import accelerators, devices, resources, without_devices
 from finetune_operator.pods.template import ENVIRONMENT, container, template
 
-PREPARE, TRAIN, EVALUATE = "prepare", "train", "evaluate"
-# A stage that is asked to stop ends its step; train then writes a checkpoint: minutes for all weights of a large model.
-GRACE_SECONDS = {PREPARE: 30, TRAIN: 300, EVALUATE: 30}
 
+@dataclass(frozen=True)
+class Work:
+    """What a stage needs of its Job.
 
-def prepare_job(target: Target, inputs: str, suspended: bool) -> Manifest:
-    """The Job that fetches the model and checks the rows.
-
-    It runs where training can, since a local or zonal volume pins all that follows.
+    `devices`: it gets training's accelerators. `measured`: it is told what is evaluated. `mounts` come beside the
+    revision's volume and record, `environment` beside what every trainer pod has.
     """
-    environment = [*variables(ENVIRONMENT), *credentials(target.spec)]
-    sources = [target.spec.model.source, *data_uris(target.spec.dataset)]
-    mounts = [*volumes.evaluation(target), *volumes.user_mounts(sources)]
-    return _without_devices(target, PREPARE, inputs, suspended, environment, mounts)
+
+    devices: bool = False
+    measured: bool = False
+    environment: list[Variable] = field(default_factory=list)
+    mounts: list[Mount] = field(default_factory=list)
+    arguments: tuple[str, ...] = ()
 
 
-def evaluate_job(target: Target, inputs: str, suspended: bool) -> Manifest:
-    """The Job that asks the candidate. It reads rows and tokenizer from the volume, and of the Secrets the judge's."""
-    environment = [*variables(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"}), *judge_key(target.spec)]
-    mounts = [*volumes.evaluation(target), *volumes.user_mounts([target.spec.model.source])]
-    job = _without_devices(target, EVALUATE, inputs, suspended, environment, mounts)
-    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    arguments += ["--evaluation", str(volumes.EVALUATION), "--endpoint", candidate_url(target)]
-    return job
-
-
-def train_job(target: Target, inputs: str, suspended: bool) -> Manifest:
-    """The Job that trains. What it needs lies on the volume: it gets no credential and asks no hub."""
+def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str, suspended: bool) -> Manifest:
+    """The Job of a stage; `inputs` is a digest of what its pods are made from, `grace_seconds` lie between SIGTERM and
+    SIGKILL.
+    """
     training = target.spec.training
-    environment = variables(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"})
-    # With several devices the trainer launches a process for each: they share the cores, and none may take them all.
-    if accelerators(training.resources) <= 1:
-        environment += threads(training.resources.limits)
-    mounts = volumes.user_mounts([target.spec.model.source])
-    run = _container(target, TRAIN, resources(training.resources), merged(environment, training.pod.env))
-    return _job(target, TRAIN, inputs, suspended, training.pod, run, mounts)
+    settings = training.pod if work.devices else _beside_devices(training)
+    mounts = [volumes.workspace(target), volumes.told(target, work.measured), *scratch(), *work.mounts]
+    labels = names.labels(target.name, target.revision, stage)
+    pod = template(labels, settings, _container(target, stage, work, settings), mounts, target.together)
+    pod["spec"] |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": grace_seconds}
+    spec: Manifest = {
+        "suspend": suspended,
+        "podFailurePolicy": failure_policy(stage),
+        # The volume is one pod's at a time: the next starts when the last has ended.
+        "podReplacementPolicy": "Failed",
+        "template": pod,
+        **limits(training),
+    }
+    name = names.of_stage(target.name, target.revision, stage)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(target.owner, name, labels, {names.INPUTS: inputs}),
+        "spec": spec,
+    }
+
+
+def limits(training: Training) -> Manifest:
+    """What may change while a Job runs: how often it is tried again, and for how long."""
+    found: Manifest = {"backoffLimit": training.retries}
+    if training.max_runtime:
+        found["activeDeadlineSeconds"] = seconds(training.max_runtime)
+    return found
 
 
 def failure_policy(stage: str) -> Manifest:
@@ -67,59 +79,32 @@ def failure_policy(stage: str) -> Manifest:
     }
 
 
-def _container(target: Target, stage: str, wanted: dict[str, Any], environment: list[Variable]) -> Manifest:
-    image = target.spec.training.image or target.settings.trainer_image
-    return container(target, stage, image, wanted) | {
+def _container(target: Target, stage: str, work: Work, settings: Pod) -> Manifest:
+    training = target.spec.training
+    image = training.image or target.settings.trainer_image
+    wanted = training.resources if work.devices else without_devices(training.resources)
+    environment = [*variables(ENVIRONMENT), *work.environment]
+    # With several devices the trainer launches a process for each: they share the cores, and none may take them all.
+    if not work.devices or accelerators(training.resources) <= 1:
+        environment += threads(wanted.limits)
+    return container(stage, image, target.settings.image_pull_policy, resources(wanted)) | {
         "command": ["python", "-m", "finetune_trainer", stage],
         "args": [
-            *("--config", str(volumes.RUN_CONFIG)),
+            *("--config", str(volumes.TOLD / names.RUN_CONFIG)),
             *("--workspace", str(volumes.WORKSPACE)),
             *("--termination-log", TERMINATION_LOG),
             *("--status-port", str(STATUS_PORT)),
+            *work.arguments,
         ],
-        "env": environment,
+        "env": merged(environment, settings.env),
         "ports": [{"name": names.STATUS_PORT_NAME, "containerPort": STATUS_PORT, "protocol": "TCP"}],
     }
 
 
-def _without_devices(
-    target: Target, stage: str, inputs: str, suspended: bool, environment: list[Variable], mounts: list[Mount]
-) -> Manifest:
-    """A Job with the CPU and memory of training but none of its devices.
+def _beside_devices(training: Training) -> Pod:
+    """Settings for a pod without devices that has to run where those are, because the volume may be there.
 
-    The taints that guard those are tolerated, as the cluster does for pods that ask for them: the volume may be there.
+    The taints that guard them are tolerated, as the cluster does for pods that ask for them.
     """
-    training = target.spec.training
     guarded = [Toleration(key=name, operator="Exists", effect="NoSchedule") for name in devices(training.resources)]
-    settings = training.pod.model_copy(update={"tolerations": [*training.pod.tolerations, *guarded]})
-    wanted = without_devices(training.resources)
-    environment = merged([*environment, *threads(wanted.limits)], settings.env)
-    run = _container(target, stage, resources(wanted), environment)
-    return _job(target, stage, inputs, suspended, settings, run, mounts)
-
-
-def _job(
-    target: Target, stage: str, inputs: str, suspended: bool, settings: Pod, run: Manifest, mounts: list[Mount]
-) -> Manifest:
-    mounts = [volumes.workspace(target), volumes.run_config(target), *volumes.scratch(), *mounts]
-    pod = template(target, stage, settings, run, mounts)
-    pod["spec"] |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": GRACE_SECONDS[stage]}
-    training = target.spec.training
-    spec: Manifest = {
-        "suspend": suspended,
-        "backoffLimit": training.retries,
-        "podFailurePolicy": failure_policy(stage),
-        # The volume is one pod's at a time: the next starts when the last has ended.
-        "podReplacementPolicy": "Failed",
-        "template": pod,
-    }
-    if training.max_runtime:
-        spec["activeDeadlineSeconds"] = seconds(training.max_runtime)
-    name = names.of_stage(target.name, target.revision, stage)
-    labels = names.labels(target.name, target.revision, stage)
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(target, name, labels, {names.INPUTS: inputs}),
-        "spec": spec,
-    }
+    return training.pod.model_copy(update={"tolerations": [*training.pod.tolerations, *guarded]})

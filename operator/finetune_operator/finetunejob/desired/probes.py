@@ -2,7 +2,7 @@
 
 from finetune_operator import names
 from finetune_operator.finetunejob.desired import inside
-from finetune_operator.finetunejob.target import Manifest
+from finetune_operator.pods.metadata import Manifest
 
 # Reading a model of 100 GB from a slow disk takes this long.
 STARTUP_SECONDS = 3600

@@ -1,10 +1,11 @@
-"""A revision's volume and its configs. Applied before the revision's first Job; they outlive it."""
+"""A revision's volume and its record. Made before the revision's first Job; they outlive it."""
 
 from finetune_operator import names
-from finetune_operator.finetunejob.desired.evaluation import evaluation_map
+from finetune_operator.finetunejob import record
+from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.finetunejob.target import Manifest, Target
-from finetune_operator.pods.metadata import metadata
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.metadata import Manifest, metadata
 
 
 def claim(target: Target) -> Manifest:
@@ -25,27 +26,24 @@ def claim(target: Target) -> Manifest:
     }
 
 
-def config_maps(target: Target) -> list[Manifest]:
-    """What the revision's Jobs are told."""
-    return [config_map(target), *([evaluation_map(target)] if target.spec.evaluation.enabled else [])]
-
-
-def config_map(target: Target) -> Manifest:
-    """The ConfigMap with the run config.
-
-    Not `immutable`: contextLength may change within a revision, and a newer operator may render another document for
-    the same revision; the API server would refuse both, and the revision could never be worked on again.
-    """
-    config = run_config(target.name, target.revision, target.spec)
-    document = config.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+def record_map(target: Target) -> Manifest:
+    """The ConfigMap of the revision's record, with what its stages are told. Made once; entries are added to it."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(target),
-        "data": {names.RUN_CONFIG_KEY: document + "\n"},
+        "data": told(target),
     }
+
+
+def told(target: Target) -> dict[str, str]:
+    """The entries that tell the stages what to do."""
+    config = evaluation_config(target.spec, target.settings)
+    measured = {record.evaluation_key(config): record.text(config)} if target.spec.evaluation.enabled else {}
+    run = run_config(target.name, target.revision, target.spec)
+    return {record.RUN_CONFIG: record.text(run), **measured}
 
 
 def _metadata(target: Target) -> Manifest:
     name = names.of_revision(target.name, target.revision)
-    return metadata(target, name, names.labels(target.name, target.revision))
+    return metadata(target.owner, name, names.labels(target.name, target.revision))

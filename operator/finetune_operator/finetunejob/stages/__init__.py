@@ -8,11 +8,16 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.stages.base import Stage
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 from finetune_operator.finetunejob.stages.host import Host
+from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.stages.prepare import Prepare
 from finetune_operator.finetunejob.stages.promote import Promote
 from finetune_operator.finetunejob.stages.train import Train
 
-STAGES: tuple[Stage, ...] = (Prepare(), Train(), Host(), Evaluate(), Promote())
+_EVALUATE = Evaluate()
+HOST = Host(measures=_EVALUATE)
+STAGES: tuple[Stage, ...] = (Prepare(), Train(), HOST, _EVALUATE, Promote())
+# Those that the trainer carries out, by name.
+JOBS: dict[str, JobStage] = {stage.name: stage for stage in STAGES if isinstance(stage, JobStage)}
 
 
 def wanted(spec: FineTuneJobSpec) -> tuple[Stage, ...]:

@@ -6,27 +6,40 @@ from enum import Enum
 from typing import Any, Protocol
 
 from finetune_operator import names
-from finetune_operator.api.status import FineTuneJobStatus, StageState, StageStatus
+from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.observe import PodState, Ref, World
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.observe import RecordState, Ref, World
+from finetune_operator.finetunejob.record import Failure, Record
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.applied import stamped
 from finetune_operator.pods.diagnose import Evidence
+from finetune_operator.pods.metadata import Manifest
+from finetune_operator.pods.state import PodState
 
 
 @dataclass(frozen=True)
-class Apply:
-    """Server-side apply."""
+class Create:
+    """Make an object that is not touched afterwards, or only by Patch."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True)
-class Suspend:
-    """Set a Job's spec.suspend; the rest of a Job can't be applied again, its template is immutable."""
+class Apply:
+    """Server-side apply of an object that is kept as the manifest says. `uid`: of the one that was observed."""
+
+    manifest: Manifest
+    uid: str | None = None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Change fields of an object, if it still is the one that was observed. `advice`: what to do if that is refused."""
 
     ref: Ref
-    suspend: bool
+    body: Mapping[str, Any]
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,12 @@ class Delete:
     ref: Ref
 
 
-Action = Apply | Suspend | Delete
+Action = Create | Apply | Patch | Delete
+
+
+def applied(manifest: Manifest) -> Apply:
+    """Apply a manifest, with the digest that tells later whether there is anything to apply."""
+    return Apply(stamped(manifest))
 
 
 class State(Enum):
@@ -55,7 +73,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """A stage's verdict, what to do now, and what to tell in status (field → value) when it has ended."""
+    """A stage's verdict, what to do now, and what to tell in status (field → value) once it has ended."""
 
     state: State
     reason: Reason
@@ -83,6 +101,11 @@ class Context:
         return self.target.spec
 
     @property
+    def record(self) -> Record:
+        """What was made and found of this revision so far."""
+        return self.world.record(self.target.revision)
+
+    @property
     def serves(self) -> bool:
         """Whether the endpoint already answers with this revision."""
         return self.world.served_revision == self.target.revision
@@ -92,43 +115,58 @@ class Context:
         """The earlier revision that serves because a person said so; None when nobody did."""
         return pinned_revision(self.target, self.world)
 
-    def record(self, stage: str) -> StageStatus | None:
-        """What status remembers of a stage of this revision."""
-        return next((found for found in self.status.stages if found.name == stage), None)
+    def remember(self, key: str, text: str) -> tuple[Action, ...]:
+        """Add an entry to the revision's record, once."""
+        return remember(self.world.records.get(self.target.revision), {key: text})
 
-    def failed_before(self, stage: str, inputs: str) -> StageStatus | None:
-        """The record of a failure that nothing has been changed about since."""
-        found = self.record(stage)
-        return found if found and found.state == StageState.FAILED and found.inputs == inputs else None
+    def failed_before(self, stage: str, inputs: str) -> Step | None:
+        """The verdict of an earlier try that nothing has been changed about since."""
+        found = self.record.failure(stage, inputs)
+        return failed(found) if found else None
 
     def evidence(self, pod: PodState) -> Evidence:
         """A pod and what surrounds it, for a diagnosis."""
-        served = self.world.served_revision
-        holders = self.world.pods_of("host", served) if served and not self.serves else ()
         claim = names.of_revision(self.target.name, self.target.revision)
+        served = self.world.served_revision
+        holder = self.world.deployments.get(names.of_revision(self.target.name, served)) if served else None
+        holds = holder is not None and holder.replicas > 0 and not self.serves
         return Evidence(
             pod=pod,
             claim=claim,
             claim_pending=claim in self.world.claims and self.world.claims[claim].phase == "Pending",
-            serving=names.of_revision(self.target.name, served) if served and holders else None,
-            serving_limits=frozenset(key for holder in holders for key in holder.limits),
+            serving=holder.ref.name if holder and holds else None,
+            serving_limits=frozenset(holder.limits) if holder and holds else frozenset(),
         )
 
 
+def remember(state: RecordState | None, entries: Mapping[str, str]) -> tuple[Action, ...]:
+    """Add to a record what it does not have yet. The version makes it fail where somebody was faster."""
+    if state is None or state.ref.deleting:
+        return ()
+    new = {key: text for key, text in entries.items() if key not in state.record}
+    if not new:
+        return ()
+    return (Patch(state.ref, {"metadata": {"resourceVersion": state.version}, "data": new}),)
+
+
 def pinned_revision(target: Target, world: World) -> str | None:
-    """The earlier revision that the annotation finetune.dev/promote names, where its volume is still there."""
-    return world.promote if world.promote in world.run_configs and world.promote != target.revision else None
+    """The earlier revision that the annotation finetune.dev/promote names, where it can be brought back."""
+    kept = world.promote != target.revision and world.record(world.promote).trained is not None
+    return world.promote if kept else None
 
 
 class Stage(Protocol):
-    """One stage. `frees_serving`: with rollout recreate, the serving revision gives way while it runs.
-
-    `unwanted`: the sentence for manifests that don't go through it.
+    """One stage. `phase`: what people read while it is under way. `frees_serving`: with rollout recreate, the serving
+    revision may have to give way to it. `hosts`: while it has not given up, the revision's engine runs. `serves`: where
+    a manifest wants it, its end is an endpoint. `unwanted`: the sentence for manifests that don't go through it.
     """
 
     name: str
     condition: Type
+    phase: Phase
     frees_serving: bool
+    hosts: bool
+    serves: bool
     unwanted: str
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
@@ -141,7 +179,6 @@ class Stage(Protocol):
         """Look, and say what to do next."""
 
 
-def failed(record: StageStatus) -> Step:
-    """The verdict on a stage that failed earlier and is not tried again."""
-    reason = Reason(record.reason) if record.reason in set(Reason) else Reason.CONTAINER_FAILED
-    return Step(State.FAILED, reason, record.message or "")
+def failed(failure: Failure) -> Step:
+    """A stage that has failed for good."""
+    return Step(State.FAILED, failure.reason, failure.message)

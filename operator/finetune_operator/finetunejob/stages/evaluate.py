@@ -1,9 +1,8 @@
 """evaluate: the candidate is measured against the base model, and the gate decides whether it is promoted.
 
-What was measured stays in status, so that another gate, or a promotion by hand, is decided without asking again.
+What was measured stays in the record, so that another gate, or a promotion by hand, is decided without asking again.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.config import Format, Metric
@@ -11,15 +10,20 @@ from finetune_trainer.gate import best_baseline, deciding, judge
 from finetune_trainer.report import EvaluateResult
 
 from finetune_operator import names
-from finetune_operator.api.status import ContenderStatus, EvaluationStatus, ScoreStatus, StageState
+from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired.evaluation import evaluation_id, gate_config
-from finetune_operator.finetunejob.desired.jobs import evaluate_job
+from finetune_operator.finetunejob.desired import volumes
+from finetune_operator.finetunejob.desired.credentials import judge_key
+from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id, gate_config
+from finetune_operator.finetunejob.desired.hosting import candidate_url
+from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
+from finetune_operator.finetunejob.record import evaluated_key
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.environment import variables
 
 TUNED = "tuned"
 REPORT = "report.html"
@@ -30,6 +34,8 @@ class Evaluate(JobStage):
 
     name = "evaluate"
     condition = Type.EVALUATED
+    phase = Phase.EVALUATING
+    result = EvaluateResult
     frees_serving = True
     unwanted = "evaluation.enabled is false."
 
@@ -37,53 +43,47 @@ class Evaluate(JobStage):
         """Unless evaluation.enabled is false."""
         return spec.evaluation.enabled
 
-    def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
-        """The evaluate Job."""
-        return evaluate_job(target, inputs, suspended)
+    def work(self, target: Target) -> Work:
+        """It asks the candidate, reads rows and tokenizer from the volume, and gets of the Secrets the judge's."""
+        return Work(
+            measured=True,
+            environment=[*variables({"HF_HUB_OFFLINE": "1"}), *judge_key(target.spec)],
+            mounts=volumes.user_mounts([target.spec.model.source]),
+            arguments=("--endpoint", candidate_url(target)),
+        )
 
-    def started_with(self, context: Context) -> dict[str, Any]:
+    def made_from(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, what is measured, and the judge's key."""
         judge = context.spec.evaluation.judge
         key = judge and judge.credentials
         measured = {"evaluation": evaluation_id(context.target), "judge": key and key.secret_ref.name}
-        return super().started_with(context) | measured
+        return super().made_from(context) | measured
 
-    def remembered(self, context: Context) -> Step | None:
-        """The verdict on what status has, if that is what the manifest asks for now."""
-        dataset = context.status.dataset
-        if dataset and dataset.format == Format.TEXT:
-            return without_answers(context.spec)
-        known = context.status.evaluation
-        if known is None or known.id != evaluation_id(context.target):
-            return None
-        return evaluated(result_of(known), context.spec, known.report)
+    def entry(self, target: Target) -> str:
+        """One for each measurement."""
+        return evaluated_key(evaluation_config(target.spec, target.settings).id)
+
+    def verdict(self, context: Context) -> Step | None:
+        """What was measured, held against the gate as it is now."""
+        prepared, spec = context.record.prepared, context.spec
+        if prepared and prepared.dataset.format == Format.TEXT:
+            return without_answers(spec)
+        found = context.record.evaluated(evaluation_config(spec, context.target.settings).id)
+        claim = names.of_revision(context.target.name, context.target.revision)
+        report = f"pvc://{claim}/evaluations"
+        return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT}") if found else None
 
     def ended(self, context: Context, inputs: str) -> Step | None:
         """A person's word counts for more than the gate's, and than a measurement that failed."""
         found = super().ended(context, inputs)
-        if context.world.promote != context.target.revision or (found and found.passed):
+        if found is None or found.passed or context.world.promote != context.target.revision:
             return found
-        if found:
-            message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."
-            return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
-        return self._promoted_before(context, inputs)
+        message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."
+        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
 
-    def _promoted_before(self, context: Context, inputs: str) -> Step | None:
-        """The same word, once status says no more that the measurement failed."""
-        record = context.record(self.name)
-        if record is None or record.state != StageState.SUCCEEDED or record.inputs != inputs:
-            return None
-        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, record.message or "")
-
-    def outdated(self, job: JobState, inputs: str) -> bool:
+    def _outdated(self, context: Context, job: JobState) -> bool:
         """A Job that measured something else says nothing, complete or not."""
-        return job.inputs != inputs
-
-    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
-        """The verdict."""
-        measured = EvaluateResult.model_validate(result)
-        claim = names.of_revision(context.target.name, context.target.revision)
-        return evaluated(measured, context.spec, f"pvc://{claim}/evaluations/{measured.evaluation}/{REPORT}")
+        return True
 
 
 def without_answers(spec: FineTuneJobSpec) -> Step:
@@ -133,20 +133,6 @@ def evaluation_status(result: EvaluateResult, metric: Metric, passed: bool, repo
             for name, contender in contenders.items()
         },
         report=report,
-    )
-
-
-def result_of(status: EvaluationStatus) -> EvaluateResult:
-    """The result that a status was made from."""
-    contenders = {name: contender.model_dump() for name, contender in status.contenders.items()}
-    return EvaluateResult.model_validate(
-        {
-            "evaluation": status.id,
-            "tuned": contenders.pop(TUNED),
-            "baselines": contenders,
-            "drift": status.drift and status.drift.model_dump(),
-            **status.model_dump(include={"rows", "leaked", "near_duplicates", "metrics", "reason"}),
-        }
     )
 
 

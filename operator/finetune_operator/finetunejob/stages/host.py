@@ -1,114 +1,111 @@
-"""host: a candidate Deployment of the revision, until it answers completions.
+"""host: the engine of the revision, until it answers completions.
 
 Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing;
-the verdict stays in status. So is a candidate that is not to be served: it missed the gate or could not be measured,
-another revision serves because a person said so, or hosting.enabled is false. The revision that serves is never taken
-down for that: its rolling update keeps the old pods.
+the verdict stays in the record. So is a candidate that is not to be served: it missed the gate or could not be
+measured, another revision serves because a person said so, or hosting.enabled is false. What serves is never taken down
+for that: its rolling update keeps the old pods. The verdict is told here; `hosting` makes and removes the Deployment.
 """
 
 from finetune_operator import names
+from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Rollout
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired.hosting import candidate_service, deployment
-from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.finetunejob.observe import DeploymentState, PodState
-from finetune_operator.finetunejob.stages.base import Action, Apply, Context, Delete, State, Step, Suspend, failed
-from finetune_operator.finetunejob.stages.evaluate import Evaluate
-from finetune_operator.finetunejob.target import Manifest
+from finetune_operator.finetunejob.desired.hosting import candidate_service
+from finetune_operator.finetunejob.observe import DeploymentState
+from finetune_operator.finetunejob.record import Failure, failure_key, failure_text
+from finetune_operator.finetunejob.stages.base import Action, Context, State, Step, applied, failed
+from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.pods.diagnose import Finding, diagnose, stuck
+from finetune_operator.pods.state import PodState
 
-EVALUATE = Evaluate()
-# An engine that has crashed so often in one pod does not start by itself.
+# An engine that has crashed so often in one pod does not start by itself, unless it ran for long in between: the
+# kubelet forgets crashes after ten minutes, and so do we.
 RESTARTS = 3
+LONG_SECONDS = 600
 
 
 class Host:
-    """The candidate Deployment and its Service."""
+    """The candidate. `measures`: the stage that asks it, after which it may not be needed any more."""
 
     name = "host"
     condition = Type.HOSTED
+    phase = Phase.HOSTING
     frees_serving = True
-    unwanted = "hosting.enabled is false, and so is evaluation.enabled."
+    hosts = True
+    serves = False
+
+    def __init__(self, measures: JobStage) -> None:
+        self._measures = measures
+        self.unwanted = f"hosting.enabled is false, and so is {measures.unwanted.removesuffix(' is false.')}."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """To serve the result, or to measure it."""
-        return spec.hosting.enabled or EVALUATE.wanted(spec)
+        return spec.hosting.enabled or self._measures.wanted(spec)
 
     def inputs(self, context: Context) -> str:
         """Everything of hosting that can keep an engine from starting."""
-        hosting = context.spec.hosting.model_dump(mode="json", by_alias=True, exclude={"replicas", "rollout"})
-        return names.digest({"hosting": hosting, "retry": context.world.retry})
+        hosting = names.given(context.spec.hosting, exclude={"replicas", "rollout"})
+        return names.digest({"hosting": hosting, "retry": context.world.retry, "upgrade": context.world.upgrade})
 
     def step(self, context: Context, inputs: str) -> Step:
-        """Failed before, suspended, or the Deployment as it is."""
+        """Released, failed before, suspended, or the Deployment as it is."""
+        if why := self._released(context):
+            return Step(State.RELEASED, Reason.RELEASED, why)
+        if not context.serves:
+            if before := context.failed_before(self.name, inputs):
+                return before
+            if context.spec.suspend:
+                message = "spec.suspend is true; set it to false and the candidate starts."
+                return Step(State.SUSPENDED, Reason.SUSPENDED, message)
+        return self._assess(context, inputs)
+
+    def _released(self, context: Context) -> str | None:
+        """Why the candidate is no longer needed, as a sentence; None while it is."""
+        hosting = context.spec.hosting
+        gives_way = context.pinned and hosting.rollout == Rollout.RECREATE
+        if context.serves and hosting.enabled and not gives_way:
+            return None
+        asked = self._measures.wanted(context.spec)
+        measured = self._measures.ended(context, self._measures.inputs(context)) if asked else None
+        if asked and measured is None:
+            return None
+        if context.pinned:
+            return f"Revision {context.pinned} serves; the candidate was taken down."
+        if not hosting.enabled:
+            return "Nothing is left to measure, and hosting.enabled is false; the candidate was taken down."
+        if measured and not measured.passed:
+            return "It is not to be promoted; the candidate was taken down."
+        return None
+
+    def _assess(self, context: Context, inputs: str) -> Step:
         name = names.of_revision(context.target.name, context.target.revision)
         found = context.world.deployments.get(name)
-        if why := _released(context):
-            return Step(State.RELEASED, Reason.RELEASED, why, _take_down(found))
-        record = None if context.serves else context.failed_before(self.name, inputs)
-        if record:
-            step = failed(record)
-            return Step(step.state, step.reason, step.message, _take_down(found))
-        if context.spec.suspend and not context.serves:
-            message = "spec.suspend is true; set it to false and the candidate starts."
-            return Step(State.SUSPENDED, Reason.SUSPENDED, message, (*_take_down(found), *_stop_asking(context)))
-        return self._assess(context, name, found)
-
-    def _assess(self, context: Context, name: str, found: DeploymentState | None) -> Step:
-        actions: tuple[Action, ...] = (
-            Apply(_deployment(context)),
-            Apply(candidate_service(context.target)),
-        )
+        actions = (applied(candidate_service(context.target)),)
         if found is None:
             return Step(State.RUNNING, Reason.STARTING, f"Deployment {name} is created.", actions)
-        if found.deleting:
+        if found.ref.deleting:
             return Step(State.RUNNING, Reason.RESTARTING, f"Deployment {name} makes way for a new one.")
         if found.rolled_out:
             return Step(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers completions.", actions)
         pods = context.world.pods_of(self.name, context.target.revision)
-        if crashed := next((pod for pod in pods if pod.restarts >= RESTARTS and not pod.ready), None):
-            return self._crashed(context, crashed, found, actions)
+        if crashed := next((pod for pod in pods if _keeps_crashing(pod)), None):
+            return self._crashed(context, crashed, inputs)
         return _waiting(context, found, pods, actions)
 
-    def _crashed(self, context: Context, pod: PodState, found: DeploymentState, actions: tuple[Action, ...]) -> Step:
+    def _crashed(self, context: Context, pod: PodState, inputs: str) -> Step:
         cause = diagnose(context.evidence(pod))
         reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
         message = f"The engine crashed {pod.restarts} times. {cause.message if cause else ''}".strip()
-        return Step(State.FAILED, reason, message, actions if context.serves else _take_down(found))
+        failure = Failure(reason, message)
+        step = failed(failure)
+        # What serves may recover, with nothing changed in the manifest.
+        told = () if context.serves else context.remember(failure_key(self.name, inputs), failure_text(failure))
+        return Step(step.state, step.reason, step.message, told)
 
 
-def _released(context: Context) -> str | None:
-    """Why the candidate is no longer needed, as a sentence; None while it is."""
-    gives_way = context.pinned and context.spec.hosting.rollout == Rollout.RECREATE
-    if context.serves and context.spec.hosting.enabled and not gives_way:
-        return None
-    measured = EVALUATE.ended(context, EVALUATE.inputs(context)) if EVALUATE.wanted(context.spec) else None
-    if EVALUATE.wanted(context.spec) and measured is None:
-        return None
-    if context.pinned:
-        return f"Revision {context.pinned} serves; the candidate was taken down."
-    if not context.spec.hosting.enabled:
-        return "Nothing is left to measure, and hosting.enabled is false; the candidate was taken down."
-    if measured and not measured.passed:
-        return "It is not to be promoted; the candidate was taken down."
-    return None
-
-
-def _deployment(context: Context) -> Manifest:
-    hosting, plan = context.spec.hosting, context.status.plan
-    context_length = hosting.context_length or (plan.context_length if plan else 0)
-    config = run_config(context.target.name, context.target.revision, context.spec)
-    return deployment(context.target, config, context_length, hosting.replicas)
-
-
-def _take_down(found: DeploymentState | None) -> tuple[Action, ...]:
-    return (Delete(found.ref),) if found and not found.deleting else ()
-
-
-def _stop_asking(context: Context) -> tuple[Action, ...]:
-    """The evaluate Job waits with its candidate; it goes on once that answers."""
-    job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, EVALUATE.name))
-    return (Suspend(job.ref, True),) if job and not (job.suspended or job.complete) else ()
+def _keeps_crashing(pod: PodState) -> bool:
+    briefly = pod.exit is None or pod.exit.seconds < LONG_SECONDS
+    return pod.restarts >= RESTARTS and not pod.ready and briefly
 
 
 def _waiting(context: Context, found: DeploymentState, pods: tuple[PodState, ...], actions: tuple[Action, ...]) -> Step:

@@ -1,131 +1,162 @@
-"""What prepare, train and evaluate have in common: a stage that is one Job, run until its artifact is complete.
+"""What the stages of the trainer image have in common: a stage that is one Job, run until its result is in the record.
 
-A stage counts as done when status or the trainer's own termination message says so, never because a Job exists; a Job
-that is gone is made again only while the stage is not done, and the trainer then finds a complete artifact and ends.
+A stage counts as done when the record says so, never because a Job exists; a Job that is gone is made again only while
+the stage is not done, and the trainer then finds its work complete in the workspace and ends.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+from finetune_trainer.config import Contract
 
 from finetune_operator import names
-from finetune_operator.api.status import StageState
+from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired.workspace import claim, config_maps
-from finetune_operator.finetunejob.observe import JobState, PodState
-from finetune_operator.finetunejob.stages.base import Action, Apply, Context, Delete, State, Step, Suspend, failed
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.desired import jobs
+from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.observe import JobState
+from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
+from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, State, Step, failed
+from finetune_operator.finetunejob.stages.workspace import workspace
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
+from finetune_operator.pods.metadata import Manifest
+from finetune_operator.pods.state import PodState
 
 
 class JobStage(ABC):
-    """A stage carried by a Job of the trainer image."""
+    """A stage carried by a Job of the trainer image.
+
+    `result`: what its termination message holds. `grace_seconds`: from being asked to stop to being killed.
+    """
 
     name: str
     condition: Type
-    frees_serving: bool
-    unwanted: str = ""
+    phase: Phase
+    result: ClassVar[type[Contract]]
+    grace_seconds = 30
+    frees_serving = False
+    hosts = False
+    serves = False
+    unwanted = ""
 
     @abstractmethod
-    def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
-        """The Job."""
+    def work(self, target: Target) -> Work:
+        """What it needs of its Job."""
 
     @abstractmethod
-    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
-        """What the result in the termination message comes to."""
+    def entry(self, target: Target) -> str:
+        """The record's entry that has its result."""
+
+    @abstractmethod
+    def verdict(self, context: Context) -> Step | None:
+        """What the result in the record comes to; None while there is none."""
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Every manifest is prepared and trained."""
         return True
 
-    def inputs(self, context: Context) -> str:
-        """A digest of what the Job is started with: a change replaces an unfinished Job."""
-        return names.digest(self.started_with(context))
+    def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
+        """The Job; `inputs` as `pod_inputs` has them."""
+        return jobs.job(target, self.name, self.grace_seconds, self.work(target), inputs, suspended)
 
-    def started_with(self, context: Context) -> dict[str, Any]:
-        """What the Job is started with beside the revision."""
+    def inputs(self, context: Context) -> str:
+        """A digest of all that could mend a failure: what its pods are made from, how long and how often they may try,
+        and how much they may write.
+        """
+        training = names.given(context.spec.training)
+        return names.digest(
+            {
+                "pods": self.made_from(context),
+                "limits": {key: training[key] for key in ("retries", "maxRuntime") if key in training},
+                "size": str(context.spec.workspace.size),
+            }
+        )
+
+    def pod_inputs(self, context: Context) -> str:
+        """A digest of what its pods are made from: a change replaces an unfinished Job."""
+        return names.digest(self.made_from(context))
+
+    def made_from(self, context: Context) -> dict[str, Any]:
+        """What its pods are made from beside the revision; of the user's pod settings, what decides where and how they
+        run.
+        """
         training = context.spec.training
         return {
-            "training": training.model_dump(
-                mode="json", by_alias=True, include={"resources", "max_runtime", "retries", "pod"}
-            ),
-            "credentials": [_dump(context.spec.model.credentials), _dump(context.spec.dataset.credentials)],
+            "resources": names.given(training.resources),
+            "pod": names.given(training.pod, exclude={"labels", "annotations"}),
             "retry": context.world.retry,
         }
 
-    def remembered(self, context: Context) -> Step | None:
-        """What status knows of this stage when it is done; None when it has to be done."""
-        record = context.record(self.name)
-        if record is None or record.state != StageState.SUCCEEDED:
-            return None
-        return Step(State.SUCCEEDED, Reason.SUCCEEDED, record.message or "")
-
     def ended(self, context: Context, inputs: str) -> Step | None:
         """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
-        if done := self.remembered(context):
-            return done
-        record = context.failed_before(self.name, inputs)
-        return failed(record) if record else None
-
-    def outdated(self, job: JobState, inputs: str) -> bool:
-        """Whether the Job was started with other things than it would be now, and that matters to its result."""
-        return job.inputs != inputs and not job.complete
+        return self.verdict(context) or context.failed_before(self.name, inputs)
 
     def step(self, context: Context, inputs: str) -> Step:
         """Ended, to be made, to be replaced, or under way."""
         if ended := self.ended(context, inputs):
             return ended
         job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, self.name))
-        if job is None:
-            return self._start(context, inputs)
-        if job.deleting:
-            return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} makes way for a new one.")
-        if self.outdated(job, inputs):
-            return self._replace(job, "was started with other settings than the manifest has now")
-        return self._follow(context, job)
-
-    def _start(self, context: Context, inputs: str) -> Step:
-        target = context.target
-        if target.spec.suspend:
+        if job is None and context.spec.suspend:
             return _suspended(self.name)
+        if waiting := workspace(context, grow=job is None):
+            return waiting
+        if job is None:
+            return self._start(context)
+        if job.ref.deleting:
+            return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} makes way for a new one.")
+        if job.inputs != self.pod_inputs(context) and self._outdated(context, job):
+            return self._replace(job, "was started with other settings than the manifest has now")
+        if context.record.tells_of(job.ref.uid):
+            return self._replace(job, "failed, and the manifest has changed since")
+        return self._follow(context, job, inputs)
+
+    def _outdated(self, context: Context, job: JobState) -> bool:
+        """A Job that is complete has a result, whatever its pods were made from."""
+        return not job.complete
+
+    def _start(self, context: Context) -> Step:
         if any(pod.live for pod in self._pods(context)):
             return Step(State.RUNNING, Reason.RESTARTING, f"The pod of an earlier {self.name} Job is still ending.")
-        wanted = [*config_maps(target), self.job(target, inputs, suspended=False)]
-        # A claim's spec is fixed when it is made, so an existing one is left alone.
-        if names.of_revision(target.name, target.revision) not in context.world.claims:
-            wanted.insert(0, claim(target))
-        name = wanted[-1]["metadata"]["name"]
-        return Step(State.RUNNING, Reason.STARTING, f"Job {name} is created.", tuple(map(Apply, wanted)))
+        job = self.job(context.target, self.pod_inputs(context), suspended=False)
+        message = f"Job {job['metadata']['name']} is created."
+        return Step(State.RUNNING, Reason.STARTING, message, (Create(job),))
 
     def _replace(self, job: JobState, why: str) -> Step:
         return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} {why}; it is replaced.", (Delete(job.ref),))
 
-    def _follow(self, context: Context, job: JobState) -> Step:
+    def _follow(self, context: Context, job: JobState, inputs: str) -> Step:
         if job.complete:
             return self._succeed(context, job)
         if job.failure is not None:
-            return self._fail(context, job)
-        actions: tuple[Action, ...] = ()
-        if job.suspended != context.spec.suspend:
-            actions = (Suspend(job.ref, context.spec.suspend),)
+            return self._fail(context, job, inputs)
+        actions = _adjust(context, job)
         if context.spec.suspend:
             return _suspended(self.name, actions)
         return self._watch(context, job, actions)
 
     def _succeed(self, context: Context, job: JobState) -> Step:
-        """Read the result; without a pod that has it, run the Job again: it finds the stage complete and says so."""
+        """Remember the result. Without a pod that has it, run the Job again: it finds its work done and says so."""
         endings = (pod.exit.termination for pod in self._pods(context) if pod.exit and pod.exit.code == 0)
-        result = next((found.result for found in endings if found and found.result is not None), None)
-        if result is None:
+        found = next((ending.result for ending in endings if ending and ending.result is not None), None)
+        if found is None:
             return self._replace(job, "is complete but its result is gone with its pod")
-        return self.conclude(context, result)
+        result = self.result.model_validate(found, extra="ignore")
+        actions = context.remember(self.entry(context.target), text(result))
+        return Step(State.RUNNING, Reason.RUNNING, f"Job {job.ref.name} is complete.", actions)
 
-    def _fail(self, context: Context, job: JobState) -> Step:
+    def _fail(self, context: Context, job: JobState, inputs: str) -> Step:
+        failure = self._failure(context, job)
+        step = failed(failure)
+        actions = context.remember(failure_key(self.name, inputs), failure_text(failure, job.ref.uid))
+        return Step(step.state, step.reason, step.message, actions)
+
+    def _failure(self, context: Context, job: JobState) -> Failure:
         if job.failure == "DeadlineExceeded":
             limit = context.spec.training.max_runtime
-            return Step(
-                State.FAILED,
+            return Failure(
                 Reason.DEADLINE_EXCEEDED,
                 f"Job {job.ref.name} took longer than training.maxRuntime ({limit}); raise it, and the stage goes on "
                 "from its last checkpoint.",
@@ -134,7 +165,7 @@ class JobStage(ABC):
         found = diagnose(context.evidence(pod)) if pod else None
         if found is None:
             found = Finding(Reason.CONTAINER_FAILED, f"Job {job.ref.name} failed: {job.failure_message}")
-        return Step(State.FAILED, found.reason, found.message)
+        return Failure(found.reason, found.message)
 
     def _watch(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
         pods = self._pods(context)
@@ -148,7 +179,7 @@ class JobStage(ABC):
         return Step(State.RUNNING, Reason.RUNNING, _retried(current, pods), actions)
 
     def _without_pod(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
-        refusal = context.world.job_events.get(job.ref.name)
+        refusal = context.world.refusals.get(job.ref.name)
         if refusal and not self._pods(context):
             return Step(
                 State.BLOCKED, Reason.POD_NOT_CREATED, f"Job {job.ref.name} can't create its pod: {refusal}", actions
@@ -159,8 +190,14 @@ class JobStage(ABC):
         return context.world.pods_of(self.name, context.target.revision)
 
 
-def _dump(credentials: Any) -> Any:
-    return credentials and credentials.model_dump(mode="json", by_alias=True)
+def _adjust(context: Context, job: JobState) -> tuple[Action, ...]:
+    """What may change while a Job is there, its pods untouched. It is `plan` that suspends."""
+    wanted: Mapping[str, int] = jobs.limits(context.spec.training)
+    changed = {key for key in {*wanted, *job.limits} if wanted.get(key) != job.limits.get(key)}
+    spec: dict[str, Any] = {key: wanted.get(key) for key in sorted(changed)}
+    if job.suspended and not context.spec.suspend:
+        spec["suspend"] = False
+    return (Patch(job.ref, {"spec": spec}),) if spec else ()
 
 
 def _suspended(stage: str, actions: tuple[Action, ...] = ()) -> Step:

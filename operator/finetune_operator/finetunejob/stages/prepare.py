@@ -1,17 +1,21 @@
 """prepare: the model and the rows are fetched, checked, split and counted, before an accelerator is held."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.report import PrepareResult
 
-from finetune_operator.api.status import DatasetStatus, ModelStatus, PlanStatus
+from finetune_operator import names
+from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, PlanStatus
 from finetune_operator.conditions import Reason, Type
+from finetune_operator.finetunejob.desired import volumes
+from finetune_operator.finetunejob.desired.credentials import credentials
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id
-from finetune_operator.finetunejob.desired.jobs import prepare_job
+from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.run_config import data_uris
+from finetune_operator.finetunejob.record import PREPARED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.target import Target
 
 GIBIBYTE = 2**30
 
@@ -21,19 +25,33 @@ class Prepare(JobStage):
 
     name = "prepare"
     condition = Type.DATA_READY
-    frees_serving = False
+    phase = Phase.PREPARING
+    result = PrepareResult
 
-    def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
-        """The prepare Job."""
-        return prepare_job(target, inputs, suspended)
+    def work(self, target: Target) -> Work:
+        """It fetches the model and the rows, and gets the credentials for that."""
+        sources = [target.spec.model.source, *data_uris(target.spec.dataset)]
+        return Work(
+            measured=True,
+            environment=credentials(target.spec),
+            mounts=volumes.user_mounts(sources),
+        )
 
-    def started_with(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets, the metrics that have to fit the rows."""
-        return super().started_with(context) | {"evaluation": evaluation_id(context.target)}
+    def made_from(self, context: Context) -> dict[str, Any]:
+        """Beside what every Job gets, the credentials, and the metrics that have to fit the rows."""
+        return super().made_from(context) | {
+            "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
+            "evaluation": evaluation_id(context.target),
+        }
 
-    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
+    def entry(self, target: Target) -> str:
+        """One for each revision."""
+        return PREPARED
+
+    def verdict(self, context: Context) -> Step | None:
         """How many rows there are, and the plan."""
-        return prepared(PrepareResult.model_validate(result))
+        found = context.record.prepared
+        return prepared(found) if found else None
 
 
 def prepared(result: PrepareResult) -> Step:

@@ -1,10 +1,11 @@
 """promote: the stable Service points at the revision that has passed every stage before this one."""
 
 from finetune_operator import names
+from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.hosting import stable_service
-from finetune_operator.finetunejob.stages.base import Apply, Context, State, Step
+from finetune_operator.finetunejob.stages.base import Context, State, Step, applied
 
 
 class Promote:
@@ -12,7 +13,10 @@ class Promote:
 
     name = "promote"
     condition = Type.PROMOTED
+    phase = Phase.PROMOTING
     frees_serving = False
+    hosts = False
+    serves = True
     unwanted = "hosting.enabled is false."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
@@ -24,18 +28,11 @@ class Promote:
         return names.digest(context.world.retry)
 
     def step(self, context: Context, inputs: str) -> Step:
-        """Point the Service at this revision, unless it is somebody else's."""
-        target, service = context.target, context.world.stable_service
-        if service and not service.owned:
-            return Step(
-                State.BLOCKED,
-                Reason.NAME_TAKEN,
-                f"Service {target.name} exists and does not belong to this FineTuneJob; delete it, or apply the "
-                "FineTuneJob under another name.",
-            )
+        """Point the Service at this revision, unless a person has chosen an earlier one."""
+        target = context.target
         if context.pinned:
             return _pinned(context, context.pinned)
-        actions = (Apply(stable_service(target, target.revision)),)
+        actions = (applied(stable_service(target, target.revision)),)
         if context.serves:
             message = f"Service {target.name} points at {target.revision}.{_lost(context)}"
             return Step(State.SUCCEEDED, Reason.SUCCEEDED, message, actions)
@@ -43,7 +40,7 @@ class Promote:
 
 
 def _pinned(context: Context, revision: str) -> Step:
-    """A person has chosen an earlier revision; `plan` brings it up and moves the Service."""
+    """`hosting` brings the chosen revision up and moves the Service."""
     name, pin = context.target.name, f"the annotation {names.PROMOTE} names it; remove that to promote"
     pin = f"{pin} {context.target.revision}"
     if context.world.served_revision == revision:
@@ -56,8 +53,9 @@ def _lost(context: Context) -> str:
     wanted = context.world.promote
     if wanted in ("", context.target.revision):
         return ""
-    kept = ", ".join(sorted(set(context.world.run_configs) - {context.target.revision})) or "none"
+    others = set(context.world.records) - {context.target.revision}
+    kept = ", ".join(sorted(other for other in others if context.world.record(other).trained)) or "none"
     return (
-        f" The annotation {names.PROMOTE} names {wanted}, whose volume is not kept (hosting.revisionHistoryLimit); "
-        f"kept: {kept}."
+        f" The annotation {names.PROMOTE} names {wanted}, which is not kept (hosting.revisionHistoryLimit) or was "
+        f"never trained; kept: {kept}."
     )

@@ -1,17 +1,17 @@
 """train: the rows become an adapter (or a whole model), resumed from the last checkpoint after any interruption."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from finetune_trainer.report import TrainResult
 
 from finetune_operator import names
-from finetune_operator.api.status import ArtifactStatus, UsageStatus
+from finetune_operator.api.status import ArtifactStatus, Phase, UsageStatus
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired.jobs import train_job
+from finetune_operator.finetunejob.desired import volumes
+from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.record import TRAINED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
-from finetune_operator.finetunejob.target import Manifest, Target
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.environment import variables
 
 
 class Train(JobStage):
@@ -19,16 +19,29 @@ class Train(JobStage):
 
     name = "train"
     condition = Type.TRAINED
+    phase = Phase.TRAINING
+    result = TrainResult
     frees_serving = True
+    # It ends its step and writes a checkpoint: minutes for all weights of a large model.
+    grace_seconds = 300
 
-    def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
-        """The train Job."""
-        return train_job(target, inputs, suspended)
+    def work(self, target: Target) -> Work:
+        """What it needs lies on the volume: it gets no credential and asks no hub."""
+        return Work(
+            devices=True,
+            environment=variables({"HF_HUB_OFFLINE": "1"}),
+            mounts=volumes.user_mounts([target.spec.model.source]),
+        )
 
-    def conclude(self, context: Context, result: Mapping[str, Any]) -> Step:
+    def entry(self, target: Target) -> str:
+        """One for each revision."""
+        return TRAINED
+
+    def verdict(self, context: Context) -> Step | None:
         """The artifact, and what it took."""
+        found = context.record.trained
         claim = names.of_revision(context.target.name, context.target.revision)
-        return trained(TrainResult.model_validate(result), f"pvc://{claim}/artifact")
+        return trained(found, f"pvc://{claim}/artifact") if found else None
 
 
 def trained(result: TrainResult, uri: str) -> Step:

@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_operator.api.v1alpha1 import GROUP
 from finetune_operator.finetunejob.desired.inside import finetune_answers, finetune_drain
-from finetune_operator.finetunejob.desired.volumes import Mount
+from finetune_operator.pods.mounts import Mount
 
 DIRECTORY = Path("/etc/finetune")
 ANSWERS = DIRECTORY / "finetune_answers.py"

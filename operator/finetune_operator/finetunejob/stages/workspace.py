@@ -1,0 +1,54 @@
+"""The volume and the record that a revision's first Job needs, before any Job is made. Used by `stages.job`.
+
+Objects of their names may still be there from a FineTuneJob that was deleted, or from this revision before it was
+given up: those are waited for, and never taken over.
+"""
+
+from finetune_operator import names
+from finetune_operator.api.values import quantity
+from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.desired.workspace import claim, record_map, told
+from finetune_operator.finetunejob.observe import ClaimState
+from finetune_operator.finetunejob.stages.base import Action, Context, Create, Patch, State, Step, remember
+
+_CANT_GROW = (
+    "Set workspace.size back; a volume of the new size comes with the next revision, for example with another "
+    "training.seed."
+)
+
+
+def workspace(context: Context, grow: bool) -> Step | None:
+    """What is still to be made or waited for; None once the revision has its volume and its record.
+
+    `grow`: the volume may have to be larger than it is.
+    """
+    target, world = context.target, context.world
+    name = names.of_revision(target.name, target.revision)
+    volume, record = world.claims.get(name), world.records.get(target.revision)
+    going = next((found.ref for found in (volume, record) if found and found.ref.deleting), None)
+    if going:
+        return _waits(f"{going.kind} {name} is being deleted; the work starts with a new one once it is gone.")
+    if name in world.mounted:
+        return _waits(f"Pod {world.mounted[name]}, which is not of this FineTuneJob, still uses the volume {name}.")
+    actions: tuple[Action, ...] = ()
+    if volume is None:
+        actions += (Create(claim(target)),)
+    elif grow:
+        actions += _grow(volume, str(target.spec.workspace.size))
+    if record is None:
+        actions += (Create(record_map(target)),)
+    else:
+        actions += remember(record, told(target))
+    made = Step(State.RUNNING, Reason.STARTING, f"The volume and the record {name} are made.", actions)
+    return made if actions else None
+
+
+def _waits(message: str) -> Step:
+    return Step(State.RUNNING, Reason.RESTARTING, message)
+
+
+def _grow(volume: ClaimState, size: str) -> tuple[Action, ...]:
+    """Ask for more where the manifest does; a volume never shrinks. Its class may refuse, and then says so."""
+    if not volume.requested or quantity(size) <= quantity(volume.requested):
+        return ()
+    return (Patch(volume.ref, {"spec": {"resources": {"requests": {"storage": size}}}}, _CANT_GROW),)

@@ -1,0 +1,132 @@
+"""A pod as a decision needs it: the raw object in, a frozen PodState out. Used by `observe` and by `diagnose`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from finetune_trainer.outcome import Termination
+from pydantic import ValidationError
+
+from finetune_operator import names
+from finetune_operator.pods.template import MAIN_CONTAINER
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a container ended, after how many seconds. `termination` when the trainer left one, else `text` has the end
+    of its log.
+    """
+
+    code: int
+    oom_killed: bool
+    text: str
+    termination: Termination | None
+    seconds: float = 0
+
+
+@dataclass(frozen=True)
+class PodState:
+    """One pod of a stage, seen through its main container. `claims` are the volumes that it mounts."""
+
+    name: str
+    stage: str
+    revision: str
+    phase: str
+    ip: str | None
+    ready: bool
+    deleting: bool
+    created: str
+    restarts: int = 0
+    unschedulable: str | None = None
+    waiting_reason: str | None = None
+    waiting_message: str = ""
+    exit: Exit | None = None
+    image: str = ""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    claims: frozenset[str] = frozenset()
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still write to its volumes."""
+        return self.phase not in ("Succeeded", "Failed")
+
+
+def pod_state(raw: Raw) -> PodState:
+    """Read a pod."""
+    metadata, status = raw["metadata"], raw.get("status", {})
+    labels = metadata.get("labels") or {}
+    spec = main_container(metadata, raw["spec"])
+    statuses: list[Raw] = status.get("containerStatuses") or []
+    container: Raw = next((found for found in statuses if found["name"] == spec["name"]), {})
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    found = conditions(raw)
+    scheduled = found.get("PodScheduled")
+    resources = spec.get("resources") or {}
+    return PodState(
+        name=metadata["name"],
+        stage=labels.get(names.STAGE, ""),
+        revision=labels.get(names.REVISION, ""),
+        phase=status.get("phase", "Pending"),
+        ip=status.get("podIP"),
+        ready=holds(found.get("Ready")),
+        deleting="deletionTimestamp" in metadata,
+        created=metadata.get("creationTimestamp", ""),
+        restarts=container.get("restartCount", 0),
+        unschedulable=scheduled.get("message", "") if scheduled and not holds(scheduled) else None,
+        waiting_reason=waiting.get("reason"),
+        waiting_message=waiting.get("message", ""),
+        exit=_exit(state.get("terminated") or (container.get("lastState") or {}).get("terminated")),
+        image=spec.get("image", ""),
+        requests=resources.get("requests") or {},
+        limits=resources.get("limits") or {},
+        claims=frozenset(
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in raw["spec"].get("volumes") or []
+            if "persistentVolumeClaim" in volume
+        ),
+    )
+
+
+def main_container(metadata: Raw, spec: Raw) -> Raw:
+    """The container that the pod is there for: others, such as a service mesh's, may stand before it."""
+    name = (metadata.get("annotations") or {}).get(MAIN_CONTAINER)
+    containers: list[Raw] = spec["containers"]
+    return next((found for found in containers if found["name"] == name), containers[0])
+
+
+def conditions(raw: Raw) -> dict[str, Raw]:
+    """An object's conditions by type."""
+    return {condition["type"]: condition for condition in (raw.get("status") or {}).get("conditions") or []}
+
+
+def holds(condition: Raw | None) -> bool:
+    """Whether a condition is there and True."""
+    return condition is not None and condition["status"] == "True"
+
+
+def _exit(terminated: Raw | None) -> Exit | None:
+    if terminated is None:
+        return None
+    text = terminated.get("message", "").strip()
+    oom_killed = terminated.get("reason") == "OOMKilled"
+    return Exit(terminated["exitCode"], oom_killed, text, _termination(text), _seconds(terminated))
+
+
+def _seconds(terminated: Raw) -> float:
+    started, finished = terminated.get("startedAt"), terminated.get("finishedAt")
+    if not started or not finished:
+        return 0
+    return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
+
+
+def _termination(text: str) -> Termination | None:
+    """The trainer's own message; None for anything else that can stand there, such as the end of a log."""
+    try:
+        return Termination.model_validate_json(text)
+    except ValidationError:
+        return None

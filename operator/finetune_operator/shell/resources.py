@@ -1,0 +1,72 @@
+"""Every kind of object that the operator deals with, and what it may do to it; the chart's rules are held to this.
+
+`cluster` calls by it, `informer` and `handlers` watch by it.
+"""
+
+from dataclasses import dataclass
+
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
+
+
+@dataclass(frozen=True)
+class Key:
+    """One FineTuneJob."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object, the verbs that the operator uses on it, and what of it is watched."""
+
+    api_version: str
+    plural: str
+    verbs: frozenset[str]
+    label_selector: str = ""
+    field_selector: str = ""
+
+    def path(self, namespace: str | None, name: str = "") -> str:
+        """Where it lives in the API; all of it, when no namespace is given."""
+        root = "/api/" if "/" not in self.api_version else "/apis/"
+        within = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}{self.api_version}{within}/{self.plural}{'/' if name else ''}{name}"
+
+
+def _resource(api_version: str, plural: str, verbs: str, **selectors: str) -> Resource:
+    return Resource(api_version, plural, frozenset(verbs.split()), **selectors)
+
+
+def _made(api_version: str, plural: str, verbs: str = "") -> Resource:
+    """What the operator makes; anything else of the kind is none of its business."""
+    return _resource(api_version, plural, f"list watch create patch delete {verbs}", label_selector=names.JOB)
+
+
+def _seen(api_version: str, plural: str) -> Resource:
+    """What others make from that, with its labels."""
+    return _resource(api_version, plural, "list watch", label_selector=names.JOB)
+
+
+RESOURCES: dict[str, Resource] = {
+    KIND: _resource(API_VERSION, PLURAL, "get list watch"),
+    # A `get` shows what stands where an object of ours should go, or what the manifest names.
+    "Job": _made("batch/v1", "jobs", "get"),
+    "Deployment": _made("apps/v1", "deployments", "get"),
+    "Service": _made("v1", "services", "get"),
+    "PersistentVolumeClaim": _made("v1", "persistentvolumeclaims", "get"),
+    "ConfigMap": _made("v1", "configmaps", "get"),
+    "ReplicaSet": _seen("apps/v1", "replicasets"),
+    "Pod": _seen("v1", "pods"),
+    # Nothing else has the API server's words when it refuses a Job its pod.
+    "Event": _resource(
+        "v1", "events", "list watch create", field_selector="involvedObject.kind=Job,reason=FailedCreate"
+    ),
+}
+STATUS = _resource(API_VERSION, f"{PLURAL}/status", "patch")
+# Owner references that block deletion ask for this right where the cluster enforces it.
+FINALIZERS = _resource(API_VERSION, f"{PLURAL}/finalizers", "update")
+FOLLOWED = tuple(kind for kind in RESOURCES if kind != KIND)

@@ -1,0 +1,100 @@
+"""Digests are kept in clusters: a revision's says whether to train, an evaluation's whether to ask, a stage's
+whether to start again. A new field with a default must change none of them, so those of a dozen manifests are written down here.
+
+A digest that differs trains every model of that shape again: never correct one here, unless that is what you mean.
+"""
+
+import json
+from typing import Any
+
+import pytest
+from finetune_operator import names
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Training
+from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
+from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.record import evaluation_key
+from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.finetunejob.stages.base import Context
+from finetune_operator.finetunejob.walk import begin
+from paths import ROOT
+from rendering import target
+
+MODEL = {"source": "hf://org/model"}
+ROWS = {"train": {"source": "s3://bucket/train.jsonl"}}
+MANIFESTS: dict[str, dict[str, Any]] = {
+    "the smallest": {},
+    "a revision of the model": {"model": MODEL | {"revision": "v2", "trustRemoteCode": True}},
+    "credentials": {"model": MODEL | {"credentials": {"secretRef": {"name": "hub"}}}},
+    "splits": {"dataset": ROWS | {"validation": {"fraction": 0.2}, "test": {"source": "s3://bucket/test.jsonl"}}},
+    "columns": {
+        "dataset": ROWS | {"format": "prompt-completion", "columns": {"prompt": "q"}, "systemPrompt": "Be brief."}
+    },
+    "hyperparameters": {
+        "training": {"maxSteps": 40, "learningRate": 5e-4, "batchSize": 8, "maxLength": 256, "seed": 7}
+    },
+    "an adapter": {"training": {"adapter": {"type": "dora", "rank": 32, "alpha": 16, "targetModules": ["q_proj"]}}},
+    "every weight": {"training": {"adapter": {"type": "none"}}},
+    "resources": {"training": {"resources": {"limits": {"nvidia.com/gpu": 2}}, "retries": 5, "maxRuntime": "6h"}},
+    "pods": {"training": {"pod": {"nodeSelector": {"zone": "a"}, "labels": {"team": "a"}}}},
+    "an image": {"training": {"image": "trainer:2"}, "hosting": {"image": "vllm:2", "contextLength": 2048}},
+    "an evaluation": {
+        "evaluation": {"metrics": ["token_f1"], "baselines": [{"type": "few-shot", "examples": 2}], "sampleSize": 50}
+    },
+    "a gate": {"evaluation": {"gate": {"minimum": 0.8}}},
+    "hosting": {"hosting": {"replicas": 1, "rollout": "recreate", "resources": {"limits": {"nvidia.com/gpu": 1}}}},
+}
+GOLDEN = ROOT / "tests" / "unit" / "operator" / "digests.json"
+
+
+def digests(spec: dict[str, Any]) -> dict[str, str | None]:
+    found = target(**spec)
+    world = World(found.name, found.namespace, found.uid)
+    context = Context(found, world, begin(world, found.revision))
+    return {
+        "revision": found.revision,
+        "evaluation": evaluation_id(found),
+        "evaluation entry": evaluation_key(evaluation_config(found.spec, found.settings)),
+        **{stage.name: stage.inputs(context) for stage in STAGES},
+    }
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_they_are_what_they_were(name: str) -> None:
+    assert digests(MANIFESTS[name]) == json.loads(GOLDEN.read_text())[name]
+
+
+def test_a_default_written_out_is_the_same_as_left_out() -> None:
+    smallest = target()
+    written = smallest.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert digests(written) == digests({})
+
+
+# What has to be given for another value of each field of training, beside the field itself.
+OTHERS: dict[str, Any] = {
+    "adapter": {"rank": 8},
+    "epochs": 2,
+    "maxSteps": 7,
+    "learningRate": 0.001,
+    "batchSize": 3,
+    "maxLength": 99,
+    "seed": 43,
+    "image": "another:1",
+    "resources": {"limits": {"cpu": "1"}},
+    "maxRuntime": "1h",
+    "retries": 9,
+    "pod": {"nodeSelector": {"zone": "a"}},
+}
+
+
+@pytest.mark.parametrize("name", Training.model_fields)
+def test_a_field_of_training_changes_the_revision_or_is_on_the_list_that_says_why_not(name: str) -> None:
+    alias = Training.model_fields[name].alias or name
+    if len(getattr(Training.model_fields[name].annotation, "__members__", ())) == 1:
+        assert name not in names.NOT_IN_REVISION, "it has one value so far, and will have others"
+        return
+    changes = names.revision_of(_spec({alias: OTHERS[alias]})) != names.revision_of(_spec({}))
+    assert changes is (name not in names.NOT_IN_REVISION)
+
+
+def _spec(training: dict[str, Any]) -> FineTuneJobSpec:
+    return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": ROWS, "training": training})

@@ -1,0 +1,126 @@
+"""The store: what it keeps of an object is all that a decision reads, and it is never behind what it was told last."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from finetune_operator.api.v1alpha1 import KIND
+from finetune_operator.finetunejob.observe import observe
+from finetune_operator.shell.resources import Key
+from finetune_operator.shell.store import Store
+from rehearsal import Rehearsal
+
+KEY = Key("kitchen", "recipes")
+
+
+@pytest.fixture
+def cluster() -> Rehearsal:
+    """Everything that a FineTuneJob can own, with pods."""
+    found = Rehearsal()
+    found.train()
+    found.running("host")
+    found.roll_out()
+    found.reconcile()
+    return found
+
+
+def objects(cluster: Rehearsal) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Everything, as a watch tells of it: with namespaces, and with what observe does not read."""
+    for kind, raw in [(KIND, cluster.job), *((kind, raw) for (kind, _), raw in cluster.objects.items())]:
+        told = json.loads(json.dumps(raw))
+        told["metadata"] = {"namespace": "kitchen", "resourceVersion": "5"} | told["metadata"]
+        told["metadata"]["labels"] = {"app": "x", **told["metadata"].get("labels", {})}
+        yield kind, told
+
+
+@pytest.fixture
+def store(cluster: Rehearsal) -> Store:
+    found = Store()
+    for kind, raw in objects(cluster):
+        found.put(kind, raw)
+    return found
+
+
+def test_a_decision_from_it_is_a_decision_from_the_objects(cluster: Rehearsal, store: Store) -> None:
+    snapshot = store.snapshot(KEY)
+    assert snapshot
+    kept, whole = observe(snapshot), observe(cluster.snapshot())
+    assert sorted(kept.pods, key=lambda pod: pod.name) == sorted(whole.pods, key=lambda pod: pod.name)
+    for field in ("jobs", "deployments", "claims", "served_revision", "status", "spec", "mounted", "refusals"):
+        assert getattr(kept, field) == getattr(whole, field), field
+    assert {ref.uid for ref in kept.refs} == {ref.uid for ref in whole.refs}
+    record, original = kept.record(cluster.revision), whole.record(cluster.revision)
+    assert record.entries == original.entries
+
+
+def test_only_what_a_decision_reads_is_news(cluster: Rehearsal, store: Store) -> None:
+    for kind, raw in objects(cluster):
+        raw["metadata"]["resourceVersion"] = "100"
+        raw["metadata"]["annotations"] = {**raw["metadata"].get("annotations", {}), "example.com/seen": "yes"}
+        assert not store.put(kind, raw), kind
+
+
+def test_a_change_is_news_once(cluster: Rehearsal, store: Store) -> None:
+    changed = next(raw for kind, raw in objects(cluster) if kind == "Pod")
+    changed["metadata"]["resourceVersion"] = "100"
+    changed["status"]["phase"] = "Failed"
+    assert store.put("Pod", changed)
+    assert not store.put("Pod", changed)
+
+
+def test_what_is_older_than_what_it_has_is_ignored(cluster: Rehearsal, store: Store) -> None:
+    old = next(raw for kind, raw in objects(cluster) if kind == "Deployment")
+    new = json.loads(json.dumps(old))
+    new["metadata"]["resourceVersion"], new["spec"]["replicas"] = "100", 3
+    assert store.put("Deployment", new)
+    assert not store.put("Deployment", old)
+    assert observe(store.snapshot(KEY)).deployments[old["metadata"]["name"]].replicas == 3
+
+
+def test_an_answer_that_comes_after_the_object_is_gone_does_not_bring_it_back(cluster: Rehearsal, store: Store) -> None:
+    raw = next(raw for kind, raw in objects(cluster) if kind == "Job")
+    key, uid = Key("kitchen", raw["metadata"]["name"]), raw["metadata"]["uid"]
+    assert store.drop("Job", key, uid)
+    assert not store.put("Job", raw | {"metadata": raw["metadata"] | {"resourceVersion": "100"}})
+    assert raw["metadata"]["name"] not in observe(store.snapshot(KEY)).jobs
+
+
+def test_an_object_that_took_the_name_of_another_is_not_dropped_with_it(cluster: Rehearsal, store: Store) -> None:
+    raw = next(raw for kind, raw in objects(cluster) if kind == "Job")
+    again = raw | {"metadata": raw["metadata"] | {"uid": "another", "resourceVersion": "100"}}
+    key = Key("kitchen", raw["metadata"]["name"])
+    store.put("Job", again)
+    assert not store.drop("Job", key, raw["metadata"]["uid"])
+    assert observe(store.snapshot(KEY)).jobs[key.name].ref.uid == "another"
+
+
+def test_a_list_finds_what_a_watch_has_missed(cluster: Rehearsal, store: Store) -> None:
+    pods = [raw for kind, raw in objects(cluster) if kind == "Pod"]
+    seen = [Key("kitchen", raw["metadata"]["name"]) for raw in pods[1:]]
+    gone = store.drop_unseen("Pod", None, seen, version=50)
+    assert [raw["metadata"]["uid"] for raw in gone] == [pods[0]["metadata"]["uid"]]
+    assert store.drop_unseen("Pod", "elsewhere", [], version=50) == [], "another namespace's list says nothing of it"
+    assert store.drop_unseen("Pod", None, [], version=2) == [], "made after the list was"
+
+
+def test_what_another_controls_is_nothing_of_ours(cluster: Rehearsal, store: Store) -> None:
+    metadata = {
+        "name": "theirs",
+        "namespace": "kitchen",
+        "uid": "x",
+        "resourceVersion": "7",
+        "labels": {"finetune.dev/job": "recipes", "finetune.dev/revision": "0badc0de"},
+        "ownerReferences": [{"uid": "somebody", "controller": True}],
+    }
+    store.put("ConfigMap", {"metadata": metadata, "data": {"run.json": "{}"}})
+    assert "0badc0de" not in observe(store.snapshot(KEY)).records
+
+
+def test_it_forgets_what_is_gone(cluster: Rehearsal, store: Store) -> None:
+    for kind, raw in objects(cluster):
+        store.drop(kind, Key("kitchen", raw["metadata"]["name"]), raw["metadata"]["uid"])
+    assert store.size() == 0
+    assert store.snapshot(KEY) is None
+    assert not store._controlled
+    assert not store._pods
