@@ -1,7 +1,8 @@
 """Validation rules that hold in two places: as CEL at `kubectl apply`, and in Python for the local backend.
 
-`values` attaches them to kinds of value, `v1alpha1` and `pods` to objects; `crd` finds their CEL in the JSON schema.
-The tests run one table of bad manifests through both, so that the two readings of a rule can't drift apart.
+`values` attaches them to kinds of value, `pods` and the manifest's sections to objects; `crd` finds their CEL in the
+JSON schema. The tests run one table of bad manifests through both, so that the two readings of a rule can't drift
+apart.
 """
 
 from collections.abc import Callable

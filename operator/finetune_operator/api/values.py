@@ -1,7 +1,7 @@
 """The manifest's kinds of value: names, URIs, durations, quantities and fractions, each with the rules it obeys.
 
-`v1alpha1` and `pods` build their fields from these. The sentences have no subject: the API server and `load` put the
-field's path before them.
+`pods` and the manifest's sections build their fields from these. The sentences have no subject: the API server and
+`load` put the field's path before them.
 """
 
 import re

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from finetune_operator import names
-from finetune_operator.api.v1alpha1 import Rollout
+from finetune_operator.api.hosting import Rollout
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired.hosting import deployment, pod_template, stable_service
 from finetune_operator.finetunejob.observe import DeploymentState, World

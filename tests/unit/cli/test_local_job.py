@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob, localize
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Hosting, Training
+from finetune_operator.api.hosting import Hosting
+from finetune_operator.api.training import Training
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.names import revision_of
 
 # Each has an effect on this machine; what is in neither list would be dropped without a word.

@@ -1,6 +1,7 @@
 """Credentials as environment variables, by reference to the Secrets that the manifest names. Used by `jobs`."""
 
-from finetune_operator.api.v1alpha1 import Credentials, FineTuneJobSpec
+from finetune_operator.api.model import Credentials
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.pods.environment import Variable, from_secret
 

@@ -13,7 +13,8 @@ from finetune_trainer.config import (
     Prices,
 )
 
-from finetune_operator.api.v1alpha1 import Baseline, FineTuneJobSpec, Gate
+from finetune_operator.api.evaluation import Baseline, Gate
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
 from finetune_operator.settings import Settings

@@ -3,7 +3,7 @@
 from finetune_trainer.config import RunConfig, Workspace
 
 from finetune_operator import names
-from finetune_operator.api.v1alpha1 import Rollout
+from finetune_operator.api.hosting import Rollout
 from finetune_operator.finetunejob.desired import engine, inside, volumes
 from finetune_operator.finetunejob.desired.probes import STARTUP_SECONDS, probes
 from finetune_operator.finetunejob.target import Target

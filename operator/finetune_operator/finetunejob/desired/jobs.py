@@ -7,7 +7,7 @@ from finetune_trainer.report import STATUS_PORT
 
 from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration
-from finetune_operator.api.v1alpha1 import Training
+from finetune_operator.api.training import Training
 from finetune_operator.api.values import seconds
 from finetune_operator.finetunejob.desired import volumes
 from finetune_operator.finetunejob.target import Target

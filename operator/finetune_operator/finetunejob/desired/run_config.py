@@ -15,7 +15,9 @@ from finetune_trainer.config import (
     TrainingConfig,
 )
 
-from finetune_operator.api.v1alpha1 import Dataset, FineTuneJobSpec, Split, Training
+from finetune_operator.api.dataset import Dataset, Split
+from finetune_operator.api.training import Training
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 
 CLAIMS = Path("/mnt/claims")
 CONFIG_MAPS = Path("/mnt/configmaps")

@@ -7,8 +7,9 @@ for that: its rolling update keeps the old pods. The verdict is told here; `host
 """
 
 from finetune_operator import names
+from finetune_operator.api.hosting import Rollout
 from finetune_operator.api.status import Phase
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Rollout
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.hosting import candidate_service
 from finetune_operator.finetunejob.observe import DeploymentState

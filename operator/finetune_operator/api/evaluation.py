@@ -1,0 +1,143 @@
+"""The manifest's `evaluation`."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from finetune_trainer.config import BaselineType, Metric
+from pydantic import Field
+
+from finetune_operator.api.pods import LocalObject
+from finetune_operator.api.rules import ApiModel, Rule
+
+
+class Baseline(ApiModel):
+    """A way to use the base model without fine-tuning, measured beside the tuned one."""
+
+    type: BaselineType
+    """zero-shot: the prompt alone; few-shot: behind examples from train, the same for all; retrieval: behind the rows
+    of train that are most similar to it (BM25)."""
+    examples: Annotated[int, Field(ge=1, le=64)] | None = None
+    """few-shot's examples. Left out: 4."""
+    top_k: Annotated[int, Field(ge=1, le=64)] | None = None
+    """retrieval's rows. Left out: 4."""
+
+    rules = (
+        Rule(
+            "!has(self.examples) || self.type == 'few-shot'",
+            "goes with type few-shot only; retrieval has topK",
+            lambda baseline: baseline.examples is None or baseline.type == BaselineType.FEW_SHOT,
+            "examples",
+        ),
+        Rule(
+            "!has(self.topK) || self.type == 'retrieval'",
+            "goes with type retrieval only; few-shot has examples",
+            lambda baseline: baseline.top_k is None or baseline.type == BaselineType.RETRIEVAL,
+            "topK",
+        ),
+    )
+
+
+class ApiKey(ApiModel):
+    """A key, by reference."""
+
+    secret_ref: LocalObject
+    """A Secret with the key OPENAI_API_KEY."""
+
+
+class Judge(ApiModel):
+    """The model that the metric judge asks which of two answers is better."""
+
+    url: Annotated[
+        str,
+        Field(max_length=1024),
+        Rule(
+            "self.matches('^https?://[^/?#]+(/[^?#]*)?$')",
+            "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
+            lambda url: re.fullmatch("https?://[^/?#]+(/[^?#]*)?", url) is not None,
+        ),
+    ]
+    """Its OpenAI-compatible endpoint, such as https://HOST/v1."""
+    model: Annotated[str, Field(min_length=1, max_length=255)]
+    """The model's name there."""
+    credentials: ApiKey | None = None
+    """Its key. Left out: it asks for none."""
+
+
+class Gate(ApiModel):
+    """What the tuned model has to reach before it is promoted."""
+
+    metric: Metric | None = None
+    """The metric that decides. Left out: the first of metrics."""
+    minimum: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The score that the tuned model reaches at least."""
+    margin: Annotated[float, Field(ge=-1, lt=1)] = 0.0
+    """The tuned score exceeds the best baseline's by more than this, at the given confidence."""
+    confidence: Annotated[
+        float,
+        Rule(
+            "self in [0.8, 0.9, 0.95, 0.99]",
+            "must be 0.8, 0.9, 0.95 or 0.99",
+            lambda confidence: confidence in (0.8, 0.9, 0.95, 0.99),
+        ),
+    ] = 0.95
+    """How sure that has to be, by the paired bootstrap over the test rows: 0.8, 0.9, 0.95 or 0.99."""
+
+
+class Evaluation(ApiModel):
+    """Whether it was worth it: how the result is measured against the base model, and what it has to reach."""
+
+    enabled: bool = True
+    """false: nothing is measured, and every result is promoted."""
+    metrics: Annotated[list[Metric], Field(min_length=1, max_length=4)] | None = None
+    """The metrics; the first decides. Left out: chosen from the rows, and status.evaluation.reason says why."""
+    baselines: Annotated[list[Baseline], Field(max_length=3)] | None = None
+    """What the tuned model is compared with, on the base model. Left out: zero-shot, few-shot with 4 examples and
+    retrieval of 4 rows."""
+    sample_size: Annotated[int, Field(ge=1, le=100000)] = 200
+    """At most so many rows of test are asked, chosen by the seed."""
+    judge: Judge | None = None
+    """Another model as the judge of answers, for the metric judge."""
+    gate: Gate | None = None
+    """What has to be reached for promotion. Left out: everything is promoted, and the condition says so."""
+
+    rules = (
+        Rule(
+            "!has(self.metrics) || self.metrics.all(a, self.metrics.exists_one(b, a == b))",
+            "names a metric twice",
+            lambda evaluation: _distinct(evaluation.metrics),
+            "metrics",
+        ),
+        Rule(
+            "!has(self.baselines) || self.baselines.all(a, self.baselines.exists_one(b, a.type == b.type))",
+            "has a type twice: there is one baseline of each",
+            lambda evaluation: _distinct([each.type for each in evaluation.baselines or []]),
+            "baselines",
+        ),
+        Rule(
+            "self.enabled || !has(self.gate)",
+            "needs a measurement: remove it, or set evaluation.enabled to true",
+            lambda evaluation: evaluation.enabled or evaluation.gate is None,
+            "gate",
+        ),
+        Rule(
+            "(has(self.metrics) && 'judge' in self.metrics) == has(self.judge)",
+            "and the metric judge belong together: give both, or neither",
+            lambda evaluation: (Metric.JUDGE in (evaluation.metrics or [])) == (evaluation.judge is not None),
+            "judge",
+        ),
+        Rule(
+            "!has(self.gate) || !has(self.gate.metric) || (has(self.metrics) && self.gate.metric in self.metrics)",
+            "must be one of evaluation.metrics: add it there",
+            lambda evaluation: (
+                evaluation.gate is None
+                or evaluation.gate.metric is None
+                or evaluation.gate.metric in (evaluation.metrics or [])
+            ),
+            "gate.metric",
+        ),
+    )
+
+
+def _distinct(values: Sequence[str] | None) -> bool:
+    return values is None or len(set(values)) == len(values)

@@ -1,0 +1,80 @@
+"""The manifest's `training`."""
+
+from typing import Annotated, Literal
+
+from finetune_trainer.config import AdapterType, Method
+from pydantic import Field
+
+from finetune_operator.api.pods import Pod, Resources
+from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.values import Duration
+
+# The ranks that vLLM can serve (`--max-lora-rank`), without 1.
+Rank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+
+
+class Adapter(ApiModel):
+    """What is trained beside the frozen base model (PEFT's LoraConfig)."""
+
+    type: AdapterType = AdapterType.LORA
+    """lora, dora (merged into the base model for serving, since vLLM loads no DoRA adapters), or none for full
+    fine-tuning."""
+    rank: Rank = 16
+    """The adapter's rank; the values are those that vLLM can serve."""
+    alpha: Annotated[int, Field(ge=1)] | None = None
+    """LoRA's scaling numerator. Left out: twice the rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input."""
+    target_modules: Annotated[list[str], Field(min_length=1, max_length=32)] = ["all-linear"]
+    """The modules that get an adapter, by name; all-linear is every linear layer but the output's."""
+
+    rules = (
+        Rule(
+            "self.type != 'none' || !has(self.alpha)",
+            "has no meaning with adapter.type none: remove it, or choose lora or dora",
+            lambda adapter: adapter.type != AdapterType.NONE or adapter.alpha is None,
+            "alpha",
+        ),
+    )
+
+
+class Training(ApiModel):
+    """How the model learns."""
+
+    method: Method = Method.SFT
+    """sft: supervised fine-tuning."""
+    adapter: Adapter = Adapter()
+    """What is trained beside the frozen base model."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training rows. Left out, with maxSteps left out: chosen, see status.plan."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps, in place of epochs."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The peak learning rate. Left out: chosen, see status.plan."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Rows per optimizer step, over all devices. Left out: chosen, see status.plan."""
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    """Tokens per row; status.dataset.longerThanMaxLength counts the rows that are cut. Left out: chosen, see
+    status.plan."""
+    seed: Annotated[int, Field(ge=0, le=2147483647)] = 42
+    """The seed of splits, initial weights and order."""
+    resources: Resources = Resources()
+    """The training pod's resources."""
+    max_runtime: Duration | None = None
+    """The longest that each of preparing, training and evaluating may take, waiting included."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    """How often a stage is run again after a failure that a retry can mend. Disruptions (a drained node) are not
+    counted."""
+    pod: Pod = Pod()
+    """Settings of the stage pods; the pod that prepares the data runs where the training pod can."""
+    image: Annotated[str, Field(min_length=1)] | None = None
+    """The trainer image. Left out: the operator's."""
+
+    rules = (
+        Rule(
+            "!(has(self.epochs) && has(self.maxSteps))",
+            "training takes either epochs or maxSteps",
+            lambda training: training.epochs is None or training.max_steps is None,
+            "maxSteps",
+        ),
+    )

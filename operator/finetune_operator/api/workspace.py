@@ -1,0 +1,22 @@
+"""The manifest's `workspace`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_operator.api.rules import ApiModel
+from finetune_operator.api.values import Size
+
+AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
+
+
+class WorkspaceVolume(ApiModel):
+    """The volume that each revision gets for the base model, its rows, checkpoints and artifact."""
+
+    size: Size = "20Gi"
+    """Its size. A change acts on the next revision."""
+    storage_class_name: str | None = None
+    """Its storage class. Left out: the cluster's default. A change acts on the next revision."""
+    access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=2)] = ["ReadWriteOnce"]
+    """ReadWriteOnce keeps a revision's pods on one node; ReadWriteMany lets them spread. A change acts on the next
+    revision."""
