@@ -182,5 +182,7 @@ def test_the_clusters_own_roles_reach_finetunejobs(
     assert tuple(may) == allowed
     status = ("auth", "can-i", "patch", "finetunejobs.finetune.dev", "--subresource=status")
     assert stranger.run(*status).stdout == "no\n"
+    scale = ("auth", "can-i", "patch", "finetunejobs.finetune.dev", "--subresource=scale")
+    assert stranger.run(*scale).stdout == ("yes\n" if "patch" in allowed else "no\n")
     for each in aggregated:
         admin("delete", "clusterrole", each["metadata"]["name"])

@@ -158,8 +158,9 @@ def columns(table: str) -> dict[str, str]:
 
 def test_get_shows_what_people_look_for(serving: Kubectl) -> None:
     shown = columns(serving("get", "ftj"))
-    assert list(shown) == ["NAME", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
-    assert (shown["NAME"], shown["PHASE"], shown["PROGRESS"]) == ("recipes", "Serving", "40/120")
+    assert list(shown) == ["NAME", "READY", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
+    assert (shown["NAME"], shown["READY"], shown["PHASE"]) == ("recipes", "True", "Serving")
+    assert shown["PROGRESS"] == "40/120"
     assert shown["ENDPOINT"] == "http://recipes.team.svc/v1"
 
 
@@ -168,8 +169,46 @@ def test_wide_shows_revisions_and_the_reason(serving: Kubectl) -> None:
     assert (shown["REVISION"], shown["SERVED"], shown["MESSAGE"]) == ("0a1b2c3d", "9f8e7d6c", "recipes answers.")
 
 
-def test_get_all_shows_it(serving: Kubectl) -> None:
-    assert "finetunejob.finetune.dev/recipes" in serving("get", "all")
+def test_delete_all_deletes_no_model(serving: Kubectl) -> None:
+    serving("delete", "all", "--all")
+    assert "recipes" in serving("get", "ftj")
+
+
+SHARED = manifest({"spec.workspace.accessModes": ["ReadWriteMany"]})
+
+
+def test_kubectl_scales_the_serving_pods(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", document=SHARED)
+    kubectl("scale", "ftj/recipes", "--replicas=2")
+    assert kubectl("get", "ftj", "recipes", "-o", "jsonpath={.spec.hosting.replicas}") == "2"
+
+
+@pytest.mark.parametrize(
+    ("document", "replicas", "sentence"),
+    [
+        (SMALLEST, 2, "a ReadWriteOnce volume holds all replicas on one node"),
+        (SHARED, 0, "should be greater than or equal to 1"),
+        (SHARED, 1000, "should be less than or equal to 100"),
+    ],
+)
+def test_scaling_obeys_the_manifests_rules(
+    kubectl: Kubectl, document: dict[str, Any], replicas: int, sentence: str
+) -> None:
+    kubectl("apply", "-f", "-", document=document)
+    refused = kubectl.run("scale", "ftj/recipes", f"--replicas={replicas}")
+    assert refused.returncode == 1
+    assert "spec.hosting.replicas" in refused.stderr
+    assert sentence in refused.stderr
+
+
+def test_an_autoscaler_sees_how_many_pods_there_are_and_which(kubectl: Kubectl, control_plane: ControlPlane) -> None:
+    kubectl("apply", "-f", "-", document=SHARED)
+    selector = "finetune.dev/job=recipes,finetune.dev/stage=host"
+    apply_status(kubectl, {**STATUS, "replicas": 3, "selector": selector})
+    namespace = kubectl("config", "view", "-o", "jsonpath={.contexts[0].context.namespace}")
+    path = f"/apis/finetune.dev/v1alpha1/namespaces/{namespace}/finetunejobs/recipes/scale"
+    scale = control_plane.request("GET", path)
+    assert (scale["spec"], scale["status"]) == ({"replicas": 1}, {"replicas": 3, "selector": selector})
 
 
 @pytest.mark.parametrize(

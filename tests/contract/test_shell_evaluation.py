@@ -34,7 +34,7 @@ def patch(played: Played, **spec: object) -> None:
 def test_the_winner_is_promoted_and_kubectl_shows_the_score(measured: Played) -> None:
     assert measured.get("service", NAME)["spec"]["selector"]["finetune.dev/revision"] == measured.revision
     heading, row = measured.kubectl("get", "ftj", NAME).splitlines()
-    assert heading.split()[:5] == ["NAME", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE"]
+    assert heading.split()[:6] == ["NAME", "READY", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE"]
     assert "exact_match 0.670" in row
     assert "retrieval 0.610" in row
 

@@ -100,7 +100,7 @@ def test_kubectl_tells_the_truth(served: str) -> None:
         "Ready": "True",
     }
     columns = kubectl("get", "ftj", "-n", served).splitlines()
-    assert columns[0].split() == ["NAME", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
+    assert columns[0].split() == ["NAME", "READY", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
     events = kubectl("get", "events", "-n", served, "--field-selector", f"involvedObject.name={NAME}")
     assert "Serving" in events
 

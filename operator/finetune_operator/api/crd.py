@@ -24,6 +24,7 @@ HEADER = "# Generated from operator/finetune_operator/api by `make crds`. Do not
 
 # (heading, path, what it says); the last three are for `-o wide`.
 COLUMNS = (
+    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether what the manifest asks for is there."),
     ("Phase", ".status.phase", "The conditions in one word."),
     ("Progress", ".status.progressSummary", "How far the running stage is."),
     ("Metric", ".status.evaluation.metricSummary", "The tuned model's score."),
@@ -36,6 +37,12 @@ WIDE_COLUMNS = (
     ("Served", ".status.servedRevision", "The revision that answers."),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is ready, or is not."),
 )
+# For `kubectl scale` and autoscalers: they change the manifest, so that nothing fights them over the Deployment.
+SCALE = {
+    "specReplicasPath": ".spec.hosting.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.selector",
+}
 # What passes as pydantic wrote it.
 _KEPT = {
     *("type", "format", "enum", "default", "required", "anyOf"),
@@ -56,8 +63,8 @@ def custom_resource_definition() -> dict[str, Any]:
                 "listKind": f"{KIND}List",
                 "plural": PLURAL,
                 "singular": KIND.lower(),
+                # No category: `kubectl delete all --all` would delete models.
                 "shortNames": ["ftj"],
-                "categories": ["all"],
             },
             "scope": "Namespaced",
             "versions": [
@@ -70,7 +77,7 @@ def custom_resource_definition() -> dict[str, Any]:
                         *(_column(*column) | {"priority": 1} for column in WIDE_COLUMNS),
                     ],
                     "schema": {"openAPIV3Schema": schema()},
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}, "scale": SCALE},
                 }
             ],
         },
