@@ -1,13 +1,16 @@
 """The CRD in a real API server: what it refuses and says, what it fills in, and what kubectl shows of it."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from bad_manifests import BAD
 from control_plane import ControlPlane, Kubectl
 from finetune_operator.api.load import parse_yaml
-from manifests import BAD, GOOD, SMALLEST, Bad, manifest
+from good_manifests import GOOD
+from manifests import SMALLEST, Bad, manifest
 
 CRD = "finetunejobs.finetune.dev"
 
@@ -35,7 +38,7 @@ def test_a_bad_manifest_is_refused_by_field_and_sentence(bad: Bad, control_plane
     answer = tried(control_plane, bad.manifest())
     assert answer["kind"] == "Status", f"{bad.names} was accepted"
     # Some of the API server's errors write the key of a map in brackets.
-    said = answer["message"].replace("[memory]", ".memory")
+    said = re.sub(r"(?<=\w)\[([^\[\]]*[^\[\]\d][^\[\]]*)\]", r".\1", answer["message"])
     assert bad.names in said
     assert bad.allowed in said
     assert bad.server in said

@@ -1,14 +1,17 @@
 """A real API server takes every object of every example, the pods under the enforced `restricted` standard."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
-from control_plane import Kubectl
+from control_plane import ControlPlane, Kubectl
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import FIELD_MANAGER, revision_of
+from good_manifests import GOOD
+from manifests import manifest as of_fields
 from rendering import EXAMPLES, GPUS, example, host, objects, pods, target
 
 MANIFESTS = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
@@ -84,6 +87,31 @@ def test_every_pod_is_admitted_where_restricted_is_enforced(
         restricted("create", "--validate=strict", "-f-", document=pod)
 
 
+@pytest.mark.parametrize("fields", GOOD.values(), ids=GOOD.keys())
+def test_every_object_of_an_accepted_manifest_can_be_made(fields: dict[str, Any], control_plane: ControlPlane) -> None:
+    """Whatever passes the manifest's rules passes the API server's own, so that nothing is found out later."""
+    wanted = of_fields(fields)
+    found = replace(target(wanted["metadata"]["name"], **wanted["spec"]), namespace="default")
+    refused = [made["message"] for made in made_of(found, control_plane) if made["kind"] == "Status"]
+    assert refused == []
+
+
+def made_of(found: Target, control_plane: ControlPlane) -> Iterator[Manifest]:
+    """The API server's answers to all objects and their pods; none is kept."""
+    for each in objects(found):
+        group, kind = each["apiVersion"], each["kind"].lower()
+        root = "/api" if group == "v1" else "/apis"
+        yield created(control_plane, f"{root}/{group}/namespaces/default/{kind}s", each)
+    for template in pods(found):
+        metadata = template["metadata"] | {"name": "a"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        yield created(control_plane, "/api/v1/namespaces/default/pods", pod)
+
+
+def created(control_plane: ControlPlane, path: str, manifest: Manifest) -> Manifest:
+    return control_plane.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", manifest)
+
+
 def test_the_namespace_would_refuse_a_pod_with_privileges(restricted: Kubectl) -> None:
     template = pods(target())[0]
     del template["spec"]["containers"][0]["securityContext"]["capabilities"]
@@ -105,7 +133,7 @@ def test_the_rollout_can_be_changed_while_it_serves(
 def test_what_the_manifest_no_longer_says_is_gone_from_the_deployment(
     restricted: Kubectl, adopted: Callable[[Target], Target]
 ) -> None:
-    wanted = {"nodeSelector": {"zone": "a"}, "env": [{"name": "HOME", "value": "/workspace"}], "labels": {"team": "a"}}
+    wanted = {"nodeSelector": {"zone": "a"}, "env": [{"name": "MINE", "value": "1"}], "labels": {"team": "a"}}
     apply(restricted, host(adopted(target(hosting={"resources": GPUS, "pod": wanted}))))
     plain = host(adopted(target()))
     template = apply(restricted, plain)["spec"]["template"]

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from finetune_operator.api.model import Credentials
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import DataUri, Fraction
+from finetune_operator.api.values import DataUri, Fraction, distinct
 
 
 class Train(ApiModel):
@@ -47,10 +47,18 @@ class Dataset(ApiModel):
     a tenth of train."""
     format: Format = Format.AUTO
     """How the rows are written. auto recognises it from the columns."""
-    columns: Annotated[dict[str, str], Field(max_length=16)] = {}
+    columns: Annotated[
+        dict[str, Annotated[str, Field(min_length=1, max_length=255)]],
+        Field(max_length=16),
+        Rule(
+            "self.all(a, self.exists_one(b, self[a] == self[b]))",
+            "names one of your columns twice: each of the format's columns needs its own",
+            lambda columns: distinct(list(columns.values())),
+        ),
+    ] = {}
     """The format's column: the user's column. For example {prompt: question, completion: answer}."""
-    system_prompt: Annotated[str, Field(min_length=1)] | None = None
-    """A system message for rows that have none."""
+    system_prompt: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
+    """A system message for rows that have none, of at most 65,536 characters."""
     credentials: Credentials | None = None
     """For a private dataset."""
 
@@ -61,5 +69,25 @@ class Dataset(ApiModel):
             "the fractions of validation and test leave no row to train on: together they must stay below 1",
             lambda dataset: sum(split.fraction or 0 for split in (dataset.validation, dataset.test)) < 1,
             "test",
+        ),
+        Rule(
+            "!has(self.systemPrompt) || self.format != 'text'",
+            "goes with rows that are messages or prompts, not with format text: remove it",
+            lambda dataset: dataset.system_prompt is None or dataset.format != Format.TEXT,
+            "systemPrompt",
+        ),
+        Rule(
+            "!has(self.credentials) || [self.train.source, "
+            "has(self.validation.source) ? self.validation.source : '', has(self.test.source) ? self.test.source : '']"
+            ".exists(source, source.matches('^(hf|s3|file)://'))",
+            "goes with hf:// or s3:// sources only: remove it, or choose such a source",
+            lambda dataset: (
+                dataset.credentials is None
+                or any(
+                    (split.source or "").startswith(("hf://", "s3://", "file://"))
+                    for split in (dataset.train, dataset.validation, dataset.test)
+                )
+            ),
+            "credentials",
         ),
     )

@@ -1,7 +1,6 @@
 """The manifest's `evaluation`."""
 
 import re
-from collections.abc import Sequence
 from typing import Annotated
 
 from finetune_trainer.config import BaselineType, Metric
@@ -9,6 +8,7 @@ from pydantic import Field
 
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.values import distinct
 
 
 class Baseline(ApiModel):
@@ -52,9 +52,9 @@ class Judge(ApiModel):
         str,
         Field(max_length=1024),
         Rule(
-            "self.matches('^https?://[^/?#]+(/[^?#]*)?$')",
+            "self.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$')",
             "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
-            lambda url: re.fullmatch("https?://[^/?#]+(/[^?#]*)?", url) is not None,
+            lambda url: re.fullmatch("https?://[^/?#@ ]+(/[^?# ]*)?", url) is not None,
         ),
     ]
     """Its OpenAI-compatible endpoint, such as https://HOST/v1."""
@@ -105,13 +105,13 @@ class Evaluation(ApiModel):
         Rule(
             "!has(self.metrics) || self.metrics.all(a, self.metrics.exists_one(b, a == b))",
             "names a metric twice",
-            lambda evaluation: _distinct(evaluation.metrics),
+            lambda evaluation: distinct(evaluation.metrics),
             "metrics",
         ),
         Rule(
             "!has(self.baselines) || self.baselines.all(a, self.baselines.exists_one(b, a.type == b.type))",
             "has a type twice: there is one baseline of each",
-            lambda evaluation: _distinct([each.type for each in evaluation.baselines or []]),
+            lambda evaluation: distinct([each.type for each in evaluation.baselines or []]),
             "baselines",
         ),
         Rule(
@@ -137,7 +137,3 @@ class Evaluation(ApiModel):
             "gate.metric",
         ),
     )
-
-
-def _distinct(values: Sequence[str] | None) -> bool:
-    return values is None or len(set(values)) == len(values)

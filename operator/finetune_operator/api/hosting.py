@@ -5,8 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetune_operator.api.pods import Pod, Resources
+from finetune_operator.api.pods import Pod
+from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel
+from finetune_operator.api.values import MOST_TOKENS, Image
 
 
 class Rollout(StrEnum):
@@ -25,7 +27,7 @@ class Hosting(ApiModel):
     """Serving pods. More than one need a ReadWriteMany workspace."""
     resources: Resources = Resources()
     """The serving pod's resources; an accelerator among its limits selects the GPU image."""
-    context_length: Annotated[int, Field(ge=16)] | None = None
+    context_length: Annotated[int, Field(ge=16, le=MOST_TOKENS)] | None = None
     """The longest prompt and answer together, in tokens. Left out: chosen, see status.plan."""
     rollout: Rollout = Rollout.SURGE
     """surge: the old revision serves until the new one answers, which needs accelerators for both. recreate: the old
@@ -35,5 +37,5 @@ class Hosting(ApiModel):
     without training."""
     pod: Pod = Pod()
     """Settings of the serving pods."""
-    image: Annotated[str, Field(min_length=1)] | None = None
+    image: Image | None = None
     """A vLLM image. Left out: the operator's."""

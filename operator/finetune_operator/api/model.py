@@ -1,12 +1,8 @@
 """The manifest's `model`, and the credentials that it and `dataset` name."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import ModelUri
+from finetune_operator.api.values import GitRevision, ModelUri
 
 
 class Credentials(ApiModel):
@@ -22,7 +18,7 @@ class Model(ApiModel):
 
     source: ModelUri
     """The base model: hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH (and file://PATH for `finetune run`)."""
-    revision: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    revision: GitRevision | None = None
     """A branch, tag or commit of an hf:// model. It is resolved to a commit when the data is prepared, and
     status.model.commit records which. Left out: main."""
     credentials: Credentials | None = None
@@ -36,5 +32,11 @@ class Model(ApiModel):
             "goes with an hf:// source only: remove it, or choose such a source",
             lambda model: model.revision is None or model.source.startswith("hf://"),
             "revision",
+        ),
+        Rule(
+            "!has(self.credentials) || !self.source.startsWith('pvc://')",
+            "goes with an hf:// or s3:// source only: remove it, or choose such a source",
+            lambda model: model.credentials is None or not model.source.startswith("pvc://"),
+            "credentials",
         ),
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_operator.api.rules import ApiModel
-from finetune_operator.api.values import keyed_by
+from finetune_operator.api.values import KeyedBy
 
 
 class Condition(ApiModel):
@@ -279,7 +279,7 @@ class FineTuneJobStatus(ApiModel):
     """The generation of the manifest that this status speaks of."""
     phase: Phase = Phase.PENDING
     """The conditions in one word, for people; machines read the conditions."""
-    conditions: Annotated[list[Condition], keyed_by("type")] = []
+    conditions: Annotated[list[Condition], KeyedBy("type")] = []
     """Accepted, DataReady, Trained, Hosted, Evaluated, Promoted and Ready."""
     revision: str | None = None
     """The revision being worked on."""

@@ -1,16 +1,40 @@
 """The manifest's `training`."""
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from finetune_trainer.config import AdapterType, Method
 from pydantic import Field
 
-from finetune_operator.api.pods import Pod, Resources
+from finetune_operator.api.pods import Pod
+from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import Duration
+from finetune_operator.api.values import MOST_TOKENS, Duration, Image, distinct
 
 # The ranks that vLLM can serve (`--max-lora-rank`), without 1.
 Rank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+
+ALL_LINEAR = "all-linear"
+_MODULE = f"{ALL_LINEAR}|[a-zA-Z0-9_]+([.][a-zA-Z0-9_]+)*"
+TargetModule = Annotated[
+    str,
+    Field(max_length=255),
+    Rule(
+        f"self.matches('^({_MODULE})$')",
+        "must be all-linear or a module's name, such as q_proj; patterns are not known here",
+        lambda name: re.fullmatch(_MODULE, name) is not None,
+    ),
+]
+
+
+def _of_an_adapter(field: str, unset: str, is_unset: Callable[[Any], bool]) -> Rule:
+    return Rule(
+        f"self.type != 'none' || {unset}",
+        "has no meaning with adapter.type none: remove it, or choose lora or dora",
+        lambda adapter: adapter.type != AdapterType.NONE or is_unset(adapter),
+        field,
+    )
 
 
 class Adapter(ApiModel):
@@ -21,19 +45,35 @@ class Adapter(ApiModel):
     fine-tuning."""
     rank: Rank = 16
     """The adapter's rank; the values are those that vLLM can serve."""
-    alpha: Annotated[int, Field(ge=1)] | None = None
+    alpha: Annotated[int, Field(ge=1, le=65536)] | None = None
     """LoRA's scaling numerator. Left out: twice the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapter's input."""
-    target_modules: Annotated[list[str], Field(min_length=1, max_length=32)] = ["all-linear"]
+    target_modules: Annotated[
+        list[TargetModule],
+        Field(min_length=1, max_length=64),
+        Rule(
+            "self.all(a, self.exists_one(b, a == b))",
+            "names a module twice",
+            distinct,
+        ),
+        Rule(
+            "self.size() == 1 || !('all-linear' in self)",
+            "has all-linear among others: it stands alone",
+            lambda modules: len(modules) == 1 or ALL_LINEAR not in modules,
+        ),
+    ] = [ALL_LINEAR]
     """The modules that get an adapter, by name; all-linear is every linear layer but the output's."""
 
     rules = (
-        Rule(
-            "self.type != 'none' || !has(self.alpha)",
-            "has no meaning with adapter.type none: remove it, or choose lora or dora",
-            lambda adapter: adapter.type != AdapterType.NONE or adapter.alpha is None,
-            "alpha",
+        _of_an_adapter("alpha", "!has(self.alpha)", lambda adapter: adapter.alpha is None),
+        # The API server has filled in the defaults when it checks: it can't tell one that was written out.
+        _of_an_adapter("rank", "!has(self.rank) || self.rank == 16", lambda adapter: adapter.rank == 16),
+        _of_an_adapter("dropout", "!has(self.dropout) || self.dropout == 0.0", lambda adapter: adapter.dropout == 0),
+        _of_an_adapter(
+            "targetModules",
+            "!has(self.targetModules) || self.targetModules == ['all-linear']",
+            lambda adapter: adapter.target_modules == [ALL_LINEAR],
         ),
     )
 
@@ -45,15 +85,15 @@ class Training(ApiModel):
     """sft: supervised fine-tuning."""
     adapter: Adapter = Adapter()
     """What is trained beside the frozen base model."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """Passes over the training rows. Left out, with maxSteps left out: chosen, see status.plan."""
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Optimizer steps, in place of epochs."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     """The peak learning rate. Left out: chosen, see status.plan."""
-    batch_size: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Rows per optimizer step, over all devices. Left out: chosen, see status.plan."""
-    max_length: Annotated[int, Field(ge=8)] | None = None
+    max_length: Annotated[int, Field(ge=8, le=MOST_TOKENS)] | None = None
     """Tokens per row; status.dataset.longerThanMaxLength counts the rows that are cut. Left out: chosen, see
     status.plan."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 42
@@ -67,7 +107,7 @@ class Training(ApiModel):
     counted."""
     pod: Pod = Pod()
     """Settings of the stage pods; the pod that prepares the data runs where the training pod can."""
-    image: Annotated[str, Field(min_length=1)] | None = None
+    image: Image | None = None
     """The trainer image. Left out: the operator's."""
 
     rules = (

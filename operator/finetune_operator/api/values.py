@@ -1,20 +1,24 @@
-"""The manifest's kinds of value: names, URIs, durations, quantities and fractions, each with the rules it obeys.
+"""The manifest's kinds of value: names, labels, images, URIs, durations, quantities, each with the rules it obeys.
 
 `pods` and the manifest's sections build their fields from these. The sentences have no subject: the API server and
 `load` put the field's path before them.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from finetune_operator.api.rules import CEL, Rule
 
 # The longest object derived from a FineTuneJob is the Job NAME-REVISION-evaluate, whose name is a label value of 63.
 NAME_MAX_LENGTH = 45
+# In one row or context; no model of today takes more than ten million.
+MOST_TOKENS = 2**24
 
 
 def _matches(pattern: str, message: str) -> Rule:
@@ -42,22 +46,107 @@ NAME_RULES = (
 )
 JobName = Annotated[str, *NAME_RULES]
 
-_OBJECT = "[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
-_PLACES = f"s3://[^/]+/.+|pvc://{_OBJECT}/.+|file://.+"
+_DNS_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN = f"{_DNS_LABEL}([.]{_DNS_LABEL})*"
+ObjectName = Annotated[
+    str,
+    Field(max_length=253),
+    _matches(
+        SUBDOMAIN,
+        "must be an object's name: lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
+    ),
+]
+# An empty one asks for a volume that somebody made by hand.
+StorageClassName = Annotated[
+    str,
+    Field(max_length=253),
+    _matches(
+        f"({SUBDOMAIN})?",
+        "must be a storage class's name: lower-case letters, digits, '-' and '.', starting and ending with a letter or "
+        "digit",
+    ),
+]
+# A ConfigMap's or Secret's.
+_DATA_KEY = "[-._a-zA-Z0-9]+"
+DataKey = Annotated[
+    str, Field(max_length=253), _matches(_DATA_KEY, "must be a Secret's key: letters, digits, '-', '_' and '.'")
+]
+
+QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
+LABEL_KEY = f"({SUBDOMAIN}/)?{QUALIFIED}"
+LABEL_KEY_SENTENCE = (
+    "a key must be NAME or DOMAIN/NAME, where NAME has at most 63 letters, digits, '-', '_' and '.', "
+    "starting and ending with a letter or digit"
+)
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    _matches(
+        f"({QUALIFIED})?",
+        "must be a label's value: at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or "
+        "digit",
+    ),
+]
+
+
+def label_keys() -> Rule:
+    """The rule that a map's keys are those of labels (and of annotations)."""
+    return Rule(
+        f"self.all(key, key.matches('^({LABEL_KEY})$') && key.indexOf('/') <= 253)",
+        LABEL_KEY_SENTENCE,
+        lambda found: all(re.fullmatch(LABEL_KEY, key) and key.find("/") <= 253 for key in found),
+    )
+
+
+# The grammar of github.com/distribution/reference.
+_HOST = "[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?"
+_REGISTRY = f"{_HOST}([.]{_HOST})*(:[0-9]+)?"
+_PATH = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
+_TAG = "[a-zA-Z0-9_][-.a-zA-Z0-9_]{0,127}"
+_DIGEST = "[a-zA-Z][a-zA-Z0-9]*([-_+.][a-zA-Z][a-zA-Z0-9]*)*:[0-9a-fA-F]{32,}"
+Image = Annotated[
+    str,
+    Field(max_length=512),
+    _matches(
+        f"({_REGISTRY}/)?{_PATH}(/{_PATH})*(:{_TAG})?(@{_DIGEST})?",
+        "must be an image such as registry.example.com/team/image:1.0, in lower case but for the tag",
+    ),
+]
+
+_BUCKET = "[-._:a-zA-Z0-9]+"
+_PLACES = f"s3://{_BUCKET}/.+|pvc://{SUBDOMAIN}/.+|file://.+"
 _MODEL_URIS = "hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
 _DATA_URIS = "hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY"
+
+# A mounted path may not lead out of its volume; for what is fetched, such a part is a slip.
+_STAYS = Rule(
+    "self.startsWith('file://') || !self.matches('/[.][.](/|$)')",
+    "must not have '..' in its path: name the place itself",
+    lambda uri: uri.startswith("file://") or re.search("/[.][.](/|$)", uri) is None,
+)
 
 ModelUri = Annotated[
     str,
     Field(max_length=1024),
-    _matches(f"hf://[-.a-zA-Z0-9_]+/[-.a-zA-Z0-9_]+|s3://[^/]+|{_PLACES}", f"must be {_MODEL_URIS}"),
+    _matches(f"hf://[-.a-zA-Z0-9_]+/[-.a-zA-Z0-9_]+|s3://{_BUCKET}|{_PLACES}", f"must be {_MODEL_URIS}"),
+    _STAYS,
     _not_file(_MODEL_URIS),
 ]
 DataUri = Annotated[
     str,
     Field(max_length=1024),
-    _matches(f"hf://datasets/[^/]+/[^/]+/.+|configmap://{_OBJECT}/[-.a-zA-Z0-9_]+|{_PLACES}", f"must be {_DATA_URIS}"),
+    _matches(f"hf://datasets/[^/]+/[^/]+/.+|configmap://{SUBDOMAIN}/{_DATA_KEY}|{_PLACES}", f"must be {_DATA_URIS}"),
+    _STAYS,
     _not_file(_DATA_URIS),
+]
+GitRevision = Annotated[
+    str,
+    Field(max_length=255),
+    Rule(
+        "self.matches('^[a-zA-Z0-9_][-._/+a-zA-Z0-9]*$') && !self.contains('..')",
+        "must be a branch, tag or commit: letters, digits, '-', '.', '_', '/' and '+', without '..'",
+        lambda name: re.fullmatch("[a-zA-Z0-9_][-._/+a-zA-Z0-9]*", name) is not None and ".." not in name,
+    ),
 ]
 
 # Six digits a unit keep the sum within an int64 of nanoseconds, the API machinery's own duration.
@@ -82,7 +171,17 @@ def seconds(duration: str) -> int:
 # resource.Quantity's grammar without the minus sign.
 _QUANTITY = re.compile(r"\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?")
 _QUANTITY_SENTENCE = 'must be a quantity such as 2, "0.5", 500m or 16Gi'
-_SIZE_SENTENCE = "must be a size above zero, such as 20Gi"
+_SIZE_SENTENCE = "must be at least 1Mi, such as 20Gi: a number without a unit counts bytes"
+_UNITS = {
+    **{unit: Decimal(1000) ** power for power, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+def quantity(value: int | str) -> Decimal:
+    """The number that a `Quantity` stands for."""
+    unit = re.sub(".*[^a-zA-Z]", "", str(value))
+    return Decimal(str(value).removesuffix(unit)) * _UNITS[unit]
 
 
 def _quantity(value: Any) -> Any:
@@ -92,9 +191,9 @@ def _quantity(value: Any) -> Any:
 
 
 def _size(value: Any) -> Any:
-    if _QUANTITY.fullmatch(str(value)) and not re.match(r"\+?[0.]*[1-9]", str(value)):
+    if quantity(_quantity(value)) < _UNITS["Mi"]:
         raise PydanticCustomError("rule", _SIZE_SENTENCE)
-    return _quantity(value)
+    return value
 
 
 def _int_or_string(*rules: Rule) -> WithJsonSchema:
@@ -108,20 +207,15 @@ def _int_or_string(*rules: Rule) -> WithJsonSchema:
     )
 
 
-_UNITS = {
-    **{unit: Decimal(1000) ** power for power, unit in enumerate(("n", "u", "m", "", "k", *"MGTPE"), -3)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
-}
-
-
-def quantity(value: int | str) -> Decimal:
-    """The number that a `Quantity` stands for."""
-    number, unit = re.fullmatch(r"(.*?)([numkMGTPE]i?|Ki)?", str(value)).groups()  # type: ignore[union-attr]
-    return Decimal(number) * _UNITS[unit or ""]
-
-
-_IS_QUANTITY = Rule("type(self) == int ? self >= 0 : isQuantity(self) && sign(quantity(self)) >= 0", _QUANTITY_SENTENCE)
-_IS_SIZE = Rule("type(self) == int ? self > 0 : !isQuantity(self) || sign(quantity(self)) > 0", _SIZE_SENTENCE)
+# The API machinery takes a unit alone, such as Gi, for zero.
+_IS_QUANTITY = Rule(
+    "type(self) == int ? self >= 0 : isQuantity(self) && sign(quantity(self)) >= 0 && self.matches('^[+]?[.]?[0-9]')",
+    _QUANTITY_SENTENCE,
+)
+_IS_SIZE = Rule(
+    "!isQuantity(string(self)) || quantity(string(self)).compareTo(quantity('1Mi')) >= 0",
+    _SIZE_SENTENCE,
+)
 
 Quantity = Annotated[int | str, BeforeValidator(_quantity), _int_or_string(_IS_QUANTITY)]
 Size = Annotated[int | str, BeforeValidator(_size), _int_or_string(_IS_QUANTITY, _IS_SIZE)]
@@ -132,6 +226,25 @@ Fraction = Annotated[
 Opaque = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 
 
-def keyed_by(key: str) -> Any:
-    """For a list whose items are told apart by `key`: appliers may own single items of it."""
-    return Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]})
+def distinct(values: Sequence[Any] | None) -> bool:
+    """Whether no value stands twice."""
+    return values is None or len(set(values)) == len(values)
+
+
+@dataclass(frozen=True)
+class KeyedBy:
+    """For a list whose items are told apart by `key`: appliers may own single items of it, and none stands twice."""
+
+    key: str
+
+    def check(self, items: list[Any]) -> list[Any]:
+        """Return `items`, or raise an error when two have the same key."""
+        if not distinct([getattr(item, self.key) for item in items]):
+            raise PydanticCustomError("rule", "has the same {key} twice", {"key": self.key})
+        return items
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_operator.api.rules import ApiModel
-from finetune_operator.api.values import Size
+from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.values import Size, StorageClassName, distinct
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
 
@@ -15,8 +15,12 @@ class WorkspaceVolume(ApiModel):
 
     size: Size = "20Gi"
     """Its size. A change acts on the next revision."""
-    storage_class_name: str | None = None
+    storage_class_name: StorageClassName | None = None
     """Its storage class. Left out: the cluster's default. A change acts on the next revision."""
-    access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=2)] = ["ReadWriteOnce"]
+    access_modes: Annotated[
+        list[AccessMode],
+        Field(min_length=1, max_length=2),
+        Rule("self.all(a, self.exists_one(b, a == b))", "names a mode twice", distinct),
+    ] = ["ReadWriteOnce"]
     """ReadWriteOnce keeps a revision's pods on one node; ReadWriteMany lets them spread. A change acts on the next
     revision."""

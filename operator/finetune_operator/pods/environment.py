@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune_operator.api.pods import EnvVar
+from finetune_operator.api.env import EnvVar
 
 Variable = dict[str, Any]
 

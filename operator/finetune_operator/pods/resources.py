@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from finetune_operator.api.pods import Resources
+from finetune_operator.api.resources import Resources
 from finetune_operator.api.values import Quantity
 
 # Device plugins name a GPU VENDOR/gpu (gpu.shared) or, for a slice of one, VENDOR/mig-PROFILE. Network cards and the

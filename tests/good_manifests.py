@@ -1,0 +1,129 @@
+"""Manifests that the API server and the local backend must accept, however odd they look."""
+
+from typing import Any
+
+from bad_manifests import ADAPTER, EVALUATION, LIMITS, MODEL, TEST, TRAIN, VALIDATION
+from manifests import LONGEST
+
+# The longest domain.
+FAR = ".".join(["a" * 63] * 4)[:253]
+GOOD: dict[str, dict[str, Any]] = {
+    "the smallest": {},
+    "a revision": {"spec.model.revision": "v1.0"},
+    "a bucket's root": {MODEL: "s3://models"},
+    "rows of the hub": {TRAIN: "hf://datasets/org/data@main/train/0.parquet"},
+    "rows of a config map": {TRAIN: "configmap://rows/train.jsonl"},
+    "a claim": {MODEL: "pvc://models/SmolLM2", TRAIN: "pvc://data/train.csv"},
+    "all rows of its own": {VALIDATION: {"source": "s3://b/v.csv"}, "spec.dataset.test": {"source": "s3://b/t.csv"}},
+    "full fine-tuning": {f"{ADAPTER}.type": "none"},
+    "half an epoch": {"spec.training.epochs": 0.5},
+    "a long day": {"spec.training.maxRuntime": "1h30m10s"},
+    "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},
+    "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},
+    "everything of evaluation": {
+        **TEST,
+        EVALUATION: {
+            "metrics": ["token_f1", "judge"],
+            "baselines": [{"type": "zero-shot"}, {"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 2}],
+            "sampleSize": 50,
+            "judge": {"url": "https://judge/v1", "model": "large", "credentials": {"secretRef": {"name": "judge"}}},
+            "gate": {"metric": "judge", "minimum": 0.5, "margin": 0.02, "confidence": 0.9},
+        },
+    },
+    "nothing to compare with": {**TEST, EVALUATION: {"baselines": [], "gate": {"minimum": 0.5}}},
+    "the longest name": {"metadata.name": "a" * LONGEST},
+    "the longest system prompt": {"spec.dataset.systemPrompt": "ä" * 65536},
+    "columns that share a name with the format's": {
+        "spec.dataset.columns": {"instruction": "prompt", "output": "text"}
+    },
+    "a pull request of the hub": {"spec.model.revision": "refs/pr/1"},
+    "a bucket by its access point": {TRAIN: "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/rows/train.jsonl"},
+    "dots that lead nowhere": {TRAIN: "pvc://data/v1..2/.hidden/train...jsonl"},
+    "credentials for one of three": {
+        TRAIN: "pvc://data/train.jsonl",
+        "spec.dataset.test": {"source": "s3://bucket/test.jsonl"},
+        "spec.dataset.credentials": {"secretRef": {"name": "bucket.team-a"}},
+    },
+    "an adapter's defaults, written out": {ADAPTER: {"type": "none", "rank": 16, "targetModules": ["all-linear"]}},
+    "modules of one layer": {f"{ADAPTER}.targetModules": ["model.layers.0.self_attn.q_proj", "k_proj"]},
+    "a volume that somebody made": {"spec.workspace.storageClassName": ""},
+    "both modes": {"spec.workspace.accessModes": ["ReadWriteOnce", "ReadWriteMany"]},
+    "a slice of a GPU": {LIMITS: {"nvidia.com/mig-1g.5gb": 1, "memory": "8Gi"}},
+    "devices of all kinds": {
+        LIMITS: {
+            "amd.com/gpu": "2",
+            "nvidia.com/gpu.shared": 1,
+            "vpc.amazonaws.com/efa": 4,
+            "hugepages-2Mi": "5120Mi",
+            "sgx.intel.com/epc": "512Ki",
+            "kubernetes.io/batch-cpu": "1500m",
+            "ephemeral-storage": "100Gi",
+            "memory": "64Gi",
+        },
+        "spec.training.resources.requests": {"amd.com/gpu": 2, "memory": "65536Mi", "cpu": "0.5"},
+    },
+    "images of all kinds": {
+        "spec.training.image": "localhost:5000/team_a/trainer--x:1.0_RC-1",
+        "spec.hosting.image": f"registry.example.com:8443/a/b/c/vllm:v0.32.0@sha256:{'0af' * 21}b",
+    },
+    "an image's short name": {"spec.training.image": "trainer"},
+    "pods of all kinds": {
+        "spec.training.pod": {
+            "labels": {"team": "", "example.com/Cost_Center.1": "A.b-c_1", "kueue.x-k8s.io/queue-name": "team-a"},
+            "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "note": "Anything: {at} all\n"},
+            "nodeSelector": {"cloud.google.com/gke-accelerator": "nvidia-l4", "kubernetes.io/os": "linux"},
+            "serviceAccountName": "training.team-a",
+            "priorityClassName": "system-cluster-critical",
+            "imagePullSecrets": [{"name": "a"}, {"name": "b"}],
+            "tolerations": [
+                {"operator": "Exists"},
+                {"key": "", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0},
+                {"key": "nvidia.com/gpu", "value": ""},
+                {"key": "a", "operator": "Exists", "value": ""},
+                {"key": "a", "operator": "Exists"},
+                {"key": "a", "operator": "Exists"},
+            ],
+            "affinity": {
+                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}},
+                "podAffinity": {},
+                "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+            },
+        }
+    },
+    "variables of all kinds": {
+        "spec.hosting.pod.env": [
+            {"name": name, "value": ""}
+            for name in (
+                "my.dotted-name",
+                "_private",
+                "lower",
+                "OMP_NUM_THREADS",
+                "VLLM_CPU_KVCACHE_SPACE",
+                "LD_LIBRARY_PATH",
+                "NCCL_DEBUG",
+                "AWS_CA_BUNDLE",
+                "MY_HF_TOKEN",
+                "HOMEPAGE",
+                "PYTHONUNBUFFERED",
+            )
+        ]
+    },
+    "an affinity that is not there": {
+        "spec.hosting.pod.affinity": {"nodeAffinity": None, "podAffinity": None, "podAntiAffinity": None}
+    },
+    "as much as fits": {
+        f"spec.{section}.{field}": value
+        for section in ("training", "hosting")
+        for field, value in (
+            ("image", "a" * 512),
+            ("resources.limits", {f"example.com/{'a' * 50}-{number}": 1 for number in range(16)}),
+            ("resources.requests", {f"example.com/{'a' * 50}-{number}": 1 for number in range(16)}),
+            ("pod.labels", {f"{FAR}/{number:a>63}": "a" * 63 for number in range(32)}),
+            ("pod.nodeSelector", {f"{FAR}/{number:a>63}": "a" * 63 for number in range(32)}),
+            ("pod.annotations", {f"{FAR}/{number:a>63}": "a" * 8192 for number in range(24)}),
+            ("pod.env", [{"name": f"{number:A>253}", "value": "a" * 256} for number in range(64)]),
+            ("pod.tolerations", [{"key": f"{FAR}/{'a' * 63}", "value": "a" * 63} for _ in range(64)]),
+            ("pod.imagePullSecrets", [{"name": f"{number:a>253}"} for number in range(16)]),
+        )
+    },
+}
