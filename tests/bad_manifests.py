@@ -274,7 +274,7 @@ BAD = [
     *each("metadata.name", f"must be at most {LONGEST} characters long", "a" * (LONGEST + 1)),
     *each("metadata.name", "must be lower-case letters, digits and '-', starting with a letter", "recipes.v2", "2nd"),
     Bad("no model", {"spec": {"dataset": {"train": {"source": "s3://b/t"}}}}, "spec.model", server="Required"),
-    Bad("no spec", {"spec": None}, "spec", server="Required", local="must be an object"),
+    Bad("no spec", {"spec": None}, "spec", server="Required", local="is required"),
     Bad(
         "an unknown field",
         {"spec.training.epoch": 3},

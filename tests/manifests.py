@@ -39,6 +39,16 @@ class Bad:
         return manifest(self.fields)
 
 
+# Headings without anything below them, as `pod:` on a line of its own.
+EMPTY: dict[str, Any] = {
+    "spec.model.revision": None,
+    "spec.dataset.columns": {"prompt": None},
+    "spec.training.pod": None,
+    "spec.hosting.pod": {"env": None, "labels": {"team": None}, "affinity": {"podAffinity": None}},
+    "spec.hosting.resources": {"limits": {"cpu": None}},
+}
+
+
 def manifest(fields: dict[str, Any]) -> dict[str, Any]:
     """The smallest manifest with fields set, by path."""
     whole = copy.deepcopy(SMALLEST)

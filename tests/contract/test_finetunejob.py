@@ -9,8 +9,9 @@ import pytest
 from bad_manifests import BAD
 from control_plane import ControlPlane, Kubectl
 from finetune_operator.api.load import parse_yaml
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from good_manifests import GOOD
-from manifests import SMALLEST, Bad, manifest
+from manifests import EMPTY, SMALLEST, Bad, manifest
 
 CRD = "finetunejobs.finetune.dev"
 
@@ -49,6 +50,14 @@ def test_a_bad_manifest_is_refused_by_field_and_sentence(bad: Bad, control_plane
 def test_a_good_manifest_is_accepted(fields: dict[str, Any], control_plane: ControlPlane) -> None:
     answer = tried(control_plane, manifest(fields))
     assert answer["kind"] == "FineTuneJob", answer.get("message")
+
+
+@pytest.mark.usefixtures("established")
+def test_what_is_left_empty_is_as_good_as_left_out(control_plane: ControlPlane) -> None:
+    left_empty, left_out = (
+        FineTuneJobSpec.model_validate(tried(control_plane, manifest(fields))["spec"]) for fields in (EMPTY, {})
+    )
+    assert left_empty.model_dump(exclude_defaults=True) == left_out.model_dump(exclude_defaults=True)
 
 
 def test_kubectl_shows_the_sentence(kubectl: Kubectl) -> None:

@@ -30,7 +30,7 @@ class ManifestError(Exception):
 def load_manifest(path: Path) -> FineTuneJob:
     """Read the FineTuneJob in a file; ManifestError when there is none, or it breaks a rule."""
     try:
-        return FineTuneJob.model_validate_json(json.dumps(_document(path), default=str), strict=True)
+        return FineTuneJob.model_validate_json(json.dumps(_without_nulls(_document(path)), default=str), strict=True)
     except ValidationError as error:
         raise ManifestError(path, [_sentence(each) for each in error.errors()]) from error
 
@@ -47,6 +47,13 @@ def _document(path: Path) -> Any:
     if len(documents) != 1:
         raise ManifestError(path, [f"has {len(documents)} documents; put one FineTuneJob in a file of its own."])
     return documents[0]
+
+
+def _without_nulls(value: Any) -> Any:
+    """`value` without fields that were left empty: to the API server, too, they are left out."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def parse_yaml(text: str) -> list[Any]:

@@ -10,7 +10,7 @@ from finetune_operator.api.load import ManifestError, load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_operator.api.values import seconds
 from good_manifests import GOOD
-from manifests import SMALLEST, Bad, manifest
+from manifests import EMPTY, SMALLEST, Bad, manifest
 from paths import EXAMPLES
 
 
@@ -52,6 +52,11 @@ def test_a_good_manifest_is_read(fields: dict[str, Any], path: Path) -> None:
 @pytest.mark.parametrize("example", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(EXAMPLES)))
 def test_every_example_is_read(example: Path) -> None:
     assert load_manifest(example).spec
+
+
+def test_what_is_left_empty_is_as_good_as_left_out(path: Path) -> None:
+    spec = loaded(path, manifest(EMPTY)).spec
+    assert spec.model_dump(exclude_defaults=True) == loaded(path, SMALLEST).spec.model_dump(exclude_defaults=True)
 
 
 def test_everything_wrong_is_told_at_once(path: Path) -> None:
