@@ -6,15 +6,13 @@ The command line calls `load_manifest`. All that is wrong with a manifest comes 
 import json
 import re
 from collections.abc import Hashable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from finetune_operator.api.crd import Schema, schema
+from finetune_operator.api.complaints import complaints
 from finetune_operator.api.v1alpha1 import FineTuneJob
 
 
@@ -32,7 +30,7 @@ def load_manifest(path: Path) -> FineTuneJob:
     try:
         return FineTuneJob.model_validate_json(json.dumps(_without_nulls(_document(path)), default=str), strict=True)
     except ValidationError as error:
-        raise ManifestError(path, [_sentence(each) for each in error.errors()]) from error
+        raise ManifestError(path, complaints(error)) from error
 
 
 def _document(path: Path) -> Any:
@@ -90,45 +88,3 @@ for _tag, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
-
-
-def _sentence(error: ErrorDetails) -> str:
-    """`spec.training.epochs: must be …`: what is wrong with a field, in the manifest's own words."""
-    context = error.get("ctx", {})
-    location = [*error["loc"], *(part for part in str(context.get("field", "")).split(".") if part)]
-    return f"{_path(location) or 'the document'}: {_complaint(error)}"
-
-
-def _path(location: Iterable[int | str]) -> str:
-    """`spec.training.pod.env[0].name`."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return "".join(parts).removeprefix(".")
-
-
-def _complaint(error: ErrorDetails) -> str:
-    given = error["input"]
-    match error["type"]:
-        case "missing":
-            return "is required"
-        case "extra_forbidden":
-            return f"is not a field{_suggestion(error['loc'])}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"must be an object (it is {json.dumps(given)})"
-    said = re.sub("^(Input|String|List|Dictionary) should ", "must ", error["msg"])
-    said = said.replace("a valid integer", "an integer").replace("a valid array", "a list").replace("a valid ", "a ")
-    return f"{said} (it is {json.dumps(given)})" if isinstance(given, str | int | float) or given is None else said
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    """The name that was probably meant, or all that there are."""
-    *parents, wrong = location
-    known = list(_fields(parents))
-    close = get_close_matches(str(wrong), known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; the fields here are {', '.join(known)}"
-
-
-def _fields(location: Iterable[int | str]) -> Schema:
-    here = {"properties": {"apiVersion": {}, "kind": {}, **schema()["properties"]}}
-    for part in location:
-        here = here["items"] if isinstance(part, int) else here["properties"][part]
-    return dict(here["properties"])

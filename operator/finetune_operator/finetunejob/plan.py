@@ -11,6 +11,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from finetune_operator import names
+from finetune_operator.api.complaints import complaints
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type, condition, merge
@@ -77,7 +78,7 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan:
     try:
         spec = FineTuneJobSpec.model_validate(world.spec)
     except ValidationError as error:
-        invalid = Walk(world.status, problem=(Reason.INVALID, _sentences(error)))
+        invalid = Walk(world.status, problem=(Reason.INVALID, "; ".join(complaints(error, "spec"))))
         status = tell(world, invalid, STAGES, False, now)
         return Plan(status, events=_events(world, status))
     target = Target(world.name, world.namespace, world.uid, spec, names.revision_of(spec), settings)
@@ -114,13 +115,6 @@ def refused(snapshot: Snapshot, planned: Plan, refusals: Sequence[Refusal], now:
     before = observe(snapshot)
     status = refuse(planned.status, before.status.conditions, refusals, now)
     return replace(planned, status=status, events=_events(before, status), again_after=REFUSED_SECONDS)
-
-
-def _sentences(error: ValidationError) -> str:
-    return "; ".join(
-        f"spec.{'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
 
 
 def _events(world: World, status: FineTuneJobStatus) -> tuple[Event, ...]:

@@ -59,6 +59,12 @@ def test_what_is_left_empty_is_as_good_as_left_out(path: Path) -> None:
     assert spec.model_dump(exclude_defaults=True) == loaded(path, SMALLEST).spec.model_dump(exclude_defaults=True)
 
 
+def test_a_long_value_is_not_repeated(path: Path) -> None:
+    said = refused(path, json.dumps(manifest({"spec.dataset.systemPrompt": "word " * 20000})))
+    assert said.endswith("word word…)")
+    assert len(said) < 300
+
+
 def test_everything_wrong_is_told_at_once(path: Path) -> None:
     document = manifest({"spec.model.source": "nowhere", "spec.training.seed": -1, "spec.training.pod.env": [{}]})
     assert [line.partition(": ")[0].strip() for line in refused(path, json.dumps(document)).splitlines()] == [
