@@ -1,5 +1,7 @@
-"""Digests are kept in clusters: a revision's says whether to train, an evaluation's whether to ask, a stage's
-whether to start again. A new field with a default must change none of them, so those of a dozen manifests are written down here.
+"""Digests are kept in clusters: of a revision, of an evaluation, of what a stage was started with.
+
+They say whether to train, to ask, to start again. A new field with a default must change none of them, so those of a
+dozen manifests are written down in digests.json.
 
 A digest that differs trains every model of that shape again: never correct one here, unless that is what you mean.
 """
