@@ -1,14 +1,16 @@
 """The entry point: `python -m finetune_operator`, what the operator's image runs.
 
 Reads the settings, connects to the API server (of the pod's service account, else of the kubeconfig), and runs kopf's
-watches beside the queue's workers until it is told to stop, or until either of them can't go on.
+watches beside the queue's workers until it is told to stop, or until either of them can't go on. Of several operators
+all watch, and the one that holds the Lease works.
 """
 
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,17 +21,20 @@ from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import start_http_server
 
 from finetune_operator.api.v1alpha1 import GROUP, KIND, PLURAL
-from finetune_operator.settings import Settings
+from finetune_operator.settings import Settings, variable
 from finetune_operator.shell import handlers
 from finetune_operator.shell.cluster import Cluster
-from finetune_operator.shell.errors import Unavailable
+from finetune_operator.shell.errors import Refused, Unavailable
 from finetune_operator.shell.informer import Informer
+from finetune_operator.shell.leases import Lease, LeaseLost, lead
 from finetune_operator.shell.progress import Poller
 from finetune_operator.shell.reconcile import Reconciler
 from finetune_operator.shell.resources import RESOURCES, Key
 from finetune_operator.shell.store import Store
 from finetune_operator.shell.workqueue import Queue
 
+logger = logging.getLogger(__name__)
+Work = Callable[[], Awaitable[None]]
 LOG_FORMATS = {"text": kopf.LogFormat.FULL, "json": kopf.LogFormat.JSON}
 
 
@@ -47,10 +52,17 @@ async def connect() -> Configuration:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, which kopf waits for."""
-    async with ApiClient(await connect()) as client, httpx.AsyncClient(trust_env=False) as pods:
-        cluster = Cluster(client)
-        await check(cluster)
+    configuration = await connect()
+    async with (
+        ApiClient(configuration) as client,
+        ApiClient(configuration) as lease_client,
+        httpx.AsyncClient(trust_env=False) as pods,
+    ):
+        await check(Cluster(client))
         start_http_server(settings.metrics_port)
+        # A client of its own: a renewal neither waits for a connection nor gets one that others found dead.
+        lease = lease_of(settings, Cluster(lease_client))
+        cluster = Cluster(client, lease.held) if lease else Cluster(client)
         store = Store()
         queue: Queue[Key] = Queue()
         poller = Poller(pods, settings.progress_seconds, queue.add)
@@ -60,18 +72,35 @@ async def serve(settings: Settings) -> None:
             for kind in RESOURCES
             for namespace in settings.namespaces or [None]
         ]
-        await watch(settings, handlers.registry(store, queue), work(queue, reconciler, informers))
+        await watch(settings, handlers.registry(store, queue), follow(informers, lease, partial(queue.run, reconciler)))
         poller.close()
 
 
-async def work(queue: Queue[Key], reconciler: Reconciler, informers: Sequence[Informer]) -> None:
-    """Follow what there is; once all of it is known, reconcile."""
-    async with asyncio.TaskGroup() as tasks:
-        for informer in informers:
-            tasks.create_task(informer.run())
+async def follow(informers: Sequence[Informer], lease: Lease | None, work: Work) -> None:
+    """Follow what there is, leading or not, so that whoever takes over knows it; once all is known, lead and work."""
+
+    async def lead_once_known() -> None:
         for informer in informers:
             await informer.listed.wait()
-        await queue.run(reconciler)
+        await lead(lease, work)
+
+    tasks = [asyncio.ensure_future(lead_once_known()), *(asyncio.ensure_future(each.run()) for each in informers)]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def lease_of(settings: Settings, cluster: Cluster) -> Lease | None:
+    """The Lease to work under; None where the settings name none."""
+    if settings.lease_namespace:
+        return Lease(cluster, settings.lease_namespace, settings.lease_name)
+    logger.warning("%s is empty: no other operator may run beside this one", variable("lease_namespace"))
+    return None
 
 
 async def check(cluster: Cluster) -> None:
@@ -120,7 +149,12 @@ def main() -> None:
     kopf.configure(log_format=LOG_FORMATS[settings.log_format])
     for chatty in ("aiohttp.access", "httpx", "kopf.objects"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    asyncio.run(serve(settings))
+    try:
+        asyncio.run(serve(settings))
+    except LeaseLost as error:
+        sys.exit(f"{error}: another operator may lead, so this one ends.")
+    except Refused as error:
+        sys.exit(f"The API server refused {error}")
 
 
 if __name__ == "__main__":

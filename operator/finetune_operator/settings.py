@@ -28,6 +28,12 @@ class Settings:
     namespaces: tuple[str, ...] = _setting(
         (), "The namespaces whose FineTuneJobs are taken care of, separated by commas; all when empty."
     )
+    lease_namespace: str = _setting(
+        "",
+        "The operator's own namespace, in which the Lease says which of several operators works; where it is empty, "
+        "there may be no second one.",
+    )
+    lease_name: str = _setting("finetune-operator", "The Lease's name: the same for all that take each other's place.")
     metrics_port: int = _setting(9090, "The port of Prometheus metrics, `/metrics`.")
     health_port: int = _setting(8080, "The port of the health check, `/healthz`.")
     progress_seconds: float = _setting(15.0, "Seconds between two looks at a running stage.")

@@ -15,8 +15,9 @@ from playing import Played
 
 # A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
 STRANGER = User("stranger")
-# The operator's process: a test gives it the rights of the chart's ServiceAccount.
-OPERATOR = User("operator")
+# The operator's process: a test gives it the rights of the chart's ServiceAccount. Where there are two, the second is
+# another user, so that the API server's audit tells them apart.
+OPERATOR, SECOND = User("operator"), User("second-operator")
 
 _numbers = itertools.count(1)
 
@@ -24,7 +25,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A running API server, empty."""
-    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER, OPERATOR))
+    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER, OPERATOR, SECOND))
     try:
         found.start()
         yield found
@@ -38,6 +39,7 @@ def admin(control_plane: ControlPlane) -> Kubectl:
     kubectl = Kubectl(control_plane.kubeconfig())
     kubectl("apply", "--server-side", "-f", str(ROOT / CRD_PATH))
     kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/finetunejobs.finetune.dev")
+    kubectl("create", "namespace", chart.SYSTEM)
     return kubectl
 
 
@@ -74,7 +76,7 @@ def kubectl_as(control_plane: ControlPlane, namespace: str) -> Callable[[str], K
 
 @pytest.fixture
 def grant(admin: Kubectl) -> Iterator[Callable[..., None]]:
-    """Give the operator's user what the chart, rendered with some values, gives its ServiceAccount."""
+    """Give the operators' users what the chart, rendered with some values, gives its ServiceAccount."""
     applied: list[str] = []
 
     def apply(**values: object) -> None:
@@ -83,7 +85,8 @@ def grant(admin: Kubectl) -> Iterator[Callable[..., None]]:
                 continue
             if "subjects" in manifest:
                 manifest["subjects"] = [
-                    {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": OPERATOR.name}
+                    {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.name}
+                    for user in (OPERATOR, SECOND)
                 ]
             admin("apply", "-f-", document=manifest)
             applied.append(json.dumps(manifest))
@@ -98,15 +101,22 @@ def launch(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Callable[...
     """Start the operator with settings; it is killed with the test."""
     started: list[OperatorProcess] = []
 
-    def start(**settings: object) -> OperatorProcess:
+    def start(user: User = OPERATOR, **settings: object) -> OperatorProcess:
         log = tmp_path / f"operator-{next(_numbers)}.log"
-        started.append(OperatorProcess(control_plane.kubeconfig(OPERATOR.name), log, **settings))
+        started.append(OperatorProcess(control_plane.kubeconfig(user.name), log, **settings))
         return started[-1].start()
 
     yield start
     for found in started:
         found.kill()
         print(found.log())
+
+
+@pytest.fixture
+def lease(admin: Kubectl) -> dict[str, str]:
+    """The settings with which an operator works only while it holds the release's Lease, which nobody holds yet."""
+    admin("delete", "lease", chart.RELEASE, "--namespace", chart.SYSTEM, "--ignore-not-found")
+    return {"lease_namespace": chart.SYSTEM, "lease_name": chart.RELEASE}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ directory, and are stopped by their own process ids. RBAC is on; the users and g
 
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -13,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,17 @@ class ControlPlane:
         killed.wait(15)
         self._launch(list(killed.args))
         self._wait_until_ready()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The API server takes connections and answers nothing, as behind a network that swallows packets."""
+        process = self._processes[-1]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+            self._wait_until_ready()
 
     def stop(self) -> None:
         """Stop both, the API server first."""

@@ -8,7 +8,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from control_plane import free_port
@@ -52,16 +53,39 @@ class OperatorProcess:
             self.process.kill()
             self.process.wait(STOPS_WITHIN)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT afterwards."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def ends(self, seconds: float) -> int:
+        """The exit code with which it ends by itself."""
+        assert self.process
+        return self.process.wait(seconds)
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
+        self.terminate()
+        return self.ends(STOPS_WITHIN)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
         assert self.process
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOPS_WITHIN)
 
     def metric(self, sample: str) -> float:
         """A sample of /metrics, such as `finetune_jobs{phase="Serving"}`; 0 when there is none."""
         found = re.search(rf"^{re.escape(sample)} (\S+)$", self._get(self.metrics, "/metrics"), re.MULTILINE)
         return float(found[1]) if found else 0.0
+
+    def leads(self) -> bool:
+        """Whether it is the one that works."""
+        return self.metric("finetune_leader") == 1
 
     def reconciles(self) -> float:
         """Reconciles that ended well."""

@@ -66,7 +66,31 @@ def test_the_operators_container_can_write_nothing_and_takes_little() -> None:
     (container,) = spec["template"]["spec"]["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_two_operators_of_which_a_drain_or_an_upgrade_leaves_one() -> None:
+    manifests = chart.render()
+    deployment, budget = chart.one(manifests, "Deployment"), chart.one(manifests, "PodDisruptionBudget")["spec"]
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+    (rule,) = affinity(manifests)["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert rule["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    assert matches(rule["podAffinityTerm"]["labelSelector"], labels_of(deployment))
+    assert chart.one(chart.render(replicas=1), "Deployment")["spec"]["replicas"] == 1
+
+
+def test_an_affinity_is_added_to_the_charts_and_an_anti_affinity_takes_its_place() -> None:
+    added = affinity(chart.render(affinity={"nodeAffinity": {}}))
+    assert added == {"nodeAffinity": {}} | affinity(chart.render())
+    assert affinity(chart.render(affinity={"podAntiAffinity": {}})) == {"podAntiAffinity": {}}
+
+
+def affinity(manifests: list[Manifest]) -> Manifest:
+    return dict(chart.one(manifests, "Deployment")["spec"]["template"]["spec"]["affinity"])
 
 
 def test_the_crd_is_the_one_of_crds_and_survives_the_release() -> None:

@@ -68,7 +68,8 @@ def test_the_definition_and_the_users_jobs_survive_upgrade_and_uninstall(
 
     succeed(helm("uninstall", RELEASE))
     assert kubectl("get", "ftj", "recipes", "-o", "jsonpath={.metadata.uid}") == uid
-    left = json.loads(admin("get", "all,serviceaccounts,netpol,pdb", "--namespace", SYSTEM, "-o", "json"))["items"]
+    kinds = "all,serviceaccounts,roles,rolebindings,netpol,pdb"
+    left = json.loads(admin("get", kinds, "--namespace", SYSTEM, "-o", "json"))["items"]
     assert left == []
     assert RELEASE not in admin("get", "clusterroles,clusterrolebindings", "-o", "name")
 

@@ -66,6 +66,14 @@ def test_the_values_reach_the_operator() -> None:
     )
 
 
+def test_each_release_has_a_lease_of_its_own_in_its_own_namespace() -> None:
+    env = {each["name"]: each for each in operator_container()["env"]}
+    assert env[variable("lease_namespace")]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    (role,) = [each for each in chart.render() if each["kind"] == "Role"]
+    named = {name for rule in role["rules"] for name in rule.get("resourceNames", [])}
+    assert named == {env[variable("lease_name")]["value"]}
+
+
 @pytest.mark.parametrize(
     ("image", "reference"),
     [
@@ -84,7 +92,8 @@ def test_an_image_is_named_by_digest_else_by_tag_else_by_the_charts_version(
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"replicas": 2}, "replicas"),
+    ({"replicas": 0}, "replicas"),
+    ({"replicaCount": 2}, "replicaCount"),
     ({"image": {"name": "x"}}, "image"),
     ({"image": {"digest": "sha256:abc"}}, "image/digest"),
     ({"image": {"tag": "not a tag"}}, "image/tag"),

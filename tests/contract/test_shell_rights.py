@@ -7,7 +7,7 @@ from typing import Any
 import chart
 import pytest
 from control_plane import ControlPlane, Kubectl
-from finetune_operator.shell.resources import FINALIZERS, RESOURCES, STATUS, Resource
+from finetune_operator.shell.resources import FINALIZERS, LEASE, RESOURCES, STATUS, Resource
 from operator_process import OperatorProcess
 from playing import NAME, Played
 
@@ -26,20 +26,17 @@ def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
 
 
 def of_table() -> set[Right]:
-    def group(resource: Resource) -> str:
-        return resource.api_version.rpartition("/")[0]
-
-    used = (*RESOURCES.values(), STATUS, FINALIZERS)
-    return {(group(each), each.plural, verb) for each in used for verb in each.verbs}
+    """What the operator does in the namespaces that it watches."""
+    return of(*RESOURCES.values(), STATUS, FINALIZERS)
 
 
-def roles(kind: str, **values: object) -> list[dict[str, Any]]:
+def of(*used: Resource) -> set[Right]:
+    return {(each.api_version.rpartition("/")[0], each.plural, verb) for each in used for verb in each.verbs}
+
+
+def roles(kind: str, name: str = chart.RELEASE, **values: object) -> list[dict[str, Any]]:
     """The chart's roles for its own ServiceAccount, without those that it adds to the cluster's for users."""
-    return [
-        found
-        for found in chart.render(**values)
-        if found["kind"] == kind and found["metadata"]["name"] == chart.RELEASE
-    ]
+    return [found for found in chart.render(**values) if found["kind"] == kind and found["metadata"]["name"] == name]
 
 
 def test_the_chart_grants_what_the_code_names_and_no_more() -> None:
@@ -56,6 +53,18 @@ def test_with_a_list_of_namespaces_there_is_no_right_beyond_them() -> None:
         assert roles(kind, watchNamespaces=watched) == []
 
 
+@pytest.mark.parametrize("watched", [[], ["kitchen", chart.SYSTEM]])
+def test_in_the_releases_namespace_it_has_its_own_lease_and_no_other(watched: list[str]) -> None:
+    (role,) = roles("Role", f"{chart.RELEASE}-lease", watchNamespaces=watched)
+    assert role["metadata"]["namespace"] == chart.SYSTEM
+    assert rights(role["rules"]) == of(LEASE)
+    # The API server can't hold a right to create to a name.
+    assert {name for rule in role["rules"] for name in rule.get("resourceNames", rule["verbs"])} == {
+        chart.RELEASE,
+        "create",
+    }
+
+
 def test_it_can_read_no_secret_and_start_no_pod() -> None:
     resources = {(resource, verb) for _, resource, verb in of_table()}
     assert not [right for right in resources if right[0] == "secrets" or right == ("pods", "create")]
@@ -69,8 +78,12 @@ def earlier_calls(control_plane: ControlPlane) -> int:
 
 
 @pytest.fixture
-def whole_life(operator: OperatorProcess, played: Played) -> None:
+def whole_life(
+    grant: Callable[..., None], launch: Callable[..., OperatorProcess], lease: dict[str, str], played: Played
+) -> None:
     """Everything that a FineTuneJob can bring the operator to do."""
+    grant()
+    launch(**lease)
     train = {"source": "configmap://rows/train.jsonl"}
     model = {"source": "pvc://models/base"}
     rows = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rows"}, "data": {"train.jsonl": "{}"}}
@@ -103,7 +116,7 @@ def test_a_whole_life_asks_for_exactly_these_rights(
     seen: set[Right] = set()
     for call in itertools.islice(control_plane.calls("operator"), earlier_calls, None):
         found = call.get("objectRef")
-        if found is None or found.get("namespace", namespace) != namespace:
+        if found is None or found.get("namespace", namespace) not in (namespace, chart.SYSTEM):
             continue
         assert call["annotations"]["authorization.k8s.io/decision"] == "allow", call
         resource = "/".join(filter(None, (found["resource"], found.get("subresource"))))
@@ -113,7 +126,7 @@ def test_a_whole_life_asks_for_exactly_these_rights(
     unseen = {(group, resource, "create") for group, resource, verb in seen if verb == "patch"} - {
         ("finetune.dev", "finetunejobs/status", "create")
     }
-    assert seen | unseen | {("finetune.dev", "finetunejobs/finalizers", "update")} == of_table()
+    assert seen | unseen | {("finetune.dev", "finetunejobs/finalizers", "update")} == of_table() | of(LEASE)
 
 
 def test_two_namespaces_by_roles_alone(
@@ -121,17 +134,21 @@ def test_two_namespaces_by_roles_alone(
     launch: Callable[..., OperatorProcess],
     namespaces: Iterator[tuple[str, Kubectl]],
     control_plane: ControlPlane,
+    earlier_calls: int,
+    lease: dict[str, str],
 ) -> None:
     (first, *_), (second, *_), (third, *_) = found = [next(namespaces) for _ in range(3)]
     grant(watchNamespaces=[first, second])
-    operator = launch(namespaces=f"{first},{second}")
+    operator = launch(namespaces=f"{first},{second}", **lease)
     watched, other, outside = (Played(kubectl) for _, kubectl in found)
     outside.create()
     for played in (watched, other):
         played.create()
         played.serve()
     assert "status" not in outside.job()
-    asked = {call["objectRef"].get("namespace") for call in control_plane.calls("operator") if "objectRef" in call}
-    assert {first, second} <= asked
+    calls = itertools.islice(control_plane.calls("operator"), earlier_calls, None)
+    asked = {call["objectRef"].get("namespace") for call in calls if "objectRef" in call}
+    # None is discovery: whether the CustomResourceDefinition is there.
+    assert asked - {None} == {first, second, chart.SYSTEM}
     assert third not in asked
     assert operator.metric('finetune_jobs{phase="Serving"}') == 2

@@ -77,7 +77,14 @@ def picture(namespace: str) -> str:
         ["get", "ftj,jobs,pods,deployments,services,pvc", "-n", namespace, "-o", "wide"],
         ["get", "ftj", "-n", namespace, "-o", "jsonpath={range .items[*]}{.metadata.name}{.status}{'\\n'}{end}"],
         ["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"],
-        ["logs", "-n", "finetune-system", "deployment/finetune-operator", "--tail=60"],
+        [
+            "logs",
+            "-n",
+            "finetune-system",
+            "--selector=app.kubernetes.io/name=finetune-operator",
+            "--prefix",
+            "--tail=60",
+        ],
     ]
     return "\n".join(f"$ kubectl {' '.join(question)}\n{_answer(question)}" for question in questions)
 

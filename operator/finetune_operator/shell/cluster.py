@@ -5,7 +5,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from finetune_operator.finetunejob.observe import Id, Ref
 from finetune_operator.finetunejob.plan import Event
 from finetune_operator.pods.metadata import Manifest, controller_of
 from finetune_operator.shell.errors import Gone, InTheWay, Refused, Unavailable
-from finetune_operator.shell.resources import RESOURCES, Resource
+from finetune_operator.shell.resources import LEASE, RESOURCES, Resource
 
 Raw = dict[str, Any]
 Parameters = list[tuple[str, str]]
@@ -42,10 +42,14 @@ _APPLY = "application/apply-patch+yaml"
 
 
 class Cluster:
-    """The API server, as far as the operator uses it. Every method raises Unavailable when it should be tried later."""
+    """The API server, as far as the operator uses it. Every method raises Unavailable when it should be tried later.
 
-    def __init__(self, client: ApiClient) -> None:
+    `may_write` is asked before each write: an operator that was paused may find that another has taken its place.
+    """
+
+    def __init__(self, client: ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = client
+        self._may_write = may_write
 
     async def knows_finetunejobs(self) -> bool:
         """Whether the CustomResourceDefinition is there."""
@@ -196,6 +200,25 @@ class Cluster:
             if error.status not in (403, 404, 409):
                 raise
 
+    async def read_lease(self, namespace: str, name: str) -> Raw | None:
+        """A Lease; None when there is none."""
+        return await self._lease("GET", namespace, name)
+
+    async def write_lease(self, lease: Manifest) -> Raw | None:
+        """Make a Lease, or replace the version that was read; None when somebody else was faster."""
+        metadata = lease["metadata"]
+        method = "PUT" if "resourceVersion" in metadata else "POST"
+        return await self._lease(method, metadata["namespace"], metadata["name"], lease)
+
+    async def _lease(self, method: str, namespace: str, name: str, body: Manifest | None = None) -> Raw | None:
+        try:
+            return dict(await self._send(method, LEASE.path(namespace, "" if method == "POST" else name), body))
+        except ApiException as error:
+            # Taken, or deleted: but where there is nothing to make one in, there never will be one.
+            if error.status == 409 or (error.status == 404 and method != "POST"):
+                return None
+            raise Refused(f"Lease {namespace}/{name}", _sentence(error)) from error
+
     async def _ours(self, manifest: Manifest) -> Raw | None:
         """The object that stands where a manifest goes: ours, or none."""
         kind, metadata = manifest["kind"], manifest["metadata"]
@@ -256,6 +279,8 @@ class Cluster:
         query: Parameters | None = None,
         seconds: float = REQUEST_SECONDS,
     ) -> RESTResponse:
+        if method != "GET" and not self._may_write():
+            raise Unavailable(f"{method} {path}: this operator leads no more")
         headers = {"Content-Type": content, "Accept": _JSON}
         request = await self._client.param_serialize(
             method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RECONCILES = PrometheusCounter("finetune_reconciles", "Reconciles, by how they ended.", ["result"])
 DURATION = Histogram("finetune_reconcile_duration_seconds", "How long a reconcile took.")
 QUEUE = Gauge("finetune_queue_depth", "FineTuneJobs that wait for a reconcile.")
+LEADER = Gauge("finetune_leader", "1 where this operator works, 0 where it waits for the Lease.")
 JOBS = Gauge("finetune_jobs", "FineTuneJobs, by phase.", ["phase"])
 
 _phases: dict["Key", str] = {}

@@ -69,4 +69,5 @@ RESOURCES: dict[str, Resource] = {
 STATUS = _resource(API_VERSION, f"{PLURAL}/status", "patch")
 # Owner references that block deletion ask for this right where the cluster enforces it.
 FINALIZERS = _resource(API_VERSION, f"{PLURAL}/finalizers", "update")
-FOLLOWED = tuple(kind for kind in RESOURCES if kind != KIND)
+# In the operator's own namespace alone, by its name; see `leases`.
+LEASE = _resource("coordination.k8s.io/v1", "leases", "get create update")
