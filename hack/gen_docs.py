@@ -66,7 +66,8 @@ def _conditions() -> str:
         "Conditions of a FineTuneJob",
         "`kubectl describe ftj NAME` shows them; `kubectl wait --for=condition=Ready ftj/NAME` waits for the last. A "
         "condition is `True` when what it says holds, `False` when it failed or waits for you, and `Unknown` while it "
-        "is under way. Its reason says why in one word, its message in a sentence.",
+        "is under way. Its reason says why in one word, its message in a sentence. `Reconciling` and `Stalled` repeat "
+        "`Ready` for tools that read kstatus (Flux, kpt), and are there only while they are `True`.",
         _table(("type", "True when"), types),
         "## Reasons",
         _table(("reason", "meaning"), reasons),

@@ -1,6 +1,7 @@
 """`finetune status`: the status document of a local run as a table, or as it is."""
 
 from finetune_operator.api.status import Condition, FineTuneJobStatus
+from finetune_operator.conditions import KSTATUS
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -49,7 +50,7 @@ def _conditions(conditions: list[Condition]) -> Table:
     shown = Table(box=box.SIMPLE, pad_edge=False)
     for column in ("", "CONDITION", "REASON", "MESSAGE"):
         shown.add_column(column, overflow="fold")
-    for found in conditions:
+    for found in (each for each in conditions if each.type not in KSTATUS):
         mark, style = _MARKS[found.status]
         shown.add_row(Text(mark, style), found.type, found.reason, Text(found.message))
     return shown

@@ -1,10 +1,11 @@
 """The closed vocabulary of conditions and reasons, and the arithmetic of a conditions list.
 
 A condition is True when what it names holds, False when it failed or waits for the user, Unknown while it is under way.
+Reconciling and Stalled are kstatus's (Flux, kpt): they repeat Ready, and are there only while they hold.
 `docs/conditions.md` is generated from here; `stages` and `diagnose` choose reasons, the local backend uses the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -22,6 +23,8 @@ class Type(StrEnum):
     EVALUATED = "Evaluated"
     PROMOTED = "Promoted"
     READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
 
 
 class Reason(StrEnum):
@@ -77,6 +80,8 @@ MEANINGS: dict[Type, str] = {
     Type.EVALUATED: "the current revision is measured against the base model, and meets the gate",
     Type.PROMOTED: "the stable Service points at the current revision",
     Type.READY: "everything that the manifest asks for is there; message names what is not",
+    Type.RECONCILING: "work is under way",
+    Type.STALLED: "the work failed or waits for you",
 }
 
 REASONS: dict[Reason, str] = {
@@ -122,6 +127,9 @@ REASONS: dict[Reason, str] = {
     Reason.CONFIG_INVALID: "the run config asks for something that this model or trainer can't do",
 }
 
+# What only repeats Ready.
+KSTATUS = (Type.RECONCILING, Type.STALLED)
+
 Status = Literal["True", "False", "Unknown"]
 
 
@@ -138,9 +146,18 @@ def condition(kind: Type, status: Status, reason: Reason, message: str, generati
 
 
 def merge(old: Iterable[Condition], new: Iterable[Condition]) -> list[Condition]:
-    """The new conditions, with the old transition time wherever status did not change."""
+    """The new conditions and kstatus's, with the old transition time wherever status did not change."""
     before = {found.type: found for found in old}
-    return [_keep_time(before.get(found.type), found) for found in new]
+    told = [found for found in new if found.type not in KSTATUS]
+    return [_keep_time(before.get(found.type), found) for found in (*told, *_kstatus(told))]
+
+
+def _kstatus(told: Iterable[Condition]) -> Iterator[Condition]:
+    """Ready in kstatus's words: nothing once it is True, nor while the user has suspended the work."""
+    kinds = {"Unknown": Type.RECONCILING, "False": Type.STALLED}
+    for found in told:
+        if found.type == Type.READY and found.status in kinds and found.reason != Reason.SUSPENDED:
+            yield found.model_copy(update={"type": kinds[found.status].value, "status": "True"})
 
 
 def _keep_time(old: Condition | None, new: Condition) -> Condition:

@@ -280,7 +280,7 @@ class FineTuneJobStatus(ApiModel):
     phase: Phase = Phase.PENDING
     """The conditions in one word, for people; machines read the conditions."""
     conditions: Annotated[list[Condition], KeyedBy("type")] = []
-    """Accepted, DataReady, Trained, Hosted, Evaluated, Promoted and Ready."""
+    """Accepted, DataReady, Trained, Hosted, Evaluated, Promoted and Ready; Reconciling or Stalled while they apply."""
     revision: str | None = None
     """The revision being worked on."""
     served_revision: str | None = None

@@ -20,7 +20,7 @@ from finetune_operator.api.status import (
     ProgressStatus,
 )
 from finetune_operator.api.v1alpha1 import KIND
-from finetune_operator.conditions import Reason, Status, Type, condition, merge
+from finetune_operator.conditions import KSTATUS, Reason, Status, Type, condition, merge
 from finetune_operator.finetunejob.observe import DeploymentState, World
 from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.finetunejob.stages.base import Action, Patch, Stage, State, Step
@@ -264,10 +264,11 @@ def _past(entry: HistoryEntry, served: str | None) -> HistoryEntry:
 def events_of(old: Iterable[Condition], new: Iterable[Condition]) -> list[tuple[str, str, str]]:
     """(type, reason, message) of an Event for each condition that changed.
 
-    Not of one that waits for its turn, nor of Ready before it is True: until then it repeats another's words.
+    Not of one that waits for its turn, nor of what repeats another's words: kstatus's, and Ready before it is True.
     """
     before = {(found.type, found.status, found.reason) for found in old}
-    changed = [found for found in new if (found.type, found.status, found.reason) not in before]
+    own = (found for found in new if found.type not in KSTATUS)
+    changed = [found for found in own if (found.type, found.status, found.reason) not in before]
     silent = (Reason.WAITING, Reason.DISABLED)
     told = [new for new in changed if new.reason not in silent and (new.type != Type.READY or new.status == "True")]
     return [("Warning" if found.status == "False" else "Normal", found.reason, found.message) for found in told]

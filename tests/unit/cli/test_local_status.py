@@ -68,6 +68,7 @@ def test_while_it_trains() -> None:
         "Evaluated": ("False", "Disabled"),
         "Promoted": ("Unknown", "Waiting"),
         "Ready": ("Unknown", "Running"),
+        "Reconciling": ("True", "Running"),
     }
 
 
