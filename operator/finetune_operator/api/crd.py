@@ -43,6 +43,8 @@ SCALE = {
     "statusReplicasPath": ".status.replicas",
     "labelSelectorPath": ".status.selector",
 }
+# The status before the operator has seen the object. kstatus takes a kind without any for current.
+UNSEEN = {"observedGeneration": -1}
 # What passes as pydantic wrote it.
 _KEPT = {
     *("type", "format", "enum", "default", "required", "anyOf"),
@@ -101,7 +103,7 @@ def schema() -> Schema:
             # What the API server knows by itself, and checks by itself, but for the name.
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": whole["properties"]["spec"],
-            "status": _without_defaults(whole["properties"]["status"]),
+            "status": _without_defaults(whole["properties"]["status"]) | {"default": UNSEEN},
         },
         CEL: [_of_the_name(rule) for rule in NAME_RULES],
     }

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from finetune_operator.api.crd import UNSEEN
 from finetune_operator.finetunejob.plan import refused
 from finetune_trainer.outcome import Outcome
 from lupa.lua51 import LuaRuntime
@@ -133,6 +134,8 @@ def test_each_turn_of_its_life_has_its_health(live: Callable[[Rehearsal], object
 
 
 def test_one_that_the_operator_has_not_seen_is_progressing() -> None:
+    new = Rehearsal().job | {"status": UNSEEN}
+    assert (argo_cd(new)[0], kstatus(new)) == ("Progressing", "InProgress")
     assert argo_cd(Rehearsal().job)[0] == "Progressing"
 
 
