@@ -27,7 +27,6 @@ def test_every_object_of_a_revision_is_there() -> None:
     assert [(made["kind"], made["metadata"]["name"]) for made in found] == [
         ("PersistentVolumeClaim", f"recipes-{revision}"),
         ("ConfigMap", f"recipes-{revision}"),
-        ("ConfigMap", f"recipes-{revision}-evaluate"),
         ("Job", f"recipes-{revision}-prepare"),
         ("Job", f"recipes-{revision}-train"),
         ("Deployment", f"recipes-{revision}"),

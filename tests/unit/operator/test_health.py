@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from finetune_operator.api.crd import UNSEEN
-from finetune_operator.finetunejob.plan import refused
 from finetune_trainer.outcome import Outcome
 from lupa.lua51 import LuaRuntime
 from paths import ROOT
@@ -82,14 +81,15 @@ def suspended(cluster: Rehearsal) -> None:
 
 
 def refuse(cluster: Rehearsal) -> None:
-    planned = cluster.look()
-    told = refused(cluster.snapshot(), planned, "Job recipes-prepare", "exceeded quota: none", cluster.now)
-    cluster.job["status"] = told.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    cluster.reconcile()
+    cluster.refuse["create", "Job", f"recipes-{cluster.revision}-train"] = "exceeded quota: none"
+    cluster.complete("prepare", PREPARED)
+    cluster.reconcile()
 
 
 def missing(cluster: Rehearsal) -> None:
     cluster.edit(model={"source": "pvc://models/base"})
-    cluster.extra["user_claims"] = {"models": None}
+    cluster.absent.add(("PersistentVolumeClaim", "models"))
     cluster.reconcile()
 
 
