@@ -5,11 +5,16 @@ from typing import Any
 
 import pytest
 import yaml
+from bad_manifests import BAD
+from finetune_operator.api.complaints import complaints
 from finetune_operator.api.crd import CHART_PATH, CRD_PATH, UNSEEN, files, schema
+from finetune_operator.api.rules import CEL
+from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_operator.api.values import NAME_MAX_LENGTH
 from finetune_operator.names import of_stage
-from manifests import LONGEST
+from manifests import LONGEST, Bad
 from paths import ROOT
+from pydantic import ValidationError
 
 
 @pytest.mark.parametrize("path", files(), ids=str)
@@ -71,6 +76,22 @@ def test_everything_in_a_spec_has_an_upper_bound() -> None:
         if not any(word in field for word in closed) and BOUNDS.get(field.get("type", "")) not in {None, *field}
     }
     assert open_ended == {}
+
+
+def test_every_rule_has_its_bad_manifest() -> None:
+    """Or nobody would see that its two readings differ, or that it can't be broken at all."""
+    said = "\n".join(sentence for bad in BAD for sentence in refused(bad))
+    rules = {rule["message"] for _, field in fields(schema(), "") for rule in field.get(CEL, [])}
+    assert len(rules) > 50
+    assert {rule for rule in rules if rule not in said and not rule.startswith("file:// exists only")} == set()
+
+
+def refused(bad: Bad) -> list[str]:
+    try:
+        FineTuneJob.model_validate(bad.manifest())
+    except ValidationError as error:
+        return complaints(error)
+    return []
 
 
 def test_a_status_has_no_defaults_but_that_it_was_not_written_yet() -> None:
