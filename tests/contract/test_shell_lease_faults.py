@@ -1,6 +1,7 @@
 """One operator's Lease on a real API server, with faults of the network and of people played in this process."""
 
 import asyncio
+import itertools
 import json
 import logging
 import time
@@ -172,10 +173,10 @@ async def test_one_that_was_frozen_just_as_an_answer_came_writes_no_more(network
         refused = asyncio.Event()
 
         async def work() -> None:
-            metadata = {"namespace": SYSTEM, "name": "written"}
             try:
-                while True:
-                    await cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+                for number in itertools.count():
+                    metadata = {"namespace": SYSTEM, "name": f"written-{number}"}
+                    await cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
             except Unavailable:
                 refused.set()
                 await asyncio.Event().wait()
