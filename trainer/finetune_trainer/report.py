@@ -6,10 +6,15 @@ FineTuneJob's status. Pydantic only.
 """
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
 
 from finetune_trainer.config import Contract, Format, Metric
 
 STATUS_PORT = 8080
+# A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Progress(Contract):
@@ -17,8 +22,8 @@ class Progress(Contract):
 
     stage: str
     activity: str = ""
-    step: int = 0
-    total_steps: int = 0
+    step: Count = 0
+    total_steps: Count = 0
     epoch: float | None = None
     loss: float | None = None
     validation_loss: float | None = None
@@ -29,9 +34,9 @@ class Progress(Contract):
 class Rows(Contract):
     """Rows per split."""
 
-    train: int
-    validation: int = 0
-    test: int = 0
+    train: Count
+    validation: Count = 0
+    test: Count = 0
 
 
 class DatasetReport(Contract):
@@ -39,9 +44,9 @@ class DatasetReport(Contract):
 
     format: Format
     rows: Rows
-    tokens: int
-    longest: int
-    longer_than_max_length: int
+    tokens: Count
+    longest: Count
+    longer_than_max_length: Count
     digest: str
 
 
@@ -49,21 +54,21 @@ class ModelReport(Contract):
     """The base model as prepare resolved it."""
 
     commit: str | None = None
-    parameters: int
-    context_length: int
+    parameters: Count
+    context_length: Count
 
 
 class Plan(Contract):
     """The hyperparameters in use, chosen or given, and why each chosen one was (`reasons`: field → sentence)."""
 
-    batch_size: int
-    gradient_accumulation: int
-    max_length: int
+    batch_size: Count
+    gradient_accumulation: Count
+    max_length: Count
     learning_rate: float
-    total_steps: int
-    context_length: int
-    estimated_memory_bytes: int
-    estimated_trained_tokens: int
+    total_steps: Count
+    context_length: Count
+    estimated_memory_bytes: Count
+    estimated_trained_tokens: Count
     reasons: dict[str, str] = {}
 
 
@@ -80,13 +85,13 @@ class ArtifactReport(Contract):
     """The artifact: digest over its files, and their size."""
 
     digest: str
-    bytes: int
+    bytes: Count
 
 
 class Usage(Contract):
     """What training took. accelerator_seconds counts every device, zero on CPUs."""
 
-    trained_tokens: int
+    trained_tokens: Count
     seconds: float
     accelerator_seconds: float = 0
 
@@ -96,7 +101,7 @@ class TrainResult(Contract):
 
     artifact: ArtifactReport
     usage: Usage
-    steps: int
+    steps: Count
     loss: float | None = None
     validation_loss: float | None = None
 
@@ -137,8 +142,8 @@ class Requests(Contract):
     latency_p50: float
     latency_p95: float
     requests_per_second: float
-    too_long: int = 0
-    fewer_examples: int = 0
+    too_long: Count = 0
+    fewer_examples: Count = 0
 
 
 class Contender(Contract):
@@ -158,9 +163,9 @@ class EvaluateResult(Contract):
     """
 
     evaluation: str
-    rows: int
-    leaked: int
-    near_duplicates: int
+    rows: Count
+    leaked: Count
+    near_duplicates: Count
     metrics: tuple[Metric, ...]
     reason: str
     tuned: Contender

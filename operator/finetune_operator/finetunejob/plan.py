@@ -105,7 +105,8 @@ def broken(snapshot: Snapshot, fault: str, now: datetime) -> Plan:
     generation = snapshot.job["metadata"].get("generation", 0)
     ready = condition(Type.READY, "False", Reason.INTERNAL_ERROR, message, generation, now)
     others = [found for found in last.conditions if found.type != Type.READY]
-    status = last.model_copy(update={"conditions": merge(last.conditions, [*others, ready])})
+    told = {"observed_generation": generation, "conditions": merge(last.conditions, [*others, ready])}
+    status = last.model_copy(update=told)
     events = tuple(Event(*event) for event in events_of(last.conditions, status.conditions))
     return Plan(status, events=events)
 

@@ -29,6 +29,8 @@ from finetune_operator.finetunejob.walk import Walk
 HISTORY_LENGTH = 10
 # An Event's and a condition's message: the API server takes 1,024 and 32,768 bytes.
 MESSAGE_LENGTH = 4096
+# A pod may say what it likes.
+ACTIVITY_LENGTH = 200
 
 _STATUS: dict[State, Status] = {
     State.RUNNING: "Unknown",
@@ -129,7 +131,8 @@ def _refused(found: Condition, refusal: Refusal, now: datetime) -> Condition:
 
 def _accepted(world: World, walk: Walk, now: datetime) -> Condition:
     if walk.problem:
-        return condition(Type.ACCEPTED, "False", *walk.problem, world.generation, now)
+        reason, message = walk.problem
+        return condition(Type.ACCEPTED, "False", reason, message[:MESSAGE_LENGTH], world.generation, now)
     return condition(Type.ACCEPTED, "True", Reason.ACCEPTED, "The manifest is accepted.", world.generation, now)
 
 
@@ -148,7 +151,8 @@ def _words(stage: Stage, step: Step | None, wanted: bool) -> tuple[Status, Reaso
 
 def _readiness(world: World, walk: Walk, serves: bool, gives_way: bool) -> tuple[Status, Reason, str]:
     if walk.problem:
-        return "False", *walk.problem
+        reason, message = walk.problem
+        return "False", reason, message[:MESSAGE_LENGTH]
     if walk.current is None:
         return _finished(world, walk, serves)
     stage, step = walk.current
@@ -215,7 +219,7 @@ def progress_status(progress: Progress) -> ProgressStatus:
     """A stage's progress as status has it: fractions as strings."""
     return ProgressStatus(
         stage=progress.stage,
-        activity=progress.activity or None,
+        activity=progress.activity[:ACTIVITY_LENGTH] or None,
         step=progress.step,
         total_steps=progress.total_steps,
         epoch=_text(progress.epoch, ".2f"),

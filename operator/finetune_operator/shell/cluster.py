@@ -159,7 +159,10 @@ class Cluster:
         return found if found.get("kind") != "Status" else None
 
     async def apply_status(self, job: Mapping[str, Any], status: FineTuneJobStatus) -> Raw | None:
-        """Write the whole status, unless it says already what is there; None when nothing was written."""
+        """Write the whole status, unless it says already what is there; None when nothing was written.
+
+        Refused when it breaks the schema, which it never should.
+        """
         document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         if document == job.get("status"):
             return None
@@ -168,7 +171,10 @@ class Cluster:
         path = RESOURCES[KIND].path(metadata["namespace"], f"{metadata['name']}/status")
         query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
         # Gone, or another one of its name (409): whoever took its place has a status of its own.
-        written: Raw | None = await self._unless_gone("PATCH", path, body, _APPLY, query)
+        try:
+            written: Raw | None = await self._unless_gone("PATCH", path, body, _APPLY, query)
+        except ApiException as error:
+            raise Refused(f"the status of {KIND} {metadata['name']}", _sentence(error)) from error
         return written
 
     async def post(self, job: Mapping[str, Any], event: Event) -> None:

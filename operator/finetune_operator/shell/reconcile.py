@@ -158,7 +158,12 @@ class Reconciler:
                 await self.cluster.post(snapshot.job, event)
             except Unavailable as error:
                 attempt.failure = attempt.failure or error
-        written = await self.cluster.apply_status(snapshot.job, planned.status)
+        try:
+            written = await self.cluster.apply_status(snapshot.job, planned.status)
+        except Refused as error:
+            logger.error("%s: %s", key, error)
+            fallen_back = broken(snapshot, f"the API server refused its status: {error.sentence}", datetime.now(UTC))
+            written = await self.cluster.apply_status(snapshot.job, fallen_back.status)
         if written is not None:
             self.store.put(KIND, written)
         self.poller.follow(key, planned.ask)

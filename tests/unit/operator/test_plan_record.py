@@ -303,3 +303,15 @@ def test_the_result_is_read_from_the_record_when_job_and_pod_are_gone(cluster: R
     cluster.reconcile()
     assert cluster.status["artifact"]["digest"] == TRAINED["artifact"]["digest"]
     assert not cluster.exists("Job", "-train")
+
+
+@pytest.mark.parametrize("result", [{}, {"artifact": "none"}, TRAINED | {"steps": -1}, TRAINED | {"steps": 10**30}])
+def test_a_result_that_can_not_be_read_is_a_failure_of_its_stage(cluster: Rehearsal, result: dict[str, Any]) -> None:
+    cluster.reconcile()
+    cluster.complete("prepare", PREPARED)
+    cluster.reconcile()
+    cluster.complete("train", result)
+    cluster.reconcile()
+    status, reason, message = cluster.condition("Trained")
+    assert (status, reason) == ("False", "InternalError")
+    assert "a result that this operator can't read; see training.image" in message

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from finetune_trainer.config import Contract
+from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.status import Phase
@@ -129,26 +130,29 @@ class JobStage(ABC):
 
     def _follow(self, context: Context, job: JobState, inputs: str) -> Step:
         if job.complete:
-            return self._succeed(context, job)
+            return self._succeed(context, job, inputs)
         if job.failure is not None:
-            return self._fail(context, job, inputs)
+            return self._failed(context, job, inputs, self._failure(context, job))
         actions = _adjust(context, job)
         if context.spec.suspend:
             return _suspended(self.name, actions)
         return self._watch(context, job, actions)
 
-    def _succeed(self, context: Context, job: JobState) -> Step:
+    def _succeed(self, context: Context, job: JobState, inputs: str) -> Step:
         """Remember the result. Without a pod that has it, run the Job again: it finds its work done and says so."""
         endings = (pod.exit.termination for pod in self._pods(context) if pod.exit and pod.exit.code == 0)
         found = next((ending.result for ending in endings if ending and ending.result is not None), None)
         if found is None:
             return self._replace(job, "is complete but its result is gone with its pod")
-        result = self.result.model_validate(found, extra="ignore")
+        try:
+            result = self.result.model_validate(found, extra="ignore")
+        except ValidationError:
+            message = f"Job {job.ref.name} ended with a result that this operator can't read; see training.image."
+            return self._failed(context, job, inputs, Failure(Reason.INTERNAL_ERROR, message))
         actions = context.remember(self.entry(context.target), text(result))
         return Step(State.RUNNING, Reason.RUNNING, f"Job {job.ref.name} is complete.", actions)
 
-    def _fail(self, context: Context, job: JobState, inputs: str) -> Step:
-        failure = self._failure(context, job)
+    def _failed(self, context: Context, job: JobState, inputs: str, failure: Failure) -> Step:
         step = failed(failure)
         actions = context.remember(failure_key(self.name, inputs), failure_text(failure, job.ref.uid))
         return Step(step.state, step.reason, step.message, actions)
