@@ -28,6 +28,8 @@ STAGES: dict[str, Callable[[Played], None]] = {
 GIVEN = {
     *("uid", "controller-uid", "batch.kubernetes.io/controller-uid", "resourceVersion", "generation", "managedFields"),
     *("creationTimestamp", "lastTransitionTime", "namespace", "clusterIP", "clusterIPs"),
+    # A digest of a manifest that names its owner.
+    "finetune.dev/applied",
 }
 
 

@@ -91,8 +91,16 @@ def whole_life(
     size = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}}
     played.create(dataset={"train": train}, model=model)
     played.wait_reason("Accepted", "ObjectNotFound")
+    # A Job of somebody's own stands in the way, and a volume can't grow before it is bound.
+    foreign = played.owner("prepare")[1]
+    played.kubectl("create", "job", foreign, "--image=x")
     played.kubectl("apply", "-f-", document=rows)
     played.kubectl("apply", "-f-", document=claim | {"spec": size})
+    played.wait_reason("DataReady", "NameTaken", 60)
+    played.create(dataset={"train": train}, model=model, workspace={"size": "30Gi"})
+    played.wait_reason("DataReady", "Refused")
+    played.kubectl("delete", "job", foreign)
+    played.create(dataset={"train": train}, model=model)
     played.start("prepare")
     played.wait_reason("DataReady", "Running")
     played.create(dataset={"train": train}, model=model, suspend=True)

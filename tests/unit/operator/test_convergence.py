@@ -3,7 +3,7 @@
 Hypothesis plays a user, the controllers, the kubelet and a cluster's rules around one FineTuneJob, in the rehearsal. At
 the end everything settles; then the objects are those that an operator which knows nothing but the last manifest would
 make, what serves is kept up all along, and what belongs to somebody else is as it was. `FINETUNE_SEQUENCES` says how
-many sequences (100 by default; `make faults` runs 500); a failing one is shrunk and printed.
+many sequences (50 by default; `make faults` runs 500); a failing one is shrunk and printed.
 """
 
 import copy
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rehearsal import PREPARED, TRAINED, Rehearsal
 
-SEQUENCES = int(os.environ.get("FINETUNE_SEQUENCES", "100"))
+SEQUENCES = int(os.environ.get("FINETUNE_SEQUENCES", "50"))
 SEEDS = st.integers(1, 3)
 KINDS = st.sampled_from(("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap"))
 STRANGER = {
