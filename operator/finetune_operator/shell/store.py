@@ -94,6 +94,8 @@ class Store:
             key = Key(metadata["namespace"], raw["involvedObject"].get("name", ""))
             entry = self._objects["Job"].get(key)
             return _job_of(_unpacked(key, entry)) if entry else None
+        if kind == KIND:
+            return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
         return _job_of(raw)
 
     def snapshot(self, key: Key) -> Snapshot | None:

@@ -69,6 +69,12 @@ def test_a_change_is_news_once(cluster: Rehearsal, store: Store) -> None:
     assert not store.put("Pod", changed)
 
 
+def test_news_of_any_of_them_is_news_for_the_finetunejob(cluster: Rehearsal, store: Store) -> None:
+    """Whoever sees an object first, the list at the start or a watch, has to tell: to the other it is no news."""
+    told = {kind: store.job_of(kind, raw) for kind, raw in objects(cluster)}
+    assert set(told.values()) == {KEY}
+
+
 def test_what_is_older_than_what_it_has_is_ignored(cluster: Rehearsal, store: Store) -> None:
     old = next(raw for kind, raw in objects(cluster) if kind == "Deployment")
     new = json.loads(json.dumps(old))
