@@ -54,14 +54,13 @@ class Reconciler:
 
     async def __call__(self, key: Key) -> float | None:
         """Bring one FineTuneJob closer to its end; the seconds until the next look even if nothing happens."""
-        attempt = Attempt()
-        now = datetime.now(UTC)
-        snapshot = await self._converge(key, attempt, now)
-        if snapshot is None:
+        attempt, now = Attempt(), datetime.now(UTC)
+        found = await self._converge(key, attempt, now)
+        if found is None:
             self.poller.follow(key, None)
             metrics.forget(key)
             return None
-        planned = self._decide(key, snapshot, now)
+        snapshot, planned = found
         refusals = [refusal for action, refusal in attempt.refusals if action in planned.actions]
         if refusals:
             planned = refused(snapshot, planned, refusals, now)
@@ -70,26 +69,25 @@ class Reconciler:
             raise attempt.failure
         return planned.again_after or self.settings.resync_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)
 
-    async def _converge(self, key: Key, attempt: Attempt, now: datetime) -> Snapshot | None:
-        """Act until there is nothing left to do that has not been tried; how it looks then."""
+    async def _converge(self, key: Key, attempt: Attempt, now: datetime) -> tuple[Snapshot, Plan] | None:
+        """Act until nothing is left to do that has not been tried: how it looks then, and what there is to say."""
         for _ in range(ROUNDS):
             snapshot = self._look(key, attempt)
             if snapshot is None:
                 return None
             planned = self._decide(key, snapshot, now)
+            untried = [(purpose, action) for purpose, action in _ordered(planned) if action not in attempt.tried]
             if planned.reads:
                 attempt.named |= await self.cluster.read(key.namespace, planned.reads)
-                continue
-            untried = [(purpose, action) for purpose, action in _ordered(planned) if action not in attempt.tried]
-            if not untried:
-                break
-            if planned.destroys and not attempt.confirmed:
+            elif not untried:
+                return snapshot, planned
+            elif planned.destroys and not attempt.confirmed:
                 await self._confirm(key)
                 attempt.confirmed = True
-                continue
-            for purpose, action in untried:
-                await self._try(key, attempt, purpose, action)
-        return self._look(key, attempt)
+            else:
+                for purpose, action in untried:
+                    await self._try(key, attempt, purpose, action)
+        raise Unavailable(f"not done after {ROUNDS} rounds")
 
     def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
         found = self.store.snapshot(key)
