@@ -14,8 +14,8 @@ class WorkspaceVolume(ApiModel):
     """The volume that each revision gets for the base model, its rows, checkpoints and artifact."""
 
     size: Size = "20Gi"
-    """Its size. A larger one makes the volume grow before the next stage or try, where its class allows that; otherwise a
-    change acts on the next revision."""
+    """Its size. A larger one makes the volume grow before the next stage or try, where its class allows that; otherwise
+    a change acts on the next revision."""
     storage_class_name: StorageClassName | None = None
     """Its storage class. Left out: the cluster's default. A change acts on the next revision."""
     access_modes: Annotated[

@@ -87,7 +87,7 @@ class Reconciler:
             else:
                 for purpose, action in untried:
                     await self._try(key, attempt, purpose, action)
-        raise Unavailable(f"not done after {ROUNDS} rounds")
+        return snapshot, planned
 
     def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
         found = self.store.snapshot(key)
