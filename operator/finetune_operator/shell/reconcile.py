@@ -80,14 +80,14 @@ class Reconciler:
             if planned.reads:
                 attempt.named |= await self.cluster.read(key.namespace, planned.reads)
             elif not untried:
-                return snapshot, planned
+                break
             elif planned.destroys and not attempt.confirmed:
                 await self._confirm(key)
                 attempt.confirmed = True
             else:
                 for purpose, action in untried:
                     await self._try(key, attempt, purpose, action)
-        return snapshot, planned
+        return (snapshot, planned) if snapshot else None
 
     def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
         found = self.store.snapshot(key)
