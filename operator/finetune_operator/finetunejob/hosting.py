@@ -64,7 +64,8 @@ def hosting(target: Target, world: World, walk: Walk) -> Hosting:
 
 def serving(world: World) -> str | None:
     """The revision that users get. Where somebody has deleted the stable Service, the one that it pointed at."""
-    return world.served_revision or world.status.served_revision
+    told = world.status.served_revision
+    return world.served_revision or (told if told and world.record(told).trained else None)
 
 
 def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[str, int]:

@@ -9,7 +9,7 @@ from finetune_operator import names
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """One FineTuneJob."""
 

@@ -170,3 +170,20 @@ class TestOneActionFailing:
         assert (status, reason) == ("True", "Serving")
         assert f"The API server refused to delete PersistentVolumeClaim recipes-{old}: denied by policy" in message
         assert not serving.exists("Deployment", revision=old)
+
+
+def test_a_stable_service_deleted_by_hand_comes_back_for_what_served(serving: Rehearsal) -> None:
+    served = serving.revision
+    serving.edit(training=serving.job["spec"]["training"] | {"seed": 7})
+    serving.reconcile()
+    serving.delete("Service", "recipes")
+    serving.reconcile()
+    assert serving.objects["Service", "recipes"]["spec"]["selector"]["finetune.dev/revision"] == served
+    assert serving.exists("Deployment", revision=served)
+
+
+def test_a_status_written_by_hand_serves_nothing_that_was_never_trained(cluster: Rehearsal) -> None:
+    cluster.reconcile()
+    cluster.job["status"]["servedRevision"] = "0badc0de"
+    cluster.reconcile()
+    assert ("Service", "recipes") not in cluster.objects
