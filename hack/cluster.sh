@@ -39,6 +39,7 @@ fi
 
 # A node is Ready before names resolve and volumes are made; the first pod of a test needs both.
 serving() {
+    kubectl rollout status daemonset -n kube-system --timeout=180s
     kubectl rollout status deployment/coredns -n kube-system --timeout=180s
     kubectl rollout status deployment/local-path-provisioner -n local-path-storage --timeout=180s
 }
@@ -53,11 +54,10 @@ if docker image inspect "$official" >/dev/null 2>&1 || timeout 900 docker pull -
 else
     "$ROOT/hack/node_image.sh"
     node=finetune.dev/node:v1.34.4
-    printf 'networking: {disableDefaultCNI: true}\n' >>"$config"
 fi
 
 # Ours from here on, so that what an interrupted creation leaves behind may be deleted.
 touch "$CACHE/cluster.made"
 step "kind create cluster" kind create cluster --name "$CLUSTER" --image "$node" --config "$config" --kubeconfig "$KUBECONFIG" --wait 180s
-step "DNS and storage" serving
+step "network, DNS and storage" serving
 echo "Cluster $CLUSTER is ready; its kubeconfig is $KUBECONFIG"

@@ -3,7 +3,7 @@
 #
 # cluster.sh calls it when the official image can't be pulled. It does what kind's own image builds do: a Debian base with
 # kind's files (from kind's module), then Kubernetes' binaries, the control plane's images preloaded into containerd, and
-# the storage manifest. Made again only when its inputs change.
+# the manifests of storage and network. Made again only when its inputs change.
 source "$(dirname "$0")/env.sh"
 
 VERSION=v1.34.4
@@ -13,7 +13,7 @@ KIND=$(go mod download -json sigs.k8s.io/kind@v0.32.0 | python3 -c 'import json,
 
 stamps=()
 for part in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubeadm kubelet kubectl etcd coredns \
-    local-path-provisioner pause kind; do stamps+=("$CACHE/stamps/$part"); done
+    local-path-provisioner kube-network-policies pause kind; do stamps+=("$CACHE/stamps/$part"); done
 digest=$(inputs_of "$ROOT"/hack/node/* "$ROOT/hack/node_image.sh" "${stamps[@]}")
 if [ "$(docker image inspect -f '{{index .Config.Labels "inputs"}}' "$IMAGE" 2>/dev/null)" = "$digest" ]; then exit 0; fi
 
@@ -54,6 +54,7 @@ control_plane() {
     storage=$(sed -n 's/^const storageProvisionerImage = "\(.*\)"/\1/p' "$KIND/pkg/build/nodeimage/const_storage.go")
     helper=$(sed -n 's/^const storageHelperImage = "\(.*\)"/\1/p' "$KIND/pkg/build/nodeimage/const_storage.go")
     image "$storage" finetune.dev/debian-node:trixie "" local-path-provisioner
+    image "$(sed -n 's/^ *image: //p' "$ROOT/hack/node/default-cni.yaml")" finetune.dev/debian-node:trixie "" kube-network-policies
     docker tag "$storage" "$helper"
     echo "$helper" >>"$context/images"
     python3 "$ROOT/hack/node/storage.py" "$KIND/pkg/build/nodeimage/const_storage.go" >"$context/default-storage.yaml"
@@ -73,6 +74,7 @@ assemble() {
     docker exec "$builder" mkdir -p /kind/manifests
     docker exec -i "$builder" sh -c "echo $VERSION > /kind/version"
     docker cp "$context/default-storage.yaml" "$builder:/kind/manifests/default-storage.yaml"
+    docker cp "$ROOT/hack/node/default-cni.yaml" "$builder:/kind/manifests/default-cni.yaml"
     for name in kubeadm kubelet kubectl; do docker cp "$BIN/$name" "$builder:/usr/bin/$name"; done
     docker exec "$builder" sh -c 'kill "$(pidof containerd)"; while pidof containerd >/dev/null; do :; done'
     docker commit --change "LABEL inputs=$digest" \

@@ -46,7 +46,16 @@ own() {
 
 installed() {
     local name=$1 module=$2
-    built "$name" "$(inputs_of "$module")" env GOBIN="$BIN" go install -trimpath -ldflags "-s -w" "$module"
+    built "$name" "$(inputs_of "$module")" install_as "$name" "$module"
+}
+
+# install_as NAME MODULE: `go install` names a program after its directory, and that may be "cmd".
+install_as() {
+    local directory
+    directory=$(mktemp -d "$CACHE/go.XXXXXX")
+    GOBIN=$directory go install -trimpath -ldflags "-s -w" "$2"
+    mv "$directory"/* "$BIN/$1"
+    rmdir "$directory"
 }
 
 kubernetes kube-apiserver kubectl
@@ -61,4 +70,5 @@ if [ "${1:-}" = node ]; then
     own pause
     installed coredns github.com/coredns/coredns@v1.12.4
     installed local-path-provisioner github.com/rancher/local-path-provisioner@v0.0.30
+    installed kube-network-policies sigs.k8s.io/kube-network-policies/cmd@v0.8.0
 fi
