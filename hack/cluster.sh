@@ -13,6 +13,9 @@ fi
 "$ROOT/hack/docker.sh"
 source "$ROOT/hack/env.sh"
 export KUBECONFIG=$CACHE/kubeconfig
+# Held until the cluster is ready: images.sh loads nothing into half a node.
+exec 8>"$CACHE/cluster.lock"
+flock 8
 
 # ready: whether the node runs and its API server answers; a busy machine may need a moment, a stopped node gets none.
 ready() {

@@ -5,6 +5,9 @@
 source "$(dirname "$0")/env.sh"
 
 OFFICIAL=debian:trixie-slim
+# Two that download at once would write the same files.
+exec 9>"$CACHE/debian.lock"
+flock 9
 image=finetune.dev/$1:trixie
 shift
 digest=$(inputs_of trixie minbase "$@")

@@ -8,6 +8,10 @@ source "$(dirname "$0")/env.sh"
 # A docker client without BuildKit's buildx may stand earlier on PATH than Debian's, which builds without it.
 debian_client() { if [ -x /usr/bin/docker ]; then ln -sfn /usr/bin/docker "$BIN/docker"; fi; }
 
+# Whoever comes second, while `make ground` makes cluster and images at once, finds what the first has started.
+exec 9>"$CACHE/docker.lock"
+flock 9
+source "$ROOT/hack/env.sh"
 debian_client
 if docker info >/dev/null 2>&1; then exit 0; fi
 if our_dockerd >/dev/null; then
@@ -37,7 +41,7 @@ fi
 # An id left by an engine that was killed would keep the next one from starting. our_dockerd knows this command line.
 rm -f "$DOCKERD_PID"
 setsid nohup dockerd --data-root "$CACHE/docker" --exec-root "$CACHE/docker-run" --pidfile "$DOCKERD_PID" \
-    --host "unix://$DOCKER_SOCKET" "${runtime[@]}" >"$LOGS/dockerd.log" 2>&1 </dev/null &
+    --host "unix://$DOCKER_SOCKET" "${runtime[@]}" >"$LOGS/dockerd.log" 2>&1 </dev/null 9>&- &
 started=$!
 export DOCKER_HOST=unix://$DOCKER_SOCKET
 for _ in $(seq 60); do

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# images.sh [NAME...]: builds the project's images and loads them into the kind cluster. `make images` calls it.
+# images.sh [NAME...]: builds the project's images and loads them into the kind cluster, if there is one yet.
 #
-# They are built on Debian with the few packages they need (debian.sh): the operator's Python, the trainer's torch for
-# CPUs. An image that the nodes have already is not loaded again.
+# `make images` calls it. They are built on Debian with the few packages they need (debian.sh): the operator's Python, the
+# trainer's torch for CPUs. They are built side by side: each mostly waits for a network, a disk or one core. An image that
+# the nodes have already is not loaded again.
 source "$(dirname "$0")/env.sh"
 "$ROOT/hack/tools.sh"
 "$ROOT/hack/docker.sh"
@@ -43,6 +44,7 @@ nodes() {
 load() {
     local image=finetune.dev/$1:$TAG id node
     id=$(docker image inspect -f '{{.Id}}' "$image")
+    flock "$CACHE/cluster.lock" true
     for node in $(nodes); do
         if docker exec "$node" sh -c "[ \"\$(cat /kind/loaded-$1)\" = $id ] && ctr -n k8s.io images ls -q | grep -x $image" >/dev/null 2>&1; then
             continue
@@ -78,5 +80,11 @@ one() {
     load "$1"
 }
 
-if [ $# = 0 ]; then set -- versitygw operator trainer vllm-cpu; fi
-for name in "$@"; do one "$name"; done
+if [ $# = 0 ]; then set -- vllm-cpu trainer operator versitygw; fi
+work=()
+trap 'kill "${work[@]}" 2>/dev/null' EXIT
+for name in "$@"; do
+    one "$name" &
+    work+=($!)
+done
+for process in "${work[@]}"; do wait "$process"; done

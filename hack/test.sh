@@ -13,7 +13,7 @@ report() {
 }
 trap report EXIT
 
-for layer in venv check unit report tools contract model trainer local cluster images e2e; do
+for layer in venv check unit report tools contract model trainer local ground e2e; do
     start=$SECONDS
     printf '\n=== make %s\n' "$layer"
     make --no-print-directory "$layer"

@@ -1,13 +1,14 @@
 """Runs in a pod of the tests: asks the stable Service with the unmodified openai client, and prints a line an answer.
 
 `client.py ask URL MODEL...` asks every model every row of rows.json. `client.py load URL MODEL` asks one short question
-after the other, without retries, until /tmp/stop appears.
+after the other, without retries, until /tmp/stop appears. `client.py reach URL...` tells which of them answer at all.
 """
 
 import json
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 from openai import OpenAI, OpenAIError
@@ -37,9 +38,21 @@ def load(client: OpenAI, model: str) -> None:
         pause.wait(PAUSE)
 
 
+def reach(urls: list[str]) -> None:
+    """Whether each answers; a policy that forbids it lets the connection time out."""
+    for url in urls:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            print(json.dumps({"url": url, "ok": True}), flush=True)
+        except OSError as error:
+            print(json.dumps({"url": url, "ok": False, "error": repr(error)}), flush=True)
+
+
 if __name__ == "__main__":
     mode, url, *names = sys.argv[1:]
-    if mode == "ask":
+    if mode == "reach":
+        reach([url, *names])
+    elif mode == "ask":
         ask(OpenAI(base_url=url, api_key="none"), names)
     else:
         load(OpenAI(base_url=url, api_key="none", max_retries=0), names[0])

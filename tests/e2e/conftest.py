@@ -1,69 +1,88 @@
-"""A kind cluster with the operator installed by its chart, and an S3 server with the model and the rows.
+"""A kind cluster with the operator installed by its chart, an S3 server with a model and rows, and namespaces.
 
-`make e2e` makes the cluster and loads the images; everything after that happens here, as a user would do it.
+`make e2e` makes the cluster and loads the images; everything after that happens here, as a user would do it. Each file
+is a story with a namespace of its own, and stories run side by side: whichever comes first sets up what they share.
+That is left there when they end; the next run begins by removing what they left in their namespaces.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kube import HELM, KUBECONFIG, KUBECTL, ROOT, apply, kubectl, picture, run
-from recipes import upload
+from filelock import FileLock
+from kube import HELM, KUBECONFIG, KUBECTL, ROOT, SYSTEM, apply, kubectl, picture, run
+from recipes import EXAMPLE, TINY, put, put_model, secret
 
-RELEASE, SYSTEM = "finetune-operator", "finetune-system"
-NAMESPACE = "kitchen"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cluster() -> None:
-    """The cluster that `make cluster` left."""
-    for needed in (KUBECTL, HELM, Path(KUBECONFIG)):
-        assert needed.exists(), f"{needed} is not there; run `make cluster images` first, or `make e2e`, which does"
-    run([KUBECTL, "wait", "node", "--all", "--for=condition=Ready", "--timeout=120s"], timeout=150)
+RELEASE = "finetune-operator"
+STORIES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
+BAD_ROWS = b'{"messages": [{"role": "user", "content": "Hi"}]}\n{"mesages": []}\nnot json\n'
 
 
 @pytest.fixture(scope="session", autouse=True)
-def operator(cluster: None) -> Iterator[None]:
-    """The operator, installed by Helm with the images of this tree."""
+def ground(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> None:
+    """What all stories stand on, made once a run."""
+    done = tmp_path_factory.getbasetemp().parent / testrun_uid
+    with FileLock(done.with_suffix(".lock")):
+        if not done.exists():
+            for needed in (KUBECTL, HELM, Path(KUBECONFIG)):
+                assert needed.exists(), f"{needed} is not there; run `make cluster images` first, or `make e2e`"
+            run([KUBECTL, "wait", "node", "--all", "--for=condition=Ready", "--timeout=120s"], timeout=150)
+            _namespaces()
+            _operator()
+            _bucket()
+            done.touch()
+
+
+def _namespaces() -> None:
+    """One for each story; it enforces the restricted Pod Security Standard."""
+    # Trainers of an interrupted run end with a grace of five minutes.
+    kubectl("delete", "namespace", *STORIES, "--ignore-not-found", "--timeout=400s", timeout=420)
+    enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    apply(
+        *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": enforced}} for name in STORIES)
+    )
+
+
+def _operator() -> None:
+    """The operator, installed by Helm with the images of this tree, and every NetworkPolicy that the chart has."""
     images = {
         "image": "finetune.dev/operator",
         "images.trainer": "finetune.dev/trainer",
         "images.hostingCpu": "finetune.dev/vllm-cpu",
     }
     settings = [f"--set={key}.repository={value},{key}.tag=dev" for key, value in images.items()]
+    policies = f"--set=networkPolicy.stagePods.enabled=true,networkPolicy.stagePods.namespaces={{{','.join(STORIES)}}}"
     chart = ROOT / "charts" / "finetune-operator"
     flags = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"]
-    run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings], timeout=240)
-    yield
-    run([HELM, "uninstall", RELEASE, "--namespace", SYSTEM, "--wait"], timeout=240)
+    run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings, policies], timeout=240)
+    # The image may be a new one under the same name.
+    kubectl("rollout", "restart", "deployment/finetune-operator", "-n", SYSTEM)
+    kubectl("rollout", "status", "deployment/finetune-operator", "-n", SYSTEM, "--timeout=120s", timeout=150)
 
 
-@pytest.fixture(scope="session")
-def bucket(cluster: None) -> dict[str, str]:
-    """The credentials of the in-cluster S3 server, with the model and the rows in it."""
+def _bucket() -> None:
     run(["bash", ROOT / "hack" / "s3.sh"], timeout=240)
-    data = json.loads(kubectl("get", "secret", "s3", "-n", "s3", "-o", "json"))["data"]
-    return upload(data)
+    put({"train.jsonl": (EXAMPLE / "train.jsonl").read_bytes(), "bad.jsonl": BAD_ROWS})
+    put_model(TINY)
 
 
-@pytest.fixture(scope="session")
-def kitchen(operator: None, bucket: dict[str, str]) -> Iterator[str]:
-    """A namespace that enforces the restricted Pod Security Standard, with the Secret `bucket`."""
-    # What an interrupted run left is on its way out, its trainers with a grace of five minutes.
-    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=400s", timeout=420)
-    labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
-    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bucket", "namespace": NAMESPACE}}
-    apply(secret | {"stringData": bucket})
-    yield NAMESPACE
-    kubectl("delete", "namespace", NAMESPACE, "--timeout=400s", timeout=420)
+@pytest.fixture(scope="module")
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The story's own namespace, with the Secret `bucket`."""
+    name = _story(request.module.__name__)
+    apply(secret(name, "bucket"))
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _story(module: str) -> str:
+    return module.removeprefix("test_")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """A failed test shows what the cluster looked like."""
-    report = yield
-    if report.failed and "kitchen" in getattr(item, "fixturenames", ()):
-        report.sections.append(("the cluster", picture(NAMESPACE)))
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
+    """A failed test shows what its namespace looked like."""
+    report: pytest.TestReport = yield
+    if report.failed and isinstance(item, pytest.Function):
+        report.sections.append(("the cluster", picture(_story(item.module.__name__))))
     return report

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ CACHE = Path(os.environ.get("FINETUNE_CACHE", Path.home() / ".cache" / "finetune
 KUBECTL, HELM = CACHE / "bin" / "kubectl", CACHE / "bin" / "helm"
 KUBECONFIG = os.environ.get("KUBECONFIG", str(CACHE / "kubeconfig"))
 ROOT = Path(__file__).parents[2]
+SYSTEM = "finetune-system"
 # The Docker engine that hack/docker.sh started, if it had to start one.
 _SOCKET = CACHE / "docker.sock"
 ENVIRONMENT = {
@@ -77,14 +79,7 @@ def picture(namespace: str) -> str:
         ["get", "ftj,jobs,pods,deployments,services,pvc", "-n", namespace, "-o", "wide"],
         ["get", "ftj", "-n", namespace, "-o", "jsonpath={range .items[*]}{.metadata.name}{.status}{'\\n'}{end}"],
         ["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"],
-        [
-            "logs",
-            "-n",
-            "finetune-system",
-            "--selector=app.kubernetes.io/name=finetune-operator",
-            "--prefix",
-            "--tail=60",
-        ],
+        ["logs", "-n", SYSTEM, "deployment/finetune-operator", "--tail=60"],
     ]
     return "\n".join(f"$ kubectl {' '.join(question)}\n{_answer(question)}" for question in questions)
 
@@ -104,5 +99,44 @@ def kill(namespace: str, pod: str) -> None:
     """SIGKILL the first process of a pod's first container, as the kernel would, on its node."""
     raw = get("pod", pod, namespace)
     container = raw["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    node = ["docker", "exec", raw["spec"]["nodeName"]]
-    run([*node, "ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container])
+    node("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
+
+
+def evict(namespace: str, pod: str) -> None:
+    """Evict a pod through the API, as `kubectl drain` does."""
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    kubectl(
+        *("create", "--raw", f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", "-f", "-"),
+        stdin=json.dumps(eviction),
+    )
+
+
+def node_name() -> str:
+    """The kind cluster's one node, which is a container."""
+    return kubectl("get", "node", "-o", "jsonpath={.items[0].metadata.name}")
+
+
+def node(*command: str) -> str:
+    """Run a command on the node."""
+    return run(["docker", "exec", node_name(), *command])
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """The node with all that runs on it stands still while what is inside runs."""
+    name = node_name()
+    run(["docker", "pause", name])
+    try:
+        yield
+    finally:
+        run(["docker", "unpause", name])
+
+
+def until_ready(seconds: float = 180) -> None:
+    """Until the API server answers again, and has heard from its node."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        said = _answer(["wait", "node", "--all", "--for=condition=Ready", "--timeout=10s"])
+        if "condition met" in said:
+            return
+    raise AssertionError(f"after {seconds} s: {said}")

@@ -1,4 +1,4 @@
-"""The recipe assistant as the tests' FineTuneJob: its manifest, its rows and model in S3, and a client that asks it."""
+"""The recipe assistant as the tests' FineTuneJob: its manifest, rows and models in S3, and a client that asks it."""
 
 import base64
 import json
@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import s3fs
-from kube import KUBECONFIG, KUBECTL, ROOT, apply, kubectl, wait
+from kube import KUBECONFIG, KUBECTL, ROOT, apply, get, items, kubectl, wait
 
 NAME = "recipes"
 EXAMPLE = ROOT / "examples" / "recipe-assistant"
-MODEL = ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct"
+MODELS = ROOT / ".cache" / "models"
+# The one for stories about truth, and the one whose stages take seconds, for all others.
+SMOLLM2, TINY = "SmolLM2-135M-Instruct", "tiny-smollm2"
 CLIENT = Path(__file__).with_name("client.py")
 HELD_OUT = 20
 
 
-def manifest(name: str = NAME, train: str = "s3://recipes/train.jsonl", **training: Any) -> dict[str, Any]:
+def manifest(
+    name: str = NAME, train: str = "s3://recipes/train.jsonl", model: str = TINY, **training: Any
+) -> dict[str, Any]:
     """A FineTuneJob like the example's, with model and rows in S3."""
     credentials = {"secretRef": {"name": "bucket"}}
     return {
@@ -27,9 +31,9 @@ def manifest(name: str = NAME, train: str = "s3://recipes/train.jsonl", **traini
         "kind": "FineTuneJob",
         "metadata": {"name": name},
         "spec": {
-            "model": {"source": "s3://models/smollm2", "credentials": credentials},
+            "model": {"source": f"s3://models/{model}", "credentials": credentials},
             "dataset": {"train": {"source": train}, "credentials": credentials},
-            "training": {"batchSize": 8, "learningRate": 1e-3, "maxLength": 256} | training,
+            "training": {"batchSize": 2, "learningRate": 1e-3, "maxLength": 128} | training,
             "evaluation": {"enabled": False},
             "hosting": {"contextLength": 512},
             "workspace": {"size": "2Gi"},
@@ -37,27 +41,47 @@ def manifest(name: str = NAME, train: str = "s3://recipes/train.jsonl", **traini
     }
 
 
-def upload(secret: dict[str, str]) -> dict[str, str]:
-    """Put the model and the rows into the bucket; the Secret data that lets a job read them."""
-    assert (MODEL / "model.safetensors").exists(), "the small model is not there; run `make model`"
-    keys = {key: base64.b64decode(value).decode() for key, value in secret.items()}
+def keys() -> dict[str, str]:
+    """The Secret data that lets a job read the bucket: the keys that hack/s3.sh made, and where the bucket is."""
+    found: dict[str, str] = get("secret", "s3", "s3")["data"]
+    plain = {key: base64.b64decode(value).decode() for key, value in found.items()}
+    return plain | {"AWS_ENDPOINT_URL": "http://s3.s3.svc:7070", "AWS_REGION": "us-east-1"}
+
+
+def secret(namespace: str, name: str) -> dict[str, Any]:
+    """A Secret with those keys."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys()}
+
+
+@contextmanager
+def bucket() -> Iterator[s3fs.S3FileSystem]:
+    """The in-cluster S3 server, from here."""
+    found = keys()
     with port_forward("s3", "service/s3", 7070) as port:
-        files = s3fs.S3FileSystem(
-            key=keys["AWS_ACCESS_KEY_ID"],
-            secret=keys["AWS_SECRET_ACCESS_KEY"],
+        yield s3fs.S3FileSystem(
+            key=found["AWS_ACCESS_KEY_ID"],
+            secret=found["AWS_SECRET_ACCESS_KEY"],
             endpoint_url=f"http://127.0.0.1:{port}",
             skip_instance_cache=True,
         )
-        for bucket in ("models", "recipes"):
-            if not files.exists(bucket):
-                files.mkdir(bucket)
-        for path in MODEL.iterdir():
-            files.put_file(str(path), f"models/smollm2/{path.name}")
-        files.put_file(str(EXAMPLE / "train.jsonl"), "recipes/train.jsonl")
-        files.pipe_file(
-            "recipes/bad.jsonl", b'{"messages": [{"role": "user", "content": "Hi"}]}\n{"mesages": []}\nnot json\n'
-        )
-    return keys | {"AWS_ENDPOINT_URL": "http://s3.s3.svc:7070", "AWS_REGION": "us-east-1"}
+
+
+def put(files: dict[str, bytes]) -> None:
+    """Put files into the bucket `recipes`."""
+    with bucket() as server:
+        server.makedirs("recipes", exist_ok=True)
+        for name, content in files.items():
+            server.pipe_file(f"recipes/{name}", content)
+
+
+def put_model(model: str) -> None:
+    """Put a model into the bucket `models`."""
+    assert (MODELS / model / "model.safetensors").exists(), f"the model {model} is not there; run `make model`"
+    with bucket() as server:
+        server.makedirs("models", exist_ok=True)
+        for path in (MODELS / model).iterdir():
+            server.put_file(str(path), f"models/{model}/{path.name}")
 
 
 @contextmanager
@@ -73,19 +97,6 @@ def port_forward(namespace: str, what: str, port: int) -> Iterator[int]:
             yield int(found[1])
         finally:
             process.terminate()
-
-
-def put(secret: dict[str, str], files: dict[str, bytes]) -> None:
-    """Put more files into the bucket `recipes`; `secret` is what `upload` gave."""
-    with port_forward("s3", "service/s3", 7070) as port:
-        bucket = s3fs.S3FileSystem(
-            key=secret["AWS_ACCESS_KEY_ID"],
-            secret=secret["AWS_SECRET_ACCESS_KEY"],
-            endpoint_url=f"http://127.0.0.1:{port}",
-            skip_instance_cache=True,
-        )
-        for name, content in files.items():
-            bucket.pipe_file(f"recipes/{name}", content)
 
 
 def client(namespace: str, name: str, *arguments: str, rows: list[dict[str, Any]] | None = None) -> None:
@@ -132,3 +143,15 @@ def held_out() -> list[dict[str, Any]]:
     """Rows of dishes that are in no training data."""
     lines = (EXAMPLE / "test.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines[:HELD_OUT]]
+
+
+@contextmanager
+def load(namespace: str, name: str, model: str) -> Iterator[list[dict[str, Any]]]:
+    """A client that asks the stable Service without end while what is inside runs; its answers, once it has ended."""
+    said: list[dict[str, Any]] = []
+    client(namespace, name, "load", f"http://{model}.{namespace}.svc/v1", model)
+    wait(namespace, f"job/{name}", "jsonpath={.status.ready}=1", 120)
+    yield said
+    (pod,) = items("pod", namespace, f"job-name={name}")
+    kubectl("exec", "-n", namespace, pod["metadata"]["name"], "--", "touch", "/tmp/stop")
+    said += answers(namespace, name, 120)

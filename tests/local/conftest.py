@@ -1,4 +1,4 @@
-"""A directory to run in, and a manifest for the real small model."""
+"""A directory to run in, and a manifest for a small model."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from laptop import MODEL, NAME, Command, Finetune
+from laptop import NAME, SMOLLM2, TINY, Command, Finetune
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,12 +41,13 @@ def finetune(directory: Path) -> Iterator[Finetune]:
 
 @pytest.fixture(scope="module")
 def write(directory: Path) -> Callable[..., None]:
-    """Writes job.yaml: the small model, its spec's sections replaced by those given."""
-    assert MODEL.is_dir(), f"{MODEL} is missing; `make model` makes it"
+    """Writes job.yaml: the tiny model, its spec's sections replaced by those given."""
+    for model in (TINY, SMOLLM2):
+        assert model.is_dir(), f"{model} is missing; `make model` makes it"
 
     def manifest(**sections: Any) -> None:
         spec = {
-            "model": {"source": f"file://{MODEL}"},
+            "model": {"source": f"file://{TINY}"},
             "dataset": {"train": {"source": "file://train.jsonl"}},
             "evaluation": {"enabled": False},
         } | sections

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / ".cache/models/SmolLM2-135M-Instruct"
+# The tiny one for what becomes of processes and files; the real one where a number must mean something.
+TINY, SMOLLM2 = (ROOT / ".cache/models" / name for name in ("tiny-smollm2", "SmolLM2-135M-Instruct"))
 ROWS = ROOT / "examples/recipe-assistant/train.jsonl"
 FINETUNE = Path(sys.executable).with_name("finetune")
 NAME = "recipes"

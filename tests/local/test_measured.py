@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from finetune_trainer.evaluation.decision import Decision
-from laptop import NAME, ROWS, Finetune
+from laptop import NAME, ROWS, SMOLLM2, Finetune
 
 EVALUATION = {
     "metrics": ["token_f1", "inverse_perplexity"],
@@ -28,6 +28,7 @@ def measured(write: Callable[..., None]) -> Callable[..., None]:
 
     def job(**gate: object) -> None:
         write(
+            model={"source": f"file://{SMOLLM2}"},
             dataset={"train": {"source": "file://train.jsonl"}, "test": {"source": "file://test.jsonl"}},
             training={"maxSteps": 2, "batchSize": 2, "maxLength": 128},
             evaluation=EVALUATION | ({"gate": gate} if gate else {}),

@@ -1,0 +1,50 @@
+"""The cluster itself fails for a while: what serves goes on serving, and what trains goes on training."""
+
+import time
+
+import pytest
+from kube import get, items, kill, node_name, paused, until_ready, wait
+from recipes import NAME, load, manifest
+from stages import FTJ, READY_SECONDS, STAGE_SECONDS, apply_job, first_revision, running
+
+pytestmark = pytest.mark.alone
+
+NEXT = "next"
+PAUSE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def training(namespace: str) -> str:
+    """A job that serves, and the pod of another that trains."""
+    apply_job(namespace, manifest(maxSteps=2))
+    wait(namespace, FTJ, "condition=Ready", READY_SECONDS)
+    job = manifest(NEXT, maxSteps=400)
+    job["spec"]["hosting"] = {"enabled": False}
+    apply_job(namespace, job)
+    pod = running(namespace, "train", first_revision(namespace, NEXT), NEXT)
+    wait(namespace, f"ftj/{NEXT}", "jsonpath={.status.progress.stage}=train", STAGE_SECONDS)
+    return pod
+
+
+def test_the_api_server_and_the_node_come_back_to_the_same_pods(namespace: str, training: str) -> None:
+    engines = _engines(namespace)
+    with load(namespace, "load", NAME) as said:
+        kill("kube-system", f"kube-apiserver-{node_name()}")
+        until_ready()
+        with paused():
+            time.sleep(PAUSE_SECONDS)
+        until_ready()
+        wait(namespace, f"ftj/{NEXT}", "condition=Ready", READY_SECONDS)
+        wait(namespace, FTJ, "condition=Ready", READY_SECONDS)
+    assert [answer for answer in said if not answer["ok"]] == []
+    assert _engines(namespace) == engines
+    # The same trainer, not one started again.
+    pod = get("pod", training, namespace)
+    assert pod["status"]["phase"] == "Succeeded"
+    assert get("ftj", NEXT, namespace)["status"]["phase"] == "Succeeded"
+
+
+def _engines(namespace: str) -> dict[str, int]:
+    """The engine's pods and how often each was started again."""
+    pods = items("pod", namespace, f"finetune.dev/job={NAME},finetune.dev/stage=host")
+    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
