@@ -52,9 +52,11 @@ def _operator() -> None:
     }
     settings = [f"--set={key}.repository={value},{key}.tag=dev" for key, value in images.items()]
     policies = f"--set=networkPolicy.stagePods.enabled=true,networkPolicy.stagePods.namespaces={{{','.join(STORIES)}}}"
+    # The tiny model trains for seconds.
+    settings += [policies, "--set=progressSeconds=2"]
     chart = ROOT / "charts" / "finetune-operator"
     flags = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"]
-    run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings, policies], timeout=240)
+    run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings], timeout=240)
     # The image may be a new one under the same name.
     kubectl("rollout", "restart", "deployment/finetune-operator", "-n", SYSTEM)
     kubectl("rollout", "status", "deployment/finetune-operator", "-n", SYSTEM, "--timeout=120s", timeout=150)

@@ -52,7 +52,7 @@ def test_an_evicted_trainer_costs_no_retry(namespace: str) -> None:
     apply_job(namespace, job)
     rev = first_revision(namespace, "evicted")
     pod = running(namespace, "train", rev, "evicted")
-    wait(namespace, "ftj/evicted", "jsonpath={.status.progress.stage}=train", STAGE_SECONDS)
+    wait(namespace, "ftj/evicted", "jsonpath={.status.progress.activity}=training", STAGE_SECONDS)
     evict(namespace, pod)
     wait(namespace, f"pod/{pod}", "delete", 330)
     assert running(namespace, "train", rev, "evicted") != pod

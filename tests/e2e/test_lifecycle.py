@@ -41,7 +41,7 @@ def served(namespace: str) -> str:
     kill_operator()
     running(namespace, "train", rev)
     kill_operator()
-    wait(namespace, FTJ, "jsonpath={.status.progress.stage}=train", STAGE_SECONDS)
+    wait(namespace, FTJ, "jsonpath={.status.progress.activity}=training", STAGE_SECONDS)
     running(namespace, "host", rev)
     kill_operator()
     wait(namespace, FTJ, "condition=Ready", READY_SECONDS)
@@ -109,7 +109,7 @@ def test_a_new_seed_trains_a_revision_that_takes_over_without_a_failed_request(s
         new = revision(served)
         assert new != old
         pod = running(served, "train", new)
-        wait(served, FTJ, "jsonpath={.status.progress.stage}=train", STAGE_SECONDS)
+        wait(served, FTJ, "jsonpath={.status.progress.activity}=training", STAGE_SECONDS)
 
         # Suspended, the work's pods go and what serves goes on; resumed, it goes on from its checkpoint.
         patch_job(served, {"suspend": True})

@@ -22,20 +22,22 @@ def training(namespace: str) -> str:
     job["spec"]["hosting"] = {"enabled": False}
     apply_job(namespace, job)
     pod = running(namespace, "train", first_revision(namespace, NEXT), NEXT)
-    wait(namespace, f"ftj/{NEXT}", "jsonpath={.status.progress.stage}=train", STAGE_SECONDS)
+    wait(namespace, f"ftj/{NEXT}", "jsonpath={.status.progress.activity}=training", STAGE_SECONDS)
     return pod
 
 
 def test_the_api_server_and_the_node_come_back_to_the_same_pods(namespace: str, training: str) -> None:
-    engines = _engines(namespace)
+    api_server = f"kube-apiserver-{node_name()}"
+    engines, restarts = _engines(namespace), _restarts("kube-system", api_server)
     with load(namespace, "load", NAME) as said:
-        kill("kube-system", f"kube-apiserver-{node_name()}")
+        kill("kube-system", api_server)
         until_ready()
         with paused():
             time.sleep(PAUSE_SECONDS)
         until_ready()
         wait(namespace, f"ftj/{NEXT}", "condition=Ready", READY_SECONDS)
         wait(namespace, FTJ, "condition=Ready", READY_SECONDS)
+    assert _restarts("kube-system", api_server) > restarts
     assert [answer for answer in said if not answer["ok"]] == []
     assert _engines(namespace) == engines
     # The same trainer, not one started again.
@@ -47,4 +49,8 @@ def test_the_api_server_and_the_node_come_back_to_the_same_pods(namespace: str, 
 def _engines(namespace: str) -> dict[str, int]:
     """The engine's pods and how often each was started again."""
     pods = items("pod", namespace, f"finetune.dev/job={NAME},finetune.dev/stage=host")
-    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
+    return {name: _restarts(namespace, name) for name in (pod["metadata"]["name"] for pod in pods)}
+
+
+def _restarts(namespace: str, pod: str) -> int:
+    return int(get("pod", pod, namespace)["status"]["containerStatuses"][0]["restartCount"])
