@@ -16,7 +16,7 @@ from finetune_trainer.config import Workspace
 from laptop import NAME, ROWS, Command, Finetune
 
 # It is stopped at a step that a run from the start does not reach between two looks at it.
-STEPS, STOP = 200, 60
+STEPS, STOP = 100, 30
 SYSTEM = "List the generic ingredients of the recipe."
 
 
