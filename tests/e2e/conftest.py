@@ -81,6 +81,11 @@ def _story(module: str) -> str:
     return module.removeprefix("test_")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest story first, or the others would have ended long before it."""
+    items.sort(key=lambda item: item.path.stem != "test_truth")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
     """A failed test shows what its namespace looked like."""
