@@ -13,7 +13,7 @@ CACHE = Path(os.environ.get("FINETUNE_CACHE", Path.home() / ".cache" / "finetune
 KUBECTL, HELM = CACHE / "bin" / "kubectl", CACHE / "bin" / "helm"
 KUBECONFIG = os.environ.get("KUBECONFIG", str(CACHE / "kubeconfig"))
 ROOT = Path(__file__).parents[2]
-SYSTEM = "finetune-system"
+SYSTEM, OPERATOR = "finetune-system", "app.kubernetes.io/name=finetune-operator"
 # The Docker engine that hack/docker.sh started, if it had to start one.
 _SOCKET = CACHE / "docker.sock"
 ENVIRONMENT = {
@@ -79,7 +79,7 @@ def picture(namespace: str) -> str:
         ["get", "ftj,jobs,pods,deployments,services,pvc", "-n", namespace, "-o", "wide"],
         ["get", "ftj", "-n", namespace, "-o", "jsonpath={range .items[*]}{.metadata.name}{.status}{'\\n'}{end}"],
         ["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"],
-        ["logs", "-n", SYSTEM, "deployment/finetune-operator", "--tail=60"],
+        ["logs", "-n", SYSTEM, f"--selector={OPERATOR}", "--prefix", "--tail=60"],
     ]
     return "\n".join(f"$ kubectl {' '.join(question)}\n{_answer(question)}" for question in questions)
 

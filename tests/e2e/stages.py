@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from kube import SYSTEM, get, items, kill, kubectl, picture_on_failure, wait
+from kube import OPERATOR, SYSTEM, get, items, kill, kubectl, picture_on_failure, wait
 from recipes import NAME
 
 FTJ = f"ftj/{NAME}"
@@ -61,7 +61,7 @@ def running(namespace: str, stage: str, revision: str, name: str = NAME) -> str:
 
 
 def kill_operator() -> None:
-    """SIGKILL the operator; its Deployment starts it again."""
-    for pod in items("pod", SYSTEM, "app.kubernetes.io/name=finetune-operator"):
-        if pod["status"]["phase"] == "Running":
+    """SIGKILL the operator, the one that waits too; its Deployment starts both again."""
+    for pod in items("pod", SYSTEM, OPERATOR):
+        if "running" in pod["status"]["containerStatuses"][0]["state"]:
             kill(SYSTEM, pod["metadata"]["name"])

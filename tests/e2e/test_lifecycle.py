@@ -4,7 +4,7 @@ import base64
 import subprocess
 
 import pytest
-from kube import ENVIRONMENT, KUBECTL, SYSTEM, get, items, kill, kubectl, picture_on_failure, wait
+from kube import ENVIRONMENT, KUBECTL, OPERATOR, SYSTEM, get, items, kill, kubectl, picture_on_failure, wait
 from recipes import NAME, load, manifest
 from stages import (
     FTJ,
@@ -34,7 +34,7 @@ def versions(namespace: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def served(namespace: str) -> str:
-    """The recipe assistant, Ready, although the operator was killed while it was prepared, trained and hosted."""
+    """The recipe assistant, Ready, although the operators were killed while it was prepared, trained and hosted."""
     apply_job(namespace, manifest(maxSteps=STEPS))
     rev = first_revision(namespace)
     running(namespace, "prepare", rev)
@@ -65,7 +65,7 @@ def test_kubectl_tells_the_truth(served: str) -> None:
         "Ready": "True",
     }
     columns = kubectl("get", "ftj", "-n", served).splitlines()
-    assert columns[0].split() == ["NAME", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
+    assert columns[0].split() == ["NAME", "READY", "PHASE", "PROGRESS", "METRIC", "BEST-BASELINE", "ENDPOINT", "AGE"]
     events = kubectl("get", "events", "-n", served, "--field-selector", f"involvedObject.name={NAME}")
     assert "Serving" in events
 
@@ -74,7 +74,7 @@ def test_no_secret_stands_anywhere_but_in_its_secret(served: str) -> None:
     secret = get("secret", "bucket", served)["data"]["AWS_SECRET_ACCESS_KEY"]
     plain = base64.b64decode(secret).decode()
     objects = kubectl("get", "ftj,jobs,pods,configmaps,events,deployments", "-n", served, "-o", "yaml")
-    logs = kubectl("logs", "-n", SYSTEM, "deployment/finetune-operator")
+    logs = kubectl("logs", "-n", SYSTEM, f"--selector={OPERATOR}", "--tail=-1")
     assert plain not in objects + logs
     assert secret not in objects + logs
 

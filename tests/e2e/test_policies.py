@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from kube import ENVIRONMENT, KUBECTL, SYSTEM, get, items, wait
+from kube import ENVIRONMENT, KUBECTL, OPERATOR, SYSTEM, get, items, wait
 from recipes import answers, client, manifest
 from stages import FTJ, STAGE_SECONDS, apply_job, first_revision, running
 
@@ -25,7 +25,7 @@ def url(namespace: str, pod: str, port: str, path: str) -> str:
 
 
 def operator_pod() -> str:
-    pods = items("pod", SYSTEM, "app.kubernetes.io/name=finetune-operator")
+    pods = items("pod", SYSTEM, OPERATOR)
     return str(next(pod for pod in pods if pod["status"]["phase"] == "Running")["metadata"]["name"])
 
 
