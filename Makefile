@@ -81,6 +81,10 @@ report: venv ## The evaluation report in a real headless Chromium
 contract: venv tools ## Contract tests: a real kube-apiserver and etcd, no kubelet
 	@.venv/bin/python -m pytest tests/contract
 
+.PHONY: faults
+faults: venv tools ## Every fault at every write and every watch event of a whole life; `make contract` has a sample
+	@FINETUNE_FAULTS=all .venv/bin/python -m pytest tests/contract/test_faults.py
+
 .PHONY: trainer
 trainer: venv ## The train stage with the real libraries, on a tiny model
 	@.venv/bin/python -m pytest tests/trainer

@@ -119,10 +119,12 @@ class ControlPlane:
                 process.kill()
                 process.wait(15)
 
-    def kubeconfig(self, user: str = ADMIN, namespace: str = "default") -> Path:
-        """A kubeconfig file for `user`."""
-        path = self.directory / f"kubeconfig-{user}-{namespace}"
-        server = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self._certificate)}
+    def kubeconfig(self, user: str = ADMIN, namespace: str = "default", through: str = "") -> Path:
+        """A kubeconfig file for `user`; `through` is the URL of a proxy that stands before the API server."""
+        path = self.directory / f"kubeconfig-{user}-{namespace}{'-proxied' if through else ''}"
+        server = {"server": self.address, "certificate-authority": str(self._certificate)}
+        if through:
+            server = {"server": through}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -137,13 +139,13 @@ class ControlPlane:
     def request(self, method: str, path: str, document: object = None, *, user: str = ADMIN) -> dict[str, Any]:
         """The API server's answer as JSON: an object, or the Status that refuses it."""
         request = urllib.request.Request(
-            f"https://127.0.0.1:{self.port}{path}",
+            f"{self.address}{path}",
             method=method,
             data=None if document is None else json.dumps(document).encode(),
-            headers={"Authorization": f"Bearer {_token(user)}", "Content-Type": "application/json"},
+            headers=self.headers(user) | {"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self._trust()) as answer:
+            with urllib.request.urlopen(request, timeout=30, context=self.trust()) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
@@ -155,6 +157,19 @@ class ControlPlane:
             if event["user"]["username"] == user:
                 yield event
 
+    @property
+    def address(self) -> str:
+        """The API server's URL."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def headers(self, user: str = ADMIN) -> dict[str, str]:
+        """What tells the API server who calls."""
+        return {"Authorization": f"Bearer {_token(user)}"}
+
+    def trust(self) -> ssl.SSLContext:
+        """What a client checks the API server's certificate with."""
+        return ssl.create_default_context(cafile=str(self._certificate))
+
     def logs(self) -> str:
         """The end of both logs."""
         ends = {log.name: log.read_text(errors="replace").splitlines()[-12:] for log in self.directory.glob("*.log")}
@@ -164,9 +179,6 @@ class ControlPlane:
     def _certificate(self) -> Path:
         """The API server's own, self-signed for 127.0.0.1."""
         return self.directory / "certificates" / "apiserver.crt"
-
-    def _trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self._certificate))
 
     def _spawn(self, program: str, **flags: object) -> None:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
@@ -205,11 +217,9 @@ class ControlPlane:
     def _ready(self) -> bool:
         if not self._certificate.exists():
             return False
-        request = urllib.request.Request(
-            f"https://127.0.0.1:{self.port}/readyz", headers={"Authorization": f"Bearer {_token(ADMIN)}"}
-        )
+        request = urllib.request.Request(f"{self.address}/readyz", headers=self.headers())
         try:
-            with urllib.request.urlopen(request, timeout=5, context=self._trust()) as answer:
+            with urllib.request.urlopen(request, timeout=5, context=self.trust()) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
