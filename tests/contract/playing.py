@@ -25,6 +25,8 @@ class Played:
 
     def __init__(self, kubectl: Kubectl) -> None:
         self.kubectl = kubectl
+        # A container that a webhook puts before the stage's own, as meshes do.
+        self.sidecar: Raw | None = None
 
     def create(self, **spec: Any) -> None:
         """Apply the manifest; sections of the spec given here replace the example's."""
@@ -128,8 +130,9 @@ class Played:
         raw = self.get(kind, owner)
         template = raw["spec"]["template"]
         container = template["spec"]["containers"][0]
+        own = {"name": container["name"], "image": container["image"]}
         # What a ServiceAccount, a volume or a node would be needed for is not what these tests are about.
-        spec = {"containers": [{"name": container["name"], "image": container["image"]}], "restartPolicy": "Never"}
+        spec = {"containers": [*([self.sidecar] if self.sidecar else []), own], "restartPolicy": "Never"}
         metadata = {
             "name": f"{owner}-pod",
             "labels": template["metadata"]["labels"],
@@ -138,8 +141,12 @@ class Played:
         }
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         self.kubectl("apply", "--server-side", "-f-", document=pod)
-        running = {"name": container["name"], "image": "i", "imageID": "i", "ready": False, "restartCount": 0}
-        self._status("pod", metadata["name"], status | {"containerStatuses": [running | {"state": state}]})
+        given = {"image": "i", "imageID": "i", "ready": False, "restartCount": 0}
+        statuses = [given | {"name": own["name"], "state": state}]
+        if self.sidecar:
+            ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+            statuses.insert(0, given | {"name": self.sidecar["name"], "state": ended})
+        self._status("pod", metadata["name"], status | {"containerStatuses": statuses})
 
     def _status(self, kind: str, name: str, status: Raw) -> None:
         patch = json.dumps({"status": status})
