@@ -90,13 +90,18 @@ class Life:
     async def create(self, **spec: Any) -> None:
         metadata = {"name": self.name}
         document = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata}
-        await self.space.api.create(document | {"spec": MANIFEST | spec}, self.space.name)
+        await self._seen(await self.space.api.create(document | {"spec": MANIFEST | spec}, self.space.name))
 
     async def edit(self, **spec: Any) -> None:
         await self.patch(spec=spec)
 
     async def patch(self, **parts: Any) -> None:
-        await self.space.api.patch("FineTuneJob", self.space.name, self.name, parts)
+        await self._seen(await self.space.api.patch("FineTuneJob", self.space.name, self.name, parts))
+
+    async def _seen(self, written: Raw) -> None:
+        """Wait until the mirror shows what was written, so that no older status is taken for an answer to it."""
+        version = int(written["metadata"]["resourceVersion"])
+        await self.until(lambda life: life.job is not None and int(life.job["metadata"]["resourceVersion"]) >= version)
 
     async def delete(self) -> None:
         await self.space.api.delete("FineTuneJob", self.space.name, self.name)
