@@ -90,6 +90,7 @@ class FaultProxy:
         self.spoilt: list[tuple[Point, Fault]] = []
         self.paths: set[str] = set()
         self._said: defaultdict[tuple[str, ...], set[bytes]] = defaultdict(set)
+        self._watches: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -183,7 +184,14 @@ class FaultProxy:
             kind = answer.headers.get("Content-Type", "application/json")
             return web.Response(status=answer.status, body=await answer.read(), headers={"Content-Type": kind})
 
+    async def watched(self, kind: str) -> None:
+        """Wait until the operator watches a kind."""
+        async with asyncio.timeout(60):
+            await self._watches[kind].wait()
+
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
+        plural = request.path.rpartition("/")[2]
+        self._watches[KINDS.get(plural, plural)].set()
         async with self._upstream(request, None) as answer:
             told = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
             # An operator that is killed hears no more.

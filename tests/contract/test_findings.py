@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from api_client import Raw
 from control_plane import Kubectl
+from fault_proxy import Fault, Point
 from finetune_operator import names
 from ground import Ground
 from life import GATED, NAME, Life, foreign, untouched
@@ -328,6 +329,30 @@ def from_the_future(text: str) -> str:
     except ValueError:
         return text
     return json.dumps(found | {"dreams": [{"of": "sheep"}]}) if isinstance(found, dict) else text
+
+
+def deaf(point: Point) -> Fault | None:
+    """No watch tells of a FineTuneJob."""
+    return Fault.EVENT_DROPPED if point.event and point.kind == "FineTuneJob" else None
+
+
+@story
+async def test_a_manifest_of_which_no_event_tells_is_found(life: Life) -> None:
+    life.space.proxy.decide = deaf
+    life.space.operator.start()
+    # The operator has its first list behind it.
+    await life.space.proxy.watched("FineTuneJob")
+    await life.create()
+    await life.until(lambda life: life.serves)
+    await life.edit(training=SEVEN)
+    await life.until(lambda life: life.serves)
+
+
+@story
+async def test_a_manifest_that_is_there_before_the_operator_is_found(life: Life) -> None:
+    await life.create()
+    life.space.operator.start()
+    await life.until(lambda life: life.serves)
 
 
 def test_a_sidecar_listed_first_is_not_taken_for_the_trainer(operator: object, played: Played) -> None:
