@@ -175,6 +175,8 @@ class FaultProxy:
 
     def _upstream(self, request: web.BaseRequest, body: bytes | None) -> Any:
         headers = {key: value for key, value in request.headers.items() if key not in _NOT_FORWARDED}
+        # Watch events are read on their way, and an answer is passed on as it comes.
+        headers["Accept-Encoding"] = "identity"
         address = f"{self._plane.address}{request.raw_path}"
         forever = aiohttp.ClientTimeout(total=None)
         return self._session.request(request.method, address, data=body, headers=headers, timeout=forever)
