@@ -1,6 +1,7 @@
 """The path of a FineTuneJob, told by what the cluster and the user would see at each turn."""
 
 import copy
+import json
 from datetime import timedelta
 
 import pytest
@@ -398,3 +399,20 @@ class TestWhatStandsInTheWay:
         serving.reconcile()
         assert f"Revision {old} goes on serving" in serving.condition("Ready")[2]
         assert serving.exists("Deployment", revision=old)
+
+
+def test_what_passes_in_a_moment_is_not_told() -> None:
+    """Between a Job's creation and its container's start, and between its pod's end and its own, status stays."""
+    found = Rehearsal()
+    found.reconcile()
+    started = found.status
+    found.container("prepare", {"waiting": {"reason": "ContainerCreating"}})
+    found.reconcile()
+    assert found.status == started
+    found.running("prepare")
+    found.reconcile()
+    running = found.status
+    assert running != started
+    found.ended("prepare", 0, json.dumps({"reason": "Succeeded", "result": PREPARED}), "Completed")
+    found.reconcile()
+    assert found.status == running

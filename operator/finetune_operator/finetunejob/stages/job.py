@@ -173,13 +173,14 @@ class JobStage(ABC):
 
     def _watch(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
         pods = self._pods(context)
-        current = next((pod for pod in reversed(pods) if pod.live and not pod.deleting), None)
+        # One that has ended well is taken for running until its Job has counted it, a moment later.
+        current = next((pod for pod in reversed(pods) if (pod.live or _well(pod)) and not pod.deleting), None)
         if current is None:
             return self._without_pod(context, job, actions)
         if found := stuck(context.evidence(current)):
             return Step(State.BLOCKED, found.reason, found.message, actions)
-        if current.phase != "Running":
-            return Step(State.RUNNING, Reason.STARTING, f"Pod {current.name} is starting.", actions)
+        if current.phase == "Pending":
+            return _starting(job, actions)
         return Step(State.RUNNING, Reason.RUNNING, _retried(current, pods), actions)
 
     def _without_pod(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
@@ -188,7 +189,7 @@ class JobStage(ABC):
             return Step(
                 State.BLOCKED, Reason.POD_NOT_CREATED, f"Job {job.ref.name} can't create its pod: {refusal}", actions
             )
-        return Step(State.RUNNING, Reason.STARTING, f"Job {job.ref.name} waits for its pod.", actions)
+        return _starting(job, actions)
 
     def _pods(self, context: Context) -> tuple[PodState, ...]:
         return context.world.pods_of(self.name, context.target.revision)
@@ -211,6 +212,15 @@ def _suspended(stage: str, actions: tuple[Action, ...] = ()) -> Step:
         f"spec.suspend is true; set it to false and {stage} goes on from where it was.",
         actions,
     )
+
+
+def _starting(job: JobState, actions: tuple[Action, ...]) -> Step:
+    """From the Job's creation to its container's start one sentence: what keeps it from starting is told as such."""
+    return Step(State.RUNNING, Reason.STARTING, f"The pod of Job {job.ref.name} is starting.", actions)
+
+
+def _well(pod: PodState) -> bool:
+    return pod.exit is not None and pod.exit.code == 0
 
 
 def _retried(current: PodState, pods: tuple[PodState, ...]) -> str:
