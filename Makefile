@@ -5,7 +5,7 @@ PYTHON ?= python3
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: ## Make the environment (.venv); nothing to do when its inputs are unchanged
@@ -101,6 +101,10 @@ e2e: model ground ## The whole path on the kind cluster
 .PHONY: benchmark
 benchmark: venv ## How much of an evaluation is our own doing, as a ratio
 	@.venv/bin/python tests/performance/benchmark_evaluate.py
+
+.PHONY: benchmark-operator
+benchmark-operator: venv tools ## What the operator costs with thousands of FineTuneJobs (SIZES="--active 200 --rest 1000")
+	@.venv/bin/python tests/performance/benchmark_operator.py $(SIZES)
 
 .PHONY: test
 test: ## Everything: every check and every test, with the time each took

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the tests' programs from Go modules by name, into $CACHE/bin. `make tools` calls it; so does cluster.sh.
 #
-#   tools.sh            what tests need: an API server with etcd and controllers, kubectl, kind, helm, versitygw, kubeconform
+#   tools.sh            what tests need: an API server with etcd and controllers, kubectl, kind, helm, versitygw, kubeconform,
+#                       kwok (nodes and pods that are simulated)
 #   tools.sh node       and what a kind node consists of, where no official image can be pulled (node_image.sh)
 #
 # Each is built again only when its version, module file or flags change.
@@ -64,6 +65,7 @@ installed kind sigs.k8s.io/kind@v0.32.0
 installed helm helm.sh/helm/v3/cmd/helm@v3.22.0
 installed versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
 installed kubeconform github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+installed kwok sigs.k8s.io/kwok/cmd/kwok@v0.8.0
 
 if [ "${1:-}" = node ]; then
     kubernetes kubeadm kubelet kube-scheduler kube-proxy

@@ -36,6 +36,14 @@ def one(manifests: list[Manifest], kind: str, name: str = RELEASE) -> Manifest:
     return found
 
 
+def rights(*users: str, **values: Any) -> list[Manifest]:
+    """The rules of a release, bound to users instead of its ServiceAccount."""
+    kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    found = [manifest for manifest in render(**values) if manifest["kind"] in kinds]
+    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user} for user in users]
+    return [manifest | ({"subjects": subjects} if "subjects" in manifest else {}) for manifest in found]
+
+
 def _template(values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     command = [binary("helm"), "template", RELEASE, CHART, "-n", SYSTEM, "--kube-version", KUBERNETES, "--values=-"]
     return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, timeout=60, check=False)

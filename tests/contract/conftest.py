@@ -4,15 +4,12 @@ import itertools
 import json
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import chart
 import pytest
-from control_plane import ControlPlane, Kubectl, User
-from finetune_operator.api.crd import CRD_PATH
+from control_plane import ControlPlane, Kubectl, User, with_crd
 from ground import Ground
 from operator_process import OperatorProcess
-from paths import ROOT
 from playing import Played
 
 # A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
@@ -38,16 +35,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 @pytest.fixture(scope="session")
 def admin(control_plane: ControlPlane) -> Kubectl:
     """kubectl as the administrator, the CRD established."""
-    return _with_crd(control_plane)
-
-
-def _with_crd(plane: ControlPlane) -> Kubectl:
-    kubectl = Kubectl(plane.kubeconfig())
-    kubectl("apply", "--server-side", "-f", str(ROOT / CRD_PATH))
-    crd = "crd/finetunejobs.finetune.dev"
-    # `kubectl wait` on a condition fails at once while there are no conditions at all.
-    kubectl("wait", "--for=jsonpath={.status.conditions}", "--timeout=30s", crd)
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", crd)
+    kubectl = with_crd(control_plane)
     kubectl("create", "namespace", chart.SYSTEM)
     return kubectl
 
@@ -89,26 +77,13 @@ def grant(admin: Kubectl) -> Iterator[Callable[..., None]]:
     applied: list[str] = []
 
     def apply(**values: object) -> None:
-        for manifest in rights_of_the_chart(**values):
+        for manifest in chart.rights(OPERATOR.name, SECOND.name, **values):
             admin("apply", "-f-", document=manifest)
             applied.append(json.dumps(manifest))
 
     yield apply
     for document in applied:
         admin("delete", "-f-", document=document)
-
-
-def rights_of_the_chart(**values: object) -> Iterator[dict[str, Any]]:
-    """The chart's roles, given to the operator's user in place of its ServiceAccount."""
-    for manifest in chart.render(**values):
-        if manifest["kind"] not in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
-            continue
-        if "subjects" in manifest:
-            manifest["subjects"] = [
-                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.name}
-                for user in (OPERATOR, SECOND)
-            ]
-        yield manifest
 
 
 @pytest.fixture
@@ -164,8 +139,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     plane = ControlPlane(directory, (STRANGER, OPERATOR, SECOND))
     try:
         plane.start()
-        kubectl = _with_crd(plane)
-        for manifest in rights_of_the_chart():
+        kubectl = with_crd(plane)
+        for manifest in chart.rights(OPERATOR.name, SECOND.name):
             kubectl("apply", "-f-", document=manifest)
         with Ground(plane, directory, OPERATOR.name) as found:
             yield found

@@ -14,15 +14,22 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import yaml
+from finetune_operator.api.crd import CRD_PATH
+from paths import ROOT
 
 READY_WITHIN = 60.0
 ADMIN = "admin"
+# A namespace whose writes stand in the audit log with their bodies.
+RECORDED = "recorded"
+
+_given: set[int] = set()
 
 
 def binary(name: str) -> Path:
@@ -43,22 +50,26 @@ class User:
 
 
 class ControlPlane:
-    """etcd and kube-apiserver; `start` returns once the API server is ready."""
+    """etcd and kube-apiserver; `start` returns once the API server is ready. `flags` are more of the API server's."""
 
-    def __init__(self, directory: Path, users: Iterable[User] = ()) -> None:
+    def __init__(self, directory: Path, users: Iterable[User] = (), **flags: object) -> None:
         self.directory = directory
         self.users = (User(ADMIN, ("system:masters",)), *users)
         self.port = free_port()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.etcd = f"http://127.0.0.1:{free_port()}"
+        self.audit = directory / "audit.jsonl"
+        self._flags = flags
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Start both; RuntimeError with the end of their logs when they aren't ready in time."""
-        client, peer = free_port(), free_port()
-        self._spawn(
+        peer = free_port()
+        self.spawn(
             "etcd",
             data_dir=self.directory / "etcd",
-            listen_client_urls=f"http://127.0.0.1:{client}",
-            advertise_client_urls=f"http://127.0.0.1:{client}",
+            quota_backend_bytes=8 * 2**30,
+            listen_client_urls=self.etcd,
+            advertise_client_urls=self.etcd,
             listen_peer_urls=f"http://127.0.0.1:{peer}",
             initial_advertise_peer_urls=f"http://127.0.0.1:{peer}",
             initial_cluster=f"default=http://127.0.0.1:{peer}",
@@ -67,9 +78,9 @@ class ControlPlane:
         )
         self._write_tokens()
         key = self._service_account_key()
-        self._spawn(
+        self.spawn(
             "kube-apiserver",
-            etcd_servers=f"http://127.0.0.1:{client}",
+            etcd_servers=self.etcd,
             bind_address="127.0.0.1",
             advertise_address="127.0.0.1",
             secure_port=self.port,
@@ -77,7 +88,7 @@ class ControlPlane:
             authorization_mode="RBAC",
             token_auth_file=self.directory / "tokens.csv",
             anonymous_auth="false",
-            service_cluster_ip_range="10.0.0.0/24",
+            service_cluster_ip_range="10.96.0.0/12",
             service_account_issuer="https://kubernetes.default.svc",
             service_account_key_file=key,
             service_account_signing_key_file=key,
@@ -85,14 +96,15 @@ class ControlPlane:
             disable_admission_plugins="ServiceAccount",
             endpoint_reconciler_type="none",
             audit_policy_file=self._audit_policy(),
-            audit_log_path=self.directory / "audit.jsonl",
+            audit_log_path=self.audit,
             audit_log_mode="blocking",
+            **self._flags,
         )
         self._wait_until_ready()
 
     def restart(self) -> None:
         """Kill the API server and start it again: every connection and every watch breaks."""
-        killed = self._processes.pop()
+        killed = self._processes.pop("kube-apiserver")
         killed.kill()
         killed.wait(15)
         self._launch(list(killed.args))
@@ -101,7 +113,7 @@ class ControlPlane:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The API server takes connections and answers nothing, as behind a network that swallows packets."""
-        process = self._processes[-1]
+        process = self._processes["kube-apiserver"]
         process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -110,14 +122,24 @@ class ControlPlane:
             self._wait_until_ready()
 
     def stop(self) -> None:
-        """Stop both, the API server first."""
-        for process in reversed(self._processes):
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(15)
+        """Stop everything, etcd last."""
+        for program in reversed(list(self._processes)):
+            self.end(program)
+
+    def spawn(self, program: str, **flags: object) -> None:
+        """Start a program of the control plane; `stop` stops it."""
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        self._launch([str(binary(program)), *arguments])
+
+    def end(self, program: str) -> None:
+        """Stop one of them."""
+        process = self._processes.pop(program)
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(15)
 
     def kubeconfig(self, user: str = ADMIN, namespace: str = "default", through: str = "") -> Path:
         """A kubeconfig file for `user`; `through` is the URL of a proxy that stands before the API server."""
@@ -150,9 +172,18 @@ class ControlPlane:
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
 
+    def watch(self, path: str) -> Iterator[dict[str, Any]]:
+        """The events of a watch, until the API server ends it or is stopped."""
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {_token(ADMIN)}"}
+        )
+        with urllib.request.urlopen(request, context=self._trust()) as answer, suppress(OSError, HTTPException):
+            for line in answer:
+                yield dict(json.loads(line))
+
     def calls(self, user: str) -> Iterator[dict[str, Any]]:
         """What `user` has asked for so far, as audit events."""
-        for line in (self.directory / "audit.jsonl").read_text().splitlines():
+        for line in self.audit.read_text().splitlines():
             event = json.loads(line)
             if event["user"]["username"] == user:
                 yield event
@@ -180,13 +211,13 @@ class ControlPlane:
         """The API server's own, self-signed for 127.0.0.1."""
         return self.directory / "certificates" / "apiserver.crt"
 
-    def _spawn(self, program: str, **flags: object) -> None:
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
-        self._launch([str(binary(program)), *arguments])
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self._certificate))
 
     def _launch(self, command: list[str]) -> None:
-        with (self.directory / f"{Path(command[0]).name}.log").open("ab") as log:
-            self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+        program = Path(command[0]).name
+        with (self.directory / f"{program}.log").open("ab") as log:
+            self._processes[program] = subprocess.Popen(command, stdout=log, stderr=log)
 
     def _write_tokens(self) -> None:
         lines = [f'{_token(user.name)},{user.name},{user.name},"{",".join(user.groups)}"' for user in self.users]
@@ -194,7 +225,11 @@ class ControlPlane:
 
     def _audit_policy(self) -> Path:
         path = self.directory / "audit-policy.yaml"
-        rules = [{"level": "None", "users": [ADMIN]}, {"level": "Metadata"}]
+        rules = [
+            {"level": "None", "users": [ADMIN]},
+            {"level": "Request", "namespaces": [RECORDED], "verbs": ["create", "patch"]},
+            {"level": "Metadata"},
+        ]
         policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
         path.write_text(yaml.safe_dump(policy | {"rules": rules}))
         return path
@@ -207,7 +242,7 @@ class ControlPlane:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN
         while not self._ready():
-            dead = [str(process.args[0]) for process in self._processes if process.poll() is not None]
+            dead = [program for program, process in self._processes.items() if process.poll() is not None]
             if dead or time.monotonic() > deadline:
                 why = f"{', '.join(dead)} stopped" if dead else f"no readiness within {READY_WITHIN:.0f} s"
                 raise RuntimeError(f"the API server did not start: {why}\n{self.logs()}")
@@ -250,11 +285,28 @@ class Kubectl:
         return done.stdout
 
 
+def with_crd(plane: ControlPlane) -> Kubectl:
+    """kubectl as the administrator, once the API server serves FineTuneJobs."""
+    kubectl = Kubectl(plane.kubeconfig())
+    kubectl("apply", "--server-side", "-f", str(ROOT / CRD_PATH))
+    # For a moment it has no conditions at all, which kubectl takes for a mistake.
+    for condition in ("jsonpath={.status.acceptedNames.kind}=FineTuneJob", "condition=Established"):
+        kubectl("wait", f"--for={condition}", "--timeout=30s", "crd/finetunejobs.finetune.dev")
+    # Then it asks for patience (429) for a moment; kubectl has some.
+    kubectl("get", "finetunejobs")
+    return kubectl
+
+
 def _token(user: str) -> str:
     return f"token-of-{user}"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that was given to nobody before who may listen later."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port

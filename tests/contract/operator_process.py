@@ -15,21 +15,27 @@ from pathlib import Path
 from control_plane import free_port
 
 STARTS_WITHIN = 60.0
-STOPS_WITHIN = 10.0
+STOPS_WITHIN = 30.0
 
 
 class OperatorProcess:
-    """`python -m finetune_operator` against the API server of `kubeconfig`."""
+    """`python -m finetune_operator` against the API server of `kubeconfig`.
 
-    def __init__(self, kubeconfig: Path, log: Path, **settings: object) -> None:
+    With `debug` the event loop complains when it is used from another thread, and is slower.
+    """
+
+    def __init__(self, kubeconfig: Path, log: Path, *, debug: bool = True, **settings: object) -> None:
         self.metrics, self.health = free_port(), free_port()
-        ports = {"METRICS_PORT": self.metrics, "HEALTH_PORT": self.health, "PROGRESS_SECONDS": 1}
-        variables = {f"FINETUNE_{name.upper()}": str(value) for name, value in (ports | settings).items()}
-        # In debug mode the event loop complains when it is used from another thread.
-        python = {"PYTHONASYNCIODEBUG": "1"}
-        self._environment = {**os.environ, **python, "KUBECONFIG": str(kubeconfig), **variables}
+        python = {"PYTHONASYNCIODEBUG": "1"} if debug else {}
+        self._environment = {**os.environ, **python, "KUBECONFIG": str(kubeconfig)}
+        ports = {"metrics_port": self.metrics, "health_port": self.health, "progress_seconds": 1}
+        self.configure(**(ports | settings))
         self._log = log
         self.process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, **settings: object) -> None:
+        """Settings from its next start on."""
+        self._environment |= {f"FINETUNE_{name.upper()}": str(value) for name, value in settings.items()}
 
     def start(self) -> "OperatorProcess":
         """Start it, and wait until it is healthy."""
@@ -47,9 +53,14 @@ class OperatorProcess:
             command = [sys.executable, "-m", "finetune_operator"]
             return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and hasn't ended."""
+        return self.process is not None and self.process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL."""
-        if self.process and self.process.poll() is None:
+        if self.process and self.running:
             self.process.kill()
             self.process.wait(STOPS_WITHIN)
 
@@ -80,8 +91,14 @@ class OperatorProcess:
 
     def metric(self, sample: str) -> float:
         """A sample of /metrics, such as `finetune_jobs{phase="Serving"}`; 0 when there is none."""
-        found = re.search(rf"^{re.escape(sample)} (\S+)$", self._get(self.metrics, "/metrics"), re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        return self._sum(rf"^{re.escape(sample)} (\S+)$")
+
+    def known(self) -> float:
+        """The FineTuneJobs that it has looked at since it started, and that are there."""
+        return self._sum(r"^finetune_jobs\{.*\} (\S+)$")
+
+    def _sum(self, pattern: str) -> float:
+        return sum(map(float, re.findall(pattern, self._get(self.metrics, "/metrics"), re.MULTILINE)))
 
     def leads(self) -> bool:
         """Whether it is the one that works."""
@@ -93,22 +110,38 @@ class OperatorProcess:
 
     def eventually(self, holds: Callable[[], bool], seconds: float = 30) -> None:
         """Wait until something holds that is told only by asking again."""
+        assert self.within(seconds, holds), f"not within {seconds} s; the operator says:\n{self.log()}"
+
+    def within(self, seconds: float, holds: Callable[[], bool], every: float = 0.05) -> bool:
+        """Wait for it so long; whether it came to hold."""
         deadline = time.monotonic() + seconds
-        while not holds():
-            assert self.process
-            assert self.process.poll() is None, f"the operator ended by itself:\n{self.log()}"
-            assert time.monotonic() < deadline, f"not within {seconds} s; the operator says:\n{self.log()}"
-            time.sleep(0.05)
+        while not (held := holds()) and time.monotonic() < deadline:
+            assert self.running, f"the operator ended by itself:\n{self.log()}"
+            time.sleep(every)
+        return held
+
+    def settle(self, seconds: float = 60) -> None:
+        """Wait until it has had nothing to look at for a second, but no longer than so many."""
+        seen, since = self.reconciles(), time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal seen, since
+            now = self.reconciles()
+            if now != seen or self.metric("finetune_queue_depth"):
+                seen, since = now, time.monotonic()
+            return time.monotonic() - since > 1
+
+        self.within(seconds, quiet)
 
     def log(self) -> str:
         """What it printed."""
         return self._log.read_text()
 
-    def memory(self) -> float:
-        """Resident memory, in MB."""
+    def memory(self, line: str = "VmRSS") -> float:
+        """Resident memory in MB, now; with VmHWM, the most that it was."""
         assert self.process
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        found = re.search(rf"{line}:\s+(\d+) kB", status)
         assert found
         return int(found[1]) / 1000
 
