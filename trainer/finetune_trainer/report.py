@@ -15,6 +15,8 @@ from finetune_trainer.config import Contract, Format, Metric
 STATUS_PORT = 8080
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Progress(Contract):
@@ -24,10 +26,10 @@ class Progress(Contract):
     activity: str = ""
     step: Count = 0
     total_steps: Count = 0
-    epoch: float | None = None
-    loss: float | None = None
-    validation_loss: float | None = None
-    tokens_per_second: float | None = None
+    epoch: Amount | None = None
+    loss: Finite | None = None
+    validation_loss: Finite | None = None
+    tokens_per_second: Amount | None = None
     eta: datetime | None = None
 
 

@@ -26,7 +26,10 @@ PROGRESS_SECONDS = STARTUP_SECONDS + 900
 
 
 def pod_template(target: Target, run_config: RunConfig, context_length: int) -> Manifest:
-    """The engine's pods: the model of `run_config`, hosted as the target's spec and this operator say."""
+    """The engine's pods: the model of `run_config`, hosted as the target's spec and this operator say.
+
+    Without the user's variables: this is kept in the record, and their values are nobody else's to read.
+    """
     mounts = [
         volumes.workspace(target, read_only=True),
         *scratch(),
@@ -43,6 +46,8 @@ def pod_template(target: Target, run_config: RunConfig, context_length: int) -> 
 def deployment(target: Target, pod: Manifest, replicas: int) -> Manifest:
     """The Deployment of a revision, whose pods were made by `pod_template`, by this version or by an earlier one."""
     name = names.of_revision(target.name, target.revision)
+    (run,) = pod["spec"]["containers"]
+    run = {**run, "env": merged(run["env"], target.spec.hosting.pod.env)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -53,7 +58,7 @@ def deployment(target: Target, pod: Manifest, replicas: int) -> Manifest:
             "strategy": _strategy(target.spec.hosting.rollout),
             "progressDeadlineSeconds": PROGRESS_SECONDS,
             "revisionHistoryLimit": 2,
-            "template": pod,
+            "template": {**pod, "spec": {**pod["spec"], "containers": [run]}},
         },
     }
 
@@ -83,7 +88,7 @@ def _engine(target: Target, config: RunConfig, context_length: int) -> Manifest:
     return container(names.ENGINE, image, settings.image_pull_policy, resources(hosting.resources)) | {
         # No command: images of vLLM differ in how it is started, and all of them take its arguments.
         "args": _arguments(target, config, context_length),
-        "env": merged(_environment(target), hosting.pod.env),
+        "env": _environment(target),
         "ports": [{"name": names.ENGINE_PORT_NAME, "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         # An engine that gets SIGTERM takes no new request, so its clients have to be elsewhere by then.
         "lifecycle": {"preStop": {"exec": {"command": ["python3", str(inside.DRAIN), str(WITHDRAWAL_SECONDS)]}}},
