@@ -315,3 +315,11 @@ def test_a_result_that_can_not_be_read_is_a_failure_of_its_stage(cluster: Rehear
     status, reason, message = cluster.condition("Trained")
     assert (status, reason) == ("False", "InternalError")
     assert "a result that this operator can't read; see training.image" in message
+
+
+def test_the_users_variables_are_in_the_pods_and_not_in_the_record(cluster: Rehearsal) -> None:
+    pod = {"env": [{"name": "NOTE", "value": "canary"}]}
+    cluster.edit(hosting=cluster.job["spec"]["hosting"] | {"pod": pod})
+    cluster.serve()
+    assert "canary" in str(cluster.get("Deployment")["spec"])
+    assert "canary" not in str(cluster.get("ConfigMap"))
