@@ -140,6 +140,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     try:
         plane.start()
         kubectl = with_crd(plane)
+        kubectl("create", "namespace", chart.SYSTEM)
         for manifest in chart.rights(OPERATOR.name, SECOND.name):
             kubectl("apply", "-f-", document=manifest)
         with Ground(plane, directory, OPERATOR.name) as found:
