@@ -82,7 +82,8 @@ contract: venv tools ## Contract tests: a real kube-apiserver and etcd, no kubel
 	@.venv/bin/python -m pytest tests/contract
 
 .PHONY: faults
-faults: venv tools ## Every fault at every write and every watch event of a whole life; `make contract` has a sample
+faults: venv tools ## Every fault at every write and watch event of a whole life, and 500 random lives; `make test` has a sample
+	@FINETUNE_SEQUENCES=500 .venv/bin/python -m pytest tests/unit/operator/test_convergence.py
 	@FINETUNE_FAULTS=all .venv/bin/python -m pytest tests/contract/test_faults.py
 
 .PHONY: trainer
