@@ -20,8 +20,6 @@ from finetune_operator.finetunejob.walk import Walk
 from finetune_operator.pods.diagnose import lacking
 from finetune_operator.pods.state import PodState
 
-# Leave a Deployment as it is: there is nothing (yet) to make it from again.
-AS_IT_IS = -1
 _HOSTED = (State.RUNNING, State.BLOCKED, State.SUCCEEDED)
 
 
@@ -29,10 +27,10 @@ _HOSTED = (State.RUNNING, State.BLOCKED, State.SUCCEEDED)
 class Hosting:
     """What to do about engines: `serve` keeps up what answers users, `release` gives back, `work` is the candidate's.
 
-    `engines`: revision → replicas. `gives_way`: the revision that serves has been asked to make room.
+    `engines`: revision → replicas, None to leave a Deployment as it is. `gives_way`: what serves is to make room.
     """
 
-    engines: Mapping[str, int]
+    engines: Mapping[str, int | None]
     gives_way: bool = False
     serve: tuple[Action, ...] = ()
     release: tuple[Action, ...] = ()
@@ -48,7 +46,7 @@ def hosting(target: Target, world: World, walk: Walk) -> Hosting:
     release: tuple[Action, ...] = ()
     work: tuple[Action, ...] = ()
     for revision, replicas in engines.items():
-        if replicas == AS_IT_IS:
+        if replicas is None:
             continue
         actions = _deploy(replace(target, revision=revision), world, replicas)
         if replicas == 0:
@@ -68,9 +66,9 @@ def serving(world: World) -> str | None:
     return world.served_revision or (told if told and world.record(told).trained else None)
 
 
-def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[str, int]:
+def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[str, int | None]:
     spec = target.spec.hosting
-    found: dict[str, int] = {}
+    found: dict[str, int | None] = {}
     if spec.enabled:
         others = {serving(world), pinned_revision(target, world)} - {None, target.revision}
         found = {str(revision): 0 if gives_way else spec.replicas for revision in sorted(others, key=str)}
@@ -78,7 +76,7 @@ def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[
     if step is None:
         # What serves is not taken down because a stage before it has to run again; without its volume it can't run.
         if target.revision == serving(world) and names.of_revision(target.name, target.revision) in world.claims:
-            found[target.revision] = AS_IT_IS
+            found[target.revision] = None
     elif step.state in _HOSTED or (step.state == State.FAILED and target.revision == serving(world)):
         found[target.revision] = spec.replicas
     return found

@@ -4,22 +4,10 @@ import copy
 import json
 from datetime import timedelta
 
-import pytest
 from finetune_operator.finetunejob.plan import MISSING_SECONDS, REFUSED_SECONDS
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.report import Progress
 from rehearsal import PREPARED, TRAINED, Rehearsal
-
-
-@pytest.fixture
-def cluster() -> Rehearsal:
-    return Rehearsal()
-
-
-@pytest.fixture
-def serving(cluster: Rehearsal) -> Rehearsal:
-    cluster.serve()
-    return cluster
 
 
 def recreated(cluster: Rehearsal) -> str:

@@ -3,21 +3,9 @@
 import copy
 from typing import Any
 
-import pytest
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from rehearsal import PREPARED, TRAINED, Rehearsal
-
-
-@pytest.fixture
-def cluster() -> Rehearsal:
-    return Rehearsal()
-
-
-@pytest.fixture
-def serving(cluster: Rehearsal) -> Rehearsal:
-    cluster.serve()
-    return cluster
 
 
 def wanted(cluster: Rehearsal) -> str:

@@ -13,17 +13,6 @@ from rehearsal import PREPARED, TEST, TRAINED, Rehearsal
 
 
 @pytest.fixture
-def cluster() -> Rehearsal:
-    return Rehearsal()
-
-
-@pytest.fixture
-def serving(cluster: Rehearsal) -> Rehearsal:
-    cluster.serve()
-    return cluster
-
-
-@pytest.fixture
 def second(serving: Rehearsal) -> Rehearsal:
     """A second revision serves; the first is kept."""
     serving.edit(training=serving.job["spec"]["training"] | {"seed": 7})
