@@ -20,7 +20,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import start_http_server
 
-from finetune_operator.api.v1alpha1 import GROUP, KIND, PLURAL
+from finetune_operator.api.v1alpha1 import GROUP, PLURAL
 from finetune_operator.settings import Settings, variable
 from finetune_operator.shell import handlers
 from finetune_operator.shell.cluster import Cluster
@@ -68,11 +68,11 @@ async def serve(settings: Settings) -> None:
         poller = Poller(pods, settings.progress_seconds, queue.add)
         reconciler = Reconciler(cluster, store, poller, settings)
         informers = [
-            Informer(cluster, store, kind, namespace, queue.add, settings.resync_seconds, watches=kind != KIND)
+            Informer(cluster, store, kind, namespace, queue.add, settings.resync_seconds)
             for kind in RESOURCES
             for namespace in settings.namespaces or [None]
         ]
-        await watch(settings, handlers.registry(store, queue), follow(informers, lease, partial(queue.run, reconciler)))
+        await watch(settings, handlers.registry(), follow(informers, lease, partial(queue.run, reconciler)))
         poller.close()
 
 

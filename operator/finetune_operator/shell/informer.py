@@ -1,8 +1,7 @@
 """Follows the objects of one kind: lists them page by page, then watches, and keeps the store up to date.
 
-`__main__` starts one for each kind that is made for FineTuneJobs. kopf would hold a queue, a task and a memory for each
-of a hundred thousand objects that nobody handles one by one (measured: 6 KB and 0.9 ms each); it watches the
-FineTuneJobs. Every few minutes everything is listed anew, so that nothing depends on a watch that never errs.
+`__main__` starts one for FineTuneJobs and for each kind that is made for them. Every few minutes everything is listed
+anew, so that nothing depends on a watch that never errs.
 """
 
 import asyncio
@@ -22,10 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Informer:
-    """One kind, in one namespace or in all of them. `changed` is called with each FineTuneJob that there is news for.
-
-    `watches`: false where others watch, so that there is only the list to compare with, every `resync_seconds` or so.
-    """
+    """One kind, in one namespace or in all. `changed` is called with each FineTuneJob that there is news for."""
 
     def __init__(
         self,
@@ -35,7 +31,6 @@ class Informer:
         namespace: str | None,
         changed: Callable[[Key], None],
         resync_seconds: float,
-        watches: bool = True,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -43,7 +38,6 @@ class Informer:
         self._namespace = namespace
         self._changed = changed
         self._resync_seconds = resync_seconds
-        self._watches = watches
         # Set once the store has everything there was when it started.
         self.listed = asyncio.Event()
 
@@ -53,7 +47,7 @@ class Informer:
             version = await self._persist(self.list)
             try:
                 async with asyncio.timeout(self._resync_seconds * random.uniform(0.75, 1.25)):  # noqa: S311 (no secret)
-                    await self._watch(version) if self._watches else await asyncio.Event().wait()
+                    await self._watch(version)
             except TimeoutError:
                 continue
             except Gone:

@@ -1,6 +1,6 @@
 """What the watches have told so far, trimmed to what `observe` reads, and found by who controls it.
 
-`informer` and `handlers` fill it, `reconcile` takes Snapshots from it and puts in what its own calls were answered, so
+`informer` fills it, `reconcile` takes Snapshots from it and puts in what its own calls were answered, so
 that it knows what it did before a watch tells. Being behind by a moment is harmless: changes name the object that they
 are meant for, and what deletes is looked at live first.
 
