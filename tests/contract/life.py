@@ -121,7 +121,9 @@ class Life:
         """What is there, without what differs between two lives that ended alike."""
         job = self.job
         uid = job["metadata"]["uid"] if job else "none"
-        found = {f"{raw['kind']}/{raw['metadata']['name']}": self._object(raw) for raw in self.made()}
+        # Once the FineTuneJob is gone, what is on its way out is the cluster's to remove, when it gets to it.
+        left = (raw for raw in self.made() if job or "deletionTimestamp" not in raw["metadata"])
+        found = {f"{raw['kind']}/{raw['metadata']['name']}": self._object(raw) for raw in left}
         text = json.dumps(found | {"told": _told(job) if job else None}, sort_keys=True)
         text = _TIME.sub("TIME", text.replace(uid, "UID").replace(self.space.name, "NAMESPACE"))
         text = _UID.sub("ANOTHER-UID", text)
