@@ -155,3 +155,13 @@ def load(namespace: str, name: str, model: str) -> Iterator[list[dict[str, Any]]
     (pod,) = items("pod", namespace, f"job-name={name}")
     kubectl("exec", "-n", namespace, pod["metadata"]["name"], "--", "touch", "/tmp/stop")
     said += answers(namespace, name, 120)
+
+
+def until_answered(namespace: str, name: str) -> None:
+    """Until that client's newest question was answered; it ends by itself if none ever is."""
+    command = [str(KUBECTL), "--kubeconfig", KUBECONFIG, "logs", "--follow", "--tail=1", "-n", namespace, f"job/{name}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        answered = any(json.loads(line)["ok"] for line in process.stdout)
+        process.terminate()
+    assert answered, f"no question of {name} is answered any more"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kube import apply, evict, get, kubectl, node, wait
-from recipes import NAME, load, manifest
+from recipes import NAME, load, manifest, until_answered
 from stages import FTJ, READY_SECONDS, STAGE_SECONDS, apply_job, condition, first_revision, patch_job, running
 
 FULL = "full"
@@ -41,6 +41,7 @@ def test_an_evicted_engine_is_started_again_and_answers(served: str) -> None:
         pod = running(served, "host", first_revision(served))
         evict(served, pod)
         wait(served, f"pod/{pod}", "delete", 300)
+        until_answered(served, "eviction")
         wait(served, FTJ, "condition=Ready", READY_SECONDS)
     # One replica: nobody answers until the next engine is up. Then it does, without anybody's help.
     assert [ok for ok, _ in groupby(answer["ok"] for answer in said)] == [True, False, True]
