@@ -151,6 +151,7 @@ def load(namespace: str, name: str, model: str) -> Iterator[list[dict[str, Any]]
     said: list[dict[str, Any]] = []
     client(namespace, name, "load", f"http://{model}.{namespace}.svc/v1", model)
     wait(namespace, f"job/{name}", "jsonpath={.status.ready}=1", 120)
+    until_answered(namespace, name)
     yield said
     (pod,) = items("pod", namespace, f"job-name={name}")
     kubectl("exec", "-n", namespace, pod["metadata"]["name"], "--", "touch", "/tmp/stop")
