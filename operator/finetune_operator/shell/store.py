@@ -4,7 +4,7 @@
 that it knows what it did before a watch tells. Being behind by a moment is harmless: changes name the object that they
 are meant for, and what deletes is looked at live first.
 
-A hundred thousand objects have to fit: each is kept as compressed JSON.
+A hundred thousand objects have to fit: each is kept as JSON, compressed against the first one of its kind.
 """
 
 import json
@@ -42,6 +42,7 @@ class Store:
         self._objects: dict[str, dict[Key, Entry]] = defaultdict(dict)
         self._controlled: dict[str, set[tuple[str, Key]]] = defaultdict(set)
         self._pods: dict[Key, set[Key]] = defaultdict(set)
+        self._samples: dict[str, bytes] = {}
         # An answer to a call of ours may come after the watch has told that the object is gone.
         self._gone: deque[str] = deque(maxlen=1000)
 
@@ -50,7 +51,10 @@ class Store:
         metadata = raw["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
         entry = Entry(
-            metadata["uid"], int(metadata["resourceVersion"]), _controller(kind, raw), _packed(trim(kind, raw))
+            metadata["uid"],
+            int(metadata["resourceVersion"]),
+            _controller(kind, raw),
+            self._packed(kind, trim(kind, raw)),
         )
         before = self._objects[kind].get(key)
         if entry.uid in self._gone or (before and before.version >= entry.version):
@@ -82,7 +86,7 @@ class Store:
             for key, entry in self._objects[kind].items()
             if key not in known and entry.version <= version and namespace in (None, key.namespace)
         ]
-        found = [_unpacked(key, entry) for key, entry in gone]
+        found = [self._unpacked(kind, key, entry) for key, entry in gone]
         for key, entry in gone:
             self.drop(kind, key, entry.uid)
         return found
@@ -93,7 +97,7 @@ class Store:
             metadata = raw["metadata"]
             key = Key(metadata["namespace"], raw["involvedObject"].get("name", ""))
             entry = self._objects["Job"].get(key)
-            return _job_of(_unpacked(key, entry)) if entry else None
+            return _job_of(self._unpacked("Job", key, entry)) if entry else None
         if kind == KIND:
             return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
         return _job_of(raw)
@@ -106,8 +110,8 @@ class Store:
         children = self._children(entry.uid)
         known = {pod["metadata"]["uid"] for pod in children["Pod"]}
         others = ((pod, self._objects["Pod"][pod]) for pod in self._pods.get(key, ()))
-        strangers = [_unpacked(pod, found) for pod, found in others if found.uid not in known]
-        return Snapshot(job=_unpacked(key, entry), children=children, strangers=strangers)
+        strangers = [self._unpacked("Pod", pod, found) for pod, found in others if found.uid not in known]
+        return Snapshot(job=self._unpacked(KIND, key, entry), children=children, strangers=strangers)
 
     def size(self) -> int:
         """How many objects there are."""
@@ -121,15 +125,31 @@ class Store:
             for kind, key in sorted(self._controlled.get(pending.pop(), ()), key=str):
                 entry = self._objects[kind][key]
                 if kind in found:
-                    found[kind].append(_unpacked(key, entry))
+                    found[kind].append(self._unpacked(kind, key, entry))
                 if kind in ("Job", "Deployment", "ReplicaSet"):
                     pending.append(entry.uid)
         return found
 
+    def _packed(self, kind: str, raw: Raw) -> bytes:
+        text = json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
+        packer = zlib.compressobj(zdict=self._samples.setdefault(kind, text))
+        return packer.compress(text) + packer.flush()
+
+    def _unpacked(self, kind: str, key: Key, entry: Entry) -> Raw:
+        raw: Raw = json.loads(zlib.decompressobj(zdict=self._samples[kind]).decompress(entry.data))
+        identity = {
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": entry.uid,
+            "resourceVersion": str(entry.version),
+        }
+        raw["metadata"] |= identity
+        return raw
+
     def _forget(self, kind: str, key: Key, entry: Entry) -> None:
         if entry.controller:
             _discard(self._controlled, entry.controller, (kind, key))
-        if kind == "Pod" and (job := _job_of(_unpacked(key, entry))):
+        if kind == "Pod" and (job := _job_of(self._unpacked(kind, key, entry))):
             _discard(self._pods, job, key)
 
 
@@ -147,17 +167,6 @@ def _job_of(raw: Mapping[str, Any]) -> Key | None:
     metadata = raw["metadata"]
     name = (metadata.get("labels") or {}).get(names.JOB)
     return Key(metadata["namespace"], name) if name else None
-
-
-def _packed(raw: Raw) -> bytes:
-    return zlib.compress(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode(), 1)
-
-
-def _unpacked(key: Key, entry: Entry) -> Raw:
-    raw: Raw = json.loads(zlib.decompress(entry.data))
-    identity = {"name": key.name, "namespace": key.namespace, "uid": entry.uid, "resourceVersion": str(entry.version)}
-    raw["metadata"] |= identity
-    return raw
 
 
 def trim(kind: str, raw: Mapping[str, Any]) -> Raw:

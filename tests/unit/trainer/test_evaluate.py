@@ -160,7 +160,9 @@ def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) ->
     case.engine.healthy = 10_000
     asked = len(case.asked())
     case.evaluate()
-    assert len(case.asked()) - asked == 80 - kept
+    # On a busy machine one may be asked twice, because its answer was late.
+    new = {json.dumps(request, sort_keys=True) for request in case.asked()[asked:]}
+    assert len(new) == 80 - kept
     assert len(case.answers()) == 80
 
 
