@@ -102,15 +102,17 @@ def test_the_crd_is_the_one_of_crds_and_survives_the_release() -> None:
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a LabelSelector selects; expressions are of the operator In here."""
-    assert all(each["operator"] == "In" for each in selector.get("matchExpressions", []))
+    """Whether a LabelSelector selects; expressions are of the operator Exists here."""
+    assert all(each["operator"] == "Exists" for each in selector.get("matchExpressions", []))
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])
+        each["key"] in labels for each in selector.get("matchExpressions", [])
     )
 
 
 def labels_of(workload: Manifest) -> dict[str, str]:
-    return dict(workload["spec"]["template"]["metadata"]["labels"])
+    """Its pods' labels; a Job's pods get its name from the Job controller."""
+    name = {"batch.kubernetes.io/job-name": workload["metadata"]["name"]} if workload["kind"] == "Job" else {}
+    return {**workload["spec"]["template"]["metadata"]["labels"], **name}
 
 
 def test_what_selects_the_operators_pod_selects_it_and_not_the_pod_of_helm_test() -> None:
