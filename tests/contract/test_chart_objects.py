@@ -65,7 +65,7 @@ def test_the_operators_container_can_write_nothing_and_takes_little() -> None:
     spec = chart.one(chart.render(), "Deployment")["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert container["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+    assert container["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
 
 
 def test_two_operators_of_which_a_drain_or_an_upgrade_leaves_one() -> None:
