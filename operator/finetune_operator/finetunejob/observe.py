@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.finetunejob.record import Record
 from finetune_operator.pods.state import PodState, conditions, holds, main_container, pod_state
 
@@ -170,12 +171,19 @@ def observe(snapshot: Snapshot) -> World:
         claims={raw["metadata"]["name"]: _claim(raw) for raw in children.get("PersistentVolumeClaim", [])},
         records=_records(children.get("ConfigMap", [])),
         served_revision=(stable["spec"].get("selector") or {}).get(names.REVISION) if stable else None,
-        named={found: raw is not None for found, raw in snapshot.named.items()},
+        named={found: raw is not None and not is_going(raw, metadata["name"]) for found, raw in snapshot.named.items()},
         mounted=_mounted(snapshot.strangers),
         refusals=_refusals(jobs, children.get("Event", [])),
         objects={(kind, raw["metadata"]["name"]): raw for kind in OWNED for raw in children.get(kind, [])},
         progress=snapshot.progress,
     )
+
+
+def is_going(raw: Raw, job: str) -> bool:
+    """Whether somebody else's object is on its way out: deleted, or left by an earlier FineTuneJob of the same name."""
+    metadata = raw["metadata"]
+    owners = [(owner["kind"], owner["name"]) for owner in metadata.get("ownerReferences") or []]
+    return "deletionTimestamp" in metadata or (KIND, job) in owners
 
 
 # The kinds that are made for a FineTuneJob, and that it controls itself.

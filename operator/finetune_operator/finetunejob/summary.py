@@ -19,9 +19,8 @@ from finetune_operator.api.status import (
     Phase,
     ProgressStatus,
 )
-from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.conditions import KSTATUS, Reason, Status, Type, condition, merge
-from finetune_operator.finetunejob.observe import DeploymentState, World
+from finetune_operator.finetunejob.observe import DeploymentState, World, is_going
 from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.finetunejob.stages.base import Action, Patch, Stage, State, Step
 from finetune_operator.finetunejob.walk import Walk
@@ -63,17 +62,14 @@ def refusal(purpose: Purpose, action: Action, what: str, sentence: str) -> Refus
 
 def in_the_way(purpose: Purpose, job: str, kind: str, raw: Mapping[str, Any]) -> Refusal:
     """Somebody else's object stands where ours should. One of an earlier FineTuneJob of the same name will go."""
-    metadata = raw["metadata"]
-    owners = [(owner["kind"], owner["name"]) for owner in metadata.get("ownerReferences") or []]
-    if "deletionTimestamp" in metadata or (KIND, job) in owners:
-        message = (
-            f"{kind} {metadata['name']} of an earlier FineTuneJob is still there; the work starts once it is gone."
-        )
+    name = raw["metadata"]["name"]
+    if is_going(raw, job):
+        message = f"{kind} {name} of an earlier FineTuneJob is still there; the work waits until it is gone."
         return Refusal(purpose, Reason.RESTARTING, message)
     return Refusal(
         purpose,
         Reason.NAME_TAKEN,
-        f"{kind} {metadata['name']} exists and does not belong to this FineTuneJob; delete it, or apply the "
+        f"{kind} {name} exists and does not belong to this FineTuneJob; delete it, or apply the "
         "FineTuneJob under another name.",
     )
 

@@ -170,7 +170,7 @@ class Rehearsal:
         """What the operator reads of the user's own objects."""
         services = {found: raw for found, raw in self.objects.items() if found[0] == "Service"}
         return {
-            found: services.get(found) if found[0] == "Service" else None if found in self.absent else {}
+            found: services.get(found) if found[0] == "Service" else None if found in self.absent else {"metadata": {}}
             for found in planned.reads
         }
 

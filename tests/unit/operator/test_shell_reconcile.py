@@ -40,7 +40,7 @@ class ApiServer:
         return {**manifest, "metadata": metadata}
 
     async def read(self, namespace: str, wanted: Any) -> dict[Any, Any]:
-        return {found: None if found[0] == "Service" else {} for found in wanted}
+        return {found: None if found[0] == "Service" else {"metadata": {}} for found in wanted}
 
     async def post(self, job: Any, event: Any) -> None:
         self._note("post")
