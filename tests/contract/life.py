@@ -26,6 +26,8 @@ _GIVEN = {
     *("controller-uid", "batch.kubernetes.io/controller-uid", "clusterIP", "clusterIPs", "creationTimestamp"),
     *("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "volumeName"),
 }
+# A Job controller that has lost count of its pods counts anew after five minutes (client-go's ControllerExpectations).
+PATIENCE_SECONDS = 360
 
 Outcome = Mapping[str, Any]
 
@@ -55,7 +57,7 @@ class Life:
         status = (self.job or {}).get("status", {})
         return self.condition("Ready")[0] == "True" and status.get("servedRevision") == status.get("revision")
 
-    async def until(self, holds: Callable[["Life"], bool], seconds: float = 60) -> None:
+    async def until(self, holds: Callable[["Life"], bool], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until something holds; AssertionError with status and log when it doesn't."""
         try:
             await self.space.mirror.until(self.space.name, lambda: holds(self), seconds)
