@@ -82,7 +82,8 @@ one() {
 
 if [ $# = 0 ]; then set -- vllm-cpu trainer operator versitygw; fi
 work=()
-trap 'kill "${work[@]}" 2>/dev/null' EXIT
+# What fails in a trap is the script's own end under errexit.
+trap 'kill "${work[@]}" 2>/dev/null || :' EXIT
 for name in "$@"; do
     one "$name" &
     work+=($!)
