@@ -222,6 +222,7 @@ class Workspace:
         self.data = root / "data"
         self.prepared = root / "prepared.json"
         self.cache = root / "cache"
+        self.precision = root / "precision"
         self.checkpoints = root / "checkpoints"
         self.artifact = root / "artifact"
         self.trained = self.artifact / "artifact.json"

@@ -8,12 +8,14 @@ products but not for attention's batched ones. So what is timed is one small lay
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaModel
 
 # bfloat16 costs accuracy: it has to win by far.
 WORTHWHILE = 1.5
+BF16, FP32 = "bfloat16", "float32"
 ROUNDS = 3
 ROWS = (4, 96)
 LAYER = LlamaConfig(
@@ -35,12 +37,24 @@ class Machine:
     bf16: bool
 
 
-def look() -> Machine:
-    """Probe the machine of this process, one of torchrun's WORLD_SIZE."""
+def look(kept: Path) -> Machine:
+    """Probe the machine of this process, one of torchrun's WORLD_SIZE. `kept`: the file that keeps the precision."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if torch.cuda.is_available():
         return Machine(processes, processes, torch.cuda.is_bf16_supported(including_emulation=False))
-    return Machine(0, processes, _bf16_is_fast())
+    return Machine(0, processes, _precision(kept) == BF16)
+
+
+def _precision(kept: Path) -> str:
+    """What was measured when the training began.
+
+    Where both are nearly as fast, a run that goes on could measure the other one, and end with other weights.
+    """
+    if not kept.exists():
+        found = kept.with_name(f"{kept.name}.{os.getpid()}")
+        found.write_text(BF16 if _bf16_is_fast() else FP32)
+        found.replace(kept)
+    return kept.read_text()
 
 
 def _bf16_is_fast() -> bool:

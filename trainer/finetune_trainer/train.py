@@ -33,7 +33,7 @@ def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainR
     Raises StageError; SIGTERM and SIGINT make it INTERRUPTED, with a checkpoint of the step that was under way.
     """
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
-    found = machine.look()
+    found = machine.look(workspace.precision)
     batch = schedule.split(prepared.plan, found.processes)
     with stop_request() as stop, _explained(config, workspace, prepared.plan, batch):
         trainer, follow = _build(config, workspace, prepared, found, batch, reporter, stop)
