@@ -59,7 +59,7 @@ class Command:
             pytest.fail(f"`finetune` ended with {code}:\n{self.said}")
         pytest.fail(f"not reached in {seconds} s: {json.dumps(self.status(), indent=2)}\n{self.said}")
 
-    def ends(self, seconds: float = 180) -> int:
+    def ends(self, seconds: float = 600) -> int:
         """Its exit code."""
         return self.process.wait(seconds)
 

@@ -46,7 +46,7 @@ def decision(directory: Path) -> Decision:
 def test_what_misses_the_gate_is_not_served(finetune: Finetune, measured: Callable[..., None], directory: Path) -> None:
     measured(minimum=0.99)
     run = finetune("run", "job.yaml")
-    assert run.ends(300) == 1
+    assert run.ends(900) == 1
     assert "evaluate failed (GateNotMet): token_f1 0." in run.said
     assert "It misses gate.minimum 0.99 by 0." in run.said
     assert "The report: " in run.said
