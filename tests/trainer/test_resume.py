@@ -33,6 +33,12 @@ def metrics(case: Case) -> list[dict[str, float]]:
     return [json.loads(line) for line in (case.workspace.artifact / "metrics.jsonl").read_text().splitlines()]
 
 
+def same_precision(begun: Case, other: Case) -> None:
+    """Two trainings may measure two precisions; one that goes on keeps its own."""
+    other.workspace.checkpoints.mkdir()
+    shutil.copy(begun.workspace.precision, other.workspace.precision)
+
+
 def checkpoints(case: Case) -> list[str]:
     return sorted(path.name for path in case.workspace.checkpoints.glob("checkpoint-*"))
 
@@ -49,8 +55,7 @@ def test_a_killed_run_ends_with_the_same_weights_and_metrics(
 
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert checkpoints(killed) == [f"checkpoint-{MIDWAY - 1}"]
-    # Two trainings may measure two precisions; one that goes on keeps its own.
-    shutil.copy(killed.workspace.precision, whole.workspace.precision)
+    same_precision(killed, whole)
     train(whole.config, whole.workspace, Recorder())
     train(killed.config, killed.workspace, recorder)
     assert recorder.values("step")[0] == MIDWAY - 1
@@ -68,7 +73,7 @@ def test_asked_to_stop_it_saves_the_step_and_says_that_it_can_go_on(make_case: M
     assert "goes on from the last checkpoint" in ended.stdout
     assert checkpoints(stopped) == [f"checkpoint-{MIDWAY}"]
     elapsed = json.loads((stopped.workspace.checkpoints / f"checkpoint-{MIDWAY}" / "elapsed.json").read_text())
-    shutil.copy(stopped.workspace.precision, whole.workspace.precision)
+    same_precision(stopped, whole)
     expected = train(whole.config, whole.workspace, Recorder())
     result = train(stopped.config, stopped.workspace, recorder)
     assert recorder.values("step")[0] == MIDWAY

@@ -213,6 +213,19 @@ class EvaluationConfig(Contract):
         return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
 
 
+# What a Secret with credentials may hold: the environment variables that hub and bucket are asked with. In a pod each
+# has its owner before it: FINETUNE_MODEL_HF_TOKEN.
+CREDENTIAL_KEYS = (
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+)
+
+
 class Workspace:
     """The layout of a revision's volume. Every stage that mounts it finds the others' files through this class."""
 
@@ -222,8 +235,8 @@ class Workspace:
         self.data = root / "data"
         self.prepared = root / "prepared.json"
         self.cache = root / "cache"
-        self.precision = root / "precision"
         self.checkpoints = root / "checkpoints"
+        self.precision = self.checkpoints / "precision"
         self.artifact = root / "artifact"
         self.trained = self.artifact / "artifact.json"
         self.evaluations = root / "evaluations"

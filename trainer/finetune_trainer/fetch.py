@@ -16,7 +16,7 @@ import botocore.session
 import s3fs
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
-from finetune_trainer.config import ModelConfig, Source
+from finetune_trainer.config import CREDENTIAL_KEYS, ModelConfig, Source
 from finetune_trainer.fetch_errors import Access, explained
 from finetune_trainer.outcome import Outcome, StageError
 
@@ -25,20 +25,11 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tikt
 CODE_FILES = ("*.py",)
 # Copies of the weights for other programs, and names that lead out of the directory.
 OTHER_FILES = ("consolidated*.safetensors", "*/*.safetensors", "*/*.json", "*../*")
-_KEYS = (
-    "HF_TOKEN",
-    "HF_ENDPOINT",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL",
-)
 
 
 def credentials(owner: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The credentials for model or dataset: FINETUNE_<OWNER>_<KEY>, else the plain key."""
-    found = {key: environment.get(f"FINETUNE_{owner.upper()}_{key}") or environment.get(key) for key in _KEYS}
+    found = {key: environment.get(f"FINETUNE_{owner.upper()}_{key}") or environment.get(key) for key in CREDENTIAL_KEYS}
     return {key: value for key, value in found.items() if value}
 
 

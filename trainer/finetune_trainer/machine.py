@@ -51,6 +51,7 @@ def _precision(kept: Path) -> str:
     Where both are nearly as fast, a run that goes on could measure the other one, and end with other weights.
     """
     if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
         found = kept.with_name(f"{kept.name}.{os.getpid()}")
         found.write_text(BF16 if _bf16_is_fast() else FP32)
         found.replace(kept)

@@ -113,10 +113,6 @@ class Store:
         strangers = [self._unpacked("Pod", pod, found) for pod, found in others if found.uid not in known]
         return Snapshot(job=self._unpacked(KIND, key, entry), children=children, strangers=strangers)
 
-    def size(self) -> int:
-        """How many objects there are."""
-        return sum(map(len, self._objects.values()))
-
     def _children(self, uid: str) -> dict[str, list[Raw]]:
         """What a FineTuneJob controls, and what is controlled by that in turn, by kind."""
         found: dict[str, list[Raw]] = {kind: [] for kind in (*OWNED, "Pod", "Event")}

@@ -1,19 +1,12 @@
 """Credentials as environment variables, by reference to the Secrets that the manifest names. Used by `jobs`."""
 
+from finetune_trainer.config import CREDENTIAL_KEYS
+
 from finetune_operator.api.model import Credentials
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.pods.environment import Variable, from_secret
 
-KEYS = (
-    "HF_TOKEN",
-    "HF_ENDPOINT",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL",
-)
 # Without these the source can't be read: a Secret that lacks one keeps the pod from starting, which says so.
 _REQUIRED = {"hf": {"HF_TOKEN"}, "s3": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}}
 
@@ -38,4 +31,4 @@ def _credentials(prefix: str, given: Credentials | None, uris: list[str]) -> lis
     if given is None:
         return []
     required = set().union(*(_REQUIRED.get(uri.partition("://")[0], set()) for uri in uris))
-    return [from_secret(prefix, given.secret_ref.name, key, key not in required) for key in KEYS]
+    return [from_secret(prefix, given.secret_ref.name, key, key not in required) for key in CREDENTIAL_KEYS]
