@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import (
+from finetune_trainer.contract.config import (
     DatasetConfig,
     EvaluationConfig,
     GateConfig,
@@ -17,9 +17,9 @@ from finetune_trainer.config import (
     RunConfig,
     Source,
 )
+from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score, Usage
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Decision, Row, decide
-from finetune_trainer.report import Comparison, Contender, EvaluateResult, Requests, Score, Usage
 
 # By how much the difference is known to be smaller.
 BOUNDS = {"0.8": 0.02, "0.9": 0.03, "0.95": 0.04, "0.99": 0.06}

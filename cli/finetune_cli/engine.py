@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 from finetune_operator.finetunejob.desired import engine
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_trainer.config import Workspace
+from finetune_trainer.contract.config import Workspace
 
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob

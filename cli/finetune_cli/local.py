@@ -21,8 +21,8 @@ from finetune_operator.finetunejob.stages.evaluate import REPORT, Evaluate, eval
 from finetune_operator.finetunejob.stages.prepare import prepared
 from finetune_operator.finetunejob.stages.train import trained
 from finetune_operator.pods.diagnose import LOG_TAIL
-from finetune_trainer.config import Format
-from finetune_trainer.report import EvaluateResult, Plan, PrepareResult, TrainResult
+from finetune_trainer.contract.config import Format
+from finetune_trainer.contract.report import EvaluateResult, Plan, PrepareResult, TrainResult
 
 from finetune_cli import state
 from finetune_cli.engine import START_SECONDS, Engine

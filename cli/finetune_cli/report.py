@@ -12,10 +12,10 @@ from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.evaluation import gate_config
 from finetune_operator.finetunejob.desired.volumes import WORKSPACE
-from finetune_trainer.config import GateConfig, Prices
+from finetune_trainer.contract.config import GateConfig, Prices
+from finetune_trainer.contract.gate import deciding
 from finetune_trainer.evaluation.decision import TUNED, Decision, again
 from finetune_trainer.evaluation.page import render
-from finetune_trainer.gate import deciding
 from pydantic import ValidationError
 from rich import box
 from rich.console import Console, Group, RenderableType

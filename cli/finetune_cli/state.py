@@ -15,7 +15,7 @@ from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.finetunejob.stages.base import Stage, State, Step
 from finetune_operator.finetunejob.summary import tell
 from finetune_operator.finetunejob.walk import Walk, begin
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.report import Progress
 
 # A file has no generations; a condition must speak of one.
 GENERATION = 1

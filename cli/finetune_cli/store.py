@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finetune_operator.api.status import FineTuneJobStatus
-from finetune_trainer.config import Workspace
+from finetune_trainer.contract.config import Workspace
 from pydantic import ValidationError
 
 from finetune_cli.errors import USAGE, UserError

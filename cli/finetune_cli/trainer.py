@@ -12,9 +12,9 @@ from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.names import EVALUATION, RUN_CONFIG
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
-from finetune_trainer.config import EvaluationConfig
-from finetune_trainer.outcome import Termination
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.config import EvaluationConfig
+from finetune_trainer.contract.outcome import Termination
+from finetune_trainer.contract.report import Progress
 from pydantic import ValidationError
 
 from finetune_cli.job import LocalJob

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_operator.conditions import Reason
-from finetune_trainer.outcome import Outcome, Termination
+from finetune_trainer.contract.outcome import Outcome, Termination
 
 # A Job's own back-off: 10 s, doubled with each failure.
 FIRST_DELAY = 10.0

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from finetune_trainer.report import STATUS_PORT
+from finetune_trainer.contract.report import STATUS_PORT
 
 Lie = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from api_client import Api, Mirror, Raw, Refusal
 from finetune_operator import names
-from finetune_trainer.config import EvaluationConfig
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.config import EvaluationConfig
+from finetune_trainer.contract.outcome import Outcome
 from rehearsal import PREPARED, TRAINED, evaluated
 
 # An address where nothing listens: no pod tells its progress, unless a test gives it another one.

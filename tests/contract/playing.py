@@ -11,7 +11,7 @@ from control_plane import Kubectl
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.pods.template import MAIN_CONTAINER
-from finetune_trainer.config import EvaluationConfig
+from finetune_trainer.contract.config import EvaluationConfig
 from rehearsal import MANIFEST, PREPARED, TRAINED, evaluated
 
 Raw = dict[str, Any]

@@ -15,7 +15,7 @@ from control_plane import RECORDED, ControlPlane, User, with_crd
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.settings import Settings
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 from rehearsal import MANIFEST, PREPARED, TEST, TRAINED, evaluated
 
 HERE = Path(__file__).parent

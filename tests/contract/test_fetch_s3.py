@@ -12,9 +12,9 @@ import botocore.session
 import pytest
 from botocore.client import BaseClient, Config
 from control_plane import binary, free_port
-from finetune_trainer import fetch
-from finetune_trainer.config import ModelConfig, Source
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import ModelConfig, Source
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import fetch
 
 KEY, SECRET = "the-access-key", "the-secret-key"
 MODEL = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"[]", "chat_template.jinja": b"{{}}"}

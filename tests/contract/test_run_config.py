@@ -8,7 +8,7 @@ from finetune_operator.api.load import load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.names import revision_of
-from finetune_trainer.config import RunConfig
+from finetune_trainer.contract.config import RunConfig
 from good_manifests import GOOD
 from manifests import manifest
 from paths import EXAMPLES, ROOT

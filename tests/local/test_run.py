@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import psutil
 import pytest
-from finetune_trainer.config import Workspace
+from finetune_trainer.contract.config import Workspace
 from laptop import NAME, ROWS, Command, Finetune
 
 # It is stopped at a step that a run from the start does not reach between two looks at it.

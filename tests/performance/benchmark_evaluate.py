@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests/unit/trainer")]
 
-from finetune_trainer.config import (  # noqa: E402
+from finetune_trainer.contract.config import (  # noqa: E402
     BaselineConfig,
     BaselineType,
     DatasetConfig,
@@ -31,10 +31,10 @@ from finetune_trainer.config import (  # noqa: E402
     SplitConfig,
     Workspace,
 )
-from finetune_trainer.evaluate import evaluate  # noqa: E402
-from finetune_trainer.prepare import prepare  # noqa: E402
-from finetune_trainer.report import ArtifactReport, TrainResult, Usage  # noqa: E402
+from finetune_trainer.contract.report import ArtifactReport, TrainResult, Usage  # noqa: E402
 from finetune_trainer.server import Reporter  # noqa: E402
+from finetune_trainer.stages.evaluate import evaluate  # noqa: E402
+from finetune_trainer.stages.prepare import prepare  # noqa: E402
 from tiny import write_model  # noqa: E402
 
 ROWS, TRAIN, SECONDS = 200, 2000, 1.0

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import follow
-from finetune_trainer.config import RunConfig, Workspace
-from finetune_trainer.outcome import StageError
+from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.server import Reporter
-from finetune_trainer.train import train
+from finetune_trainer.stages.train import train
+from finetune_trainer.training import follow
 
 
 class Sender(Reporter):

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from finetune_trainer.publish import digest
-from finetune_trainer.report import TrainResult
-from finetune_trainer.train import train
+from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.stages.train import train
+from finetune_trainer.training.publish import digest
 from huggingface_hub import ModelCard
 from trainings import CHATS, COMMIT, Case, MakeCase, Recorder
 from vllm.lora.peft_helper import PEFTHelper

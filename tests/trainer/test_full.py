@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from finetune_trainer.outcome import Outcome, Termination
+from finetune_trainer.contract.outcome import Outcome, Termination
 from trainings import MakeCase
 
 # The least privilege that can mount: a namespace of the test's own.

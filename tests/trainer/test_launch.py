@@ -5,9 +5,9 @@ Processes on CPUs with gloo stand in for GPUs with NCCL; launcher, trainer and l
 
 from pathlib import Path
 
-from finetune_trainer.launch import launch
-from finetune_trainer.outcome import Outcome, Termination
-from finetune_trainer.report import TrainResult
+from finetune_trainer.contract.outcome import Outcome, Termination
+from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.training.launch import launch
 from trainings import MakeCase
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_trainer import rows
-from finetune_trainer.config import DatasetConfig, ModelConfig, RunConfig, Source, Workspace
-from finetune_trainer.prepare import prepare
-from finetune_trainer.report import PrepareResult
+from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, Workspace
+from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages.prepare import prepare
+from finetune_trainer.training import rows
 from trainings import chat, write
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from finetune_trainer import complete
-from finetune_trainer.config import AdapterConfig, AdapterType
-from finetune_trainer.outcome import Outcome
-from finetune_trainer.train import train
+from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.stages import complete
+from finetune_trainer.stages.train import train
 from trainings import CHATS, LORA, STEPS, Case, MakeCase, Recorder, chat
 
 MIDWAY = 8

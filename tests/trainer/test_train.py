@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from finetune_trainer.config import AdapterConfig, AdapterType
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.train import train
+from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.stages.train import train
 from peft import PeftModel
 from safetensors import safe_open
 from trainings import CHATS, PAIRS, Case, MakeCase, Recorder, chat

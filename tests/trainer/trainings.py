@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from finetune_trainer.config import (
+from finetune_trainer.contract.config import (
     AdapterConfig,
     DatasetConfig,
     Format,
@@ -19,7 +19,7 @@ from finetune_trainer.config import (
     TrainingConfig,
     Workspace,
 )
-from finetune_trainer.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
 from finetune_trainer.server import Reporter
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from finetune_operator.conditions import MEANINGS, REASONS, Reason, Type
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 from paths import ROOT
 
 PAGES: dict[Path, str] = runpy.run_path(str(ROOT / "hack/gen_docs.py"))["pages"]()

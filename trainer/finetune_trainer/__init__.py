@@ -1,5 +1,5 @@
 """The trainer image: one program whose subcommands are the stages of a revision.
 
-`config`, `outcome` and `report` are its contract with whoever launches it (the operator and the local backend import
-those three and nothing else); the rest needs the training libraries.
+Rooms, each knowing those before it: `contract` is what whoever launches it (the operator and the local backend) shares
+with it, `server` how a running stage is asked how far it is; `data` and `evaluation`, `training`, `stages`.
 """

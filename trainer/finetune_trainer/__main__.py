@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from finetune_trainer import complete
-from finetune_trainer.config import Contract, EvaluationConfig, RunConfig, Workspace
-from finetune_trainer.outcome import TERMINATION_LOG, Outcome, StageError
-from finetune_trainer.report import STATUS_PORT
+from finetune_trainer.contract.config import Contract, EvaluationConfig, RunConfig, Workspace
+from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageError
+from finetune_trainer.contract.report import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
-from finetune_trainer.stage import run
+from finetune_trainer.stages import complete
+from finetune_trainer.stages.frame import run
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +61,16 @@ def stage(options: argparse.Namespace) -> Contract:
     port = options.status_port if os.environ.get("RANK", "0") == "0" else 0
     with serving(reporter, port, options.status_host):
         if options.stage == "prepare":
-            from finetune_trainer.prepare import prepare
+            from finetune_trainer.stages.prepare import prepare
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
             return prepare(config, workspace, reporter, evaluation)
         if options.stage == "evaluate":
-            from finetune_trainer.evaluate import evaluate
+            from finetune_trainer.stages.evaluate import evaluate
 
             evaluation = load(EvaluationConfig, options.evaluation)
             return evaluate(config, evaluation, workspace, options.endpoint, reporter)
-        from finetune_trainer.train import train
+        from finetune_trainer.stages.train import train
 
         return train(config, workspace, reporter)
 
@@ -95,13 +95,13 @@ def main() -> None:
 
 
 def _workers() -> int:
-    from finetune_trainer.launch import devices
+    from finetune_trainer.training.launch import devices
 
     return devices()
 
 
 def _launch(workers: int, options: argparse.Namespace) -> int:
-    from finetune_trainer.launch import launch
+    from finetune_trainer.training.launch import launch
 
     places = ["--config", str(options.config), "--workspace", str(options.workspace)]
     status = ["--status-port", str(options.status_port), "--status-host", options.status_host]

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from finetune_trainer.config import Format
+from finetune_trainer.contract.config import Format
 from pydantic import Field
 
 from finetune_operator.api.model import Credentials

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from finetune_trainer.config import BaselineType, Metric
+from finetune_trainer.contract.config import BaselineType, Metric
 from pydantic import Field
 
 from finetune_operator.api.pods import LocalObject

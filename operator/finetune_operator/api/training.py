@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from finetune_trainer.config import AdapterType, Method
+from finetune_trainer.contract.config import AdapterType, Method
 from pydantic import Field
 
 from finetune_operator.api.pods import Pod

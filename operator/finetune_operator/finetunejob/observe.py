@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.report import Progress
 from pydantic import ValidationError
 
 from finetune_operator import names

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from finetune_trainer.config import Contract, EvaluationConfig, RunConfig
-from finetune_trainer.report import EvaluateResult, PrepareResult, TrainResult
+from finetune_trainer.contract.config import Contract, EvaluationConfig, RunConfig
+from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
 from pydantic import ValidationError
 
 from finetune_operator import names

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.report import Progress
 
 from finetune_operator import names
 from finetune_operator.api.status import (

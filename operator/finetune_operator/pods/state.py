@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from finetune_trainer.outcome import Termination
+from finetune_trainer.contract.outcome import Termination
 from pydantic import ValidationError
 
 from finetune_operator import names

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
-from finetune_trainer.report import STATUS_PORT, Progress
+from finetune_trainer.contract.report import STATUS_PORT, Progress
 from pydantic import ValidationError
 
 from finetune_operator.finetunejob.summary import progress_status

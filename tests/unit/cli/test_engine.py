@@ -8,7 +8,7 @@ from finetune_cli.engine import Engine, runs_on_cpu
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_trainer.config import Workspace
+from finetune_trainer.contract.config import Workspace
 
 SPEC = FineTuneJobSpec.model_validate(
     {"model": {"source": "file:///models/base"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}

@@ -12,7 +12,7 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.stages import wanted
 from finetune_operator.finetunejob.stages.evaluate import evaluated
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.report import Progress
 from rich.console import Console
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

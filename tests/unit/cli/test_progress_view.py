@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from finetune_cli.progress import Bars, Lines, clock, detail, view
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.report import Progress
 from rich.console import Console
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ from finetune_cli.errors import UserError
 from finetune_cli.render import UNKNOWN_UID, objects, text
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.settings import Settings
-from finetune_trainer.config import RunConfig
+from finetune_trainer.contract.config import RunConfig
 
 
 def spec(**sections: Any) -> FineTuneJobSpec:

@@ -12,7 +12,7 @@ from finetune_cli.errors import UserError
 from finetune_cli.report import given_prices, report_on, summary
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
-from finetune_trainer.config import Prices
+from finetune_trainer.contract.config import Prices
 from rendering import target
 from restricted import violations
 from rich.console import Console

@@ -5,7 +5,7 @@ import signal
 import pytest
 from finetune_cli.verdict import Again, Done, Ending, Failed, judge
 from finetune_operator.conditions import Reason
-from finetune_trainer.outcome import Outcome, Termination
+from finetune_trainer.contract.outcome import Outcome, Termination
 
 
 def ending(code: int, termination: Termination | None = None, log: str = "") -> Ending:

@@ -17,9 +17,9 @@ from finetune_operator.finetunejob.summary import Purpose, in_the_way, refusal
 from finetune_operator.pods.metadata import controller_of
 from finetune_operator.settings import Settings
 from finetune_operator.shell.errors import InTheWay
-from finetune_trainer.config import EvaluationConfig
-from finetune_trainer.outcome import Outcome
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.config import EvaluationConfig
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.report import Progress
 
 MANIFEST = {
     "model": {"source": "s3://models/base", "credentials": {"secretRef": {"name": "bucket"}}},

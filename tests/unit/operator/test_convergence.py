@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_operator import names
 from finetune_operator.pods.metadata import controller_of
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule

@@ -6,7 +6,7 @@ from finetune_operator.finetunejob.desired.evaluation import evaluation_config, 
 from finetune_operator.finetunejob.desired.workspace import record_map
 from finetune_operator.finetunejob.record import evaluation_key
 from finetune_operator.settings import Settings
-from finetune_trainer.config import BaselineType, EvaluationConfig, GateConfig, JudgeConfig, Metric
+from finetune_trainer.contract.config import BaselineType, EvaluationConfig, GateConfig, JudgeConfig, Metric
 from rendering import environment, evaluate, main, mounts, prepare, target
 
 JUDGE = {

@@ -2,7 +2,7 @@
 
 import pytest
 from finetune_operator.finetunejob.stages import JOBS
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 from rendering import GPUS, environment, example, main, prepare, target, train
 
 STAGES = {"prepare": prepare, "train": train}

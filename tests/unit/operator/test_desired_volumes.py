@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from finetune_operator.finetunejob.desired import workspace
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_trainer.config import RunConfig, Workspace
+from finetune_trainer.contract.config import RunConfig, Workspace
 from rendering import example, host, main, mounts, pods, prepare, target, train
 
 TOGETHER = {

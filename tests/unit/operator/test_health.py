@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from finetune_operator.api.crd import UNSEEN
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 from lupa.lua51 import LuaRuntime
 from paths import ROOT
 from rehearsal import PREPARED, TEST, TRAINED, Rehearsal

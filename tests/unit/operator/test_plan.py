@@ -5,8 +5,8 @@ import json
 from datetime import timedelta
 
 from finetune_operator.finetunejob.plan import MISSING_SECONDS, REFUSED_SECONDS
-from finetune_trainer.outcome import Outcome
-from finetune_trainer.report import Progress
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.report import Progress
 from rehearsal import PREPARED, TRAINED, Rehearsal
 
 

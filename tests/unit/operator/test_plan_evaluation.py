@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from finetune_operator import names
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 from rehearsal import PREPARED, TEST, TRAINED, Rehearsal
 
 GATE = {"gate": {"minimum": 0.5, "margin": 0.01}}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from finetune_operator import names
 from finetune_operator.pods.template import MAIN_CONTAINER
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 from rehearsal import PREPARED, TEST, TRAINED, Rehearsal
 
 

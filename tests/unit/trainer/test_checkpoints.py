@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from finetune_trainer.checkpoints import Checkpoints, elapsed
+from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from decisions import CURVE, contender, decision, result
-from finetune_trainer.config import GateConfig, Metric, Prices
+from finetune_trainer.contract.config import GateConfig, Metric, Prices
+from finetune_trainer.contract.report import Score
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Answer, Decision, again, curve
-from finetune_trainer.report import Score
 
 
 class TestShouldItShip:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_trainer.config import (
+from finetune_trainer.contract.config import (
     BaselineConfig,
     BaselineType,
     DatasetConfig,
@@ -20,14 +20,14 @@ from finetune_trainer.config import (
     SplitConfig,
     Workspace,
 )
-from finetune_trainer.evaluate import evaluate
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import ArtifactReport, EvaluateResult, TrainResult, Usage
 from finetune_trainer.evaluation import endpoint
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.general import PROMPTS
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.prepare import prepare
-from finetune_trainer.report import ArtifactReport, EvaluateResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages.evaluate import evaluate
+from finetune_trainer.stages.prepare import prepare
 from small_engine import Engine, running
 from tiny import write_model
 

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import contenders
 from finetune_trainer.evaluation.contenders import Prompt, Question
-from finetune_trainer.outcome import Outcome, StageError
 
 SYSTEM = {"role": "system", "content": "List the ingredients."}
 DISHES = ["egg soup with leek", "rice with pork", "flour dumplings", "leek pie", "pork roast with rice and egg"]

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from finetune_trainer.contract.report import CONFIDENCES, Score
 from finetune_trainer.evaluation import intervals
 from finetune_trainer.evaluation.metrics import Statistic, mean
-from finetune_trainer.report import CONFIDENCES, Score
 from hypothesis import given
 from hypothesis import strategies as st
 

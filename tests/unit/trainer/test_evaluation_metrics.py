@@ -4,7 +4,7 @@ import string
 
 import numpy as np
 import pytest
-from finetune_trainer.config import Metric
+from finetune_trainer.contract.config import Metric
 from finetune_trainer.evaluation import metrics
 from finetune_trainer.evaluation.definitions import DEFINITIONS
 from finetune_trainer.evaluation.likelihood import inverse_perplexity

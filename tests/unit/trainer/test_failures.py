@@ -4,8 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from finetune_trainer import failures
-from finetune_trainer.config import (
+from finetune_trainer.contract.config import (
     AdapterConfig,
     AdapterType,
     DatasetConfig,
@@ -14,7 +13,8 @@ from finetune_trainer.config import (
     Source,
     TrainingConfig,
 )
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.training import failures
 
 
 def config(adapter: AdapterType) -> RunConfig:

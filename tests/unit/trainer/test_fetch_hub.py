@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from finetune_trainer import fetch
-from finetune_trainer.config import ModelConfig, Source
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import ModelConfig, Source
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import fetch
 from hub import Hub, Repository, listening
 
 OLD, NEW = "0" * 40, "1" * 40

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow
 import pytest
-from finetune_trainer.formats import Line, read
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.formats import Line, read
 from pyarrow import parquet
 
 ROWS = [{"text": "first, “quoted”"}, {"text": "second\nline"}, {"text": "drei €"}]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from decisions import contender, result
-from finetune_trainer.config import BaselineType, GateConfig, Metric
-from finetune_trainer.gate import best_baseline, judge
-from finetune_trainer.outcome import TERMINATION_BYTES
-from finetune_trainer.report import CONFIDENCES, Comparison, Contender, EvaluateResult, Requests, Score
-from finetune_trainer.stage import Ending, encode
+from finetune_trainer.contract.config import BaselineType, GateConfig, Metric
+from finetune_trainer.contract.gate import best_baseline, judge
+from finetune_trainer.contract.outcome import TERMINATION_BYTES
+from finetune_trainer.contract.report import CONFIDENCES, Comparison, Contender, EvaluateResult, Requests, Score
+from finetune_trainer.stages.frame import Ending, encode
 
 TOLD = (
     "exact_match 0.670 (0.610 to 0.730) on 200 rows, against 0.610 of the best baseline, retrieval: a difference of "

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from finetune_trainer.config import AdapterConfig, AdapterType, TrainingConfig
-from finetune_trainer.hyperparameters import PASS_TOKENS, Model, Rows, choose, epochs
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrainingConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.base import Model
+from finetune_trainer.training.hyperparameters import PASS_TOKENS, Rows, choose, epochs
 from hypothesis import given
 from hypothesis import strategies as st
 

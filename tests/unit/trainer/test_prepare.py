@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_trainer.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.prepare import prepare
-from finetune_trainer.report import PrepareResult
+from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages.prepare import prepare
 from tiny import CONTEXT, PARAMETERS, write_model
 
 QUESTIONS = [{"prompt": f"list two cups of flour {number}", "completion": "flour"} for number in range(20)]

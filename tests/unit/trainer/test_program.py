@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from finetune_trainer import __main__ as program
-from finetune_trainer import fetch
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.data import fetch
 from hub import Hub, Repository, listening
 from tiny import write_model
 

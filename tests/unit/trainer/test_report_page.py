@@ -4,10 +4,10 @@ import re
 from html.parser import HTMLParser
 
 from decisions import CURVE, ROWS, decision, result
-from finetune_trainer.config import GateConfig, Metric, Prices
+from finetune_trainer.contract.config import GateConfig, Metric, Prices
+from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.page import TEXT_LENGTH, render
-from finetune_trainer.report import Contender, Score
 
 HEADINGS = [
     "Should you ship it?",

@@ -4,9 +4,9 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from finetune_trainer import schedule
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.report import Plan
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import Plan
+from finetune_trainer.training import schedule
 from hypothesis import given
 from hypothesis import strategies as st
 

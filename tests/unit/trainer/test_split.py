@@ -4,9 +4,9 @@ import json
 from collections import Counter
 
 import pytest
-from finetune_trainer.data import Example, encode
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.split import cut
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.examples import Example, encode
+from finetune_trainer.data.split import cut
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

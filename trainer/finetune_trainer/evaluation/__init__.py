@@ -1,4 +1,4 @@
 """Was it worth it? The tuned model and what would be shipped instead answer the same held-out rows.
 
-`finetune_trainer.evaluate` is the stage; here is what it decides with, each module pure but for `ask`.
+`stages.evaluate` is the stage; here is what it decides with, each module pure but for `ask`.
 """

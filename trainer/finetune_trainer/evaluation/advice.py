@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from finetune_trainer.config import Contract
-from finetune_trainer.gate import best_baseline
-from finetune_trainer.report import EvaluateResult
+from finetune_trainer.contract.config import Contract
+from finetune_trainer.contract.gate import best_baseline
+from finetune_trainer.contract.report import EvaluateResult
 
 # Thresholds are ours: what a curve or an interval shows at a glance.
 FALLING, RISING, FAR_BELOW = 0.02, 0.05, 1.5

@@ -1,6 +1,6 @@
 """Asks the candidate what each contender would be asked, as its users will: the answers, and what they took.
 
-Called by `finetune_trainer.evaluate`.
+Called by `stages.evaluate`.
 """
 
 import asyncio

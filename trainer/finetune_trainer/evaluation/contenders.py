@@ -1,6 +1,6 @@
 """What each contender is asked: a row as a question, alone or behind examples from train, fitted into the context.
 
-Called by `finetune_trainer.evaluate`. Pure, but for the tokenizer that measures: the same rows and seed give the same
+Called by `stages.evaluate`. Pure, but for the tokenizer that measures: the same rows and seed give the same
 prompts.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import bm25s
 
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import Outcome, StageError
 
 Message = dict[str, Any]
 Text = str | tuple[Message, ...]

@@ -1,6 +1,6 @@
 """From what was measured to what a decision-maker asks: ship it, how sure, at what cost, what got worse, what next.
 
-Called by `finetune_trainer.evaluate`, which writes it as report.json, and by `finetune report`, which decides again
+Called by `stages.evaluate`, which writes it as report.json, and by `finetune report`, which decides again
 with another gate or other prices. Pure.
 """
 
@@ -10,11 +10,11 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from finetune_trainer import gate as gates
-from finetune_trainer.config import Contract, EvaluationConfig, GateConfig, Prices, RunConfig
+from finetune_trainer.contract import gate as gates
+from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Prices, RunConfig
+from finetune_trainer.contract.gate import best_baseline
+from finetune_trainer.contract.report import Contender, EvaluateResult, Usage
 from finetune_trainer.evaluation.advice import Curve, advice
-from finetune_trainer.gate import best_baseline
-from finetune_trainer.report import Contender, EvaluateResult, Usage
 
 # Training a token costs as much as serving three: 6N against 2N operations for N parameters (Kaplan et al. 2020,
 # "Scaling Laws for Neural Language Models", section 2.1).

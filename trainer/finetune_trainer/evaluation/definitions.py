@@ -1,6 +1,6 @@
 """What each metric means and where it is from, for people: the report and `docs/metrics.md` are made from this."""
 
-from finetune_trainer.config import Metric
+from finetune_trainer.contract.config import Metric
 
 DEFINITIONS: dict[Metric, str] = {
     Metric.EXACT_MATCH: "the share of answers that are the reference, letter for letter, but for white space around it",

@@ -15,8 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import openai
 
-from finetune_trainer.config import Contract
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import Contract
+from finetune_trainer.contract.outcome import Outcome, StageError
 
 # Enough to fill an engine's batches; its latencies are those of a server under load.
 CONCURRENCY = 16

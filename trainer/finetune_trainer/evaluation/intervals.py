@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from finetune_trainer.contract.report import CONFIDENCES, Comparison, Score
 from finetune_trainer.evaluation.metrics import Array, Statistic
-from finetune_trainer.report import CONFIDENCES, Comparison, Score
 
 RESAMPLES = 2000
 # What is left on each side of a 95% interval, in percent.

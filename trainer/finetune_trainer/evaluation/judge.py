@@ -1,6 +1,6 @@
 """Another model as the judge of answers, behind an OpenAI-compatible endpoint of its own.
 
-Called by `finetune_trainer.evaluate`, for the metric judge. It is asked which of two answers is better, a contender's
+Called by `stages.evaluate`, for the metric judge. It is asked which of two answers is better, a contender's
 or the reference, and again with their places swapped, since judges favour a place (Zheng et al. 2023, "Judging
 LLM-as-a-Judge with MT-Bench and Chatbot Arena").
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import openai
 
-from finetune_trainer.config import JudgeConfig
+from finetune_trainer.contract.config import JudgeConfig
 from finetune_trainer.evaluation.contenders import Question
 from finetune_trainer.evaluation.endpoint import NO_KEY, Endpoint, Kept, Line, digest
 

@@ -1,6 +1,6 @@
 """Which test rows were seen in training, exactly or nearly, and which of the others are evaluated.
 
-Called by `finetune_trainer.evaluate`. Pure. A model that repeats what it has learned by heart is right for the wrong
+Called by `stages.evaluate`. Pure. A model that repeats what it has learned by heart is right for the wrong
 reason, so such rows are left out, and counted.
 """
 

@@ -1,6 +1,6 @@
 """How likely a contender finds the references: through the engine's own log-probabilities of a prompt.
 
-Called by `finetune_trainer.evaluate`, for the metric inverse_perplexity.
+Called by `stages.evaluate`, for the metric inverse_perplexity.
 """
 
 import math
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import openai
 
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation.contenders import Prompt, rendered
 from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, digest
 from finetune_trainer.evaluation.metrics import Array, Statistic
-from finetune_trainer.outcome import Outcome, StageError
 
 # On CPUs vLLM's engine ends when it is to tell the likelihoods of two prompts to a LoRA model at once: it takes one
 # adapter index per sequence for one per token (vllm-project/vllm#16668).

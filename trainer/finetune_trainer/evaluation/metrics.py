@@ -1,6 +1,6 @@
 """How answers are held against references: each metric's definition, which fit the data, and which are chosen.
 
-Called by `finetune_trainer.evaluate` and `evaluation.result`. Pure. A metric becomes a Statistic, a function of how
+Called by `stages.evaluate` and `evaluation.result`. Pure. A metric becomes a Statistic, a function of how
 often each row counts, so that `intervals` can resample every metric alike, those too that are no mean over rows.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_trainer.config import Metric
+from finetune_trainer.contract.config import Metric
 
 Array = NDArray[np.float64]
 # Weights of shape (resamples, rows), how often each row stands in a resample, to values of shape (resamples,).

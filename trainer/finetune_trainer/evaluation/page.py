@@ -1,6 +1,6 @@
 """The report as one page of HTML that needs nothing but itself: no script, no font, no image from elsewhere.
 
-Called by `finetune_trainer.evaluate`, which writes it beside report.json, and by `finetune report`. What models and
+Called by `stages.evaluate`, which writes it beside report.json, and by `finetune report`. What models and
 users wrote is escaped.
 """
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from finetune_trainer.contract.gate import deciding
+from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.decision import TUNED, Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS
-from finetune_trainer.gate import deciding
-from finetune_trainer.report import Contender, Score
 
 # A longer text is cut, and says so.
 TEXT_LENGTH = 600

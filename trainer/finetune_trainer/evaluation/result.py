@@ -1,6 +1,6 @@
 """From answers to the result that is reported: scores, comparisons with each baseline, and what the requests took.
 
-Called by `finetune_trainer.evaluate`. Pure: the same answers give the same result.
+Called by `stages.evaluate`. Pure: the same answers give the same result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune_trainer.config import EvaluationConfig, Metric
+from finetune_trainer.contract.config import EvaluationConfig, Metric
+from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.evaluation import general, intervals
 from finetune_trainer.evaluation.ask import Answer
 from finetune_trainer.evaluation.contenders import Prompt
 from finetune_trainer.evaluation.endpoint import CONCURRENCY
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.metrics import Statistic
-from finetune_trainer.report import Comparison, Contender, EvaluateResult, Requests, Score
 
 TUNED = "tuned"
 

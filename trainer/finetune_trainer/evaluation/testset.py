@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune_trainer.config import EvaluationConfig, Metric, Workspace
+from finetune_trainer.contract.config import EvaluationConfig, Metric, Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import contenders, metrics
 from finetune_trainer.evaluation.contenders import Question
 from finetune_trainer.evaluation.leakage import Clean, sample, without_leaks
-from finetune_trainer.outcome import Outcome, StageError
 
 
 def questions(workspace: Workspace, split: str) -> list[Question]:

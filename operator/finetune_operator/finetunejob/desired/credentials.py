@@ -1,6 +1,6 @@
 """Credentials as environment variables, by reference to the Secrets that the manifest names. Used by `jobs`."""
 
-from finetune_trainer.config import CREDENTIAL_KEYS
+from finetune_trainer.contract.config import CREDENTIAL_KEYS
 
 from finetune_operator.api.model import Credentials
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec

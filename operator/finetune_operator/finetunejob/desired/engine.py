@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from finetune_trainer.config import AdapterType, RunConfig, Workspace
+from finetune_trainer.contract.config import AdapterType, RunConfig, Workspace
 
 # The engine answers from files alone, and tells nobody that it runs.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}

@@ -4,7 +4,7 @@ It changes no weight, so it is no part of the run config. prepare gets it too, a
 rows before anything is trained. The local backend writes the same document beside its state.
 """
 
-from finetune_trainer.config import (
+from finetune_trainer.contract.config import (
     BaselineConfig,
     BaselineType,
     EvaluationConfig,

@@ -1,6 +1,6 @@
 """The Deployment that serves a revision, its Service, and the stable Service. For `hosting` and `stages.promote`."""
 
-from finetune_trainer.config import RunConfig, Workspace
+from finetune_trainer.contract.config import RunConfig, Workspace
 
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout

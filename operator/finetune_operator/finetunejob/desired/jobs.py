@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from finetune_trainer.outcome import TERMINATION_LOG, Outcome
-from finetune_trainer.report import STATUS_PORT
+from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome
+from finetune_trainer.contract.report import STATUS_PORT
 
 from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration

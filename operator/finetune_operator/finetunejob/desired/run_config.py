@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from finetune_trainer.config import (
+from finetune_trainer.contract.config import (
     AdapterConfig,
     DatasetConfig,
     ModelConfig,

@@ -5,9 +5,9 @@ What was measured stays in the record, so that another gate, or a promotion by h
 
 from typing import Any
 
-from finetune_trainer.config import Format, Metric
-from finetune_trainer.gate import best_baseline, deciding, judge
-from finetune_trainer.report import EvaluateResult
+from finetune_trainer.contract.config import Format, Metric
+from finetune_trainer.contract.gate import best_baseline, deciding, judge
+from finetune_trainer.contract.report import EvaluateResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from finetune_trainer.config import Contract
+from finetune_trainer.contract.config import Contract
 from pydantic import ValidationError
 
 from finetune_operator import names

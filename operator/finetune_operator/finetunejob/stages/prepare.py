@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune_trainer.report import PrepareResult
+from finetune_trainer.contract.report import PrepareResult
 
 from finetune_operator import names
 from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, PlanStatus

@@ -1,6 +1,6 @@
 """train: the rows become an adapter (or a whole model), resumed from the last checkpoint after any interruption."""
 
-from finetune_trainer.report import TrainResult
+from finetune_trainer.contract.report import TrainResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, Phase, UsageStatus

@@ -13,10 +13,9 @@ import jinja2
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from finetune_trainer.config import ModelConfig
-from finetune_trainer.data import CantRender, Row
-from finetune_trainer.hyperparameters import Model
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import ModelConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.examples import CantRender, Row
 
 # A tokenizer that knows no longest input says so with a number beyond any model's.
 UNLIMITED = 10**9
@@ -28,6 +27,17 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "tekken.json",
 )
+
+
+@dataclass(frozen=True)
+class Model:
+    """The figures of the base model that arithmetic needs. `parameters` is a count; the rest as in its config.json."""
+
+    parameters: int
+    context_length: int
+    hidden_size: int
+    layers: int
+    vocabulary: int
 
 
 @dataclass(frozen=True)

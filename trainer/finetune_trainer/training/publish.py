@@ -19,12 +19,10 @@ from huggingface_hub import ModelCardData
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from finetune_trainer.checkpoints import install
-from finetune_trainer.complete import RUN_CONFIG
-from finetune_trainer.config import AdapterType, RunConfig, Workspace
-from finetune_trainer.report import ArtifactReport, PrepareResult, TrainResult, Usage
+from finetune_trainer.contract.config import ARTIFACT, RUN_CONFIG, AdapterType, RunConfig, Workspace
+from finetune_trainer.contract.report import ArtifactReport, PrepareResult, TrainResult, Usage
+from finetune_trainer.training.checkpoints import install
 
-MARK = "artifact.json"
 MERGED = "merged"
 HUB = "hf://"
 # Names in the library's log and in metrics.jsonl; loss in nats per token, tokens since the start of training.
@@ -79,7 +77,7 @@ def publish(
     for path in files(staging):
         # The writer of safetensors makes its files private, but the engine that reads them is another user.
         path.chmod(0o644)
-    (staging / MARK).write_text(result.model_dump_json(by_alias=True, indent=2) + "\n")
+    (staging / ARTIFACT).write_text(result.model_dump_json(by_alias=True, indent=2) + "\n")
     shutil.rmtree(workspace.artifact, ignore_errors=True)
     install(staging, workspace.artifact)
     return result
@@ -104,7 +102,7 @@ def _save_weights(
 
 def files(artifact: Path) -> list[Path]:
     """The files that the digest covers, in its order."""
-    found = (path for path in artifact.rglob("*") if path.is_file() and path != artifact / MARK)
+    found = (path for path in artifact.rglob("*") if path.is_file() and path != artifact / ARTIFACT)
     return sorted(found, key=lambda path: path.relative_to(artifact).as_posix().encode())
 
 
@@ -159,7 +157,7 @@ def card(config: RunConfig, commit: str | None) -> str:
 # {config.name}
 
 This is {what} {base}{f" at commit {commit}" if commit else ""}, trained on {config.dataset.train.uri}.
-`{RUN_CONFIG}` says how, `metrics.jsonl` how it went, `{MARK}` what it took; the digest there covers every other file.
+`{RUN_CONFIG}` says how, `metrics.jsonl` how it went, `{ARTIFACT}` what it took; its digest covers all other files.
 
 Load it:
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from finetune_trainer.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
-from finetune_trainer.report import Rows
-from finetune_trainer.stage import encode, run
+from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
+from finetune_trainer.contract.report import Rows
+from finetune_trainer.stages.frame import encode, run
 
 ROWS = Rows(train=3)
 
@@ -77,7 +77,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from finetune_trainer.stage import run
+from finetune_trainer.stages.frame import run
 
 def stage():
     with ThreadPoolExecutor() as pool:

@@ -7,8 +7,8 @@ import errno
 import shutil
 from pathlib import Path
 
-from finetune_trainer.config import AdapterType, RunConfig
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import AdapterType, RunConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
 
 GIB = 1024**3
 # Less than any checkpoint needs: the libraries' writers don't all say why a write failed.

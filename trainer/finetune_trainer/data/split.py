@@ -7,8 +7,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from finetune_trainer.data import Example
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.examples import Example
 
 
 def cut(rows: Sequence[Example], fractions: dict[str, float], seed: int, name: str) -> dict[str, list[Example]]:

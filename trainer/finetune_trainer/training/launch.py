@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome
 
 # torch's launcher puts a worker's rank here.
 RANK = "${local_rank}"

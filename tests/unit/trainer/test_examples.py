@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from finetune_trainer import data
-from finetune_trainer.config import DatasetConfig, Format, Source
-from finetune_trainer.data import CantRender, Example, Row, Shape
-from finetune_trainer.formats import Line
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import DatasetConfig, Format, Source
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import examples
+from finetune_trainer.data.examples import CantRender, Example, Row, Shape
+from finetune_trainer.data.formats import Line
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,12 +32,12 @@ def config(**fields: Any) -> DatasetConfig:
 
 
 def shape(format: Format, chat: bool = True, **fields: Any) -> Shape:
-    return data.shape_of(config(**fields), format, chat)
+    return examples.shape_of(config(**fields), format, chat)
 
 
 def check(rows: Iterable[Any], format: Format, chat: bool = True, **fields: Any) -> list[Example]:
     lines = (Line(f"train.jsonl:{number}", row) for number, row in enumerate(rows, 1))
-    return data.check(lines, shape(format, chat, **fields), URI, lambda row: len(json.dumps(row)))
+    return examples.check(lines, shape(format, chat, **fields), URI, lambda row: len(json.dumps(row)))
 
 
 def fault(row: Any, format: Format, chat: bool = True, **fields: Any) -> str:
@@ -56,21 +56,21 @@ def chat(*messages: Any, **more: Any) -> Row:
 
 @pytest.mark.parametrize("format", GOOD)
 def test_each_format_is_recognised_by_its_columns(format: Format) -> None:
-    assert data.recognise(config(), GOOD[format] | {"id": 1}) == format
+    assert examples.recognise(config(), GOOD[format] | {"id": 1}) == format
 
 
 def test_a_format_is_recognised_through_the_users_names() -> None:
     columns = {"prompt": "question", "completion": "answer"}
-    assert data.recognise(config(columns=columns), {"question": "a", "answer": "b"}) == Format.PROMPT_COMPLETION
+    assert examples.recognise(config(columns=columns), {"question": "a", "answer": "b"}) == Format.PROMPT_COMPLETION
 
 
 def test_the_manifests_format_wins() -> None:
-    assert data.recognise(config(format=Format.TEXT), {"text": "a", "messages": []}) == Format.TEXT
+    assert examples.recognise(config(format=Format.TEXT), {"text": "a", "messages": []}) == Format.TEXT
 
 
 def test_columns_of_no_format_are_listed_with_those_that_would_do() -> None:
     with pytest.raises(StageError) as error:
-        data.recognise(config(), {"conversations": [], "id": 1})
+        examples.recognise(config(), {"conversations": [], "id": 1})
     assert error.value.outcome == Outcome.DATA_INVALID
     assert error.value.message == (
         f"The format of {URI} can't be told from its columns (conversations, id). Name them in dataset.columns so that "
@@ -210,7 +210,7 @@ def test_what_the_chat_template_refuses_is_the_rows_fault() -> None:
         raise CantRender("roles must alternate")
 
     with pytest.raises(StageError) as error:
-        data.check([Line("train.jsonl:1", GOOD[Format.CHAT])], shape(Format.CHAT), URI, measure)
+        examples.check([Line("train.jsonl:1", GOOD[Format.CHAT])], shape(Format.CHAT), URI, measure)
     assert "train.jsonl:1: the model's chat template refuses it: roles must alternate" in error.value.message
 
 
@@ -289,7 +289,7 @@ def test_a_rows_own_system_message_stays_the_only_one() -> None:
 
 def test_columns_without_a_use_are_told_of() -> None:
     wanted = shape(Format.PROMPT_COMPLETION, columns={"prompt": "question"})
-    assert data.unused({"question": "a", "completion": "b", "source": "c", "id": 1}, wanted) == ["id", "source"]
+    assert examples.unused({"question": "a", "completion": "b", "source": "c", "id": 1}, wanted) == ["id", "source"]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_columns_without_a_use_are_told_of() -> None:
     ],
 )
 def test_a_chat_with_one_answer_at_its_end_is_told_from_others(roles: list[str], single: bool) -> None:
-    assert data.single_answer([{"role": role, "content": "a"} for role in roles]) is single
+    assert examples.single_answer([{"role": role, "content": "a"} for role in roles]) is single
 
 
 words = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
@@ -324,7 +324,7 @@ rows = st.dictionaries(
 
 @given(row=rows, format=st.sampled_from(list(GOOD)), chat=st.booleans())
 def test_whatever_a_row_holds_it_is_taken_or_told(row: Row, format: Format, chat: bool) -> None:
-    found, example = data._check(Line("train.jsonl:1", row), shape(format, chat or format == Format.CHAT), len)
+    found, example = examples._check(Line("train.jsonl:1", row), shape(format, chat or format == Format.CHAT), len)
     assert bool(found) != bool(example)
     if example:
         assert isinstance(json.loads(example.line), dict)

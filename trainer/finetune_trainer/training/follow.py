@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune_trainer import schedule
-from finetune_trainer.checkpoints import Checkpoints
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.server import Reporter
+from finetune_trainer.training import schedule
+from finetune_trainer.training.checkpoints import Checkpoints
 
 # A kill costs at most so many seconds of work, or, where saving is slow, twenty times what saving takes.
 SAVE_SECONDS = 60.0

@@ -5,11 +5,8 @@ So a stage that is run again, by a Job made anew or by a user who wants the resu
 
 import json
 
-from finetune_trainer.config import RunConfig, Workspace
-from finetune_trainer.report import PrepareResult, TrainResult
-
-# The run config in the artifact, beside artifact.json.
-RUN_CONFIG = "run_config.json"
+from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.report import PrepareResult, TrainResult
 
 
 def result(stage: str, config: RunConfig, workspace: Workspace) -> PrepareResult | TrainResult | None:
@@ -32,5 +29,5 @@ def _trained(config: RunConfig, workspace: Workspace) -> TrainResult | None:
     if not workspace.trained.exists():
         return None
     # Of a run config that another version of this program wrote, only the revision is to be understood.
-    made_for = json.loads((workspace.artifact / RUN_CONFIG).read_bytes())["revision"]
+    made_for = json.loads(workspace.trained_with.read_bytes())["revision"]
     return TrainResult.model_validate_json(workspace.trained.read_bytes()) if made_for == config.revision else None

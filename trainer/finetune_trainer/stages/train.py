@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from finetune_trainer import failures, machine, model, rows, schedule
-from finetune_trainer.checkpoints import Checkpoints, elapsed
-from finetune_trainer.config import RunConfig, Workspace
-from finetune_trainer.follow import Follow, StopRequest, diverged, stop_request
-from finetune_trainer.machine import Machine
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.publish import metrics, publish
-from finetune_trainer.report import Plan, PrepareResult, TrainResult, Usage
-from finetune_trainer.schedule import Batch
+from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
+from finetune_trainer.training import failures, machine, model, rows, schedule
+from finetune_trainer.training.checkpoints import Checkpoints, elapsed
+from finetune_trainer.training.follow import Follow, StopRequest, diverged, stop_request
+from finetune_trainer.training.machine import Machine
+from finetune_trainer.training.publish import metrics, publish
+from finetune_trainer.training.schedule import Batch
 
 
 def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainResult:

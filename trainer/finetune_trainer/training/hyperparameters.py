@@ -6,9 +6,10 @@ Called by `prepare`. The sentences reach the user as status.plan.reasons.
 import math
 from dataclasses import dataclass
 
-from finetune_trainer.config import AdapterType, TrainingConfig
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.report import Plan
+from finetune_trainer.contract.config import AdapterType, TrainingConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import Plan
+from finetune_trainer.data.base import Model
 
 # Tokens of one pass through the model that fit beside a small model on most devices; more rows are accumulated.
 PASS_TOKENS = 16_384
@@ -20,17 +21,6 @@ LONGEST_CHOSEN = 4_096
 LEAST_CONTEXT = 2_048
 STEPS_PER_EPOCH = 50
 SMALLEST_BATCH, LARGEST_BATCH = 4, 64
-
-
-@dataclass(frozen=True)
-class Model:
-    """What of the base model the arithmetic needs. `parameters` is a count; the rest as in its config.json."""
-
-    parameters: int
-    context_length: int
-    hidden_size: int
-    layers: int
-    vocabulary: int
 
 
 @dataclass(frozen=True)

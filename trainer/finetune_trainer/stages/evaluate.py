@@ -11,9 +11,18 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from finetune_trainer import base
-from finetune_trainer.base import Base
-from finetune_trainer.config import BaselineConfig, BaselineType, EvaluationConfig, Metric, RunConfig, Workspace
+from finetune_trainer.contract.config import (
+    BaselineConfig,
+    BaselineType,
+    EvaluationConfig,
+    Metric,
+    RunConfig,
+    Workspace,
+)
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
+from finetune_trainer.data import base
+from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import contenders, decision, general, likelihood, metrics, page, testset
 from finetune_trainer.evaluation.ask import Candidate, Request, Served
 from finetune_trainer.evaluation.contenders import Chooser, Prompt, Question
@@ -24,8 +33,6 @@ from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, summed_up
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.report import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.server import Reporter
 
 logger = logging.getLogger(__name__)

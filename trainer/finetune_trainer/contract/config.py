@@ -102,7 +102,7 @@ class AdapterConfig(Contract):
 
 
 class TrainingConfig(Contract):
-    """Hyperparameters; those left out are chosen by prepare (`finetune_trainer.report.Plan`)."""
+    """Hyperparameters; those left out are chosen by prepare (`finetune_trainer.contract.report.Plan`)."""
 
     method: Method = Method.SFT
     adapter: AdapterConfig = AdapterConfig()
@@ -169,7 +169,7 @@ class JudgeConfig(Contract):
 
 
 class GateConfig(Contract):
-    """What the tuned model has to reach: see `finetune_trainer.gate`. No metric: the evaluation's first."""
+    """What the tuned model has to reach: see `finetune_trainer.contract.gate`. No metric: the evaluation's first."""
 
     metric: Metric | None = None
     minimum: float | None = None
@@ -226,6 +226,10 @@ CREDENTIAL_KEYS = (
 )
 
 
+# In the artifact: what training came to, written last, and what it was told.
+ARTIFACT, RUN_CONFIG = "artifact.json", "run_config.json"
+
+
 class Workspace:
     """The layout of a revision's volume. Every stage that mounts it finds the others' files through this class."""
 
@@ -238,7 +242,8 @@ class Workspace:
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
         self.artifact = root / "artifact"
-        self.trained = self.artifact / "artifact.json"
+        self.trained = self.artifact / ARTIFACT
+        self.trained_with = self.artifact / RUN_CONFIG
         self.evaluations = root / "evaluations"
         self.answers = self.evaluations / "answers.jsonl"
 

@@ -16,9 +16,9 @@ import botocore.session
 import s3fs
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
-from finetune_trainer.config import CREDENTIAL_KEYS, ModelConfig, Source
-from finetune_trainer.fetch_errors import Access, explained
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import CREDENTIAL_KEYS, ModelConfig, Source
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.fetch_errors import Access, explained
 
 # What a model needs to run, and nothing that could run by itself: pickled weights are left where they are.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.report import Plan
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import Plan
 
 # A linear warm-up over the first 3 % of the steps and a cosine decay to zero: the recipe of Stanford Alpaca
 # (https://github.com/tatsu-lab/stanford_alpaca), which most supervised fine-tuning since has kept.

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from finetune_trainer.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
 
 # PEFT's word for every linear layer but the output layer.
 ALL_LINEAR = "all-linear"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from finetune_trainer.config import Contract
+from finetune_trainer.contract.config import Contract
 
 TERMINATION_LOG = "/dev/termination-log"
 # The kubelet keeps this much of a termination message.

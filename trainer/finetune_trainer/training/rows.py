@@ -12,9 +12,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl.chat_template_utils import get_training_chat_template
 
-from finetune_trainer.config import Workspace
-from finetune_trainer.data import single_answer
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.examples import single_answer
 
 MESSAGES = "messages"
 

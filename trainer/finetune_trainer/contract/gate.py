@@ -5,8 +5,8 @@ Called by the operator's evaluate stage, by the local backend and by the report.
 
 from dataclasses import dataclass
 
-from finetune_trainer.config import GateConfig, Metric
-from finetune_trainer.report import EvaluateResult
+from finetune_trainer.contract.config import GateConfig, Metric
+from finetune_trainer.contract.report import EvaluateResult
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import Outcome, StageError
 
 # Codes that say less with their HTTP status than they mean (versitygw's 404 for a key that it doesn't know).
 DENIED_CODES = ("InvalidAccessKeyId", "XAdminUserNotFound")

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_trainer import checks
-from finetune_trainer.config import DatasetConfig, Format
-from finetune_trainer.formats import Line
-from finetune_trainer.outcome import Outcome, StageError
+from finetune_trainer.contract.config import DatasetConfig, Format
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import checks
+from finetune_trainer.data.formats import Line
 
 Row = dict[str, Any]
 SHOWN = 20

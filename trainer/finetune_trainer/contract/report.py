@@ -1,8 +1,7 @@
 """What a stage tells whoever launched it: its progress while it runs, its result when it ends.
 
-Progress is served as JSON on `/status`; a result travels in the termination message (`finetune_trainer.outcome`) and
-lies in the workspace, written last, as the mark that the stage is complete. The operator copies both into the
-FineTuneJob's status. Pydantic only.
+Progress is served as JSON on `/status`; a result travels in the termination message (`outcome`) and lies in the
+workspace, written last, as the mark that the stage is complete. The operator copies both into the FineTuneJob's status.
 """
 
 from datetime import datetime
@@ -10,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetune_trainer.config import Contract, Format, Metric
+from finetune_trainer.contract.config import Contract, Format, Metric
 
 STATUS_PORT = 8080
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from finetune_trainer.config import Format
-from finetune_trainer.formats import kind
+from finetune_trainer.contract.config import Format
+from finetune_trainer.data.formats import kind
 
 Row = dict[str, Any]
 ROLES = ("system", "user", "assistant", "tool")

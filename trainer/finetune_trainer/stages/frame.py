@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from finetune_trainer.config import Contract
-from finetune_trainer.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
+from finetune_trainer.contract.config import Contract
+from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
 
 logger = logging.getLogger(__name__)
 

@@ -10,14 +10,15 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from finetune_trainer import base, data, fetch, formats, hyperparameters, split
-from finetune_trainer.base import Base
-from finetune_trainer.config import EvaluationConfig, Format, RunConfig, Source, Workspace
-from finetune_trainer.data import Example, Row
+from finetune_trainer.contract.config import EvaluationConfig, Format, RunConfig, Source, Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
+from finetune_trainer.data import base, examples, fetch, formats, split
+from finetune_trainer.data.base import Base
+from finetune_trainer.data.examples import Example, Row
 from finetune_trainer.evaluation import testset
-from finetune_trainer.outcome import Outcome, StageError
-from finetune_trainer.report import DatasetReport, ModelReport, PrepareResult, Rows
 from finetune_trainer.server import Reporter
+from finetune_trainer.training import hyperparameters
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +49,14 @@ def prepare(
     return result
 
 
-def _measured(evaluation: EvaluationConfig, shape: data.Shape) -> bool:
+def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
     """Rows of text are not measured, unless somebody counts on it."""
     return shape.format != Format.TEXT or bool(evaluation.metrics) or evaluation.gate is not None
 
 
 def _examples(
     config: RunConfig, workspace: Workspace, found: Base, reporter: Reporter
-) -> tuple[dict[str, list[Example]], data.Shape]:
+) -> tuple[dict[str, list[Example]], examples.Shape]:
     """The rows by split, checked, normalised and counted."""
     dataset = config.dataset
     wanted = {"train": dataset.train}
@@ -69,7 +70,7 @@ def _examples(
     splits: dict[str, list[Example]] = {}
     for name, source in wanted.items():
         reporter.update(activity=f"checking {source.uri}", step=0)
-        splits[name] = data.check(_lines(source, files[name]), shape, source.uri, _counted(found, reporter))
+        splits[name] = examples.check(_lines(source, files[name]), shape, source.uri, _counted(found, reporter))
     fractions = {name: choice.fraction for name, choice in given.items() if choice.fraction is not None}
     splits |= split.cut(splits["train"], fractions, config.training.seed, dataset.train.uri)
     _check_answers(splits, found)
@@ -80,7 +81,7 @@ def _lines(source: Source, path: Path) -> Iterator[formats.Line]:
     return formats.read(path, Path(source.uri).name)
 
 
-def _shape(config: RunConfig, train: Path, found: Base) -> data.Shape:
+def _shape(config: RunConfig, train: Path, found: Base) -> examples.Shape:
     """How the rows are read: the first one of train tells the format."""
     source = config.dataset.train
     line = next(_lines(source, train), None)
@@ -88,8 +89,8 @@ def _shape(config: RunConfig, train: Path, found: Base) -> data.Shape:
         raise StageError(Outcome.DATA_INVALID, f"{source.uri} has no rows.")
     if line.row is None:
         raise StageError(Outcome.DATA_INVALID, f"{line.place}: {line.problem}.")
-    shape = data.shape_of(config.dataset, data.recognise(config.dataset, line.row), found.chat)
-    if unused := data.unused(line.row, shape):
+    shape = examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat)
+    if unused := examples.unused(line.row, shape):
         logger.info("Columns that format %s has no use for: %s.", shape.format.value, ", ".join(unused))
     return shape
 
@@ -113,7 +114,7 @@ def _check_answers(splits: dict[str, list[Example]], found: Base) -> None:
     learned = [*splits["train"], *splits.get("validation", [])]
     if any(example.many_answers for example in learned):
         # Costly to import, and needed by such chats alone.
-        from finetune_trainer.rows import check_template
+        from finetune_trainer.training.rows import check_template
 
         check_template(found.tokenizer)
 
@@ -122,7 +123,7 @@ def _result(
     config: RunConfig,
     commit: str | None,
     found: Base,
-    shape: data.Shape,
+    shape: examples.Shape,
     splits: dict[str, list[Example]],
     digest: str,
 ) -> PrepareResult:

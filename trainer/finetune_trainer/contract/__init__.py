@@ -1,0 +1,1 @@
+"""What trainer, operator and command line agree on: configs, reports, endings, the gate. Pydantic only."""

@@ -1,0 +1,1 @@
+"""The base model and the rows: fetched, read, checked and split. Used by the stage prepare."""
