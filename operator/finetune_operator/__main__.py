@@ -35,6 +35,8 @@ from finetune_operator.shell.workqueue import Queue
 
 logger = logging.getLogger(__name__)
 Work = Callable[[], Awaitable[None]]
+# Informers that list at a time: one reads a page while the API server writes another's.
+LISTING = 2
 LOG_FORMATS = {"text": kopf.LogFormat.FULL, "json": kopf.LogFormat.JSON}
 
 
@@ -67,8 +69,9 @@ async def serve(settings: Settings) -> None:
         queue: Queue[Key] = Queue()
         poller = Poller(pods, settings.progress_seconds, queue.add)
         reconciler = Reconciler(cluster, store, poller, settings)
+        turns = asyncio.Semaphore(LISTING)
         informers = [
-            Informer(cluster, store, kind, namespace, queue.add, settings.resync_seconds)
+            Informer(cluster, store, kind, namespace, queue.add, settings.resync_seconds, turns)
             for kind in RESOURCES
             for namespace in settings.namespaces or [None]
         ]

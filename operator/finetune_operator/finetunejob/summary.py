@@ -264,11 +264,12 @@ def _past(entry: HistoryEntry, served: str | None) -> HistoryEntry:
 def events_of(old: Iterable[Condition], new: Iterable[Condition]) -> list[tuple[str, str, str]]:
     """(type, reason, message) of an Event for each condition that changed.
 
-    Not of one that waits for its turn, nor of what repeats another's words: kstatus's, and Ready before it is True.
+    Not of one that waits for its turn or only begins, which its Job's or Deployment's own Events tell, nor of what
+    repeats another's words: kstatus's, and Ready before it is True.
     """
     before = {(found.type, found.status, found.reason) for found in old}
     own = (found for found in new if found.type not in KSTATUS)
     changed = [found for found in own if (found.type, found.status, found.reason) not in before]
-    silent = (Reason.WAITING, Reason.DISABLED)
+    silent = (Reason.WAITING, Reason.DISABLED, Reason.STARTING)
     told = [new for new in changed if new.reason not in silent and (new.type != Type.READY or new.status == "True")]
     return [("Warning" if found.status == "False" else "Normal", found.reason, found.message) for found in told]

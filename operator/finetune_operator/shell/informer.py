@@ -21,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 class Informer:
-    """One kind, in one namespace or in all. `changed` is called with each FineTuneJob that there is news for."""
+    """One kind, in one namespace or in all. `changed` is called with each FineTuneJob that there is news for.
+
+    `turns`: shared by all, so that few list at a time. A page takes tens of megabytes while it is read.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Informer:
         namespace: str | None,
         changed: Callable[[Key], None],
         resync_seconds: float,
+        turns: asyncio.Semaphore,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -38,6 +42,7 @@ class Informer:
         self._namespace = namespace
         self._changed = changed
         self._resync_seconds = resync_seconds
+        self._turns = turns
         # Set once the store has everything there was when it started.
         self.listed = asyncio.Event()
 
@@ -66,6 +71,10 @@ class Informer:
 
     async def list(self) -> int:
         """Bring the store up to date with everything that there is; the version of that."""
+        async with self._turns:
+            return await self._list()
+
+    async def _list(self) -> int:
         seen: list[Key] = []
         listed = 0
         async for page, version in self._cluster.list(self._kind, self._namespace):

@@ -67,7 +67,7 @@ class TestThePathToReady:
 
     def test_every_transition_is_told_once_as_an_event(self, cluster: Rehearsal) -> None:
         first = cluster.look()
-        assert ("Normal", "Accepted") in [(event.type, event.reason) for event in first.events]
+        assert [(event.type, event.reason) for event in first.events] == [("Normal", "Accepted")]
         cluster.reconcile()
         assert cluster.look().events == ()
 
