@@ -82,6 +82,18 @@ def test_a_dora_adapter_comes_with_the_model_that_it_makes(
     assert answers(PeftModel.from_pretrained(base, case.workspace.artifact), tokenizer) == colours
 
 
+def test_a_single_step_learns_something(make_case: MakeCase, recorder: Recorder) -> None:
+    case = make_case(total_steps=1)
+
+    train(case.config, case.workspace, recorder)
+
+    with safe_open(case.workspace.artifact / "adapter_model.safetensors", framework="pt") as weights:
+        # The half of an adapter that is zero before anything is learned.
+        learned = [weights.get_tensor(name) for name in weights.keys() if "lora_B" in name]  # noqa: SIM118
+    assert learned
+    assert all(bool(each.any()) for each in learned)
+
+
 def loss_of(model: Any, tokens: list[int], learned: list[bool]) -> float:
     """The mean loss of a model on the tokens that are to be learned."""
     ids = torch.tensor([tokens])

@@ -77,8 +77,18 @@ def test_rows_of_like_length_share_a_batch() -> None:
 
 
 @pytest.mark.parametrize(("total", "steps"), [(1, 1), (40, 2), (1000, 30)])
-def test_the_warm_up_is_three_percent(total: int, steps: int) -> None:
-    assert schedule.warmup_steps(total) == steps
+def test_the_warm_up_is_three_percent_in_even_steps(total: int, steps: int) -> None:
+    rising = [schedule.rate(step, total) for step in range(steps)]
+    assert rising == pytest.approx([(step + 1) / steps for step in range(steps)])
+    after = [schedule.rate(step, total) for step in range(steps, total)]
+    assert after == sorted(after, reverse=True)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 33, 34, 100, 1001])
+def test_every_step_learns_something_and_none_more_than_the_peak(total: int) -> None:
+    rates = [schedule.rate(step, total) for step in range(total)]
+    assert max(rates) == 1
+    assert min(rates) > 0
 
 
 @pytest.mark.parametrize(("total", "steps"), [(1, 1), (500, 1), (501, 2), (10_000, 20)])

@@ -8,10 +8,13 @@ checkpoint and ends with the same weights.
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from datasets.exceptions import DatasetsError
 from safetensors import SafetensorError
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoConfig, set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -78,7 +81,7 @@ def _build(
     )
     settings.assistant_only_loss = splits.assistant_only
     reporter.update(activity="tokenizing the rows")
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=model.with_adapter(base, config.training),
         args=settings,
         train_dataset=splits.train,
@@ -100,6 +103,18 @@ def _build(
     return trainer, follow
 
 
+class _Trainer(SFTTrainer):  # type: ignore[misc]  # the library comes without types
+    """TRL's trainer with our learning rate, by the method that the library gives for that."""
+
+    lr_scheduler: LambdaLR | None
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
+        """The scheduler of one run."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, partial(schedule.rate, total=num_training_steps))
+        return self.lr_scheduler
+
+
 def _settings(
     config: RunConfig, plan: Plan, found: Machine, batch: Batch, checkpoints: Checkpoints, parameters: int
 ) -> SFTConfig:
@@ -112,8 +127,6 @@ def _settings(
         gradient_accumulation_steps=batch.accumulation,
         max_length=plan.max_length,
         learning_rate=plan.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=schedule.warmup_steps(plan.total_steps),
         seed=config.training.seed,
         train_sampling_strategy="sequential",
         bf16=found.bf16,

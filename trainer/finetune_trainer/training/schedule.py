@@ -70,9 +70,16 @@ def order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> lis
     return found
 
 
-def warmup_steps(total: int) -> int:
-    """Steps over which the learning rate rises to its peak."""
-    return math.ceil(total * WARMUP)
+def rate(step: int, total: int) -> float:
+    """The learning rate of a step, counted from 0, as a share of its peak.
+
+    The libraries' warm-up begins at 0, so that its first step, and with one step all of training, learns nothing; here
+    the first of n has 1/n. None of their cosines has both that and a last step that learns.
+    """
+    warmup = math.ceil(total * WARMUP)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
 
 
 def log_every(total: int) -> int:
