@@ -1,8 +1,10 @@
 """A run that is killed, or asked to stop, and started again ends as one that was left alone."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,24 @@ def run_until(case: Case, number: signal.Signals, step: int) -> subprocess.Compl
     program = Path(__file__).with_name("interrupted.py")
     arguments = [str(case.config_file), str(case.workspace.root), str(int(number)), str(step)]
     return subprocess.run([sys.executable, str(program), *arguments], capture_output=True, text=True, check=False)
+
+
+def two_workers_until(case: Case, number: signal.Signals, step: int) -> list[int]:
+    """Train in two processes of which one gets the signal at the end of `step`; their exit codes."""
+    program = Path(__file__).with_name("interrupted.py")
+    arguments = [str(case.config_file), str(case.workspace.root), str(int(number)), str(step)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(program), *arguments],
+            env={**os.environ, **together, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    return [worker.wait(timeout=300) for worker in workers]
 
 
 def weights(case: Case) -> dict[str, bytes]:
@@ -80,6 +100,16 @@ def test_asked_to_stop_it_saves_the_step_and_says_that_it_can_go_on(make_case: M
     assert weights(stopped) == weights(whole)
     assert result.usage.trained_tokens == expected.usage.trained_tokens
     assert result.usage.seconds > elapsed["seconds"] > 0
+
+
+def test_a_stop_that_only_one_worker_heard_of_ends_all_and_publishes_nothing(make_case: MakeCase) -> None:
+    case = make_case()
+
+    ended = two_workers_until(case, signal.SIGTERM, MIDWAY)
+
+    assert ended == [Outcome.INTERRUPTED.exit.code] * 2
+    assert checkpoints(case) == [f"checkpoint-{MIDWAY}"]
+    assert not case.workspace.artifact.exists()
 
 
 def test_a_half_written_checkpoint_is_removed(make_case: MakeCase, recorder: Recorder) -> None:

@@ -24,7 +24,7 @@ from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, U
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import failures, machine, model, rows, schedule
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
-from finetune_trainer.training.follow import Follow, StopRequest, diverged, stop_request
+from finetune_trainer.training.follow import Follow, StopRequest, diverged, interrupted, stop_request
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.publish import metrics, publish
 from finetune_trainer.training.schedule import Batch
@@ -152,7 +152,8 @@ def _run(trainer: SFTTrainer, follow: Follow, config: RunConfig, workspace: Work
     checkpoint = follow.checkpoints.latest()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
-        follow.stop.check()
+        # Whichever process was asked: what ends early is no model yet.
+        raise interrupted()
     if not all(bool(weights.isfinite().all()) for weights in trainer.model.parameters() if weights.requires_grad):
         raise diverged(trainer.state.global_step, float("nan"), follow.learning_rate)
 

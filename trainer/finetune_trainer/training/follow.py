@@ -36,9 +36,7 @@ class StopRequest:
     def check(self) -> None:
         """Raise StageError (INTERRUPTED) when the request was made."""
         if self.made:
-            raise StageError(
-                Outcome.INTERRUPTED, "Training was asked to stop; the next run goes on from the last checkpoint."
-            )
+            raise interrupted()
 
     def _make(self, number: int, frame: FrameType | None) -> None:
         self.made = True
@@ -161,6 +159,11 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
             self.checkpoints.keep(state.global_step, self.seconds)
         self.saved = time.monotonic()
         self.save_seconds = self.saved - self.saving
+
+
+def interrupted() -> StageError:
+    """What a stop before the last step means to the user."""
+    return StageError(Outcome.INTERRUPTED, "Training was asked to stop; the next run goes on from the last checkpoint.")
 
 
 def diverged(step: int, loss: float, learning_rate: float) -> StageError:
