@@ -1,13 +1,16 @@
 """The artifact as its readers find it: complete, traceable, the same for the same training."""
 
 import json
+import shutil
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
+from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.report import TrainResult
 from finetune_trainer.stages.train import train
+from finetune_trainer.training import follow
 from finetune_trainer.training.publish import digest
 from huggingface_hub import ModelCard
 from trainings import CHATS, COMMIT, Case, MakeCase, Recorder
@@ -91,6 +94,25 @@ def test_any_user_may_read_it(case: Case) -> None:
     modes = {stat.S_IMODE(path.stat().st_mode) for path in case.workspace.artifact.iterdir()}
 
     assert all(mode & stat.S_IROTH for mode in modes)
+
+
+@pytest.mark.parametrize(("kind", "place"), [(AdapterType.NONE, "."), (AdapterType.DORA, "merged")])
+def test_a_whole_model_generates_by_its_bases_defaults_though_the_library_finds_that_they_contradict(
+    make_case: MakeCase, base_model: Path, tmp_path: Path, kind: AdapterType, place: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(base_model, base)
+    contradicting = '{"do_sample": false, "temperature": 0.6, "eos_token_id": [2, 5]}'
+    (base / "generation_config.json").write_text(contradicting)
+    case = make_case(rows=CHATS[:4], adapter=AdapterConfig(type=kind, rank=8), base=base, total_steps=2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # A checkpoint after each step: it has to be written too.
+        patch.setattr(follow, "SAVE_SECONDS", 0)
+        patch.setattr(follow, "SAVE_SHARE", float("inf"))
+        train(case.config, case.workspace, Recorder())
+
+    assert (case.workspace.artifact / place / "generation_config.json").read_text() == contradicting
 
 
 def test_checkpoints_and_mapped_rows_give_back_their_room(case: Case) -> None:

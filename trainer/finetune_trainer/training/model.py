@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
@@ -27,9 +33,24 @@ def load(path: Path, config: ModelConfig, dtype: torch.dtype) -> tuple[PreTraine
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=weights, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise StageError(Outcome.CONFIG_INVALID, f"{config.source.uri} can't be loaded: {error}") from error
+    model.generation_config = _consistent(model.generation_config)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _consistent(found: GenerationConfig) -> GenerationConfig:
+    """Nothing is generated here, but the library writes no model whose defaults for that contradict each other.
+
+    `publish` leaves the base model's own beside what was trained.
+    """
+    try:
+        found.validate(strict=True)
+    except ValueError:
+        return GenerationConfig(
+            bos_token_id=found.bos_token_id, eos_token_id=found.eos_token_id, pad_token_id=found.pad_token_id
+        )
+    return found
 
 
 def weights_dtype(training: TrainingConfig, bf16: bool) -> torch.dtype:

@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import ModelCardData
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from finetune_trainer.contract.config import ARTIFACT, RUN_CONFIG, AdapterType, RunConfig, Workspace
 from finetune_trainer.contract.report import ArtifactReport, PrepareResult, TrainResult, Usage
@@ -61,6 +62,7 @@ def publish(
     staging.mkdir()
     commit = prepared.model.commit
     _save_weights(model, staging, config, commit, dtype)
+    _keep_defaults(workspace.base_model(config), staging)
     for directory in (staging, staging / MERGED):
         if directory.exists():
             tokenizer.save_pretrained(directory)
@@ -98,6 +100,13 @@ def _save_weights(
     model.save_pretrained(staging, save_embedding_layers=False)
     if config.training.adapter.type == AdapterType.DORA:
         model.merge_and_unload().to(dtype).save_pretrained(staging / MERGED)
+
+
+def _keep_defaults(base: Path, staging: Path) -> None:
+    """A whole model generates by its base's defaults, word for word: the library would correct or refuse some."""
+    for written in staging.rglob(GENERATION_CONFIG_NAME):
+        if (base / GENERATION_CONFIG_NAME).exists():
+            shutil.copyfile(base / GENERATION_CONFIG_NAME, written)
 
 
 def files(artifact: Path) -> list[Path]:
