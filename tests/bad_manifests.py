@@ -135,6 +135,7 @@ BAD = [
     at_most("spec.hosting.replicas", 100),
     at_most("spec.hosting.revisionHistoryLimit", 9),
     at_most("spec.evaluation.sampleSize", 100000),
+    at_most("spec.evaluation.maxAnswerTokens", 2**24),
     *at_least(f"{ADAPTER}.dropout", 0, -1),
     Bad("dropout 1", {f"{ADAPTER}.dropout": 1}, f"{ADAPTER}.dropout", "less than 1"),
     Bad("no module", {f"{ADAPTER}.targetModules": []}, f"{ADAPTER}.targetModules", "at least 1 item"),

@@ -26,6 +26,7 @@ GOOD: dict[str, dict[str, Any]] = {
             "metrics": ["token_f1", "judge"],
             "baselines": [{"type": "zero-shot"}, {"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 2}],
             "sampleSize": 50,
+            "maxAnswerTokens": 512,
             "judge": {"url": "https://judge/v1", "model": "large", "credentials": {"secretRef": {"name": "judge"}}},
             "gate": {"metric": "judge", "minimum": 0.5, "margin": 0.02, "confidence": 0.9},
         },

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import distinct
+from finetune_operator.api.values import MOST_TOKENS, distinct
 
 
 class Baseline(ApiModel):
@@ -96,6 +96,9 @@ class Evaluation(ApiModel):
     retrieval of 4 rows."""
     sample_size: Annotated[int, Field(ge=1, le=100000)] = 200
     """At most so many rows of test are asked, chosen by the seed."""
+    max_answer_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
+    """How long an answer may be. Left out: the longest known answer and half more, at least 256 tokens, less only where
+    the context forces it."""
     judge: Judge | None = None
     """Another model as the judge of answers, for the metric judge."""
     gate: Gate | None = None

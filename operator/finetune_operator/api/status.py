@@ -194,9 +194,11 @@ class RequestsStatus(ApiModel):
     requests_per_second: str
     """Answers a second, of an endpoint kept busy."""
     too_long: int = 0
-    """Rows whose prompt does not fit the context; they count as answered wrong."""
+    """Rows whose prompt and right answer do not fit the context; they count as answered wrong."""
     fewer_examples: int = 0
     """Rows whose prompt has fewer examples than asked for, because no more fit the context."""
+    cut: int = 0
+    """Answers that ended because there was no more room for them."""
 
 
 class ContenderStatus(ApiModel):
@@ -214,7 +216,7 @@ class EvaluationStatus(ApiModel):
     """How the current revision was measured."""
 
     id: str
-    """A digest of what was measured: the same until metrics, baselines, sampleSize, judge or the seed change."""
+    """A digest of what was measured: the same until evaluation (but its gate) or the seed change."""
     passed: bool
     """Whether the gate is met; true where there is none."""
     metric: str

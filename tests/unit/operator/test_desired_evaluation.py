@@ -28,12 +28,14 @@ def test_what_the_manifest_says_is_what_is_measured() -> None:
     found = config(
         baselines=[{"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 8}],
         sampleSize=50,
+        maxAnswerTokens=900,
         gate={"minimum": 0.5, "margin": 0.1, "confidence": 0.9},
         **JUDGE,
     )
     assert [each.examples for each in found.baselines] == [2, 8]
     assert found.metrics == (Metric.JUDGE,)
     assert found.sample_size == 50
+    assert found.max_answer_tokens == 900
     assert found.judge == JudgeConfig(url="https://judge/v1", model="large")
     assert found.gate == GateConfig(minimum=0.5, margin=0.1, confidence=0.9)
 
@@ -52,9 +54,10 @@ def test_other_metrics_baselines_rows_or_seeds_are_another() -> None:
         {"evaluation": {"metrics": ["rouge_l"]}},
         {"evaluation": {"baselines": []}},
         {"evaluation": {"sampleSize": 50}},
+        {"evaluation": {"maxAnswerTokens": 50}},
         {"training": {"seed": 7}},
     )
-    assert len({evaluation_id(target(**change)) for change in changes} | {evaluation_id(target())}) == 5
+    assert len({evaluation_id(target(**change)) for change in changes} | {evaluation_id(target())}) == 6
 
 
 def test_the_trainer_reads_what_the_operator_writes() -> None:

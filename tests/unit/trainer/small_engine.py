@@ -19,13 +19,14 @@ Reply = Callable[[str, list[dict[str, str]]], str]
 class Engine:
     """`reply` answers (model, messages). After `healthy` answers every request fails with `broken`.
 
+    An answer of more words than a request has room for is cut, as an engine cuts it.
     `likelihoods`: the probability of every token of a prompt, by model; none means that the engine can't tell.
     `asked` has the requests for answers, and neither those that warm it up nor those for likelihoods.
     """
 
     reply: Reply
     models: tuple[str, ...] = ("recipes", "recipes-base")
-    context_length: int = 256
+    context_length: int = 1024
     healthy: int = 10_000
     broken: int = 500
     likelihoods: dict[str, float] = field(default_factory=dict)
@@ -48,14 +49,21 @@ class Engine:
                 return self.broken, {"error": {"message": "the engine has died"}}
             if body["max_tokens"] > 1:
                 self.asked.append(body)
-        text = self.reply(body["model"], body["messages"])
+        said = self.reply(body["model"], body["messages"]).split(" ")
+        text, cut = " ".join(said[: body["max_tokens"]]), len(said) > body["max_tokens"]
         words = sum(len(message["content"].split()) for message in body["messages"])
         return 200, {
             "id": "1",
             "object": "chat.completion",
             "created": 1,
             "model": body["model"],
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": text},
+                    "finish_reason": "length" if cut else "stop",
+                }
+            ],
             "usage": {"prompt_tokens": words, "completion_tokens": 1, "total_tokens": words + 1},
         }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from decisions import CURVE, contender, decision, result
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
-from finetune_trainer.contract.report import Score
+from finetune_trainer.contract.report import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Answer, Decision, again, curve
 
@@ -55,6 +55,43 @@ class TestShouldItShip:
         assert (found.answer, found.verdict.passed) == (Answer.KEEP, False)
         assert found.training.money == 2
         assert found.result == decision().result
+
+
+class TestCutAnswers:
+    def cut(self, contender: Contender, cut: int) -> Contender:
+        return contender.model_copy(update={"requests": contender.requests.model_copy(update={"cut": cut})})
+
+    def decided(self, found: EvaluateResult, gate: GateConfig | None = None, **cuts: int) -> Decision:
+        tuned = self.cut(found.tuned, cuts.get("tuned", 0))
+        others = {name: self.cut(each, cuts.get(name, 0)) for name, each in found.baselines.items()}
+        return decision(found.model_copy(update={"tuned": tuned, "baselines": others}), gate)
+
+    def test_a_winner_over_cut_answers_is_not_clear(self) -> None:
+        found = self.decided(result(), retrieval=13)
+        assert found.answer == Answer.UNSURE
+        assert found.headline.startswith("Not clear: exact_match 0.670")
+        assert found.headline.endswith(
+            "But 13 of 200 answers of retrieval were cut, and right ones might have been no worse than the tuned "
+            "model. Set evaluation.maxAnswerTokens, or raise hosting.contextLength."
+        )
+
+    def test_one_that_wins_whatever_was_cut_ships(self) -> None:
+        assert self.decided(result(), retrieval=11).answer == Answer.SHIP
+
+    def test_a_few_cut_answers_are_as_good_as_none(self) -> None:
+        assert self.decided(result(0.615), gate=None, retrieval=4).headline == decision(result(0.615)).headline
+
+    def test_any_baseline_that_was_cut_counts(self) -> None:
+        assert self.decided(result(), **{"zero-shot": 140}).answer == Answer.UNSURE
+
+    def test_a_loser_whose_answers_were_cut_is_not_clear(self) -> None:
+        assert self.decided(result(0.6), tuned=5).answer == Answer.UNSURE
+        assert self.decided(result(0.3), tuned=5).answer == Answer.KEEP
+
+    def test_nor_is_a_missed_gate(self) -> None:
+        found = self.decided(result(), GateConfig(minimum=0.7), tuned=40)
+        assert found.answer == Answer.UNSURE
+        assert "40 of 200 answers of the tuned model were cut" in found.headline
 
 
 class TestWhatItCosts:

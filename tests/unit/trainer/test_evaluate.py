@@ -143,7 +143,32 @@ def test_every_number_can_be_traced_to_its_rows(case: Case) -> None:
 def test_all_ask_at_temperature_0_and_for_as_long_an_answer(case: Case) -> None:
     case.prepared()
     case.evaluate()
-    assert {(asked["temperature"], asked["max_tokens"]) for asked in case.asked()} == {(0, 10)}
+    assert {(asked["temperature"], asked["max_tokens"]) for asked in case.asked()} == {(0, 256)}
+
+
+def test_the_manifest_can_say_how_long_an_answer_may_be(case: Case) -> None:
+    case.prepared()
+    case.evaluate(max_answer_tokens=7)
+    assert {asked["max_tokens"] for asked in case.asked()} == {7}
+
+
+def test_cut_answers_are_counted_and_a_verdict_that_hangs_on_them_is_not_clear(case: Case) -> None:
+    case.engine.reply = lambda model, messages: (
+        reply(model, messages) if model == "recipes" else f"Certainly! Here it is: {reply('recipes', messages)}"
+    )
+    case.prepared()
+    fields = {"metrics": (Metric.TOKEN_F1,), "baselines": BASELINES[:1]}
+    result = case.evaluate(**fields, max_answer_tokens=4)
+    assert (result.tuned.requests.cut, result.baselines["zero-shot"].requests.cut) == (0, 20)
+    assert {(answer["contender"], answer["finishReason"]) for answer in case.answers()} == {
+        ("tuned", "stop"),
+        ("zero-shot", "length"),
+    }
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    headline = Decision.model_validate_json(report.read_bytes()).headline
+    assert headline.startswith("Not clear: token_f1 1.000")
+    assert "20 of 20 answers of zero-shot were cut" in headline
+    assert case.evaluate(**fields).baselines["zero-shot"].requests.cut == 0
 
 
 def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) -> None:
@@ -235,8 +260,8 @@ def test_no_more_rows_are_asked_than_the_sample_has(case: Case) -> None:
 
 def test_prompts_that_do_not_fit_are_said_and_not_cut(case: Case) -> None:
     case.prepared()
-    # Room for a question of ten words and its frame, and for one example beside it, not for two.
-    case.engine.context_length = 35
+    # Room for a question of ten words, its frame and an answer, and for one example beside it, not for two.
+    case.engine.context_length = 38
     result = case.evaluate()
     assert result.tuned.requests.too_long == 0
     assert result.baselines["few-shot"].requests.fewer_examples == 20

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import contenders
-from finetune_trainer.evaluation.contenders import Prompt, Question
+from finetune_trainer.evaluation.contenders import END_TOKENS, Prompt, Question, Room
 
 SYSTEM = {"role": "system", "content": "List the ingredients."}
 DISHES = ["egg soup with leek", "rice with pork", "flour dumplings", "leek pie", "pork roast with rice and egg"]
@@ -26,6 +26,15 @@ def turns(prompt: Prompt) -> list[tuple[str, str]]:
 
 def words(prompt: Prompt) -> int:
     return sum(len(content.split()) for _, content in turns(prompt))
+
+
+def count(text: str) -> int:
+    return len(text.split())
+
+
+def room(prompt: int, most: int = 1 + END_TOKENS) -> Room:
+    """Room for so long a prompt, and for an answer of one word."""
+    return Room(prompt + 1 + END_TOKENS, most, 1 + END_TOKENS, count)
 
 
 class TestReading:
@@ -72,21 +81,22 @@ class TestExamples:
         assert prompt.prompt == "soup: leek\n\npie: "
 
     def test_the_least_similar_go_first_when_they_do_not_fit(self) -> None:
-        prompt = contenders.fit(question("apple pie"), TRAIN[:3], words, room=11)
+        prompt = contenders.fit(question("apple pie"), TRAIN[:3], words, room(11))
         assert prompt is not None
         assert prompt.examples == 1
         assert ("user", DISHES[2]) in turns(prompt)
 
     def test_a_question_that_fits_only_alone_is_asked_alone(self) -> None:
-        prompt = contenders.fit(question("apple pie"), TRAIN[:3], words, room=5)
-        assert prompt == contenders.with_examples(question("apple pie"), [])
+        prompt = contenders.fit(question("apple pie"), TRAIN[:3], words, room(5))
+        assert prompt is not None
+        assert prompt.prompt == question("apple pie").prompt
 
     def test_the_tools_go_with_the_question(self) -> None:
         asked = Question(({"role": "user", "content": "a table"},), "[]", ({"type": "function"},))
         assert contenders.with_examples(asked, TRAIN[:1]).tools == asked.tools
 
     def test_a_question_that_never_fits_is_not_cut(self) -> None:
-        assert contenders.fit(question("apple pie"), TRAIN, words, room=4) is None
+        assert contenders.fit(question("apple pie"), TRAIN, words, room(4)) is None
 
 
 class TestFewShot:
@@ -129,5 +139,36 @@ class TestRetrieval:
         assert len(contenders.retrieval(TRAIN, 64)(question("rice"))) == len(TRAIN)
 
 
-def test_answers_get_room_for_more_words_than_any_known_one() -> None:
-    assert contenders.answer_tokens(["a b", "a b c d e f g h"], lambda text: len(text.split())) == 18
+class TestRoom:
+    @pytest.mark.parametrize(("longest", "most"), [(8, 256), (170, 256), (200, 300)])
+    def test_an_answer_gets_half_more_than_the_longest_known_one_and_never_little(
+        self, longest: int, most: int
+    ) -> None:
+        assert contenders.room(["a b", "a " * longest], count, context=4096).most == most
+
+    def test_the_manifest_says_it(self) -> None:
+        assert contenders.room(["a b", "a " * 200], count, context=4096, most=50).most == 50
+
+    def test_a_short_context_leaves_less(self) -> None:
+        found = contenders.fit(question("apple pie"), (), words, room(5, most=100))
+        assert found is not None
+        assert found.max_tokens == 6 + END_TOKENS - words(found)
+
+    def test_examples_go_before_the_longest_known_answer_is_cut(self) -> None:
+        room = contenders.room(["a " * 10], count, context=16 + 10 + END_TOKENS)
+        found = contenders.fit(question("apple pie"), TRAIN, words, room)
+        assert found is not None
+        assert (found.examples, found.max_tokens) == (2, 19)
+
+    def test_one_long_answer_takes_the_examples_from_no_row(self) -> None:
+        room = contenders.room(["leek", "a " * 500], count, context=60)
+        found = contenders.fit(question("apple pie"), TRAIN, words, room)
+        assert found is not None
+        assert found.examples == len(TRAIN)
+        assert contenders.fit(question("apple pie", "a " * 60), TRAIN, words, room) is None
+
+    def test_a_row_whose_own_answer_fits_is_asked(self) -> None:
+        room = contenders.room(["a " * 500], count, context=22)
+        found = contenders.fit(question("one two three four five six"), (), words, room)
+        assert found is not None
+        assert found.max_tokens == 22 - words(found)

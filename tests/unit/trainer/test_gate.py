@@ -129,6 +129,7 @@ def largest() -> EvaluateResult:
         requests_per_second=1234.56,
         too_long=12345,
         fewer_examples=12345,
+        cut=12345,
     )
     tuned = Contender(scores=dict.fromkeys(metrics, score), requests=requests)
     baseline = tuned.model_copy(update={"comparisons": dict.fromkeys(metrics, compared)})

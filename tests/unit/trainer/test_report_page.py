@@ -60,6 +60,17 @@ def test_scores_stand_with_their_intervals() -> None:
     assert "<td>0.610 (0.55 to 0.67)</td>" in render(decision())
 
 
+def test_cut_answers_have_a_column_and_mark_the_score() -> None:
+    assert "*" not in render(decision()).split("</style>")[1]
+    measured = result()
+    tuned = measured.tuned
+    cut = tuned.model_copy(update={"requests": tuned.requests.model_copy(update={"cut": 39})})
+    text = render(decision(measured.model_copy(update={"tuned": cut})))
+    assert "<td>0.670 (0.61 to 0.73) *</td><td>39</td>" in text
+    assert "<td>0.610 (0.55 to 0.67)</td><td>0</td>" in text
+    assert "More than 2% of the answers were cut" in text
+
+
 def test_it_needs_nothing_but_itself() -> None:
     text = render(decision())
     page = Page(text)

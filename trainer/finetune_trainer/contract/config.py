@@ -193,7 +193,8 @@ class Prices(Contract):
 class EvaluationConfig(Contract):
     """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
 
-    `gate`, `prices` and `accelerators` (of one serving pod) change what the report says, and nothing that is measured.
+    `max_answer_tokens` left out: chosen from the rows. `gate`, `prices` and `accelerators` (of one serving pod) change
+    what the report says, and nothing that is measured.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -201,6 +202,7 @@ class EvaluationConfig(Contract):
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
     judge: JudgeConfig | None = None
+    max_answer_tokens: Annotated[int, Field(ge=1)] | None = None
     gate: GateConfig | None = None
     prices: Prices = Prices()
     accelerators: int = 0

@@ -134,8 +134,9 @@ class Comparison(Contract):
 class Requests(Contract):
     """What the requests of one contender took. Tokens are means per request; latencies in seconds.
 
-    `too_long`: rows whose prompt did not fit the context, even without examples, and count as answered wrong.
-    `fewer_examples`: rows whose prompt got fewer examples than asked for, since no more fitted.
+    `too_long`: rows whose prompt and right answer did not fit the context, even without examples, and count as answered
+    wrong. `fewer_examples`: rows whose prompt got fewer examples than asked for, since no more fitted. `cut`: answers
+    that ended because there was no more room.
     """
 
     prompt_tokens: float
@@ -145,6 +146,7 @@ class Requests(Contract):
     requests_per_second: float
     too_long: Count = 0
     fewer_examples: Count = 0
+    cut: Count = 0
 
 
 class Contender(Contract):

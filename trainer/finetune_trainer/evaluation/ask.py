@@ -33,7 +33,10 @@ class Request:
 
 
 class Answer(Line):
-    """One line of answers.jsonl. `row` counts the rows that were evaluated, from 0; `seconds` from sent to whole."""
+    """One line of answers.jsonl. `row` counts the rows that were evaluated, from 0; `seconds` from sent to whole.
+
+    `finish_reason`: the engine's; see `cut`.
+    """
 
     contender: str
     row: int
@@ -41,6 +44,12 @@ class Answer(Line):
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    finish_reason: str | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the model would have said more, had there been room."""
+        return self.finish_reason == "length"
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ async def _complete(client: openai.AsyncOpenAI, request: Request) -> Answer:
         prompt_tokens=completion.usage.prompt_tokens,
         completion_tokens=completion.usage.completion_tokens,
         seconds=round(time.monotonic() - began, 4),
+        finish_reason=choice.finish_reason,
     )
 
 

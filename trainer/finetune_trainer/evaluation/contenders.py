@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bm25s
@@ -17,8 +17,11 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 
 Message = dict[str, Any]
 Text = str | tuple[Message, ...]
-# A right answer may be worded at more length than any that is known, and is not to be cut.
-SPARE_SHARE, SPARE_TOKENS = 1.25, 8
+# An answer may be right and wordier than any that is known, and a model that was never told how to answer begins with
+# politeness: neither is to be cut.
+SPARE_SHARE, ROOM_TOKENS = 1.5, 256
+# The end of a turn, as templates write it.
+END_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is sent, and how many examples it has."""
+    """What is sent, how many examples it has, and for how many tokens of an answer there is room."""
 
     prompt: Text
     examples: int
     tools: tuple[Message, ...] = ()
+    max_tokens: int = 0
 
 
 Chooser = Callable[[Question], Sequence[Question]]
@@ -100,13 +104,35 @@ def with_examples(question: Question, examples: Sequence[Question]) -> Prompt:
     return Prompt((*system, *turns, *rest), len(examples), question.tools)
 
 
-def fit(question: Question, examples: Sequence[Question], measure: Measure, room: int) -> Prompt | None:
-    """The prompt with as many of the last `examples` as leave it within `room` tokens; None when it never is."""
-    for dropped in range(len(examples) + 1):
+@dataclass(frozen=True)
+class Room:
+    """The context, in tokens, and what an answer gets of it: `most`, and no less than `least` for an example's sake."""
+
+    context: int
+    most: int
+    least: int
+    count: Callable[[str], int]
+
+    def needed(self, answer: str) -> int:
+        """What this answer needs."""
+        return min(self.count(answer) + END_TOKENS, self.most)
+
+
+def fit(question: Question, examples: Sequence[Question], measure: Measure, room: Room) -> Prompt | None:
+    """The prompt with as many of the last `examples` as leave room for an answer.
+
+    None when the question and its right answer don't fit the context, even alone.
+    """
+    alone = with_examples(question, ())
+    free = room.context - measure(alone)
+    if free < room.needed(question.reference):
+        return None
+    for dropped in range(len(examples)):
         prompt = with_examples(question, examples[dropped:])
-        if measure(prompt) <= room:
-            return prompt
-    return None
+        left = room.context - measure(prompt)
+        if left >= room.least:
+            return replace(prompt, max_tokens=min(left, room.most))
+    return replace(alone, max_tokens=min(free, room.most))
 
 
 def none(question: Question) -> Sequence[Question]:
@@ -166,13 +192,17 @@ def _fingerprint(row: Question, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\n{row.asked}\n{row.reference}".encode()).digest()
 
 
-def answer_tokens(references: Sequence[str], count: Callable[[str], int]) -> int:
-    """How many tokens every contender may answer with: a quarter and a few more than the longest known answer.
+def room(references: Sequence[str], count: Callable[[str], int], context: int, most: int | None = None) -> Room:
+    """Room for the longest known answer and half more, at least 256 tokens, or for `most`.
 
-    The longest in characters stands for the longest in tokens; the spare covers the difference.
+    Where the context is short, examples may take what is more than the longest known answer, or than half of the
+    context: one long answer is not to take the examples from every row. The longest in characters stand for the longest
+    in tokens; the spare covers the difference.
     """
-    longest = sorted(set(references), key=len)[-LONGEST:]
-    return math.ceil(max(count(text) for text in longest) * SPARE_SHARE) + SPARE_TOKENS
+    known = sorted(set(references), key=len)[-LONGEST:]
+    longest = max((count(text) for text in known), default=0)
+    wanted = most or max(ROOM_TOKENS, math.ceil(longest * SPARE_SHARE))
+    return Room(context, wanted, min(longest + END_TOKENS, context // 2, wanted), count)
 
 
 # Counting the tokens of every answer of a large dataset takes minutes.

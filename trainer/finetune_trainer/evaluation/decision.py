@@ -14,6 +14,7 @@ from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Prices, RunConfig
 from finetune_trainer.contract.gate import best_baseline
 from finetune_trainer.contract.report import Contender, EvaluateResult, Usage
+from finetune_trainer.evaluation import cut
 from finetune_trainer.evaluation.advice import Curve, advice
 
 # Training a token costs as much as serving three: 6N against 2N operations for N parameters (Kaplan et al. 2020,
@@ -153,6 +154,9 @@ def _decided(
     """The fields that a gate and prices change."""
     verdict = gates.judge(result, gate)
     answer, headline = _answer(result, gate, verdict.passed)
+    metric = gates.deciding(result, gate)
+    if why := cut.hanging(result, metric, answer == Answer.SHIP):
+        answer, headline = Answer.UNSURE, f"Not clear: {gates.compared(result, metric)} {why}"
     training = _training(usage, prices)
     costs = {
         name: _cost(contender, prices, accelerators)

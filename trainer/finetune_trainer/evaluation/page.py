@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune_trainer.contract.gate import deciding
 from finetune_trainer.contract.report import Contender, Score
+from finetune_trainer.evaluation.cut import marked
 from finetune_trainer.evaluation.decision import TUNED, Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS
 
@@ -67,7 +68,8 @@ def render(decision: Decision) -> str:
         steps=max((step for step, _ in _points(decision)), default=0),
         tuned=TUNED,
         money=lambda amount: _money(amount, decision.prices.currency),
-        cut=_cut,
+        shortened=_cut,
+        marked=lambda contender: marked(contender, result.rows),
         interval=_interval,
     )
 

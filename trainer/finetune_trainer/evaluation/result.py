@@ -75,6 +75,7 @@ def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]
         requests_per_second=round(busy * len(seconds) / max(sum(seconds), 1e-9), 2),
         too_long=len(asked.prompts) - len(fitting),
         fewer_examples=sum(prompt.examples < asked.wanted for prompt in fitting),
+        cut=sum(answer.cut for answer in answers),
     )
 
 

@@ -143,7 +143,7 @@ class _Measuring:
         self._base_name = config.base_name
         self._compared = config.base_name in served.names
         self._base = base.read(workspace.base_model(config), config.model)
-        self._fitting = _fitting(self._base, workspace, served, clean.kept, train)
+        self._fitting = _fitting(self._base, workspace, served, (*clean.kept, *train), evaluation.max_answer_tokens)
         self._choosers = _Choosers(train, evaluation.seed)
 
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
@@ -179,7 +179,7 @@ class _Measuring:
     def _ask(self, contender: Asked, number: int, contenders: int) -> Answered:
         size = len(contender.prompts)
         requests = [
-            Request(contender.name, row, contender.model, prompt, self._fitting.max_tokens)
+            Request(contender.name, row, contender.model, prompt, prompt.max_tokens)
             for row, prompt in enumerate(contender.prompts)
             if prompt is not None
         ]
@@ -224,24 +224,22 @@ class _Measuring:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """Fits prompts into the context together with the longest answer."""
+    """Fits prompts into the context together with an answer."""
 
     measure: Callable[[Prompt], int]
-    room: int
-    max_tokens: int
+    room: contenders.Room
 
     def fit(self, question: Question, examples: Sequence[Question]) -> Prompt | None:
         return contenders.fit(question, examples, self.measure, self.room)
 
 
 def _fitting(
-    model: Base, workspace: Workspace, served: Served, questions: Sequence[Question], train: Sequence[Question]
+    model: Base, workspace: Workspace, served: Served, known: Sequence[Question], max_answer_tokens: int | None
 ) -> _Fitting:
-    references = [question.reference for question in (*questions, *train)]
-    max_tokens = contenders.answer_tokens(references, model.count)
     planned = PrepareResult.model_validate_json(workspace.prepared.read_bytes()).plan.context_length
-    room = (served.context_length or planned) - max_tokens
-    return _Fitting(contenders.measure_with(model.tokenizer), room, max_tokens)
+    references = [question.reference for question in known]
+    room = contenders.room(references, model.count, served.context_length or planned, max_answer_tokens)
+    return _Fitting(contenders.measure_with(model.tokenizer), room)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         sample_size=evaluation.sample_size,
         seed=spec.training.seed,
         judge=evaluation.judge and JudgeConfig(url=evaluation.judge.url, model=evaluation.judge.model),
+        max_answer_tokens=evaluation.max_answer_tokens,
         gate=gate_config(evaluation.gate),
         prices=Prices(
             currency=settings.price_currency,

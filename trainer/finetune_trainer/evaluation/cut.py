@@ -1,0 +1,45 @@
+"""Answers that were cut: whose score they mark, and whether a verdict hangs on them.
+
+Called by `decision` and `page`. Pure. The score of a contender whose answers were cut says how much room it had, and
+not how good it is.
+"""
+
+from finetune_trainer.contract.config import Metric
+from finetune_trainer.contract.gate import best_baseline
+from finetune_trainer.contract.report import Contender, EvaluateResult
+
+# Of a contender's answers; fewer than that change no score by more.
+SHARE = 0.02
+ADVICE = "Set evaluation.maxAnswerTokens, or raise hosting.contextLength."
+
+
+def marked(contender: Contender, rows: int) -> bool:
+    """Whether so many of its answers were cut that its score is marked."""
+    return contender.requests.cut > SHARE * rows
+
+
+def hanging(result: EvaluateResult, metric: Metric, ships: bool) -> str | None:
+    """What keeps a verdict from being clear: it would be another if all cut answers were right. None: it would not.
+
+    `ships`: what the verdict is. Then what matters is cut answers of a baseline, else those of the tuned model.
+    """
+    return _baselines(result, metric) if ships else _tuned(result, metric)
+
+
+def _baselines(result: EvaluateResult, metric: Metric) -> str | None:
+    close = [
+        f"{found.requests.cut} of {result.rows} answers of {name}"
+        for name, found in result.baselines.items()
+        if marked(found, result.rows) and found.comparisons[metric].difference <= found.requests.cut / result.rows
+    ]
+    if not close:
+        return None
+    return f"But {' and '.join(close)} were cut, and right ones might have been no worse than the tuned model. {ADVICE}"
+
+
+def _tuned(result: EvaluateResult, metric: Metric) -> str | None:
+    cut, best = result.tuned.requests.cut, best_baseline(result, metric)
+    lead = result.baselines[best].comparisons[metric].difference if best else 0.0
+    if not marked(result.tuned, result.rows) or lead + cut / result.rows <= 0:
+        return None
+    return f"But {cut} of {result.rows} answers of the tuned model were cut, and might have been right. {ADVICE}"
