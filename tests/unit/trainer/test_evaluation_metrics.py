@@ -29,9 +29,31 @@ def one(metric: Metric, answer: str, reference: str) -> float:
     return value(metric, [answer], [reference])
 
 
+FENCED = '```json\n{"a": 1}\n```'
+
+
 @pytest.mark.parametrize(
     ("metric", "answer", "reference", "score"),
     [
+        (Metric.JSON_VALID, FENCED, "{}", 1),
+        (Metric.JSON_FIELDS_F1, FENCED, '{"a": 1}', 1),
+        (Metric.JSON_FIELDS_F1, f"Certainly!\n\n{FENCED}\nIs there more?", '{"a": 1}', 1),
+        (Metric.JSON_FIELDS_F1, '{"a": "```\\n1\\n```"}', '{"a": "```\\n1\\n```"}', 1),
+        (Metric.JSON_FIELDS_F1, '<think>perhaps {"b": 2}</think>\n{"a": 1}', '{"a": 1}', 1),
+        (Metric.JSON_VALID, "```json\n{oops\n```", "{}", 0),
+        (Metric.EXACT_MATCH, '```\n{"a": 1}\n```', '{"a": 1}', 1),
+        (Metric.EXACT_MATCH, "<think>\neggs, or rice?\n</think>\n\neggs", "eggs", 1),
+        (Metric.EXACT_MATCH, "eggs, or rice?\n</think>\n\neggs", "eggs", 1),
+        (Metric.EXACT_MATCH, "<think>\neggs", "eggs", 0),
+        (Metric.EXACT_MATCH, "eggs", "<think>\nno doubt\n</think>\neggs", 1),
+        (Metric.TOKEN_F1, "<think>flour, and a lot of it</think> eggs", "eggs", 1),
+        (Metric.ROUGE_L, "<think>flour, and a lot of it</think> eggs", "eggs", 1),
+        (Metric.LABEL_ACCURACY, '"Refund".', "refund", 1),
+        (Metric.LABEL_ACCURACY, "“refund.”", "refund", 1),
+        (Metric.LABEL_ACCURACY, "<think>they want money</think>Refund.", "refund", 1),
+        (Metric.LABEL_ACCURACY, "***", "**", 0),
+        (Metric.LABEL_ACCURACY, ".", "", 0),
+        (Metric.MACRO_F1, "'refund'", "refund", 1),
         (Metric.EXACT_MATCH, " eggs\n", "eggs", 1),
         (Metric.EXACT_MATCH, "Eggs", "eggs", 0),
         (Metric.TOKEN_F1, "The eggs, and a flour", "eggs flour", 0.8),
@@ -146,6 +168,10 @@ class TestWhatFits:
     def test_json_metrics_want_json(self, metric: Metric) -> None:
         assert metrics.fits(metric, ["{}", "[]"]) is None
         assert metrics.fits(metric, ["{}", "flour"]) == "their answers are not all JSON objects or arrays"
+
+    def test_formatting_makes_no_other_rows(self) -> None:
+        assert metrics.choose([FENCED, f"<think>hm</think>{FENCED}"])[0][0] == Metric.JSON_FIELDS_F1
+        assert metrics.choose(["yes", "Yes.", '"no"', "no", "no"] * 2)[1] == "The answers are 2 labels that recur."
 
     @pytest.mark.parametrize("metric", [Metric.LABEL_ACCURACY, Metric.MACRO_F1])
     def test_label_metrics_want_labels(self, metric: Metric) -> None:

@@ -2,8 +2,15 @@
 
 from finetune_trainer.contract.config import Metric
 
+# What `normalise.said` does.
+NORMALISED = (
+    "Formatting is no ignorance: of all contenders' answers, and of references, the same is compared. Thinking before "
+    "an answer is no part of it (all up to the last `</think>`; thinking without an end says nothing), nor is a code "
+    "fence around the whole, nor white space around that"
+)
+
 DEFINITIONS: dict[Metric, str] = {
-    Metric.EXACT_MATCH: "the share of answers that are the reference, letter for letter, but for white space around it",
+    Metric.EXACT_MATCH: "the share of answers that are the reference, letter for letter",
     Metric.TOKEN_F1: (
         "the words in common with the reference, without case, punctuation and articles, as F1 of precision and recall "
         "(SQuAD: Rajpurkar et al. 2016)"
@@ -12,13 +19,17 @@ DEFINITIONS: dict[Metric, str] = {
         "the longest common subsequence of words with the reference, without case, as F1 of precision and recall "
         "(Lin 2004)"
     ),
-    Metric.JSON_VALID: "the share of answers that are a JSON object or array (RFC 8259)",
+    Metric.JSON_VALID: "the share of answers that are a JSON object or array (RFC 8259), or have one in a code fence",
     Metric.JSON_FIELDS_F1: (
-        "the fields in common with the reference, each a path and its value, as F1 of precision and recall; an answer "
-        "that is no JSON counts 0"
+        "the fields in common with the reference, each a path and its value, as F1 of precision and recall; JSON in a "
+        "code fence counts as JSON, and an answer that has none counts 0"
     ),
-    Metric.LABEL_ACCURACY: "the share of answers that are the reference's label, without case",
-    Metric.MACRO_F1: "the F1 of each label of the references, all labels alike (Opitz and Burst 2019)",
+    Metric.LABEL_ACCURACY: (
+        "the share of answers that are the reference's label, without case, quotes around it and a full stop behind it"
+    ),
+    Metric.MACRO_F1: (
+        "the F1 of each label of the references, all labels alike (Opitz and Burst 2019), compared as by label_accuracy"
+    ),
     Metric.INVERSE_PERPLEXITY: (
         "one divided by the perplexity of the references: the geometric mean of the probabilities of their tokens "
         "(Jelinek et al. 1977), as the engine itself gives them"

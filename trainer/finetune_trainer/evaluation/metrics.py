@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_trainer.contract.config import Metric
+from finetune_trainer.evaluation.normalise import document, label, said
 
 Array = NDArray[np.float64]
 # Weights of shape (resamples, rows), how often each row stands in a resample, to values of shape (resamples,).
@@ -31,10 +32,11 @@ ASKED = (Metric.INVERSE_PERPLEXITY, Metric.JUDGE)
 
 def statistic(metric: Metric, answers: Sequence[str], references: Sequence[str]) -> Statistic:
     """The metric of these answers, any but those of ASKED; they and `references` are equally long."""
+    told, right = [said(text) for text in answers], [said(text) for text in references]
     if metric == Metric.MACRO_F1:
-        return _macro_f1([_label(text) for text in answers], [_label(text) for text in references])
+        return _macro_f1([label(text) for text in told], [label(text) for text in right])
     score = _ROW_SCORES[metric]
-    return mean([score(answer, reference) for answer, reference in zip(answers, references, strict=True)])
+    return mean([score(answer, reference) for answer, reference in zip(told, right, strict=True)])
 
 
 def mean(scores: Sequence[float]) -> Statistic:
@@ -63,7 +65,7 @@ def choose(references: Sequence[str]) -> tuple[tuple[Metric, ...], str]:
     if _all_json(references):
         return (Metric.JSON_FIELDS_F1, Metric.EXACT_MATCH, Metric.JSON_VALID), "All answers are JSON."
     if _are_labels(references):
-        labels = len({_label(text) for text in references})
+        labels = len({label(said(text)) for text in references})
         return (Metric.LABEL_ACCURACY, Metric.MACRO_F1), f"The answers are {labels} labels that recur."
     words = sum(len(text.split()) for text in references) / len(references)
     if words <= SHORT_WORDS:
@@ -72,7 +74,7 @@ def choose(references: Sequence[str]) -> tuple[tuple[Metric, ...], str]:
 
 
 def _exact_match(answer: str, reference: str) -> float:
-    return float(answer.strip() == reference.strip())
+    return float(answer == reference)
 
 
 def _token_f1(answer: str, reference: str) -> float:
@@ -122,7 +124,7 @@ def _json_fields_f1(answer: str, reference: str) -> float:
 def _parsed(text: str) -> Any:
     """The JSON object or array in `text`; None for anything else."""
     try:
-        found = json.loads(text, parse_constant=_no_constant)
+        found = json.loads(document(text), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict | list) else None
@@ -146,12 +148,8 @@ def _leaves(document: Any) -> Iterator[Hashable]:
             yield path, json.dumps(value)
 
 
-def _label(text: str) -> str:
-    return text.strip().casefold()
-
-
 def _label_accuracy(answer: str, reference: str) -> float:
-    return float(_label(answer) == _label(reference))
+    return float(label(answer) == label(reference))
 
 
 def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
@@ -171,13 +169,13 @@ def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
 
 
 def _all_json(references: Sequence[str]) -> bool:
-    return all(_parsed(text) is not None for text in references)
+    return all(_parsed(said(text)) is not None for text in references)
 
 
 def _are_labels(references: Sequence[str]) -> bool:
-    labels = {_label(text) for text in references}
+    labels = {label(said(text)) for text in references}
     few = len(labels) <= LABELS and len(references) >= ROWS_PER_LABEL * len(labels)
-    return few and all(len(label.split()) <= LABEL_WORDS for label in labels)
+    return few and all(len(each.split()) <= LABEL_WORDS for each in labels)
 
 
 _ROW_SCORES: dict[Metric, Callable[[str, str], float]] = {

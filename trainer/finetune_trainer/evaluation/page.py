@@ -13,7 +13,7 @@ from finetune_trainer.contract.gate import deciding
 from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.cut import marked
 from finetune_trainer.evaluation.decision import TUNED, Decision
-from finetune_trainer.evaluation.definitions import DEFINITIONS
+from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED
 
 # A longer text is cut, and says so.
 TEXT_LENGTH = 600
@@ -61,6 +61,7 @@ def render(decision: Decision) -> str:
         contenders=contenders,
         metric=deciding(result, decision.gate),
         definitions={metric.value: DEFINITIONS[metric] for metric in result.metrics},
+        normalised=NORMALISED,
         spans=_spans(contenders, decision),
         bars=_bars(contenders),
         lines=_lines(decision),

@@ -32,6 +32,7 @@ from finetune_trainer.evaluation.judge import Judge
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
 from finetune_trainer.evaluation.metrics import Statistic
+from finetune_trainer.evaluation.normalise import said
 from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, summed_up
 from finetune_trainer.server import Reporter
 
@@ -200,7 +201,7 @@ class _Measuring:
             raise StageError(Outcome.CONFIG_INVALID, "evaluation.metrics has judge; evaluation.judge must say who.")
         judge = Judge(self._evaluation.judge, self._workspace.evaluations / "judgements.jsonl")
         told = partial(self._told, f"judging {found.asked.name}", 0, 2 * len(found.texts))
-        return metrics.mean(judge.scores(self._questions, found.texts, told))
+        return metrics.mean(judge.scores(self._questions, [said(text) for text in found.texts], told))
 
     def _likely(self, found: Answered) -> Statistic:
         tokenizer, contender = self._base.tokenizer, found.asked
