@@ -1,5 +1,7 @@
 """How sure a score is: against a known distribution, and by what must hold for any."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from finetune_trainer.contract.report import CONFIDENCES, Score
@@ -111,3 +113,22 @@ def test_every_resample_has_as_many_rows() -> None:
     weights = intervals.resample(7, 1, count=50)
     assert weights.shape == (50, 7)
     assert set(weights.sum(axis=1)) == {7}
+
+
+def test_a_hundred_thousand_rows_take_little_more_than_a_byte_for_each_draw() -> None:
+    rows, count = 100_000, 100
+    tracemalloc.start()
+    try:
+        drawn = intervals.resample(rows, 1, count)
+        intervals.compare(coins(rows, 0.7, 1), coins(rows, 0.6, 2), drawn)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The draws, and a few blocks of floats.
+    assert peak < rows * count + 4 * intervals.BLOCK * 8
+
+
+def test_in_blocks_it_says_what_it_says_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scored(coins(100, 0.7), 100)
+    monkeypatch.setattr(intervals, "BLOCK", 777)
+    assert scored(coins(100, 0.7), 100) == whole
