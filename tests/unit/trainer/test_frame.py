@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,11 +12,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
-from finetune_trainer.contract.report import Rows
+from finetune_trainer.contract.config import Contract, Metric
+from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination, pack
+from finetune_trainer.contract.report import CONFIDENCES, EvaluateResult, Requests, Rows
 from finetune_trainer.stages.frame import encode, run
+from pydantic import ValidationError
 
 ROWS = Rows(train=3)
+
+
+class Noise(Contract):
+    """Something that can't be packed."""
+
+    noise: str
 
 
 @pytest.fixture
@@ -149,6 +158,64 @@ def test_a_long_message_keeps_its_ends_within_what_the_kubelet_keeps(text: str) 
 
 def test_a_long_message_uses_the_room_there_is() -> None:
     assert len(encode(Termination(reason="DataInvalid", message="a" * 9000))) > 0.9 * TERMINATION_BYTES
+
+
+def largest() -> EvaluateResult:
+    """Every metric of six contenders, each number with all of its digits and none like another."""
+    chance = random.Random(1)
+
+    def number() -> float:
+        return -chance.randrange(1000, 9999) / 10_000
+
+    def score() -> dict[str, float]:
+        return {"score": number(), "low": number(), "high": number()}
+
+    def comparison() -> dict[str, Any]:
+        found = {"difference": number(), "low": number(), "high": number()}
+        return found | {"bounds": {name: number() for name in CONFIDENCES}}
+
+    def contender(compared: bool) -> dict[str, Any]:
+        requests = {name: chance.randrange(10_000, 99_999) / 10 for name in Requests.model_fields}
+        return {
+            "scores": {metric: score() for metric in Metric},
+            "comparisons": {metric: comparison() for metric in Metric} if compared else {},
+            "requests": Requests.model_validate(requests | {"too_long": 99_999, "fewer_examples": 99_999}),
+        }
+
+    return EvaluateResult.model_validate(
+        {
+            "evaluation": "0a1b2c3d",
+            "rows": 100_000,
+            "leaked": 99_999,
+            "near_duplicates": 99_999,
+            "metrics": tuple(Metric),
+            "reason": "They are those that evaluation.metrics names.",
+            "tuned": contender(compared=False),
+            "baselines": {f"the-baseline-{number}": contender(compared=True) for number in range(5)},
+            "drift": score(),
+        }
+    )
+
+
+def test_the_largest_result_is_heard_whole(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    assert run(largest, tmp_path, log) == 0
+    assert len(log.read_bytes()) <= TERMINATION_BYTES
+    said = Termination.model_validate_json(log.read_bytes()).result
+    assert EvaluateResult.model_validate(said) == largest()
+
+
+def test_a_result_that_no_message_carries_is_no_success(ends: Ends) -> None:
+    noise = random.Random(1).randbytes(5000).hex()
+    code, message = ends(lambda: Noise(noise=noise))
+    assert code == Outcome.INTERNAL.exit.code
+    assert "and a termination message 4096" in message["message"]
+
+
+@pytest.mark.parametrize("packed", [7, "no base64", "AAAA", pack({})[:-4]])
+def test_what_claims_to_be_packed_and_is_not_is_no_message_of_the_trainer(packed: Any) -> None:
+    with pytest.raises(ValidationError):
+        Termination.model_validate_json(json.dumps({"reason": "Succeeded", "packed": packed}))
 
 
 def test_what_has_no_bytes_in_utf_8_is_written_all_the_same() -> None:

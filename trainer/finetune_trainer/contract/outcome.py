@@ -5,15 +5,22 @@ builds each Job's podFailurePolicy from the same table, and turns the message in
 where it has a fitting one. `docs/exit-codes.md` is generated from here.
 """
 
+import base64
+import json
+import zlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from pydantic import model_validator
 
 from finetune_trainer.contract.config import Contract
 
 TERMINATION_LOG = "/dev/termination-log"
 # The kubelet keeps this much of a termination message.
 TERMINATION_BYTES = 4096
+# What a packed result may come to; its packer is a pod, and deflate can make a thousand bytes of one.
+UNPACKED_BYTES = 2**18
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,39 @@ class Outcome(Enum):
 
 
 class Termination(Contract):
-    """The termination message: why the stage ended, and its result when it succeeded."""
+    """The termination message: why the stage ended, and its result when it succeeded.
+
+    A result that is too long for the kubelet stands there as `packed`, and is read as `result` all the same.
+    """
 
     reason: str
     message: str = ""
     result: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unpacked(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or "packed" not in document:
+            return document
+        kept = {key: value for key, value in document.items() if key != "packed"}
+        return kept | {"result": unpack(document["packed"])}
+
+
+def pack(result: dict[str, Any]) -> str:
+    """A result as base64 of its deflated JSON: names and digits repeat, and a third of the length is left."""
+    return base64.b64encode(zlib.compress(json.dumps(result, separators=(",", ":")).encode(), level=9)).decode()
+
+
+def unpack(text: Any) -> Any:
+    """The result that was packed. Raises ValueError for what is none."""
+    reader = zlib.decompressobj()
+    try:
+        found = json.loads(reader.decompress(base64.b64decode(text, validate=True), UNPACKED_BYTES))
+    except (TypeError, zlib.error, RecursionError) as error:
+        raise ValueError("is no packed result") from error
+    if not reader.eof:
+        raise ValueError("is a packed result that was cut off")
+    return found
 
 
 class StageError(Exception):

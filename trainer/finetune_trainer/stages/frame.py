@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
+from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination, pack
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,13 @@ class Ending:
         self.termination = Termination(reason=Outcome.SUCCEEDED.exit.reason)
 
     def succeed(self, result: Contract) -> None:
-        """The stage's result."""
+        """The stage's result. Raises StageError (INTERNAL) where no message could carry it: nobody would hear of it."""
         document = result.model_dump(mode="json", by_alias=True, exclude_none=True)
-        self.termination = Termination(reason=Outcome.SUCCEEDED.exit.reason, result=document)
+        termination = Termination(reason=Outcome.SUCCEEDED.exit.reason, result=document)
+        if (size := len(encode(termination))) > TERMINATION_BYTES:
+            message = f"The result takes {size} bytes, and a termination message {TERMINATION_BYTES}."
+            raise StageError(Outcome.INTERNAL, message)
+        self.termination = termination
 
     def __enter__(self) -> "Ending":
         return self
@@ -109,7 +114,7 @@ def _leave(termination: Termination, termination_log: Path) -> None:
 
 
 def encode(termination: Termination) -> bytes:
-    """The Termination as JSON that the kubelet keeps whole: an overlong message loses its middle."""
+    """The Termination as JSON that the kubelet keeps whole: a result too long is packed, a message too long cut."""
     message, keep = termination.message, len(termination.message)
     while len(encoded := _json(termination, message)) > TERMINATION_BYTES and keep > 0:
         keep -= max(1, (len(encoded) - TERMINATION_BYTES) // BYTES)
@@ -121,6 +126,14 @@ def _json(termination: Termination, message: str) -> bytes:
     document = termination.model_copy(update={"message": message}).model_dump(
         mode="json", by_alias=True, exclude_none=True
     )
+    encoded = _bytes(document)
+    if len(encoded) <= TERMINATION_BYTES or termination.result is None:
+        return encoded
+    bare = {key: value for key, value in document.items() if key != "result"}
+    return _bytes(bare | {"packed": pack(termination.result)})
+
+
+def _bytes(document: dict[str, Any]) -> bytes:
     # A lone surrogate, which a broken file name or row may hold, has no bytes.
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
