@@ -21,7 +21,8 @@ class Engine:
 
     An answer of more words than a request has room for is cut, as an engine cuts it.
     `likelihoods`: the probability of every token of a prompt, by model; none means that the engine can't tell.
-    `asked` has the requests for answers, and neither those that warm it up nor those for likelihoods.
+    `thinks`: it refuses what OpenAI's reasoning models refuse. `asked` has the requests for answers, and neither those
+    that warm it up nor those for likelihoods.
     """
 
     reply: Reply
@@ -29,6 +30,7 @@ class Engine:
     context_length: int = 1024
     healthy: int = 10_000
     broken: int = 500
+    thinks: bool = False
     likelihoods: dict[str, float] = field(default_factory=dict)
     url: str = ""
     keys: set[str] = field(default_factory=set)
@@ -47,7 +49,9 @@ class Engine:
         with self._lock:
             if len(self.asked) >= self.healthy:
                 return self.broken, {"error": {"message": "the engine has died"}}
-            if body["max_tokens"] > 1:
+            if self.thinks and ("max_tokens" in body or body.get("temperature", 1) != 1):
+                return 400, {"error": {"message": "Use 'max_completion_tokens' instead.", "param": "max_tokens"}}
+            if body.get("max_tokens") != 1:
                 self.asked.append(body)
         said = self.reply(body["model"], body["messages"]).split(" ")
         text, cut = " ".join(said[: body["max_tokens"]]), len(said) > body["max_tokens"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finetune_trainer.contract import gate
 from finetune_trainer.contract.config import (
     BaselineConfig,
     BaselineType,
@@ -379,7 +380,7 @@ class TestTheJudge:
         case.prepared()
         result = case.evaluate(**self.judged(case, judge) | {"baselines": ()})
         assert result.tuned.scores[Metric.JUDGE].score == 0.5
-        assert judge.asked == []
+        assert len(judge.asked) == 1, "the easy question alone"
 
     def test_one_that_always_likes_the_first_likes_nobody(self, case: Case, judge: Engine) -> None:
         judge.reply = lambda model, messages: "A"
@@ -392,7 +393,34 @@ class TestTheJudge:
         judge.reply = lambda model, messages: "Both have merits."
         case.engine.reply = lambda model, messages: "anything else"
         case.prepared()
-        assert case.evaluate(**self.judged(case, judge)).tuned.scores[Metric.JUDGE].score == 0.5
+        result = case.evaluate(**self.judged(case, judge))
+        assert result.tuned.scores[Metric.JUDGE].score == 0.5
+
+    def test_words_that_could_not_be_read_are_counted_and_told(self, case: Case, judge: Engine) -> None:
+        judge.reply = lambda model, messages: "Both have merits."
+        case.engine.reply = lambda model, messages: "anything else"
+        case.prepared()
+        result = case.evaluate(**self.judged(case, judge))
+        assert (result.tuned.unread, result.baselines["zero-shot"].unread) == (40, 40)
+        message = gate.judge(result, None).message
+        assert "The judge named neither answer nor a tie 80 times, which count as ties." in message
+
+    def test_one_that_thinks_is_asked_in_its_own_words(self, case: Case, judge: Engine) -> None:
+        judge.thinks = True
+        judge.reply = lambda model, messages: "<think>Is it A? B.</think> A"
+        case.engine.reply = lambda model, messages: "anything else"
+        case.prepared()
+        result = case.evaluate(**self.judged(case, judge))
+        assert result.tuned.unread == 0
+        assert {tuple(sorted(body)) for body in judge.asked} == {("max_completion_tokens", "messages", "model")}
+
+    def test_one_that_cannot_be_asked_costs_nobody_an_answer(self, case: Case, judge: Engine) -> None:
+        judge.healthy, judge.broken = 0, 404
+        case.prepared()
+        error = case.refused(**self.judged(case, judge))
+        assert error.outcome == Outcome.CONFIG_INVALID
+        assert error.message.startswith(f"The judge at {judge.url} answered 404")
+        assert case.engine.asked == []
 
     @pytest.mark.parametrize(
         ("status", "outcome", "said"),

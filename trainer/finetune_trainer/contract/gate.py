@@ -24,7 +24,7 @@ def judge(result: EvaluateResult, gate: GateConfig | None) -> Verdict:
     bound of the paired difference, at `confidence`, has to lie above it.
     """
     metric = deciding(result, gate)
-    told = compared(result, metric)
+    told = " ".join(filter(None, [compared(result, metric), _unread(result)]))
     if gate is None:
         return Verdict(True, f"{told} No gate was set.")
     missed = [sentence for sentence in (_minimum(result, metric, gate), _margin(result, metric, gate)) if sentence]
@@ -61,6 +61,11 @@ def compared(result: EvaluateResult, metric: Metric) -> str:
         f"{told}, against {found.scores[metric].score:.3f} of the best baseline, {best}: a difference of "
         f"{compared.difference:+.3f} ({compared.low:+.3f} to {compared.high:+.3f})."
     )
+
+
+def _unread(result: EvaluateResult) -> str:
+    unread = sum(contender.unread for contender in (result.tuned, *result.baselines.values()))
+    return f"The judge named neither answer nor a tie {unread} times, which count as ties." if unread else ""
 
 
 def _minimum(result: EvaluateResult, metric: Metric, gate: GateConfig) -> str | None:

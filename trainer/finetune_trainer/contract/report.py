@@ -150,11 +150,15 @@ class Requests(Contract):
 
 
 class Contender(Contract):
-    """One way to answer, measured. `comparisons` of the tuned model with it: empty for the tuned model itself."""
+    """One way to answer, measured. `comparisons` of the tuned model with it: empty for the tuned model itself.
+
+    `unread`: judgements of it, two for each row, in which the judge named neither answer nor a tie; they count as ties.
+    """
 
     scores: dict[Metric, Score]
     comparisons: dict[Metric, Comparison] = {}
     requests: Requests
+    unread: Count = 0
 
 
 class EvaluateResult(Contract):

@@ -3,12 +3,18 @@
 Called by `stages.evaluate`, for the metric judge. It is asked which of two answers is better, a contender's
 or the reference, and again with their places swapped, since judges favour a place (Zheng et al. 2023, "Judging
 LLM-as-a-Judge with MT-Bench and Chatbot Arena").
+
+Before anything else it is asked something easy (`probe`): whether it answers at all, and in which words it wants to be
+asked. OpenAI's reasoning models refuse max_tokens, and every temperature but their own, and think at the cost of
+max_completion_tokens; servers of other makers may know max_tokens alone.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +32,10 @@ INSTRUCTION = (
     "You compare two answers to the same request. Judge how correct, complete and helpful they are; neither their "
     "order nor their length matters. Reply with one word: A if the first is better, B if the second is, or tie."
 )
-MAX_TOKENS = 8
+# How to ask for a word, and how to ask one that thinks before it says it.
+BRIEF: dict[str, Any] = {"max_tokens": 8, "temperature": 0}
+THINKING: dict[str, Any] = {"max_completion_tokens": 8192}
+THOUGHT = "</THINK>"
 # What a place in the comparison is worth to the answer that stands first.
 WORTH = {"A": 1.0, "B": 0.0, "TIE": 0.5}
 
@@ -52,6 +61,17 @@ class Judgement(Line):
     winner: str | None
 
 
+@dataclass(frozen=True)
+class Judged:
+    """By row how much better an answer is than the reference: 1 better, 0.5 as good, 0 worse.
+
+    `unread`: judgements that named neither answer nor a tie, and count as ties.
+    """
+
+    scores: tuple[float, ...]
+    unread: int
+
+
 class Judge:
     """The judge, and what it said before. Raises StageError when it says no more."""
 
@@ -60,21 +80,36 @@ class Judge:
         self._endpoint = Endpoint("The judge", config.url, key)
         self._model = config.model
         self._kept = Kept(Judgement, file)
+        self._options = BRIEF
 
-    def scores(
-        self, questions: Sequence[Question], answers: Sequence[str], told: Callable[[int], None]
-    ) -> tuple[float, ...]:
-        """By row how much better the answer is than the reference: 1 better, 0.5 as good, 0 worse."""
+    def probe(self) -> None:
+        """Ask it something easy, and from then on in the words that it understood."""
+        self._options = asyncio.run(self._probe())
+
+    async def _probe(self) -> dict[str, Any]:
+        easy = Comparison(self._model, "How much is two and two?", "Four.", "I like cheese.")
+        async with self._endpoint.client() as client:
+            try:
+                if (await _judge(BRIEF, client, easy)).winner is not None:
+                    return BRIEF
+            except openai.BadRequestError as error:
+                logger.info("The judge refuses max_tokens or temperature: %s", error.message)
+            found = await _judge(THINKING, client, easy)
+        return BRIEF if found.winner is None else THINKING
+
+    def judged(self, questions: Sequence[Question], answers: Sequence[str], told: Callable[[int], None]) -> Judged:
+        """Each answer held against its question's reference."""
         pairs = list(zip(questions, answers, strict=True))
         # The same text needs no judge.
         duels = [self._duel(question, answer) for question, answer in pairs if answer != question.reference]
-        found = self._endpoint.ask([each for duel in duels for each in duel], self._kept, _judge, told)
+        found = self._endpoint.ask(
+            [each for duel in duels for each in duel], self._kept, partial(_judge, self._options), told
+        )
         both = zip(found[::2], found[1::2], strict=True)
         worth = iter([(_worth(ours) + 1 - _worth(swapped)) / 2 for ours, swapped in both])
         unread = sum(judgement.winner is None for judgement in found)
-        if unread:
-            logger.warning("The judge named neither answer nor a tie %d times; these count as ties.", unread)
-        return tuple(0.5 if answer == question.reference else next(worth) for question, answer in pairs)
+        scores = tuple(0.5 if answer == question.reference else next(worth) for question, answer in pairs)
+        return Judged(scores, unread)
 
     def _duel(self, question: Question, answer: str) -> tuple[Comparison, Comparison]:
         asked = question.text
@@ -88,12 +123,10 @@ def _worth(judgement: Judgement) -> float:
     return WORTH[judgement.winner or "TIE"]
 
 
-async def _judge(client: openai.AsyncOpenAI, asked: Comparison) -> Judgement:
+async def _judge(options: dict[str, Any], client: openai.AsyncOpenAI, asked: Comparison) -> Judgement:
     text = f"Request:\n{asked.asked}\n\nAnswer A:\n{asked.first}\n\nAnswer B:\n{asked.second}\n\nWhich is better?"
     messages: Any = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}]
-    completion = await client.chat.completions.create(
-        model=asked.model, messages=messages, max_tokens=MAX_TOKENS, temperature=0
-    )
-    words = (completion.choices[0].message.content or "").upper().split()
+    completion = await client.chat.completions.create(model=asked.model, messages=messages, **options)
+    words = (completion.choices[0].message.content or "").upper().rpartition(THOUGHT)[2].split()
     said = words[0].strip(".,:;*\"'()[]") if words else ""
     return Judgement(key=asked.key, winner=said if said in WORTH else None)

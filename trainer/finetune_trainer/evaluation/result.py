@@ -41,10 +41,11 @@ class Answered:
 
 @dataclass(frozen=True)
 class Measured:
-    """One contender with all that was measured of it."""
+    """One contender with all that was measured of it, and the judge's words about it that could not be read."""
 
     answered: Answered
     statistics: Mapping[Metric, Statistic]
+    unread: int = 0
 
 
 def answered(asked: Asked, answers: Mapping[int, Answer]) -> Answered:
@@ -96,14 +97,14 @@ def summed_up(
     `drift`: of the general prompts, where they were asked.
     """
     tuned, *baselines = contenders
-    weights = intervals.resample(len(clean.kept), evaluation.seed)
+    drawn = intervals.resample(len(clean.kept), evaluation.seed)
 
     def scores(found: Measured) -> dict[Metric, Score]:
-        return {metric: intervals.score(found.statistics[metric], weights) for metric in chosen}
+        return {metric: intervals.score(found.statistics[metric], drawn) for metric in chosen}
 
     def comparisons(found: Measured) -> dict[Metric, Comparison]:
         both = ((metric, tuned.statistics[metric], found.statistics[metric]) for metric in chosen)
-        return {metric: intervals.compare(ours, theirs, weights) for metric, ours, theirs in both}
+        return {metric: intervals.compare(ours, theirs, drawn) for metric, ours, theirs in both}
 
     return EvaluateResult(
         evaluation=evaluation.id,
@@ -112,10 +113,13 @@ def summed_up(
         near_duplicates=clean.near,
         metrics=chosen,
         reason=reason,
-        tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests),
+        tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests, unread=tuned.unread),
         baselines={
             found.answered.asked.name: Contender(
-                scores=scores(found), comparisons=comparisons(found), requests=found.answered.requests
+                scores=scores(found),
+                comparisons=comparisons(found),
+                requests=found.answered.requests,
+                unread=found.unread,
             )
             for found in baselines
         },

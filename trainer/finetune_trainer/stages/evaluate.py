@@ -28,7 +28,7 @@ from finetune_trainer.evaluation.ask import Candidate, Request, Served
 from finetune_trainer.evaluation.contenders import Chooser, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Row
 from finetune_trainer.evaluation.endpoint import Endpoint
-from finetune_trainer.evaluation.judge import Judge
+from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
 from finetune_trainer.evaluation.metrics import Statistic
@@ -149,12 +149,22 @@ class _Measuring:
 
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
         """The tuned model, and each baseline where the base model is served beside it."""
+        # Hours of answers are of no use to a judge that can't be asked.
+        judge = self._probed() if Metric.JUDGE in chosen else None
         asked = [self._asked(TUNED, self._name, 0, contenders.none)]
         if self._compared:
             asked += [self._baseline(baseline) for baseline in self._evaluation.baselines]
         # One contender after the other: none's latency is another's doing.
         found = [self._ask(contender, number, len(asked)) for number, contender in enumerate(asked)]
-        return [Measured(each, {metric: self._statistic(metric, each) for metric in chosen}) for each in found]
+        return [self._measured(each, chosen, judge) for each in found]
+
+    def _measured(self, found: Answered, chosen: Sequence[Metric], judge: Judge | None) -> Measured:
+        judged = judge and self._judged(judge, found)
+        statistics = {
+            metric: metrics.mean(judged.scores) if judged and metric == Metric.JUDGE else self._statistic(metric, found)
+            for metric in chosen
+        }
+        return Measured(found, statistics, judged.unread if judged else 0)
 
     def drift(self) -> Statistic | None:
         """How far the tuned model is from the base model on general prompts; None where these can't be compared."""
@@ -189,19 +199,21 @@ class _Measuring:
         return answered(contender, {request.row: answer for request, answer in zip(requests, answers, strict=True)})
 
     def _statistic(self, metric: Metric, found: Answered) -> Statistic:
-        match metric:
-            case Metric.JUDGE:
-                return self._judged(found)
-            case Metric.INVERSE_PERPLEXITY:
-                return self._likely(found)
+        if metric == Metric.INVERSE_PERPLEXITY:
+            return self._likely(found)
         return metrics.statistic(metric, found.texts, self._references)
 
-    def _judged(self, found: Answered) -> Statistic:
+    def _probed(self) -> Judge:
         if self._evaluation.judge is None:
             raise StageError(Outcome.CONFIG_INVALID, "evaluation.metrics has judge; evaluation.judge must say who.")
+        self._reporter.update(activity="asking the judge something easy")
         judge = Judge(self._evaluation.judge, self._workspace.evaluations / "judgements.jsonl")
+        judge.probe()
+        return judge
+
+    def _judged(self, judge: Judge, found: Answered) -> Judged:
         told = partial(self._told, f"judging {found.asked.name}", 0, 2 * len(found.texts))
-        return metrics.mean(judge.scores(self._questions, [said(text) for text in found.texts], told))
+        return judge.judged(self._questions, [said(text) for text in found.texts], told)
 
     def _likely(self, found: Answered) -> Statistic:
         tokenizer, contender = self._base.tokenizer, found.asked

@@ -129,7 +129,7 @@ def evaluation_status(result: EvaluateResult, metric: Metric, passed: bool, repo
         near_duplicates=result.near_duplicates,
         drift=result.drift and ScoreStatus.model_validate(_texts(result.drift.model_dump())),
         contenders={
-            name: ContenderStatus.model_validate(_texts(contender.model_dump(mode="json")))
+            name: ContenderStatus.model_validate(_texts(contender.model_dump(mode="json", exclude={"unread"})))
             for name, contender in contenders.items()
         },
         report=report,
