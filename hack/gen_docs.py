@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
+from finetune_cli.errors import MEANINGS as COMMAND_CODES
 from finetune_operator.conditions import MEANINGS, REASONS
 from finetune_operator.settings import Settings, variable
 from finetune_trainer.contract.outcome import Outcome
@@ -48,7 +49,7 @@ def _exit_codes() -> str:
         for outcome in Outcome
     ]
     return _page(
-        "trainer/finetune_trainer/contract/outcome.py",
+        "trainer/finetune_trainer/contract/outcome.py and cli/finetune_cli/errors.py",
         "Exit codes of the trainer",
         "A stage (`prepare`, `train` or `evaluate`) ends with one of these codes and writes the reason and a sentence "
         "to its container's termination message. What a retry can mend is run again, `training.retries` times; "
@@ -56,6 +57,9 @@ def _exit_codes() -> str:
         _table(("code", "reason", "retried", "what happened"), rows),
         "Any other code is not the trainer's own: 137 and 143, for example, mean that it was killed. Such a stage is "
         "retried too, and what was found out about it (a memory limit, an eviction) is in the condition's message.",
+        "## Exit codes of `finetune`",
+        "A stage that fails ends `finetune run` with its own code from the table above, once no retry is left.",
+        _table(("code", "what happened"), [(str(code.value), meaning) for code, meaning in COMMAND_CODES.items()]),
     )
 
 

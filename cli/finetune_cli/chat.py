@@ -18,6 +18,10 @@ from finetune_cli.store import find
 NO_KEY = "none"
 
 
+class Refused(UserError):
+    """One question was refused; another may be answered."""
+
+
 @dataclass
 class Chat:
     """A conversation: its messages so far, and who answers."""
@@ -41,8 +45,8 @@ class Chat:
                 yield piece
         except openai.APIConnectionError as error:
             raise UserError(f"{self.client.base_url} does not answer; is `finetune run` still serving?") from error
-        except openai.APIStatusError as error:
-            raise UserError(f"{self.model} refused: {error.message}") from error
+        except openai.APIError as error:
+            raise Refused(f"{self.model} refused: {error.message}") from error
         self.messages = [*asked, {"role": "assistant", "content": answer}]
 
 
@@ -107,6 +111,8 @@ def converse(chat: Chat, console: Console, read: Callable[[], str]) -> None:
         try:
             if question := read().strip():
                 show(chat, question, console)
+        except Refused as error:
+            console.print(error.message, markup=False, highlight=False, soft_wrap=True)
         except (EOFError, KeyboardInterrupt):
             console.print()
             return

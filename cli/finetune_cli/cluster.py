@@ -5,6 +5,7 @@ that, with the template of the revision's own evaluate Job: same image, same pla
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ Raw = dict[str, Any]
 
 # To pull the image, which the evaluate Job's node has.
 READ_SECONDS = 180
+# Lines of klog (E1126 20:00:00.000000 ...) and of the API server's warnings, and the words before a complaint.
+_NOISE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|Warning: |Flag --|Defaulted container")
+_LABEL = re.compile(r"^(error: |Error from server( \(\w+\))?: )")
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,15 @@ class Cluster:
         except FileNotFoundError as error:
             raise UserError("kubectl is not on PATH; it is what `finetune report` asks the cluster with.") from error
         if done.returncode:
-            raise UserError(f"kubectl {' '.join(arguments[:2])}: {done.stderr.strip()}")
+            raise UserError(f"kubectl {' '.join(arguments[:2])}: {complaint(done.stderr)}")
         return done.stdout
+
+
+def complaint(said: str) -> str:
+    """What kubectl says went wrong, without its log and what it only warns of."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    told = [line for line in lines if not _NOISE.match(line)] or lines[-1:] or ["it ended without a word."]
+    return _LABEL.sub("", " ".join(told))
 
 
 def reader(template: Raw, name: str, revision: str, path: str) -> Raw:

@@ -1,13 +1,48 @@
-"""What the user can mend: raised anywhere below the commands, printed by `main` as one sentence."""
+"""What the user can mend: raised anywhere below the commands, printed by `main` as one sentence.
 
-FAILED = 1
-USAGE = 2
+`docs/exit-codes.md` is generated from the table here, beside the trainer's.
+"""
+
+from enum import IntEnum
+
+from finetune_operator.conditions import Reason
+from finetune_trainer.contract.outcome import Outcome
+
+
+class ExitCode(IntEnum):
+    """How a command can end. A stage that fails by itself ends it with the trainer's own code, above these."""
+
+    DONE = 0
+    CRASHED = 1
+    USAGE = 2
+    GATE_NOT_MET = 3
+    FAILED = 4
+    INTERRUPTED = 130
+
+
+MEANINGS: dict[ExitCode, str] = {
+    ExitCode.DONE: "done; of `finetune run`, also that it was stopped while it served",
+    ExitCode.CRASHED: "a fault in `finetune` itself, with its traceback",
+    ExitCode.USAGE: "the command line or the manifest is wrong, or it names a job or a file that is not there",
+    ExitCode.GATE_NOT_MET: "the tuned model was measured and misses evaluation.gate",
+    ExitCode.FAILED: "nothing is served, the engine does not start, kubectl refuses: it can't be done as things are",
+    ExitCode.INTERRUPTED: "stopped by Ctrl-C or SIGTERM before anything was served",
+}
+
+_STAGES = {outcome.exit.reason: outcome.exit.code for outcome in Outcome}
 
 
 class UserError(Exception):
     """A sentence that says what happened, to what, and what to do; and the exit code that goes with it."""
 
-    def __init__(self, message: str, code: int = FAILED) -> None:
+    def __init__(self, message: str, code: int = ExitCode.FAILED) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+
+
+def code_of(reason: Reason) -> int:
+    """The exit code for a stage that failed for this reason."""
+    if reason == Reason.GATE_NOT_MET:
+        return ExitCode.GATE_NOT_MET
+    return _STAGES.get(reason, ExitCode.FAILED)

@@ -14,7 +14,7 @@ from finetune_operator.api.load import ManifestError, load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJob, FineTuneJobSpec
 from finetune_operator.names import digest, revision_of
 
-from finetune_cli.errors import USAGE, UserError
+from finetune_cli.errors import ExitCode, UserError
 
 FILE = "file://"
 _CLUSTER_SOURCES = {
@@ -43,7 +43,7 @@ def read(path: Path) -> FineTuneJob:
     try:
         return load_manifest(path)
     except ManifestError as error:
-        raise UserError(str(error), USAGE) from error
+        raise UserError(str(error), ExitCode.USAGE) from error
 
 
 def localize(name: str, spec: FineTuneJobSpec, directory: Path) -> LocalJob:
@@ -97,7 +97,7 @@ def _refuse_cluster_source(field: str, source: str) -> None:
             raise UserError(
                 f"{field}: {source} is {what}, which only a cluster has; `finetune run` takes hf://, s3:// and "
                 "file://PATH.",
-                USAGE,
+                ExitCode.USAGE,
             )
 
 
@@ -129,4 +129,4 @@ def _content(field: str, path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{field}: {path} can't be read ({error.strerror}).", USAGE) from error
+        raise UserError(f"{field}: {path} can't be read ({error.strerror}).", ExitCode.USAGE) from error

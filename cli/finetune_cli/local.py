@@ -26,7 +26,7 @@ from finetune_trainer.contract.report import EvaluateResult, Plan, PrepareResult
 
 from finetune_cli import state
 from finetune_cli.engine import START_SECONDS, Engine
-from finetune_cli.errors import UserError
+from finetune_cli.errors import UserError, code_of
 from finetune_cli.job import LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.progress import View
@@ -106,7 +106,9 @@ class Backend:
             with self._stoppable():
                 while child.wait(POLL_SECONDS) is None:
                     pass
-            raise self._fail(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
+            step = state.failed(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
+            self._without_engine(step)
+            raise _failure("host", step)
 
     def _measure(self, endpoint: Endpoint, shown: Shown) -> None:
         if not Evaluate().wanted(self._job.spec):
@@ -162,7 +164,14 @@ class Backend:
 
     def stopped(self) -> None:
         """The user stopped the run: say in status what comes next."""
-        self._tell(self._stage, state.stopped(self._stage))
+        if self.serving:
+            self._without_engine(state.stopped("host"))
+        else:
+            self._tell(self._stage, state.stopped(self._stage))
+
+    def _without_engine(self, step: Step) -> None:
+        self._run = self._run.without_engine(step)
+        self._write()
 
     def _carry_out(
         self, stage: str, told: Callable[[Mapping[str, Any]], Step], endpoint: str | None = None
@@ -233,7 +242,7 @@ class Backend:
 
     def _refuse(self, step: Step) -> UserError:
         self._tell(self._stage, step)
-        return UserError(f"{self._stage} failed ({step.reason}): {step.message}")
+        return _failure(self._stage, step)
 
     def _tell(self, stage: str, step: Step) -> None:
         self._run = self._run.after(stage, step)
@@ -244,6 +253,10 @@ class Backend:
         status = self._run.status(datetime.now(UTC))
         self._store.write(status)
         self._run = replace(self._run, old=status)
+
+
+def _failure(stage: str, step: Step) -> UserError:
+    return UserError(f"{stage} failed ({step.reason}): {step.message}", code_of(step.reason))
 
 
 def _with_log(what: str, child: Child) -> str:

@@ -18,7 +18,7 @@ from finetune_operator.names import revision_of
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.settings import Settings
 
-from finetune_cli.errors import USAGE, UserError
+from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.job import FILE, read, sources
 
 # Given by the API server when the FineTuneJob is created.
@@ -42,7 +42,7 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
             raise UserError(
                 f"{field}: {source} exists only for `finetune run`; in a cluster use hf://, s3:// or pvc:// (for a "
                 "dataset also configmap://).",
-                USAGE,
+                ExitCode.USAGE,
             )
     target = Target(name, namespace, UNKNOWN_UID, spec, revision_of(spec), settings)
     made = [claim(target), record_map(target)]

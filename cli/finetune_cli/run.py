@@ -12,13 +12,12 @@ from finetune_operator.finetunejob.stages import HOST
 from rich.console import Console
 
 from finetune_cli.engine import runs_on_cpu
-from finetune_cli.errors import UserError
+from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.job import LocalJob, localize, read
 from finetune_cli.local import Backend
 from finetune_cli.progress import View, view
 from finetune_cli.store import Store
 
-INTERRUPTED = 130
 # The trainer itself is part of this distribution; what it stands on is an extra.
 TRAINER_LIBRARY = "trl"
 
@@ -105,7 +104,7 @@ def _stopped(backend: Backend, path: Path, shown: View) -> None:
     again = "serves it again" if served else "goes on from here"
     shown.say(f"Stopped. `finetune run {path}` {again}.")
     if not served:
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def how_to_ask(endpoint: Endpoint) -> str:

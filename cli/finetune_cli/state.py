@@ -47,6 +47,11 @@ class Run:
         """The run, now that its engine was stopped though what came after it counts."""
         return replace(self, steps={**self.steps, "host": Step(State.RELEASED, Reason.RELEASED, why)})
 
+    def without_engine(self, step: Step) -> "Run":
+        """The run, now that nothing serves any more: what was measured before that counts."""
+        kept = {name: found for name, found in self.steps.items() if name != "promote"}
+        return replace(self, steps={**kept, "host": step}, progress=None)
+
     def at(self, progress: Progress) -> "Run":
         """The run, now that its running stage has come so far."""
         return replace(self, progress=progress)

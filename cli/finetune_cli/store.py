@@ -14,7 +14,7 @@ from finetune_operator.api.status import FineTuneJobStatus
 from finetune_trainer.contract.config import Workspace
 from pydantic import ValidationError
 
-from finetune_cli.errors import USAGE, UserError
+from finetune_cli.errors import ExitCode, UserError
 
 ROOT = Path(".finetune")
 
@@ -103,10 +103,10 @@ def find(name: str | None, root: Path = ROOT) -> Store:
     if name in known:
         return Store(name, root)
     if not known:
-        raise UserError("No job was run in this directory yet; `finetune run job.yaml` runs one.", USAGE)
+        raise UserError("No job was run in this directory yet; `finetune run job.yaml` runs one.", ExitCode.USAGE)
     if name is None:
-        raise UserError(f"Which job? There are {', '.join(known)}.", USAGE)
-    raise UserError(f"No job {name} was run in this directory; there is {', '.join(known)}.", USAGE)
+        raise UserError(f"Which job? There are {', '.join(known)}.", ExitCode.USAGE)
+    raise UserError(f"No job {name} was run in this directory; there is {', '.join(known)}.", ExitCode.USAGE)
 
 
 def as_json(status: FineTuneJobStatus) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.evaluation.decision import Decision
 from laptop import NAME, ROWS, SMOLLM2, Finetune
 
@@ -98,7 +99,7 @@ def test_metrics_that_do_not_fit_are_refused_before_anything_is_trained(
         evaluation={"metrics": ["json_valid"]},
     )
     run = finetune("run", "job.yaml")
-    assert run.ends() == 1
+    assert run.ends() == Outcome.CONFIG_INVALID.exit.code
     assert "prepare failed (ConfigInvalid): evaluation.metrics: json_valid can't be used with these rows" in run.said
 
 

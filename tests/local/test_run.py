@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import psutil
 import pytest
+from finetune_cli.errors import ExitCode
 from finetune_trainer.contract.config import Workspace
 from laptop import NAME, ROWS, Command, Finetune
 
@@ -94,13 +95,13 @@ def _ask_with_the_cli(finetune: Finetune, url: str, run: Command) -> None:
     assert shown.ends() == 0
     assert url in shown.said
     second = finetune("run", "job.yaml")
-    assert second.ends() == 1
+    assert second.ends() == ExitCode.FAILED
     assert f"{NAME} is being run already, by process {run.process.pid}." in second.said
 
 
 def test_nothing_answers_after_the_stop_and_chat_says_so(finetune: Finetune) -> None:
     chat = finetune("chat", "--message", "Hello")
-    assert chat.ends() == 1
+    assert chat.ends() == ExitCode.FAILED
     assert f"{NAME} is not being served; start it with `finetune run` and leave that running." in chat.said
 
 
@@ -121,6 +122,6 @@ def test_an_engine_that_cannot_start_shows_the_end_of_its_log(
         hosting={"contextLength": 1_000_000},
     )
     run = finetune("run", "job.yaml")
-    assert run.ends() == 1
+    assert run.ends() == ExitCode.FAILED
     assert "host failed (EngineFailed): The engine does not start" in run.said
     assert "max_model_len" in run.said

@@ -7,6 +7,7 @@ from decisions import result
 from finetune_cli import state
 from finetune_cli.show import table
 from finetune_cli.state import Run
+from finetune_operator.api.evaluation import Evaluation
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
@@ -25,6 +26,7 @@ HOSTED = FineTuneJobSpec.model_validate(
     }
 )
 UNHOSTED = HOSTED.model_copy(update={"hosting": HOSTED.hosting.model_copy(update={"enabled": False})})
+MEASURED = HOSTED.model_copy(update={"evaluation": Evaluation()})
 NEW = Run("recipes", "aaaa0001", wanted(HOSTED))
 
 
@@ -103,8 +105,21 @@ def test_the_table_has_the_score_and_the_best_baseline() -> None:
     assert "exact_match 0.670 (retrieval 0.610)" in shown(status, True)
 
 
+def test_stopped_while_it_serves_what_was_measured_counts() -> None:
+    hosted = trained(Run("recipes", "aaaa0001", wanted(MEASURED), URL)).after("host", state.done("It answers."))
+    run = hosted.after("evaluate", evaluated(result(), MEASURED, "file:///report.html"))
+    run = run.after("promote", state.done("It is served."))
+    status = run.without_engine(state.stopped("host")).status(NOW)
+    assert conditions(status)["Evaluated"][0] == "True"
+    assert status.evaluation is not None
+    assert conditions(status)["Hosted"] == ("Unknown", "Suspended")
+    assert conditions(status)["Promoted"] == ("Unknown", "Waiting")
+    assert conditions(status)["Ready"] == ("Unknown", "Suspended")
+    assert status.endpoint is None
+
+
 def test_stopped_while_it_serves_nothing_answers_any_more() -> None:
-    status = served(NEW).after("host", state.stopped("host")).status(NOW)
+    status = served(NEW).without_engine(state.stopped("host")).status(NOW)
     assert status.endpoint is None
     assert status.served_revision is None
     assert conditions(status)["Hosted"] == ("Unknown", "Suspended")

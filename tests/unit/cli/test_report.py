@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from decisions import decision
-from finetune_cli.cluster import Cluster, reader
+from finetune_cli.cluster import Cluster, complaint, reader
 from finetune_cli.errors import UserError
 from finetune_cli.report import given_prices, report_on, summary
 from finetune_operator.finetunejob.stages import JOBS
@@ -119,3 +119,24 @@ def test_the_table_has_a_line_for_each_contender() -> None:
 
 def test_only_prices_that_were_given_count() -> None:
     assert given_prices(None, 2.0, None, None) == Prices(accelerator_hour=2.0)
+
+
+REFUSED = "The connection to the server 10.0.0.1:6443 was refused - did you specify the right host or port?"
+LOG = 'E1126 20:00:00.000000   71 memcache.go:265] "Unhandled Error" err="couldn\'t get current server API group list"'
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('Error from server (NotFound): finetunejobs "a" not found\n', 'finetunejobs "a" not found'),
+        (f"{LOG}\n{LOG}\n{REFUSED}\n", REFUSED),
+        (
+            "Warning: would violate PodSecurity\nerror: timed out waiting for the condition",
+            "timed out waiting for the condition",
+        ),
+        (f"{LOG}\n", LOG),
+        ("", "it ended without a word."),
+    ],
+)
+def test_of_what_kubectl_says_only_the_fault_is_told(said: str, told: str) -> None:
+    assert complaint(said) == told

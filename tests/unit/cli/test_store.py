@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from finetune_cli.errors import USAGE, UserError
+from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.store import Store, find
 from finetune_operator.api.status import FineTuneJobStatus
 
@@ -22,7 +22,7 @@ def ran(root: Path, *names: str) -> None:
 def sentence(name: str | None, root: Path) -> str:
     with pytest.raises(UserError) as failure:
         find(name, root)
-    assert failure.value.code == USAGE
+    assert failure.value.code == ExitCode.USAGE
     return failure.value.message
 
 
