@@ -29,6 +29,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--status-port", type=int, default=STATUS_PORT)
     parser.add_argument("--status-host", default="", help="left out: every address of the machine")
     parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune/evaluation.json"))
+    parser.add_argument("--devices", type=int, default=1, help="how many will train; for prepare's plan")
     parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
     return parser.parse_args(arguments)
 
@@ -64,7 +65,7 @@ def stage(options: argparse.Namespace) -> Contract:
             from finetune_trainer.stages.prepare import prepare
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
-            return prepare(config, workspace, reporter, evaluation)
+            return prepare(config, workspace, reporter, evaluation, options.devices)
         if options.stage == "evaluate":
             from finetune_trainer.stages.evaluate import evaluate
 

@@ -68,6 +68,11 @@ def test_the_run_config_is_where_the_trainer_is_told_to_look(stage):
     assert mount["readOnly"] is True
 
 
+def test_prepare_plans_for_the_accelerators_that_will_train():
+    gpus = {"limits": {"nvidia.com/gpu": 3, "rdma/hca": 1}}
+    assert main(prepare(target(training={"resources": gpus})))["args"][-2:] == ["--devices", "3"]
+
+
 @every_stage
 def test_the_manifests_image_is_used(stage):
     assert main(STAGES[stage](target()))["image"] == "trainer:1"

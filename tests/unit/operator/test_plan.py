@@ -404,3 +404,18 @@ def test_what_passes_in_a_moment_is_not_told() -> None:
     found.ended("prepare", 0, json.dumps({"reason": "Succeeded", "result": PREPARED}), "Completed")
     found.reconcile()
     assert found.status == running
+
+
+def test_accelerators_that_cannot_share_the_planned_batch_are_never_held() -> None:
+    cluster = Rehearsal()
+    cluster.reconcile()
+    cluster.complete("prepare", PREPARED)
+    cluster.edit(training={"maxSteps": 40, "resources": {"limits": {"nvidia.com/gpu": 3}}})
+    cluster.reconcile()
+    status, reason, message = cluster.condition("Trained")
+    assert (status, reason) == ("False", "ConfigInvalid")
+    assert "batch of 8 rows (status.plan.batchSize) can't be shared evenly by the 3 accelerators" in message
+    assert not cluster.exists("Job", "-train")
+    cluster.edit(training={"maxSteps": 40, "resources": {"limits": {"nvidia.com/gpu": 4}}})
+    cluster.reconcile()
+    assert cluster.exists("Job", "-train")

@@ -7,6 +7,7 @@ from finetune_trainer.contract.config import AdapterConfig, AdapterType, Trainin
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.base import Model
 from finetune_trainer.training.hyperparameters import PASS_TOKENS, Rows, choose, epochs
+from finetune_trainer.training.schedule import split
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,14 @@ def test_what_the_user_gives_is_used_and_needs_no_reason() -> None:
     plan = choose(given, RECIPES, SMOLLM2)
     assert (plan.batch_size, plan.max_length, plan.learning_rate, plan.total_steps) == (10, 64, 1e-5, 58)
     assert plan.reasons.keys() == {"gradientAccumulation", "contextLength"}
+
+
+@pytest.mark.parametrize(("devices", "size"), [(1, 8), (2, 8), (3, 9), (6, 12), (16, 16)])
+def test_the_devices_that_will_train_can_share_the_chosen_batch(devices: int, size: int) -> None:
+    plan = choose(training(), RECIPES, SMOLLM2, devices)
+    assert plan.batch_size == size
+    split(plan, devices)
+    assert ("devices share it evenly" in plan.reasons["batchSize"]) is (devices > 1)
 
 
 def test_max_steps_are_the_steps() -> None:

@@ -77,6 +77,18 @@ def test_the_result_tells_what_was_found_and_planned(case: Case) -> None:
     assert PrepareResult.model_validate_json(case.workspace.prepared.read_bytes()) == result
 
 
+def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_fetched(case: Case) -> None:
+    with pytest.raises(StageError) as error:
+        prepare(case.config(QUESTIONS, training={"batchSize": 8}), case.workspace, case.reporter, devices=3)
+    assert error.value.outcome == Outcome.CONFIG_INVALID
+    assert error.value.message == "training.batchSize 8 can't be shared evenly by 3 devices; choose a multiple of 3."
+    assert not case.workspace.data.exists()
+
+
+def test_the_plan_is_for_the_devices_that_will_train(case: Case) -> None:
+    assert prepare(case.config(QUESTIONS), case.workspace, case.reporter, devices=3).plan.batch_size == 6
+
+
 def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
     case.prepare(case.config(QUESTIONS, system_prompt="list", validation={"fraction": 0.1}))
     learned = [*case.rows("train"), *case.rows("validation")]

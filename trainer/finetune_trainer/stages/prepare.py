@@ -18,7 +18,7 @@ from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Example, Row
 from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters
+from finetune_trainer.training import hyperparameters, schedule
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +28,20 @@ SPLITS = ("test", "validation")
 
 
 def prepare(
-    config: RunConfig, workspace: Workspace, reporter: Reporter, evaluation: EvaluationConfig | None = None
+    config: RunConfig,
+    workspace: Workspace,
+    reporter: Reporter,
+    evaluation: EvaluationConfig | None = None,
+    devices: int = 1,
 ) -> PrepareResult:
     """Fill the workspace with the model and the rows; what was found. Raises StageError.
 
-    `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained.
+    `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained. `devices`:
+    how many will train it.
     """
     workspace.prepared.unlink(missing_ok=True)
+    if config.training.batch_size:
+        schedule.check_shared(config.training.batch_size, devices)
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = fetch.model(config.model, workspace.model)
     found = base.read(workspace.base_model(config), config.model)
@@ -43,7 +50,7 @@ def prepare(
     digest = _store(splits, workspace)
     if evaluation is not None and _measured(evaluation, shape):
         testset.chosen(evaluation, testset.questions(workspace, "test"))
-    result = _result(config, commit, found, shape, splits, digest)
+    result = _result(config, commit, found, shape, splits, digest, devices)
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
@@ -126,10 +133,11 @@ def _result(
     shape: examples.Shape,
     splits: dict[str, list[Example]],
     digest: str,
+    devices: int,
 ) -> PrepareResult:
     lengths = [example.tokens for example in splits["train"]]
     facts = hyperparameters.Rows(len(lengths), sum(lengths), max(lengths))
-    plan = hyperparameters.choose(config.training, facts, found.model)
+    plan = hyperparameters.choose(config.training, facts, found.model, devices)
     return PrepareResult(
         revision=config.revision,
         model=ModelReport(commit=commit, parameters=found.model.parameters, context_length=found.model.context_length),

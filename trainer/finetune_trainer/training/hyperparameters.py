@@ -32,8 +32,8 @@ class Rows:
     longest: int
 
 
-def choose(training: TrainingConfig, rows: Rows, model: Model) -> Plan:
-    """The plan. Raises StageError (CONFIG_INVALID) for what the model can't do."""
+def choose(training: TrainingConfig, rows: Rows, model: Model, devices: int = 1) -> Plan:
+    """The plan for so many devices. Raises StageError (CONFIG_INVALID) for what the model can't do."""
     reasons: dict[str, str] = {}
     max_length = training.max_length or _max_length(rows, model, reasons)
     if max_length > model.context_length:
@@ -42,7 +42,7 @@ def choose(training: TrainingConfig, rows: Rows, model: Model) -> Plan:
             f"training.maxLength {max_length} is longer than the model's context of {model.context_length} tokens: "
             f"choose {model.context_length} or less, or leave it out.",
         )
-    batch_size = training.batch_size or _batch_size(rows, reasons)
+    batch_size = training.batch_size or _batch_size(rows, devices, reasons)
     total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
     accumulation = _accumulation(batch_size, max_length, reasons)
@@ -68,15 +68,17 @@ def _max_length(rows: Rows, model: Model, reasons: dict[str, str]) -> int:
     return chosen
 
 
-def _batch_size(rows: Rows, reasons: dict[str, str]) -> int:
+def _batch_size(rows: Rows, devices: int, reasons: dict[str, str]) -> int:
     """A power of two that makes about STEPS_PER_EPOCH: small data gets enough steps to learn, large isn't held up.
 
     OpenAI's fine-tuning scales its default batch with the data too (0.2 % of the rows, in its first documentation).
+    Devices share a batch evenly: it is the next multiple of their number.
     """
     fitting = 1 << round(math.log2(max(1.0, rows.count / STEPS_PER_EPOCH)))
-    chosen = min(LARGEST_BATCH, max(SMALLEST_BATCH, fitting))
+    chosen = math.ceil(min(LARGEST_BATCH, max(SMALLEST_BATCH, fitting)) / devices) * devices
     steps = math.ceil(rows.count / chosen)
-    reasons["batchSize"] = f"it makes {steps} steps an epoch of {rows.count} rows"
+    shared = f", and {devices} devices share it evenly" if devices > 1 else ""
+    reasons["batchSize"] = f"it makes {steps} steps an epoch of {rows.count} rows{shared}"
     return chosen
 
 

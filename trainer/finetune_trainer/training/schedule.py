@@ -38,16 +38,21 @@ def split(plan: Plan, devices: int) -> Batch:
 
     Raises StageError (CONFIG_INVALID) when the batch can't be shared evenly.
     """
-    if plan.batch_size % devices:
-        raise StageError(
-            Outcome.CONFIG_INVALID,
-            f"training.batchSize {plan.batch_size} can't be shared evenly by {devices} devices; "
-            f"choose a multiple of {devices}.",
-        )
+    check_shared(plan.batch_size, devices)
     share = plan.batch_size // devices
     largest = max(1, plan.batch_size // plan.gradient_accumulation)
     rows = next(rows for rows in range(min(share, largest), 0, -1) if share % rows == 0)
     return Batch(rows, share // rows)
+
+
+def check_shared(batch_size: int, devices: int) -> None:
+    """Raise StageError (CONFIG_INVALID) when a batch of this size can't be shared evenly."""
+    if batch_size % devices:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.batchSize {batch_size} can't be shared evenly by {devices} devices; "
+            f"choose a multiple of {devices}.",
+        )
 
 
 def order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:

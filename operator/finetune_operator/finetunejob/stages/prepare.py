@@ -16,6 +16,7 @@ from finetune_operator.finetunejob.record import PREPARED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.resources import accelerators
 
 GIBIBYTE = 2**30
 
@@ -29,12 +30,14 @@ class Prepare(JobStage):
     result = PrepareResult
 
     def work(self, target: Target) -> Work:
-        """It fetches the model and the rows, and gets the credentials for that."""
+        """It fetches the model and the rows, and gets the credentials for that. It plans for the devices to come."""
+        devices = accelerators(target.spec.training.resources)
         sources = [target.spec.model.source, *data_uris(target.spec.dataset)]
         return Work(
             measured=True,
             environment=credentials(target.spec),
             mounts=volumes.user_mounts(sources),
+            arguments=("--devices", str(devices)) if devices > 1 else (),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import variables
+from finetune_operator.pods.resources import accelerators
 
 
 class Train(JobStage):
@@ -33,6 +34,10 @@ class Train(JobStage):
             mounts=volumes.user_mounts([target.spec.model.source]),
         )
 
+    def ended(self, context: Context, inputs: str) -> Step | None:
+        """Devices that can't share the batch of the plan, which the manifest may ask for since, are never held."""
+        return super().ended(context, inputs) or _unshared(context)
+
     def entry(self, target: Target) -> str:
         """One for each revision."""
         return TRAINED
@@ -42,6 +47,19 @@ class Train(JobStage):
         found = context.record.trained
         claim = names.of_revision(context.target.name, context.target.revision)
         return trained(found, f"pvc://{claim}/artifact") if found else None
+
+
+def _unshared(context: Context) -> Step | None:
+    prepared, devices = context.record.prepared, accelerators(context.spec.training.resources)
+    if prepared is None or devices <= 1 or prepared.plan.batch_size % devices == 0:
+        return None
+    return Step(
+        State.FAILED,
+        Reason.CONFIG_INVALID,
+        f"The batch of {prepared.plan.batch_size} rows (status.plan.batchSize) can't be shared evenly by the {devices} "
+        "accelerators in training.resources: ask there for a number that divides it, or set training.batchSize to a "
+        f"multiple of {devices}.",
+    )
 
 
 def trained(result: TrainResult, uri: str) -> Step:
