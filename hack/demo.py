@@ -88,7 +88,7 @@ def side_by_side(rows: Path) -> Table:
     for line in rows.read_text().splitlines()[:SHOWN]:
         row = json.loads(line)
         said = (_marked(row["answers"][name].strip(), row["reference"]) for name in (BASE, TUNED))
-        table.add_row(row["prompt"], row["reference"], *said)
+        table.add_row(row["prompt"][-1]["content"], row["reference"], *said)
     return table
 
 

@@ -19,7 +19,8 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score, Usage
 from finetune_trainer.evaluation.advice import Curve
-from finetune_trainer.evaluation.decision import Decision, Row, decide
+from finetune_trainer.evaluation.decision import Decision, Found, decide
+from finetune_trainer.evaluation.inspection import Row
 
 # By how much the difference is known to be smaller.
 BOUNDS = {"0.8": 0.02, "0.9": 0.03, "0.95": 0.04, "0.99": 0.06}
@@ -38,19 +39,28 @@ ROWS = (
         prompt="A table for two at seven",
         reference='{"people": "two", "time": "seven"}',
         answers={"tuned": '{"people": "two"}', "retrieval": '{"people": "two", "time": "seven"}'},
-        scores={"tuned": 0.67, "retrieval": 1.0},
+        scores={
+            Metric.EXACT_MATCH: {"tuned": 0.67, "retrieval": 1.0},
+            Metric.TOKEN_F1: {"tuned": 0.8, "retrieval": 1.0},
+        },
     ),
     Row(
         prompt="yes please",
         reference="{}",
         answers={"tuned": "", "retrieval": "{}"},
-        scores={"tuned": 0.0, "retrieval": 1.0},
+        scores={
+            Metric.EXACT_MATCH: {"tuned": 0.0, "retrieval": 1.0},
+            Metric.TOKEN_F1: {"tuned": 1.0, "retrieval": 1.0},
+        },
     ),
     Row(
         prompt="no thanks",
         reference="{}",
         answers={"tuned": "{}", "retrieval": "{}"},
-        scores={"tuned": 1.0, "retrieval": 1.0},
+        scores={
+            Metric.EXACT_MATCH: {"tuned": 1.0, "retrieval": 1.0},
+            Metric.TOKEN_F1: {"tuned": 1.0, "retrieval": 1.0},
+        },
     ),
 )
 
@@ -95,6 +105,16 @@ def result(score: float = 0.67, retrieval: float = 0.61, **fields: Any) -> Evalu
     return EvaluateResult(**(facts | fields))
 
 
+def sure_of(difference: float, bound: float = 0.005) -> EvaluateResult:
+    """The tuned model's lead over the best baseline, retrieval, and by how much it is better with 95% confidence."""
+    found = result(0.61 + difference)
+    best = found.baselines["retrieval"]
+    lead = best.comparisons[Metric.EXACT_MATCH]
+    surely = lead.model_copy(update={"bounds": dict.fromkeys(BOUNDS, bound)})
+    best = best.model_copy(update={"comparisons": {Metric.EXACT_MATCH: surely}})
+    return found.model_copy(update={"baselines": found.baselines | {"retrieval": best}})
+
+
 def decision(
     found: EvaluateResult | None = None,
     gate: GateConfig | None = None,
@@ -107,4 +127,4 @@ def decision(
     """What is decided from it."""
     evaluation = EvaluationConfig(gate=gate, prices=prices or Prices(), accelerators=accelerators)
     usage = Usage(trained_tokens=100_000, seconds=3600, accelerator_seconds=accelerator_seconds)
-    return decide(CONFIG, evaluation, found or result(), rows, usage, curve, NOW)
+    return decide(CONFIG, evaluation, Found(found or result(), rows, usage, curve), NOW)

@@ -13,8 +13,8 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.evaluation import gate_config
 from finetune_operator.finetunejob.desired.volumes import WORKSPACE
 from finetune_trainer.contract.config import GateConfig, Prices
-from finetune_trainer.contract.gate import deciding
-from finetune_trainer.evaluation.decision import TUNED, Decision, again
+from finetune_trainer.evaluation.decision import Decision, again
+from finetune_trainer.evaluation.inspection import TUNED
 from finetune_trainer.evaluation.page import render
 from pydantic import ValidationError
 from rich import box
@@ -111,7 +111,7 @@ def summary(decision: Decision) -> RenderableType:
 
 def _table(decision: Decision) -> Table:
     result = decision.result
-    decides = deciding(result, decision.gate)
+    decides = decision.metric
     others = [metric for metric in result.metrics if metric != decides]
     shown = Table(box=box.SIMPLE, pad_edge=False)
     shown.add_column("", no_wrap=True)

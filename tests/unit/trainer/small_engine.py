@@ -54,7 +54,8 @@ class Engine:
             if body.get("max_tokens") != 1:
                 self.asked.append(body)
         said = self.reply(body["model"], body["messages"]).split(" ")
-        text, cut = " ".join(said[: body["max_tokens"]]), len(said) > body["max_tokens"]
+        room = body.get("max_tokens") or body["max_completion_tokens"]
+        text, cut = " ".join(said[:room]), len(said) > room
         words = sum(len(message["content"].split()) for message in body["messages"])
         return 200, {
             "id": "1",

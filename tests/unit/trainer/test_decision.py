@@ -4,17 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-from decisions import CURVE, contender, decision, result
+from decisions import CURVE, contender, decision, result, sure_of
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
 from finetune_trainer.contract.report import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.advice import Curve
-from finetune_trainer.evaluation.decision import Answer, Decision, again, curve
+from finetune_trainer.evaluation.decision import Decision, again, curve
+from finetune_trainer.evaluation.standing import Recommendation
 
 
 class TestShouldItShip:
     def test_a_clear_winner_ships(self) -> None:
         found = decision()
-        assert found.answer == Answer.SHIP
+        assert found.recommendation == Recommendation.SHIP
         assert found.headline == (
             "Ship it: exact_match 0.670 against 0.610 of the best baseline, retrieval, a difference between +0.010 and "
             "+0.110."
@@ -22,37 +23,41 @@ class TestShouldItShip:
 
     def test_a_loser_does_not_and_the_winner_is_named(self) -> None:
         found = decision(result(0.6))
-        assert found.answer == Answer.KEEP
-        assert found.headline.startswith("Don't ship it: fine-tuning does not help.")
+        assert found.recommendation == Recommendation.KEEP
+        assert found.headline.startswith("Don't ship it: it is no better.")
         assert found.headline.endswith("Use retrieval on the base model instead.")
 
     def test_a_lead_within_the_noise_is_not_clear(self) -> None:
         found = decision(result(0.63))
-        assert found.answer == Answer.UNSURE
-        assert "-0.030 to +0.070, has both signs" in found.headline
+        assert found.recommendation == Recommendation.UNSURE
+        assert "a difference between -0.030 and +0.070" in found.headline
 
     def test_a_winner_below_the_gate_does_not_ship(self) -> None:
         found = decision(gate=GateConfig(minimum=0.9))
-        assert found.answer == Answer.KEEP
+        assert found.recommendation == Recommendation.KEEP
         assert found.headline.startswith("Don't ship it: it misses the gate, though it is better")
         assert not found.verdict.passed
 
     def test_an_unclear_one_that_the_gate_refuses_does_not_ship(self) -> None:
         found = decision(result(0.63), gate=GateConfig())
-        assert found.answer == Answer.KEEP
+        assert found.recommendation == Recommendation.KEEP
         assert found.headline.startswith("Don't ship it: it misses the gate, and may not even be better")
         assert found.headline.endswith("Evaluate on more rows than 200, or use retrieval.")
 
     @pytest.mark.parametrize(
         ("gate", "answer"),
-        [(None, Answer.UNSURE), (GateConfig(minimum=0.5), Answer.SHIP), (GateConfig(minimum=0.9), Answer.KEEP)],
+        [
+            (None, Recommendation.UNSURE),
+            (GateConfig(minimum=0.5), Recommendation.SHIP),
+            (GateConfig(minimum=0.9), Recommendation.KEEP),
+        ],
     )
-    def test_compared_with_nothing_the_gate_decides(self, gate: GateConfig | None, answer: Answer) -> None:
-        assert decision(result(baselines={}), gate=gate).answer == answer
+    def test_compared_with_nothing_the_gate_decides(self, gate: GateConfig | None, answer: Recommendation) -> None:
+        assert decision(result(baselines={}), gate=gate).recommendation == answer
 
     def test_another_gate_is_decided_without_measuring(self) -> None:
         found = again(decision(), GateConfig(minimum=0.9), Prices(accelerator_hour=2))
-        assert (found.answer, found.verdict.passed) == (Answer.KEEP, False)
+        assert (found.recommendation, found.verdict.passed) == (Recommendation.KEEP, False)
         assert found.training.money == 2
         assert found.result == decision().result
 
@@ -68,7 +73,7 @@ class TestCutAnswers:
 
     def test_a_winner_over_cut_answers_is_not_clear(self) -> None:
         found = self.decided(result(), retrieval=13)
-        assert found.answer == Answer.UNSURE
+        assert found.recommendation == Recommendation.UNSURE
         assert found.headline.startswith("Not clear: exact_match 0.670")
         assert found.headline.endswith(
             "But 13 of 200 answers of retrieval were cut, and right ones might have been no worse than the tuned "
@@ -76,21 +81,21 @@ class TestCutAnswers:
         )
 
     def test_one_that_wins_whatever_was_cut_ships(self) -> None:
-        assert self.decided(result(), retrieval=11).answer == Answer.SHIP
+        assert self.decided(result(), retrieval=11).recommendation == Recommendation.SHIP
 
     def test_a_few_cut_answers_are_as_good_as_none(self) -> None:
         assert self.decided(result(0.615), gate=None, retrieval=4).headline == decision(result(0.615)).headline
 
     def test_any_baseline_that_was_cut_counts(self) -> None:
-        assert self.decided(result(), **{"zero-shot": 140}).answer == Answer.UNSURE
+        assert self.decided(result(), **{"zero-shot": 140}).recommendation == Recommendation.UNSURE
 
     def test_a_loser_whose_answers_were_cut_is_not_clear(self) -> None:
-        assert self.decided(result(0.6), tuned=5).answer == Answer.UNSURE
-        assert self.decided(result(0.3), tuned=5).answer == Answer.KEEP
+        assert self.decided(result(0.6), tuned=5).recommendation == Recommendation.UNSURE
+        assert self.decided(result(0.3), tuned=5).recommendation == Recommendation.KEEP
 
     def test_nor_is_a_missed_gate(self) -> None:
         found = self.decided(result(), GateConfig(minimum=0.7), tuned=40)
-        assert found.answer == Answer.UNSURE
+        assert found.recommendation == Recommendation.UNSURE
         assert "40 of 200 answers of the tuned model were cut" in found.headline
 
 
@@ -135,10 +140,10 @@ class TestWhatItCosts:
 
 def test_what_got_worse_comes_worst_first() -> None:
     found = decision()
-    assert found.worse == 2
-    assert [row.lost for row in found.regressions] == [1.0, 0.33]
-    assert found.regressions[0].baseline == "retrieval"
-    assert found.regressions[0].answer == "{}"
+    assert found.inspection.worse == 2
+    assert [row.lost for row in found.inspection.regressions] == [1.0, 0.33]
+    assert found.inspection.regressions[0].baseline == "retrieval"
+    assert found.inspection.regressions[0].answer == "{}"
 
 
 class TestWhatNext:
@@ -162,9 +167,9 @@ class TestWhatNext:
         near = Curve(loss=CURVE.loss, validation_loss=((40, 0.4),))
         assert "Overfitting" not in self.advice(decision(curve=near))
 
-    def test_a_baseline_as_good_asks_not_to_fine_tune(self) -> None:
-        assert "retrieval on the base model is within 0.010 of the tuned model" in self.advice(decision(result(0.62)))
-        assert "as good as" in self.advice(decision(result(0.55)))
+    def test_a_small_lead_is_told_to_be_weighed_against_its_cost(self) -> None:
+        assert "better than retrieval by no more than 0.015" in self.advice(decision(sure_of(0.015)))
+        assert "no more than" not in self.advice(decision())
 
     def test_a_wide_interval_asks_for_more_rows(self) -> None:
         few = result(rows=20, tuned=contender(0.67, 73, half=0.2))
@@ -181,6 +186,9 @@ class TestWhatNext:
 
     def test_silence_is_said(self) -> None:
         assert decision().advice == ("Nothing in the measurements suggests another try.",)
+        assert decision(result(0.6)).advice == (
+            "No measurement says what would help: look at the rows that got worse, and at what train lacks of them.",
+        )
 
 
 def test_the_curve_is_read_from_what_train_left(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_report_is_left_beside_the_result(case: Case) -> None:
     decision = Decision.model_validate_json((directory / "report.json").read_bytes())
     assert decision.result == result
     assert decision.headline.startswith("Ship it: exact_match 1.000")
-    assert decision.worse == 0
+    assert decision.inspection.worse == 0
     assert "Ship it: exact_match 1.000" in (directory / "report.html").read_text()
 
 
@@ -226,15 +226,26 @@ def test_another_gate_is_in_the_report_and_asks_nothing(case: Case) -> None:
     assert len(case.engine.asked) == asked
 
 
+def test_another_versions_report_is_made_anew_from_the_answers_that_were_kept(case: Case) -> None:
+    case.prepared()
+    result = case.evaluate(baselines=BASELINES[:1])
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    report.write_text('{"anotherVersions": true}')
+    asked = len(case.engine.asked)
+    assert case.evaluate(baselines=BASELINES[:1]) == result
+    assert Decision.model_validate_json(report.read_bytes()).result == result
+    assert len(case.engine.asked) == asked
+
+
 def test_rows_that_a_baseline_answered_better_stand_in_the_report(case: Case) -> None:
     case.engine.reply = lambda model, messages: "soup" if model == "recipes" else reply("recipes", messages)
     case.prepared()
     result = case.evaluate(baselines=BASELINES[:1])
     report = case.workspace.evaluations / result.evaluation / "report.json"
     decision = Decision.model_validate_json(report.read_bytes())
-    assert decision.worse == 20
-    assert decision.regressions[0].tuned == "soup"
-    assert decision.regressions[0].answer == decision.regressions[0].reference
+    assert decision.inspection.worse == 20
+    assert decision.inspection.regressions[0].tuned == "soup"
+    assert decision.inspection.regressions[0].answer == decision.inspection.regressions[0].reference
 
 
 def test_rows_that_stand_in_train_are_left_out_and_counted(case: Case) -> None:

@@ -7,6 +7,7 @@ from decisions import CURVE, ROWS, decision, result
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
 from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.advice import Curve
+from finetune_trainer.evaluation.decision import again
 from finetune_trainer.evaluation.page import TEXT_LENGTH, render
 
 HEADINGS = [
@@ -113,7 +114,7 @@ def test_a_training_without_validation_has_one_curve() -> None:
     assert render(decision()).count("<polyline") == 2
 
 
-def test_the_chart_shows_the_metric_that_the_gate_decides_by() -> None:
+def test_the_chart_and_the_rows_are_by_the_metric_that_the_gate_decides_by() -> None:
     measured = result()
     tuned, *others = (both(each) for each in (measured.tuned, *measured.baselines.values()))
     found = measured.model_copy(
@@ -123,9 +124,12 @@ def test_the_chart_shows_the_metric_that_the_gate_decides_by() -> None:
             "baselines": dict(zip(measured.baselines, others, strict=True)),
         }
     )
-    text = render(decision(found, gate=GateConfig(metric=Metric.TOKEN_F1)))
+    before = decision(found)
+    assert "2 of 200 rows were answered better by a baseline, by exact_match" in render(before)
+    text = render(again(before, GateConfig(metric=Metric.TOKEN_F1), Prices()))
     assert "<title>tuned: 0.900 (0.80 to 1.00)</title>" in text
     assert "token_f1 of 200 test rows" in text
+    assert "1 of 200 rows were answered better by a baseline, by token_f1" in text
 
 
 def both(contender: Contender) -> Contender:

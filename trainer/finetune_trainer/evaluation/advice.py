@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.gate import best_baseline
 from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.evaluation.standing import Lead, Recommendation, Standing
 
 # Thresholds are ours: what a curve or an interval shows at a glance.
 FALLING, RISING, FAR_BELOW = 0.02, 0.05, 1.5
@@ -20,13 +20,18 @@ class Curve(Contract):
     validation_loss: tuple[tuple[int, float], ...] = ()
 
 
-def advice(result: EvaluateResult, curve: Curve) -> tuple[str, ...]:
-    """What the evidence suggests; a word that nothing does when it is silent."""
-    found = [sentence for look in _LOOKS if (sentence := look(result, curve))]
-    return tuple(found) or ("Nothing in the measurements suggests another try.",)
+def advice(result: EvaluateResult, curve: Curve, stands: Standing) -> tuple[str, ...]:
+    """What the evidence suggests; where it is silent, a word that says so."""
+    return tuple(sentence for look in _LOOKS if (sentence := look(result, curve, stands))) or (_silent(stands),)
 
 
-def _still_falling(result: EvaluateResult, curve: Curve) -> str | None:
+def _silent(stands: Standing) -> str:
+    if stands.recommendation == Recommendation.SHIP:
+        return "Nothing in the measurements suggests another try."
+    return "No measurement says what would help: look at the rows that got worse, and at what train lacks of them."
+
+
+def _still_falling(result: EvaluateResult, curve: Curve, stands: Standing) -> str | None:
     losses = [loss for _, loss in curve.loss]
     fifth = max(1, len(losses) // 5)
     if len(losses) < 5 or _overfits(curve):
@@ -37,7 +42,7 @@ def _still_falling(result: EvaluateResult, curve: Curve) -> str | None:
     return f"The loss was still falling at the end, from {before:.3f} to {last:.3f}: train more steps."
 
 
-def _overfitting(result: EvaluateResult, curve: Curve) -> str | None:
+def _overfitting(result: EvaluateResult, curve: Curve, stands: Standing) -> str | None:
     if not _overfits(curve):
         return None
     lowest, last = min(loss for _, loss in curve.validation_loss), curve.validation_loss[-1][1]
@@ -61,19 +66,14 @@ def _trained(curve: Curve) -> float:
     return _mean([loss for _, loss in curve.loss][-max(1, len(curve.loss) // 10) :])
 
 
-def _almost_as_good(result: EvaluateResult, curve: Curve) -> str | None:
-    metric = result.metrics[0]
-    best = best_baseline(result, metric)
-    if best is None:
+def _hardly_better(result: EvaluateResult, curve: Curve, stands: Standing) -> str | None:
+    if stands.best is None or stands.lead != Lead.AHEAD or stands.best.compared.difference > ALMOST:
         return None
-    behind = result.baselines[best].comparisons[metric].difference
-    if behind > ALMOST:
-        return None
-    how = "as good as" if behind <= 0 else f"within {behind:.3f} of"
-    return f"{best} on the base model is {how} the tuned model: prompt, and don't fine-tune."
+    lead = f"{stands.best.compared.difference:.3f}"
+    return f"It is better than {stands.best.name} by no more than {lead}: weigh that against what it costs."
 
 
-def _left_out(result: EvaluateResult, curve: Curve) -> str | None:
+def _left_out(result: EvaluateResult, curve: Curve, stands: Standing) -> str | None:
     left = result.leaked + result.near_duplicates
     if not left:
         return None
@@ -83,7 +83,7 @@ def _left_out(result: EvaluateResult, curve: Curve) -> str | None:
     )
 
 
-def _did_not_fit(result: EvaluateResult, curve: Curve) -> str | None:
+def _did_not_fit(result: EvaluateResult, curve: Curve, stands: Standing) -> str | None:
     contenders = {"the tuned model": result.tuned, **result.baselines}
     told = [
         f"{each.requests.too_long or each.requests.fewer_examples} of {name}"
@@ -95,16 +95,15 @@ def _did_not_fit(result: EvaluateResult, curve: Curve) -> str | None:
     return f"Prompts did not fit the context whole ({', '.join(told)}): raise hosting.contextLength."
 
 
-def _too_few_rows(result: EvaluateResult, curve: Curve) -> str | None:
-    score = result.tuned.scores[result.metrics[0]]
-    width = score.high - score.low
+def _too_few_rows(result: EvaluateResult, curve: Curve, stands: Standing) -> str | None:
+    width = stands.tuned.high - stands.tuned.low
     if width <= WIDE:
         return None
     wanted = round(result.rows * (width / NARROW) ** 2, -1)
     return f"The interval is {width:.2f} wide: about {wanted:.0f} test rows in place of {result.rows} make it 0.1."
 
 
-def _drifted(result: EvaluateResult, curve: Curve) -> str | None:
+def _drifted(result: EvaluateResult, curve: Curve, stands: Standing) -> str | None:
     if result.drift is None or result.drift.score <= DRIFTED:
         return None
     return (
@@ -117,8 +116,8 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-_LOOKS: tuple[Callable[[EvaluateResult, Curve], str | None], ...] = (
-    _almost_as_good,
+_LOOKS: tuple[Callable[[EvaluateResult, Curve, Standing], str | None], ...] = (
+    _hardly_better,
     _overfitting,
     _still_falling,
     _too_few_rows,

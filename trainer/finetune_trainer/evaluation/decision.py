@@ -6,51 +6,20 @@ with another gate or other prices. Pure.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 
 from finetune_trainer.contract import gate as gates
-from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Prices, RunConfig
-from finetune_trainer.contract.gate import best_baseline
+from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Metric, Prices, RunConfig
 from finetune_trainer.contract.report import Contender, EvaluateResult, Usage
-from finetune_trainer.evaluation import cut
 from finetune_trainer.evaluation.advice import Curve, advice
+from finetune_trainer.evaluation.inspection import TUNED, Inspection, Row, Similar, inspect
+from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation, Standing, standing
 
 # Training a token costs as much as serving three: 6N against 2N operations for N parameters (Kaplan et al. 2020,
 # "Scaling Laws for Neural Language Models", section 2.1).
 TRAINED_TO_SERVED = 3
-REGRESSIONS = 20
-SHIP_BOUND = "0.95"
-TUNED = "tuned"
-
-
-class Answer(StrEnum):
-    """Whether to ship the tuned model."""
-
-    SHIP = "ship"
-    UNSURE = "unsure"
-    KEEP = "keep"
-
-
-class Row(Contract):
-    """One test row: what the user said, the right answer, and by contender the answer and its score."""
-
-    prompt: str
-    reference: str
-    answers: dict[str, str]
-    scores: dict[str, float]
-
-
-class Regression(Contract):
-    """A row that a baseline answered better than the tuned model."""
-
-    prompt: str
-    reference: str
-    tuned: str
-    baseline: str
-    answer: str
-    lost: float
 
 
 class Verdict(Contract):
@@ -78,7 +47,7 @@ class Cost(Contract):
 
 
 class Decision(Contract):
-    """The report: report.json. `regressions` are the worst `REGRESSIONS` of `worse` rows.
+    """The report: report.json. `inspections`: the rows that deserve a look, by each metric.
 
     `break_even`: after how many requests the training has paid for itself, against the best baseline; None with
     `break_even_reason` saying why.
@@ -91,52 +60,65 @@ class Decision(Contract):
     result: EvaluateResult
     usage: Usage
     curve: Curve
+    inspections: dict[Metric, Inspection]
     gate: GateConfig | None
     prices: Prices
     accelerators: int
+    metric: Metric
     verdict: Verdict
-    answer: Answer
+    recommendation: Recommendation
     headline: str
     best_baseline: str | None
     training: Training
     costs: dict[str, Cost]
     break_even: int | None
     break_even_reason: str
-    worse: int
-    regressions: tuple[Regression, ...]
     advice: tuple[str, ...]
 
+    @property
+    def inspection(self) -> Inspection:
+        """The rows that deserve a look, by the metric that decides."""
+        return self.inspections[self.metric]
 
-def decide(
-    config: RunConfig,
-    evaluation: EvaluationConfig,
-    result: EvaluateResult,
-    rows: Sequence[Row],
-    usage: Usage,
-    curve: Curve,
-    now: datetime,
-) -> Decision:
+
+def _none(row: Row) -> tuple[()]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the stages found. `similar`: the rows of train that are most like one of test."""
+
+    result: EvaluateResult
+    rows: Sequence[Row]
+    usage: Usage
+    curve: Curve
+    similar: Similar = _none
+
+
+def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: datetime) -> Decision:
     """The report of one evaluation. `now`: when it was made."""
-    worse = sorted(_regressions(rows), key=lambda found: -found.lost)
     facts = {
         "name": config.name,
         "revision": config.revision,
         "base_model": config.model.name,
         "made": now,
-        "result": result,
-        "usage": usage,
-        "curve": curve,
-        "worse": len(worse),
-        "regressions": tuple(worse[:REGRESSIONS]),
-        "advice": advice(result, curve),
+        "result": found.result,
+        "usage": found.usage,
+        "curve": found.curve,
+        "inspections": {metric: inspect(found.rows, metric, found.similar) for metric in found.result.metrics},
     }
-    return Decision(**facts, **_decided(result, usage, evaluation.gate, evaluation.prices, evaluation.accelerators))
+    decided = _decided(
+        found.result, found.usage, found.curve, evaluation.gate, evaluation.prices, evaluation.accelerators
+    )
+    return Decision(**facts, **decided)
 
 
 def again(decision: Decision, gate: GateConfig | None, prices: Prices, accelerators: int | None = None) -> Decision:
     """The same measurement, decided by another gate and with other prices."""
     serving = decision.accelerators if accelerators is None else accelerators
-    return decision.model_copy(update=_decided(decision.result, decision.usage, gate, prices, serving))
+    decided = _decided(decision.result, decision.usage, decision.curve, gate, prices, serving)
+    return decision.model_copy(update=decided)
 
 
 def curve(path: Path) -> Curve:
@@ -149,64 +131,76 @@ def curve(path: Path) -> Curve:
 
 
 def _decided(
-    result: EvaluateResult, usage: Usage, gate: GateConfig | None, prices: Prices, accelerators: int
+    result: EvaluateResult,
+    usage: Usage,
+    curve: Curve,
+    gate: GateConfig | None,
+    prices: Prices,
+    accelerators: int,
 ) -> dict[str, object]:
     """The fields that a gate and prices change."""
     verdict = gates.judge(result, gate)
-    answer, headline = _answer(result, gate, verdict.passed)
-    metric = gates.deciding(result, gate)
-    if why := cut.hanging(result, metric, answer == Answer.SHIP):
-        answer, headline = Answer.UNSURE, f"Not clear: {gates.compared(result, metric)} {why}"
+    stands = standing(result, gate, verdict.passed)
     training = _training(usage, prices)
     costs = {
         name: _cost(contender, prices, accelerators)
         for name, contender in {TUNED: result.tuned, **result.baselines}.items()
     }
-    best = best_baseline(result, gates.deciding(result, gate))
+    best = stands.best.name if stands.best else None
     pays, why = _break_even(training, costs, best)
     return {
         "gate": gate,
         "prices": prices,
         "accelerators": accelerators,
+        "metric": stands.metric,
         "verdict": Verdict(passed=verdict.passed, message=verdict.message),
-        "answer": answer,
-        "headline": headline,
+        "recommendation": stands.recommendation,
+        "headline": _headline(stands),
         "best_baseline": best,
         "training": training,
         "costs": costs,
         "break_even": pays,
         "break_even_reason": why,
+        "advice": advice(result, curve, stands),
     }
 
 
-def _answer(result: EvaluateResult, gate: GateConfig | None, passed: bool) -> tuple[Answer, str]:
-    metric = gates.deciding(result, gate)
-    tuned, best = result.tuned.scores[metric].score, best_baseline(result, metric)
-    if best is None:
-        return _alone(f"{metric.value} {tuned:.3f}, compared with nothing", gate, passed)
-    found = result.baselines[best]
-    compared = found.comparisons[metric]
-    told = f"{metric.value} {tuned:.3f} against {found.scores[metric].score:.3f} of the best baseline, {best}"
+def _headline(stands: Standing) -> str:
+    if stands.best is None:
+        return _alone(stands)
+    best, compared = stands.best.name, stands.best.compared
+    told = _told(stands, stands.best)
+    if stands.cut:
+        return f"Not clear: {told}. {stands.cut}"
+    if stands.lead == Lead.BEHIND:
+        if stands.recommendation == Recommendation.KEEP:
+            return f"Don't ship it: it is no better. {told}. Use {best} on the base model instead."
+        return f"Not clear: it is no better, and the gate allows for that. {told}. Ship it only for what it saves."
     span = f"a difference between {compared.low:+.3f} and {compared.high:+.3f}"
-    if compared.difference <= 0:
-        return Answer.KEEP, f"Don't ship it: fine-tuning does not help. {told}. Use {best} on the base model instead."
-    if compared.bounds[SHIP_BOUND] <= 0:
-        more = f"the interval of the difference, {compared.low:+.3f} to {compared.high:+.3f}, has both signs"
-        unclear = f"{told}; {more}. Evaluate on more rows than {result.rows}, or use {best}."
-        if not passed:
-            return Answer.KEEP, f"Don't ship it: it misses the gate, and may not even be better: {unclear}"
-        return Answer.UNSURE, f"Not clear: {unclear}"
-    if not passed:
-        return Answer.KEEP, f"Don't ship it: it misses the gate, though it is better: {told}, {span}."
-    return Answer.SHIP, f"Ship it: {told}, {span}."
+    if stands.lead == Lead.UNCLEAR:
+        unclear = f"{told}, {span}. Evaluate on more rows than {stands.rows}, or use {best}."
+        if stands.recommendation == Recommendation.KEEP:
+            return f"Don't ship it: it misses the gate, and may not even be better: {unclear}"
+        return f"Not clear: it may not be better: {unclear}"
+    if stands.recommendation == Recommendation.KEEP:
+        return f"Don't ship it: it misses the gate, though it is better: {told}, {span}."
+    return f"Ship it: {told}, {span}."
 
 
-def _alone(told: str, gate: GateConfig | None, passed: bool) -> tuple[Answer, str]:
-    if gate is None:
-        return Answer.UNSURE, f"Not clear: {told}. Add baselines, or a gate with a minimum."
-    return (
-        (Answer.SHIP, f"Ship it: {told}.") if passed else (Answer.KEEP, f"Don't ship it: {told}; it misses the gate.")
-    )
+def _told(stands: Standing, best: Baseline) -> str:
+    return f"{stands.metric.value} {stands.tuned.score:.3f} against {best.score:.3f} of the best baseline, {best.name}"
+
+
+def _alone(stands: Standing) -> str:
+    told = f"{stands.metric.value} {stands.tuned.score:.3f}, compared with nothing"
+    if stands.cut:
+        return f"Not clear: {told}. {stands.cut}"
+    match stands.recommendation:
+        case Recommendation.SHIP:
+            return f"Ship it: {told}."
+        case Recommendation.KEEP:
+            return f"Don't ship it: {told}; it misses the gate."
+    return f"Not clear: {told}. Add baselines, or a gate with a minimum."
 
 
 def _training(usage: Usage, prices: Prices) -> Training:
@@ -247,15 +241,3 @@ def _break_even(training: Training, costs: dict[str, Cost], best: str | None) ->
     if saved <= 0:
         return None, f"A request to the tuned model costs no less than one to {best}: training pays by quality alone."
     return -int(-spent // saved), f"{how}, against {best}."
-
-
-def _regressions(rows: Sequence[Row]) -> list[Regression]:
-    found = []
-    for row in rows:
-        others = {name: score for name, score in row.scores.items() if name != TUNED}
-        best = max(others, key=lambda name: others[name], default=None)
-        if best is not None and others[best] > row.scores[TUNED]:
-            lost = others[best] - row.scores[TUNED]
-            texts = {"prompt": row.prompt, "reference": row.reference, "tuned": row.answers[TUNED]}
-            found.append(Regression(**texts, baseline=best, answer=row.answers[best], lost=round(lost, 4)))
-    return found

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from finetune_trainer.contract.gate import deciding
 from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.cut import marked
-from finetune_trainer.evaluation.decision import TUNED, Decision
+from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED
+from finetune_trainer.evaluation.inspection import TUNED
 
 # A longer text is cut, and says so.
 TEXT_LENGTH = 600
@@ -59,7 +59,7 @@ def render(decision: Decision) -> str:
         decision=decision,
         result=result,
         contenders=contenders,
-        metric=deciding(result, decision.gate),
+        metric=decision.metric,
         definitions={metric.value: DEFINITIONS[metric] for metric in result.metrics},
         normalised=NORMALISED,
         spans=_spans(contenders, decision),
@@ -76,8 +76,7 @@ def render(decision: Decision) -> str:
 
 
 def _spans(contenders: dict[str, Contender], decision: Decision) -> list[Span]:
-    metric = deciding(decision.result, decision.gate)
-    scores = {name: contender.scores[metric] for name, contender in contenders.items()}
+    scores = {name: contender.scores[decision.metric] for name, contender in contenders.items()}
     return [
         Span(name, _interval(found), 100 * found.score, 100 * found.low, 100 * found.high)
         for name, found in scores.items()

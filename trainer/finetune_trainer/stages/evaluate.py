@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from finetune_trainer.contract.config import (
     BaselineConfig,
     BaselineType,
@@ -26,8 +28,9 @@ from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import contenders, decision, general, likelihood, metrics, page, testset
 from finetune_trainer.evaluation.ask import Candidate, Request, Served
 from finetune_trainer.evaluation.contenders import Chooser, Prompt, Question
-from finetune_trainer.evaluation.decision import Decision, Row
+from finetune_trainer.evaluation.decision import Decision, Found
 from finetune_trainer.evaluation.endpoint import Endpoint
+from finetune_trainer.evaluation.inspection import Row
 from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
@@ -46,9 +49,11 @@ def evaluate(
     config: RunConfig, evaluation: EvaluationConfig, workspace: Workspace, url: str, reporter: Reporter
 ) -> EvaluateResult:
     """Ask, score and write evaluation.json. `url`: the candidate's OpenAI-compatible endpoint. Raises StageError."""
-    if done := complete(evaluation, workspace):
+    done, before = complete(evaluation, workspace), _reported(evaluation, workspace)
+    if done and before:
         logger.info("This was evaluated already.")
-        _report_again(evaluation, workspace)
+        decided = decision.again(before, evaluation.gate, evaluation.prices, evaluation.accelerators)
+        _write_report(workspace.evaluation(evaluation), decided)
         return done
     workspace.evaluation(evaluation).mkdir(parents=True, exist_ok=True)
     reporter.update(activity="comparing the test rows with train")
@@ -58,7 +63,7 @@ def evaluate(
     measuring = _Measuring(config, evaluation, workspace, Endpoint("The candidate", url), clean, train, reporter)
     measured = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, measured, measuring.drift())
-    _report(config, evaluation, workspace, result, _table(clean.kept, measured, chosen[0]))
+    _report(config, evaluation, workspace, result, _table(clean.kept, measured, chosen))
     _write(workspace.evaluation(evaluation) / RESULT, result)
     logger.info("%s", result.model_dump_json(by_alias=True))
     return result
@@ -76,17 +81,20 @@ def _write(path: Path, result: EvaluateResult) -> None:
     draft.replace(path)
 
 
-def _table(questions: Sequence[Question], measured: Sequence[Measured], metric: Metric) -> list[Row]:
-    """Every row with each contender's answer and score."""
-    size = len(questions)
-    scores = {each.answered.asked.name: metrics.by_row(each.statistics[metric], size) for each in measured}
-    texts = {each.answered.asked.name: each.answered.texts for each in measured}
+def _table(questions: Sequence[Question], measured: Sequence[Measured], chosen: Sequence[Metric]) -> list[Row]:
+    """Every row with each contender's answer and scores."""
+    found = {each.answered.asked.name: each for each in measured}
+    scores = {
+        metric: {name: metrics.by_row(each.statistics[metric], len(questions)) for name, each in found.items()}
+        for metric in chosen
+    }
     return [
         Row(
-            prompt=question.asked,
+            prompt=question.prompt,
+            tools=question.tools,
             reference=question.reference,
-            answers={name: found[row] for name, found in texts.items()},
-            scores={name: found[row] for name, found in scores.items()},
+            answers={name: each.answered.texts[row] for name, each in found.items()},
+            scores={metric: {name: rows[row] for name, rows in by.items()} for metric, by in scores.items()},
         )
         for row, question in enumerate(questions)
     ]
@@ -102,15 +110,17 @@ def _report(
     (workspace.evaluation(evaluation) / ROWS).write_text(lines)
     _write_report(
         workspace.evaluation(evaluation),
-        decision.decide(config, evaluation, result, table, usage, curve, datetime.now(UTC)),
+        decision.decide(config, evaluation, Found(result, table, usage, curve), datetime.now(UTC)),
     )
 
 
-def _report_again(evaluation: EvaluationConfig, workspace: Workspace) -> None:
-    """The gate and the prices may be others by now."""
-    directory = workspace.evaluation(evaluation)
-    before = Decision.model_validate_json((directory / REPORT).read_bytes())
-    _write_report(directory, decision.again(before, evaluation.gate, evaluation.prices, evaluation.accelerators))
+def _reported(evaluation: EvaluationConfig, workspace: Workspace) -> Decision | None:
+    """The report that lies there; the gate and the prices may be others by now. None for another version's."""
+    file = workspace.evaluation(evaluation) / REPORT
+    try:
+        return Decision.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def _write_report(directory: Path, decided: Decision) -> None:
