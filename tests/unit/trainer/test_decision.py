@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from decisions import CURVE, contender, decision, result, sure_of
+from decisions import CURVE, ROWS, contender, decision, result, sure_of
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
 from finetune_trainer.contract.report import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Decision, again, curve
+from finetune_trainer.evaluation.inspection import Row
 from finetune_trainer.evaluation.standing import Recommendation
 
 
@@ -135,6 +136,29 @@ class TestWhatItCosts:
         assert found.break_even is None
         assert found.break_even_reason == (
             "A request to the tuned model costs no less than one to zero-shot: training pays by quality alone."
+        )
+
+
+class TestTheEvidence:
+    def rows(self, wins: int, losses: int) -> tuple[Row, ...]:
+        scores = [(1.0, 0.0)] * wins + [(0.0, 1.0)] * losses + [(1.0, 1.0)] * (200 - wins - losses)
+        return tuple(
+            ROWS[0].model_copy(update={"scores": {Metric.EXACT_MATCH: {"tuned": ours, "retrieval": theirs}}})
+            for ours, theirs in scores
+        )
+
+    def test_rows_won_and_lost_the_exact_test_and_the_smallest_difference(self) -> None:
+        found = decision(sure_of(0.015, 0), rows=self.rows(3, 0))
+        assert found.recommendation == Recommendation.UNSURE
+        assert found.evidence == (
+            "Against retrieval it has won 3 rows and lost 0 (McNemar's exact test: p = 0.25). On these 200 rows a "
+            "difference of less than 0.025 could not be told from none."
+        )
+
+    def test_of_rows_that_are_half_right_the_bootstrap_says_it(self) -> None:
+        assert decision().evidence == (
+            "Against retrieval it has won 0 rows and lost 2. On these 200 rows a difference of less than 0.040 "
+            "could not be told from none."
         )
 
 

@@ -4,11 +4,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from finetune_trainer.contract.report import CONFIDENCES, Score
-from finetune_trainer.evaluation import intervals
+from finetune_trainer.contract.report import CONFIDENCES, Comparison, Score
+from finetune_trainer.evaluation import exact, intervals
+from finetune_trainer.evaluation.intervals import Differing
 from finetune_trainer.evaluation.metrics import Statistic, mean
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
@@ -132,3 +134,44 @@ def test_in_blocks_it_says_what_it_says_at_once(monkeypatch: pytest.MonkeyPatch)
     whole = scored(coins(100, 0.7), 100)
     monkeypatch.setattr(intervals, "BLOCK", 777)
     assert scored(coins(100, 0.7), 100) == whole
+
+
+def against(wins: int, losses: int, rows: int = 200) -> Comparison:
+    """Scores of 0 and 1 that differ in so many rows."""
+    ours = [1.0] * wins + [0.0] * (rows - wins)
+    theirs = [0.0] * wins + [1.0] * losses + [0.0] * (rows - wins - losses)
+    return intervals.compare(mean(ours), mean(theirs), intervals.resample(rows, 42), Differing(wins, losses))
+
+
+class TestMcNemar:
+    """Expected values by scipy.stats.binomtest."""
+
+    def test_three_wins_of_200_are_no_certainty(self) -> None:
+        found = against(3, 0)
+        assert found.bounds["0.95"] <= 0
+        assert found.low <= 0 < found.high
+
+    def test_five_wins_and_no_loss_are_the_fewest_that_are(self) -> None:
+        assert against(4, 0).bounds["0.95"] <= 0
+        assert against(5, 0).bounds["0.95"] > 0
+
+    def test_it_takes_nothing_from_a_clear_lead_or_from_a_loss(self) -> None:
+        assert against(40, 10).bounds["0.95"] == pytest.approx(0.15 - 1.645 * 0.034, abs=0.01)
+        assert against(0, 40).high < 0
+        assert against(0, 3).high >= 0
+
+    @pytest.mark.parametrize(("wins", "losses"), [(3, 0), (9, 1), (12, 5), (5, 12), (500, 450), (0, 0)])
+    def test_it_is_the_binomial_test(self, wins: int, losses: int) -> None:
+        both = max(1, wins + losses)
+        assert exact.tail(wins, wins + losses) == pytest.approx(binomtest(wins, both, alternative="greater").pvalue)
+        assert exact.p_value(wins, losses) == pytest.approx(binomtest(wins, both).pvalue if wins + losses else 1)
+
+    def test_the_smallest_lead_is_the_first_that_convinces(self) -> None:
+        for differing in range(5, 60):
+            lead = exact.smallest_lead(differing, 0.95)
+            wins = (differing + lead) // 2
+            assert exact.tail(wins, differing) <= 0.05 < exact.tail(wins - 1, differing)
+        assert exact.smallest_lead(3, 0.95) == 5
+
+    def test_many_rows_take_no_time(self) -> None:
+        assert exact.p_value(50_300, 49_700) == pytest.approx(binomtest(50_300, 100_000).pvalue)

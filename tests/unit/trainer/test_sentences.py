@@ -58,6 +58,7 @@ READ = {
     r"No measurement says what would help": {"again"},
     r"train more steps": {"again", "more steps"},
     r"Train fewer epochs": {"again", "not more steps"},
+    r"a difference of less than (\S+) could not be told": {"smallest"},
     r"wide: about": {"more rows"},
 }
 
@@ -107,7 +108,7 @@ CASES = [Case(*found) for found in itertools.product(LEADS, BASELINES, GATES, CO
 
 
 def sentences(found: Decision) -> list[str]:
-    return [found.headline, found.verdict.message, *found.advice]
+    return [found.headline, found.evidence, found.verdict.message, *found.advice]
 
 
 def claims(sentence: str) -> set[str]:
@@ -161,6 +162,8 @@ def holds(case: Case) -> None:
     assert ("not surely better" in said) <= (not surely)
     assert ("gate" in said) == found.verdict.passed
     assert ("ship" in said) <= (surely and found.verdict.passed)
+    smallest = float(re.findall(r"less than (\S+) could", found.evidence)[0])
+    assert surely == (smallest < compared.difference)
     assert (f"best {found.best_baseline}" in said) or found.best_baseline is None
 
 

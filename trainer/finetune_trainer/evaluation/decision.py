@@ -5,17 +5,18 @@ with another gate or other prices. Pure.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Metric, Prices, RunConfig
 from finetune_trainer.contract.report import Contender, EvaluateResult, Usage
 from finetune_trainer.evaluation.advice import Curve, advice
 from finetune_trainer.evaluation.inspection import TUNED, Inspection, Row, Similar, inspect
-from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation, Standing, standing
+from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation, Standing, evidence, standing
 
 # Training a token costs as much as serving three: 6N against 2N operations for N parameters (Kaplan et al. 2020,
 # "Scaling Laws for Neural Language Models", section 2.1).
@@ -68,6 +69,7 @@ class Decision(Contract):
     verdict: Verdict
     recommendation: Recommendation
     headline: str
+    evidence: str
     best_baseline: str | None
     training: Training
     costs: dict[str, Cost]
@@ -98,7 +100,7 @@ class Found:
 
 def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: datetime) -> Decision:
     """The report of one evaluation. `now`: when it was made."""
-    facts = {
+    facts: dict[str, Any] = {
         "name": config.name,
         "revision": config.revision,
         "base_model": config.model.name,
@@ -108,17 +110,13 @@ def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: d
         "curve": found.curve,
         "inspections": {metric: inspect(found.rows, metric, found.similar) for metric in found.result.metrics},
     }
-    decided = _decided(
-        found.result, found.usage, found.curve, evaluation.gate, evaluation.prices, evaluation.accelerators
-    )
-    return Decision(**facts, **decided)
+    return Decision(**facts, **_decided(facts, evaluation.gate, evaluation.prices, evaluation.accelerators))
 
 
 def again(decision: Decision, gate: GateConfig | None, prices: Prices, accelerators: int | None = None) -> Decision:
     """The same measurement, decided by another gate and with other prices."""
     serving = decision.accelerators if accelerators is None else accelerators
-    decided = _decided(decision.result, decision.usage, decision.curve, gate, prices, serving)
-    return decision.model_copy(update=decided)
+    return decision.model_copy(update=_decided(dict(decision), gate, prices, serving))
 
 
 def curve(path: Path) -> Curve:
@@ -130,15 +128,9 @@ def curve(path: Path) -> Curve:
     )
 
 
-def _decided(
-    result: EvaluateResult,
-    usage: Usage,
-    curve: Curve,
-    gate: GateConfig | None,
-    prices: Prices,
-    accelerators: int,
-) -> dict[str, object]:
+def _decided(facts: Mapping[str, Any], gate: GateConfig | None, prices: Prices, accelerators: int) -> dict[str, object]:
     """The fields that a gate and prices change."""
+    result, usage = facts["result"], facts["usage"]
     verdict = gates.judge(result, gate)
     stands = standing(result, gate, verdict.passed)
     training = _training(usage, prices)
@@ -156,12 +148,13 @@ def _decided(
         "verdict": Verdict(passed=verdict.passed, message=verdict.message),
         "recommendation": stands.recommendation,
         "headline": _headline(stands),
+        "evidence": evidence(stands, facts["inspections"][stands.metric]),
         "best_baseline": best,
         "training": training,
         "costs": costs,
         "break_even": pays,
         "break_even_reason": why,
-        "advice": advice(result, curve, stands),
+        "advice": advice(result, facts["curve"], stands),
     }
 
 

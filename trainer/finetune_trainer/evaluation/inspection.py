@@ -60,10 +60,19 @@ class Disagreement(Contract):
     scores: dict[str, float]
 
 
+class Difference(Contract):
+    """How many rows the tuned model answers better than a baseline, and how many worse."""
+
+    wins: int
+    losses: int
+
+
 class Inspection(Contract):
-    """The rows by one metric. `regressions` are the worst of `worse` rows."""
+    """The rows by one metric. `regressions` are the worst of `worse` rows; `binary`: each is right or wrong."""
 
     worse: int
+    binary: bool
+    differences: dict[str, Difference]
     regressions: tuple[Regression, ...]
     disagreements: tuple[Disagreement, ...]
 
@@ -77,10 +86,19 @@ def inspect(rows: Sequence[Row], metric: Metric, similar: Similar) -> Inspection
     worst = sorted(lost, key=lambda number: -lost[number])[:REGRESSIONS]
     spread = {number: pvariance(row.scores[metric].values()) for number, row in enumerate(rows)}
     apart = sorted((number for number in spread if spread[number]), key=lambda number: -spread[number])
+    scores = [row.scores[metric] for row in rows]
     return Inspection(
         worse=len(lost),
+        binary=metric != Metric.MACRO_F1 and {score for row in scores for score in row.values()} <= {0.0, 1.0},
+        differences={name: _difference(scores, name) for name in (scores[0] if scores else {}) if name != TUNED},
         regressions=tuple(_regression(rows[number], metric, similar) for number in worst),
         disagreements=tuple(_disagreement(rows[number], metric) for number in apart[:DISAGREEMENTS]),
+    )
+
+
+def _difference(scores: Sequence[Mapping[str, float]], baseline: str) -> Difference:
+    return Difference(
+        wins=sum(row[TUNED] > row[baseline] for row in scores), losses=sum(row[TUNED] < row[baseline] for row in scores)
     )
 
 

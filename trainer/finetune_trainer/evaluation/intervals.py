@@ -4,15 +4,18 @@ Called by `evaluation.result`. Pure and seeded: the same answers give the same i
 and Tibshirani 1993), 2,000 resamples. Where every row says the same, resampling finds no spread at all, and 20 rows
 would look as sure as 2,000: such an interval ends at -ln(1 - confidence) / rows from the value, the exact bound for an
 event that was never seen (for 95% the rule of three, Hanley and Lippman-Hand 1983).
+Scores of 0 and 1 have McNemar's exact test beside the bootstrap: a lead that it does not confirm is none.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetune_trainer.contract.report import CONFIDENCES, Comparison, Score
+from finetune_trainer.evaluation import exact
 from finetune_trainer.evaluation.metrics import Array, Statistic
 
 Drawn = NDArray[np.uint8]
@@ -44,16 +47,43 @@ def score(statistic: Statistic, drawn: Drawn) -> Score:
     return Score(score=_rounded(value), low=_rounded(max(0, low)), high=_rounded(min(1, high)))
 
 
-def compare(tuned: Statistic, baseline: Statistic, drawn: Drawn) -> Comparison:
-    """Tuned minus baseline: both are resampled by the same rows, so that what is hard for both cancels out."""
+@dataclass(frozen=True)
+class Differing:
+    """Of scores of 0 and 1: the rows that the tuned model alone has right, and those that the baseline alone has."""
+
+    wins: int
+    losses: int
+
+
+def compare(tuned: Statistic, baseline: Statistic, drawn: Drawn, differing: Differing | None = None) -> Comparison:
+    """Tuned minus baseline: both are resampled by the same rows, so that what is hard for both cancels out.
+
+    `differing`: of scores of 0 and 1, for the exact test.
+    """
     difference = _value(tuned, drawn) - _value(baseline, drawn)
     spread = _spread(tuned, drawn) - _spread(baseline, drawn)
     rows = drawn.shape[1]
     low, high = _ends(spread, rows)
-    bounds = {name: _rounded(max(-1, _lower(spread, rows, float(name)))) for name in CONFIDENCES}
+    bounds = {name: max(-1, _lower(spread, rows, float(name))) for name in CONFIDENCES}
+    if differing:
+        low, high = _confirmed(low, high, differing)
+        bounds = {name: bound if _leads(differing, float(name)) else min(0, bound) for name, bound in bounds.items()}
     return Comparison(
-        difference=_rounded(difference), low=_rounded(max(-1, low)), high=_rounded(min(1, high)), bounds=bounds
+        difference=_rounded(difference),
+        low=_rounded(max(-1, low)),
+        high=_rounded(min(1, high)),
+        bounds={name: _rounded(bound) for name, bound in bounds.items()},
     )
+
+
+def _confirmed(low: float, high: float, differing: Differing) -> tuple[float, float]:
+    """The interval has 0 where the exact test can't tell the difference from none."""
+    sure = exact.p_value(differing.wins, differing.losses) <= 0.05
+    return (low, high) if sure else (min(0, low), max(0, high))
+
+
+def _leads(differing: Differing, confidence: float) -> bool:
+    return exact.tail(differing.wins, differing.wins + differing.losses) <= 1 - confidence
 
 
 def _value(statistic: Statistic, drawn: Drawn) -> float:

@@ -10,10 +10,11 @@ import numpy as np
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
 from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score
-from finetune_trainer.evaluation import general, intervals
+from finetune_trainer.evaluation import general, intervals, metrics
 from finetune_trainer.evaluation.ask import Answer
 from finetune_trainer.evaluation.contenders import Prompt
 from finetune_trainer.evaluation.endpoint import CONCURRENCY
+from finetune_trainer.evaluation.intervals import Differing
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.metrics import Statistic
 
@@ -45,7 +46,15 @@ class Measured:
 
     answered: Answered
     statistics: Mapping[Metric, Statistic]
+    rows: Mapping[Metric, Sequence[float]]
     unread: int = 0
+
+
+def measured(answered: Answered, statistics: Mapping[Metric, Statistic], unread: int = 0) -> Measured:
+    """What it comes to over all rows, and by row."""
+    size = len(answered.texts)
+    rows = {name: metrics.by_row(each, size) for name, each in statistics.items()}
+    return Measured(answered, statistics, rows, unread)
 
 
 def answered(asked: Asked, answers: Mapping[int, Answer]) -> Answered:
@@ -103,8 +112,12 @@ def summed_up(
         return {metric: intervals.score(found.statistics[metric], drawn) for metric in chosen}
 
     def comparisons(found: Measured) -> dict[Metric, Comparison]:
-        both = ((metric, tuned.statistics[metric], found.statistics[metric]) for metric in chosen)
-        return {metric: intervals.compare(ours, theirs, drawn) for metric, ours, theirs in both}
+        return {
+            metric: intervals.compare(
+                tuned.statistics[metric], found.statistics[metric], drawn, _differing(metric, tuned, found)
+            )
+            for metric in chosen
+        }
 
     return EvaluateResult(
         evaluation=evaluation.id,
@@ -125,3 +138,12 @@ def summed_up(
         },
         drift=drift and intervals.score(drift, intervals.resample(len(general.PROMPTS), evaluation.seed)),
     )
+
+
+def _differing(metric: Metric, tuned: Measured, baseline: Measured) -> Differing | None:
+    """The rows that only one of the two has right; None where a row may be half right, or the metric is no mean."""
+    ours, theirs = tuned.rows[metric], baseline.rows[metric]
+    if metric == Metric.MACRO_F1 or not {*ours, *theirs} <= {0.0, 1.0}:
+        return None
+    pairs = list(zip(ours, theirs, strict=True))
+    return Differing(wins=pairs.count((1.0, 0.0)), losses=pairs.count((0.0, 1.0)))

@@ -9,7 +9,8 @@ from enum import StrEnum
 from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import GateConfig, Metric
 from finetune_trainer.contract.report import Comparison, EvaluateResult, Score
-from finetune_trainer.evaluation import cut
+from finetune_trainer.evaluation import cut, exact
+from finetune_trainer.evaluation.inspection import Inspection
 
 # How sure a lead has to be without a gate, or with one that asks for less.
 SURE = "0.95"
@@ -94,3 +95,20 @@ def standing(result: EvaluateResult, gate: GateConfig | None, passed: bool) -> S
         best = Baseline(name, found.scores[metric].score, found.comparisons[metric])
     stands = Standing(metric, result.rows, result.tuned.scores[metric], best, gate, passed)
     return replace(stands, cut=cut.hanging(result, metric, stands.recommendation == Recommendation.SHIP))
+
+
+def evidence(stands: Standing, inspection: Inspection) -> str:
+    """On how many rows the two differ, and the smallest difference that these rows could have shown."""
+    if stands.best is None:
+        return ""
+    rows, best = inspection.differences.get(stands.best.name), stands.best
+    smallest = best.compared.difference - best.compared.bounds[SURE]
+    told = ""
+    if rows:
+        told = f"Against {best.name} it has won {rows.wins} rows and lost {rows.losses}"
+        if inspection.binary:
+            told += f" (McNemar's exact test: p = {exact.p_value(rows.wins, rows.losses):.2g})"
+            lead = exact.smallest_lead(rows.wins + rows.losses, float(SURE))
+            smallest = max(smallest, lead / stands.rows)
+        told += ". "
+    return f"{told}On these {stands.rows} rows a difference of less than {smallest:.3f} could not be told from none."

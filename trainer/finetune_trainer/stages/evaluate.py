@@ -36,7 +36,7 @@ from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
-from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, summed_up
+from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, measured, summed_up
 from finetune_trainer.server import Reporter
 
 logger = logging.getLogger(__name__)
@@ -61,9 +61,9 @@ def evaluate(
     clean = testset.clean(test, train, evaluation)
     chosen, reason = testset.chosen(evaluation, test)
     measuring = _Measuring(config, evaluation, workspace, Endpoint("The candidate", url), clean, train, reporter)
-    measured = measuring.all(chosen)
-    result = summed_up(evaluation, clean, chosen, reason, measured, measuring.drift())
-    _report(config, evaluation, workspace, result, _table(clean.kept, measured, chosen))
+    found = measuring.all(chosen)
+    result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift())
+    _report(config, evaluation, workspace, result, _table(clean.kept, found, chosen))
     _write(workspace.evaluation(evaluation) / RESULT, result)
     logger.info("%s", result.model_dump_json(by_alias=True))
     return result
@@ -81,13 +81,10 @@ def _write(path: Path, result: EvaluateResult) -> None:
     draft.replace(path)
 
 
-def _table(questions: Sequence[Question], measured: Sequence[Measured], chosen: Sequence[Metric]) -> list[Row]:
+def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen: Sequence[Metric]) -> list[Row]:
     """Every row with each contender's answer and scores."""
-    found = {each.answered.asked.name: each for each in measured}
-    scores = {
-        metric: {name: metrics.by_row(each.statistics[metric], len(questions)) for name, each in found.items()}
-        for metric in chosen
-    }
+    found = {each.answered.asked.name: each for each in contenders}
+    scores = {metric: {name: each.rows[metric] for name, each in found.items()} for metric in chosen}
     return [
         Row(
             prompt=question.prompt,
@@ -174,7 +171,7 @@ class _Measuring:
             metric: metrics.mean(judged.scores) if judged and metric == Metric.JUDGE else self._statistic(metric, found)
             for metric in chosen
         }
-        return Measured(found, statistics, judged.unread if judged else 0)
+        return measured(found, statistics, judged.unread if judged else 0)
 
     def drift(self) -> Statistic | None:
         """How far the tuned model is from the base model on general prompts; None where these can't be compared."""
