@@ -32,6 +32,7 @@ GOOD: dict[str, dict[str, Any]] = {
         },
     },
     "nothing to compare with": {**TEST, EVALUATION: {"baselines": [], "gate": {"minimum": 0.5}}},
+    "a minimum for a full model": {**TEST, f"{ADAPTER}.type": "none", EVALUATION: {"gate": {"minimum": 0.5}}},
     "the longest name": {"metadata.name": "a" * LONGEST},
     "the longest system prompt": {"spec.dataset.systemPrompt": "ä" * 65536},
     "columns that share a name with the format's": {
