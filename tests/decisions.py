@@ -123,8 +123,9 @@ def decision(
     accelerator_seconds: float = 3600,
     curve: Curve = CURVE,
     rows: tuple[Row, ...] = ROWS,
+    seconds: float = 0,
 ) -> Decision:
     """What is decided from it."""
     evaluation = EvaluationConfig(gate=gate, prices=prices or Prices(), accelerators=accelerators)
     usage = Usage(trained_tokens=100_000, seconds=3600, accelerator_seconds=accelerator_seconds)
-    return decide(CONFIG, evaluation, Found(found or result(), rows, usage, curve), NOW)
+    return decide(CONFIG, evaluation, Found(found or result(), rows, usage, curve, seconds), NOW)

@@ -49,6 +49,12 @@ def test_another_gate_price_or_accelerator_is_the_same_measurement() -> None:
     assert evaluation_config(gated.spec, priced.settings).prices.accelerator_hour == 2.5
 
 
+def test_the_accelerators_are_those_of_all_replicas_which_answer_together() -> None:
+    shared = {"accessModes": ["ReadWriteMany"]}
+    hosting = {"replicas": 3, "resources": {"limits": {"nvidia.com/gpu": 2}}}
+    assert evaluation_config(target(hosting=hosting, workspace=shared).spec, Settings()).accelerators == 6
+
+
 def test_other_metrics_baselines_rows_or_seeds_are_another() -> None:
     changes = (
         {"evaluation": {"metrics": ["rouge_l"]}},

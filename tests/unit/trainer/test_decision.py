@@ -59,7 +59,7 @@ class TestShouldItShip:
     def test_another_gate_is_decided_without_measuring(self) -> None:
         found = again(decision(), GateConfig(minimum=0.9), Prices(accelerator_hour=2))
         assert (found.recommendation, found.verdict.passed) == (Recommendation.KEEP, False)
-        assert found.training.money == 2
+        assert found.making.money == 2
         assert found.result == decision().result
 
 
@@ -101,42 +101,76 @@ class TestCutAnswers:
 
 
 class TestWhatItCosts:
+    def paid_back(self, found: Decision) -> dict[str, int | None]:
+        return {each.by.value: each.requests for each in found.break_even}
+
     def test_training_is_paid_by_the_accelerators_hour(self) -> None:
-        assert decision(prices=Prices(accelerator_hour=2.5), accelerator_seconds=7200).training.money == 5
-        assert decision(prices=Prices(accelerator_hour=2.5), accelerator_seconds=0).training.money is None
-        assert decision().training.money is None
+        assert decision(prices=Prices(accelerator_hour=2.5), accelerator_seconds=7200).making.money == 5
+        assert decision(prices=Prices(accelerator_hour=2.5), accelerator_seconds=0).making.money is None
+        assert decision().making.money is None
 
-    def test_requests_are_paid_by_the_token_where_tokens_have_prices(self) -> None:
-        prices = Prices(accelerator_hour=2, million_prompt_tokens=1, million_completion_tokens=10)
-        found = decision(prices=prices)
-        assert found.costs["tuned"].prompt_tokens == 73_000
-        assert found.costs["tuned"].money == pytest.approx(0.073 + 0.12)
-        assert found.costs["retrieval"].money == pytest.approx(0.203 + 0.12)
+    def test_so_is_the_evaluation_which_holds_those_that_serve(self) -> None:
+        found = decision(prices=Prices(accelerator_hour=2.5), accelerators=4, seconds=1800)
+        assert found.making.evaluation_accelerator_hours == 2
+        assert found.making.money == 2.5 + 5
+        # 200 rows, of each contender its prompt and 12 tokens of answer.
+        assert found.making.evaluation_tokens == 200 * (73 + 73 + 173 + 203 + 4 * 12)
 
-    def test_else_by_the_time_that_they_keep_an_accelerator_busy(self) -> None:
-        found = decision(prices=Prices(accelerator_hour=3.6), accelerators=2)
+    def test_requests_are_paid_by_the_token_and_by_the_time_that_they_keep_accelerators_busy(self) -> None:
+        prices = Prices(accelerator_hour=3.6, million_prompt_tokens=1, million_completion_tokens=10)
+        found = decision(prices=prices, accelerators=2).costs
+        assert found["tuned"].prompt_tokens == 73_000
+        assert found["tuned"].money_by_tokens == pytest.approx(0.073 + 0.12)
+        assert found["retrieval"].money_by_tokens == pytest.approx(0.203 + 0.12)
         # 73 s for a thousand requests, on two accelerators at a thousandth a second each.
-        assert found.costs["tuned"].money == pytest.approx(0.146)
+        assert found["tuned"].money_by_time == pytest.approx(0.146)
 
     def test_without_accelerators_time_has_no_price(self) -> None:
-        assert decision(prices=Prices(accelerator_hour=3.6), accelerators=0).costs["tuned"].money is None
+        found = decision(prices=Prices(accelerator_hour=3.6), accelerators=0).costs["tuned"]
+        assert (found.money_by_time, found.money_by_tokens) == (None, None)
+        assert found.seconds == pytest.approx(73)
 
-    def test_training_pays_back_in_money(self) -> None:
+    def test_training_is_paid_back_in_tokens_time_and_money_each_by_itself(self) -> None:
         found = decision(prices=Prices(accelerator_hour=1.3, million_prompt_tokens=1))
-        # 1.3 for training; 130 prompt tokens less on each request.
-        assert found.break_even == 10_000
-        assert found.break_even_reason == "Reckoned in money, against retrieval."
+        assert self.paid_back(found) == {
+            # 3 x 100,000 and the 114,000 of the evaluation, over 130 less on each request.
+            "tokens": 3185,
+            # An hour, over 0.13 s less on each.
+            "time": 27693,
+            # 1.3 for training; 130 prompt tokens less on each request.
+            "money": 10_000,
+        }
+        assert found.break_even[0].told == (
+            "By tokens, training is paid back after 3,185 requests: a request takes 85 tokens of the tuned model and "
+            "215 tokens of retrieval."
+        )
 
-    def test_without_prices_in_tokens(self) -> None:
-        # 3 x 100,000 over 130 less on each request.
-        assert decision().break_even == 2308
+    def test_without_a_price_for_tokens_money_follows_time(self) -> None:
+        assert self.paid_back(decision(prices=Prices(accelerator_hour=9)))["money"] == 27693
+        assert "money" not in self.paid_back(decision())
+
+    def test_a_model_that_saves_tokens_and_serves_more_slowly_is_never_paid_back_by_time(self) -> None:
+        slow = contender(0.67, 73)
+        slow = slow.model_copy(update={"requests": slow.requests.model_copy(update={"requests_per_second": 2.0})})
+        found = decision(result(tuned=slow))
+        assert self.paid_back(found) == {"tokens": 3185, "time": None}
+        assert found.break_even[1].told == (
+            "By time, training is never paid back: a request takes 0.5 s of the tuned model and 0.203 s of retrieval."
+        )
 
     def test_a_baseline_that_is_as_cheap_is_never_paid_back(self) -> None:
         found = decision(result(baselines={"zero-shot": contender(0.5, 73, tuned=0.67)}))
-        assert found.break_even is None
-        assert found.break_even_reason == (
-            "A request to the tuned model costs no less than one to zero-shot: training pays by quality alone."
+        assert set(self.paid_back(found).values()) == {None}
+        assert (
+            "training is never paid back: a request takes 85 tokens of the tuned model and 85 tokens of zero-shot"
+            in (found.break_even[0].told)
         )
+
+    def test_hours_of_accelerators_and_of_machines_without_any_are_not_compared(self) -> None:
+        assert set(self.paid_back(decision(accelerators=0, seconds=60))) == {"tokens"}
+
+    def test_compared_with_nothing_nothing_is_saved(self) -> None:
+        assert decision(result(baselines={})).break_even == ()
 
 
 class TestTheEvidence:

@@ -53,7 +53,7 @@ def test_it_answers_a_decision_makers_questions_in_order() -> None:
     text = render(decision())
     assert Page(text).headings == HEADINGS
     assert "Ship it: exact_match 0.670 against 0.610" in text
-    assert "after 2,308 requests" in text
+    assert "By tokens, training is paid back after 3,185 requests" in text
     assert "A table for two at seven" in text
 
 

@@ -59,6 +59,9 @@ READ = {
     r"train more steps": {"again", "more steps"},
     r"Train fewer epochs": {"again", "not more steps"},
     r"a difference of less than (\S+) could not be told": {"smallest"},
+    r"^By (\S+), training is paid back": {"saves {}"},
+    r"^By (\S+), training is never": {"not saves {}"},
+    r"of the tuned model and .* of (\S+)\.$": {"best {}"},
     r"wide: about": {"more rows"},
 }
 
@@ -108,7 +111,11 @@ CASES = [Case(*found) for found in itertools.product(LEADS, BASELINES, GATES, CO
 
 
 def sentences(found: Decision) -> list[str]:
-    return [found.headline, found.evidence, found.verdict.message, *found.advice]
+    return [found.headline, found.evidence, found.verdict.message, *costs(found), *found.advice]
+
+
+def costs(found: Decision) -> list[str]:
+    return [each.told for each in found.break_even]
 
 
 def claims(sentence: str) -> set[str]:
@@ -162,6 +169,8 @@ def holds(case: Case) -> None:
     assert ("not surely better" in said) <= (not surely)
     assert ("gate" in said) == found.verdict.passed
     assert ("ship" in said) <= (surely and found.verdict.passed)
+    assert ("saves tokens" in said) == ("cheaper" in case.cost)
+    assert ("saves time" in said) == (case.cost in ("cheaper", "dearer"))
     smallest = float(re.findall(r"less than (\S+) could", found.evidence)[0])
     assert surely == (smallest < compared.difference)
     assert (f"best {found.best_baseline}" in said) or found.best_baseline is None

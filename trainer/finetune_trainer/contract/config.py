@@ -193,8 +193,8 @@ class Prices(Contract):
 class EvaluationConfig(Contract):
     """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
 
-    `max_answer_tokens` left out: chosen from the rows. `gate`, `prices` and `accelerators` (of one serving pod) change
-    what the report says, and nothing that is measured.
+    `max_answer_tokens` left out: chosen from the rows. `gate`, `prices` and `accelerators` (of all replicas that serve)
+    change what the report says, and nothing that is measured.
     """
 
     metrics: tuple[Metric, ...] = ()

@@ -13,14 +13,11 @@ from typing import Any
 
 from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Metric, Prices, RunConfig
-from finetune_trainer.contract.report import Contender, EvaluateResult, Usage
+from finetune_trainer.contract.report import EvaluateResult, Usage
 from finetune_trainer.evaluation.advice import Curve, advice
+from finetune_trainer.evaluation.costs import BreakEven, Cost, Making, break_even, cost, making
 from finetune_trainer.evaluation.inspection import TUNED, Inspection, Row, Similar, inspect
 from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation, Standing, evidence, standing
-
-# Training a token costs as much as serving three: 6N against 2N operations for N parameters (Kaplan et al. 2020,
-# "Scaling Laws for Neural Language Models", section 2.1).
-TRAINED_TO_SERVED = 3
 
 
 class Verdict(Contract):
@@ -30,28 +27,10 @@ class Verdict(Contract):
     message: str
 
 
-class Training(Contract):
-    """What training took. `money` is None without a price or an accelerator."""
-
-    trained_tokens: int
-    hours: float
-    accelerator_hours: float
-    money: float | None
-
-
-class Cost(Contract):
-    """A thousand requests to one contender. `money` is None without prices."""
-
-    prompt_tokens: float
-    completion_tokens: float
-    money: float | None
-
-
 class Decision(Contract):
     """The report: report.json. `inspections`: the rows that deserve a look, by each metric.
 
-    `break_even`: after how many requests the training has paid for itself, against the best baseline; None with
-    `break_even_reason` saying why.
+    `seconds` are the evaluation's. `break_even`: when training is paid back, against the best baseline.
     """
 
     name: str
@@ -60,6 +39,7 @@ class Decision(Contract):
     made: datetime
     result: EvaluateResult
     usage: Usage
+    seconds: float
     curve: Curve
     inspections: dict[Metric, Inspection]
     gate: GateConfig | None
@@ -71,10 +51,9 @@ class Decision(Contract):
     headline: str
     evidence: str
     best_baseline: str | None
-    training: Training
+    making: Making
     costs: dict[str, Cost]
-    break_even: int | None
-    break_even_reason: str
+    break_even: tuple[BreakEven, ...]
     advice: tuple[str, ...]
 
     @property
@@ -89,12 +68,13 @@ def _none(row: Row) -> tuple[()]:
 
 @dataclass(frozen=True)
 class Found:
-    """What the stages found. `similar`: the rows of train that are most like one of test."""
+    """What the stages found. `seconds`: how long asking took; `similar`: the rows of train most like one of test."""
 
     result: EvaluateResult
     rows: Sequence[Row]
     usage: Usage
     curve: Curve
+    seconds: float
     similar: Similar = _none
 
 
@@ -107,6 +87,7 @@ def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: d
         "made": now,
         "result": found.result,
         "usage": found.usage,
+        "seconds": found.seconds,
         "curve": found.curve,
         "inspections": {metric: inspect(found.rows, metric, found.similar) for metric in found.result.metrics},
     }
@@ -130,16 +111,13 @@ def curve(path: Path) -> Curve:
 
 def _decided(facts: Mapping[str, Any], gate: GateConfig | None, prices: Prices, accelerators: int) -> dict[str, object]:
     """The fields that a gate and prices change."""
-    result, usage = facts["result"], facts["usage"]
+    result: EvaluateResult = facts["result"]
     verdict = gates.judge(result, gate)
     stands = standing(result, gate, verdict.passed)
-    training = _training(usage, prices)
-    costs = {
-        name: _cost(contender, prices, accelerators)
-        for name, contender in {TUNED: result.tuned, **result.baselines}.items()
-    }
+    made = making(result, facts["usage"], prices, accelerators, facts["seconds"])
+    contenders = {TUNED: result.tuned, **result.baselines}
+    costs = {name: cost(contender, prices, accelerators) for name, contender in contenders.items()}
     best = stands.best.name if stands.best else None
-    pays, why = _break_even(training, costs, best)
     return {
         "gate": gate,
         "prices": prices,
@@ -150,10 +128,9 @@ def _decided(facts: Mapping[str, Any], gate: GateConfig | None, prices: Prices, 
         "headline": _headline(stands),
         "evidence": evidence(stands, facts["inspections"][stands.metric]),
         "best_baseline": best,
-        "training": training,
+        "making": made,
         "costs": costs,
-        "break_even": pays,
-        "break_even_reason": why,
+        "break_even": break_even(made, costs, best, accelerators, prices.currency),
         "advice": advice(result, facts["curve"], stands),
     }
 
@@ -168,7 +145,7 @@ def _headline(stands: Standing) -> str:
     if stands.lead == Lead.BEHIND:
         if stands.recommendation == Recommendation.KEEP:
             return f"Don't ship it: it is no better. {told}. Use {best} on the base model instead."
-        return f"Not clear: it is no better, and the gate allows for that. {told}. Ship it only for what it saves."
+        return f"Not clear: it is no better, and the gate allows for that. {told}. Ship it only if it saves enough."
     span = f"a difference between {compared.low:+.3f} and {compared.high:+.3f}"
     if stands.lead == Lead.UNCLEAR:
         unclear = f"{told}, {span}. Evaluate on more rows than {stands.rows}, or use {best}."
@@ -194,43 +171,3 @@ def _alone(stands: Standing) -> str:
         case Recommendation.KEEP:
             return f"Don't ship it: {told}; it misses the gate."
     return f"Not clear: {told}. Add baselines, or a gate with a minimum."
-
-
-def _training(usage: Usage, prices: Prices) -> Training:
-    hours = usage.accelerator_seconds / 3600
-    priced = prices.accelerator_hour is not None and hours > 0
-    return Training(
-        trained_tokens=usage.trained_tokens,
-        hours=usage.seconds / 3600,
-        accelerator_hours=hours,
-        money=hours * (prices.accelerator_hour or 0) if priced else None,
-    )
-
-
-def _cost(contender: Contender, prices: Prices, accelerators: int) -> Cost:
-    """By the token where tokens have prices, else by the time that a thousand requests keep the accelerators busy."""
-    took = contender.requests
-    prompt, completion = 1000 * took.prompt_tokens, 1000 * took.completion_tokens
-    money = None
-    if prices.million_prompt_tokens is not None or prices.million_completion_tokens is not None:
-        money = prompt * (prices.million_prompt_tokens or 0) + completion * (prices.million_completion_tokens or 0)
-        money /= 1_000_000
-    elif prices.accelerator_hour is not None and accelerators and took.requests_per_second:
-        money = 1000 / took.requests_per_second / 3600 * accelerators * prices.accelerator_hour
-    return Cost(prompt_tokens=prompt, completion_tokens=completion, money=money)
-
-
-def _break_even(training: Training, costs: dict[str, Cost], best: str | None) -> tuple[int | None, str]:
-    if best is None:
-        return None, "Nothing was compared, so nothing is saved."
-    tuned, other = costs[TUNED], costs[best]
-    if training.money is not None and tuned.money is not None and other.money is not None:
-        saved, spent = (other.money - tuned.money) / 1000, training.money
-        how = "Reckoned in money"
-    else:
-        tokens = (cost.prompt_tokens + cost.completion_tokens for cost in (other, tuned))
-        saved, spent = (next(tokens) - next(tokens)) / 1000, TRAINED_TO_SERVED * training.trained_tokens
-        how = "Reckoned in tokens, a trained one as three served ones (6N and 2N operations for N parameters)"
-    if saved <= 0:
-        return None, f"A request to the tuned model costs no less than one to {best}: training pays by quality alone."
-    return -int(-spent // saved), f"{how}, against {best}."

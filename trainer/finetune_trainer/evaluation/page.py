@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune_trainer.contract.report import Contender, Score
+from finetune_trainer.evaluation.costs import UNCOUNTED
 from finetune_trainer.evaluation.cut import marked
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED
@@ -68,6 +69,7 @@ def render(decision: Decision) -> str:
         highest=max((loss for _, loss in _points(decision)), default=0.0),
         steps=max((step for step, _ in _points(decision)), default=0),
         tuned=TUNED,
+        uncounted=UNCOUNTED,
         money=lambda amount: _money(amount, decision.prices.currency),
         shortened=_cut,
         marked=lambda contender: marked(contender, result.rows),

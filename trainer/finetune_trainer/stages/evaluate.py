@@ -5,6 +5,7 @@ for the same evaluation that finds it ends at once.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,6 +57,7 @@ def evaluate(
         _write_report(workspace.evaluation(evaluation), decided)
         return done
     workspace.evaluation(evaluation).mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     reporter.update(activity="comparing the test rows with train")
     test, train = (testset.questions(workspace, split) for split in ("test", "train"))
     clean = testset.clean(test, train, evaluation)
@@ -63,7 +65,7 @@ def evaluate(
     measuring = _Measuring(config, evaluation, workspace, Endpoint("The candidate", url), clean, train, reporter)
     found = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift())
-    _report(config, evaluation, workspace, result, _table(clean.kept, found, chosen))
+    _report(config, evaluation, workspace, result, _table(clean.kept, found, chosen), time.monotonic() - began)
     _write(workspace.evaluation(evaluation) / RESULT, result)
     logger.info("%s", result.model_dump_json(by_alias=True))
     return result
@@ -98,7 +100,12 @@ def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen
 
 
 def _report(
-    config: RunConfig, evaluation: EvaluationConfig, workspace: Workspace, result: EvaluateResult, table: list[Row]
+    config: RunConfig,
+    evaluation: EvaluationConfig,
+    workspace: Workspace,
+    result: EvaluateResult,
+    table: list[Row],
+    seconds: float,
 ) -> None:
     """Leave rows.jsonl, report.json and report.html beside the result."""
     usage = TrainResult.model_validate_json(workspace.trained.read_bytes()).usage
@@ -107,7 +114,7 @@ def _report(
     (workspace.evaluation(evaluation) / ROWS).write_text(lines)
     _write_report(
         workspace.evaluation(evaluation),
-        decision.decide(config, evaluation, Found(result, table, usage, curve), datetime.now(UTC)),
+        decision.decide(config, evaluation, Found(result, table, usage, curve, seconds), datetime.now(UTC)),
     )
 
 

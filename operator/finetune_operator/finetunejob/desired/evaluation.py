@@ -42,7 +42,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
             million_prompt_tokens=settings.price_million_prompt_tokens,
             million_completion_tokens=settings.price_million_completion_tokens,
         ),
-        accelerators=accelerators(spec.hosting.resources),
+        accelerators=accelerators(spec.hosting.resources) * spec.hosting.replicas,
     )
 
 
