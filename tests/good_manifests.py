@@ -27,6 +27,7 @@ GOOD: dict[str, dict[str, Any]] = {
             "baselines": [{"type": "zero-shot"}, {"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 2}],
             "sampleSize": 50,
             "maxAnswerTokens": 512,
+            "chatTemplateKwargs": {"enable_thinking": False, "budget": 5, "date": "today"},
             "judge": {"url": "https://judge/v1", "model": "large", "credentials": {"secretRef": {"name": "judge"}}},
             "gate": {"metric": "judge", "minimum": 0.5, "margin": 0.02, "confidence": 0.9},
         },

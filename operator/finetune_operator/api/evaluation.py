@@ -8,7 +8,7 @@ from pydantic import Field
 
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import MOST_TOKENS, distinct
+from finetune_operator.api.values import MOST_TOKENS, Scalars, distinct
 
 
 class Baseline(ApiModel):
@@ -115,6 +115,9 @@ class Evaluation(ApiModel):
     max_answer_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
     """How long an answer may be. Left out: the longest known answer and half more, at least 256 tokens, less only where
     the context forces it."""
+    chat_template_kwargs: Scalars = {}
+    """Variables of the model's chat template, as vLLM takes them, for every question: {enable_thinking: false} for
+    example. Texts, numbers and booleans."""
     judge: Judge | None = None
     """Another model as the judge of answers, for the metric judge."""
     gate: Gate | None = None

@@ -224,6 +224,11 @@ Fraction = Annotated[
     Rule("self > 0.0 && self < 1.0", "must lie between 0 and 1, both excluded", lambda value: 0 < value < 1),
 ]
 Opaque = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
+# A structural schema has no field of two types, so that values of others are refused by the operator alone.
+Scalars = Annotated[
+    dict[str, bool | int | float | str],
+    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+]
 
 
 def distinct(values: Sequence[Any] | None) -> bool:

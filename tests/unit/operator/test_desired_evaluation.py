@@ -29,6 +29,7 @@ def test_what_the_manifest_says_is_what_is_measured() -> None:
         baselines=[{"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 8}],
         sampleSize=50,
         maxAnswerTokens=900,
+        chatTemplateKwargs={"enable_thinking": False, "budget": 5},
         gate={"minimum": 0.5, "margin": 0.1, "confidence": 0.9},
         **JUDGE,
     )
@@ -36,6 +37,7 @@ def test_what_the_manifest_says_is_what_is_measured() -> None:
     assert found.metrics == (Metric.JUDGE,)
     assert found.sample_size == 50
     assert found.max_answer_tokens == 900
+    assert found.chat_template_kwargs == {"enable_thinking": False, "budget": 5}
     assert found.judge == JudgeConfig(url="https://judge/v1", model="large")
     assert found.gate == GateConfig(minimum=0.5, margin=0.1, confidence=0.9)
 
@@ -61,9 +63,10 @@ def test_other_metrics_baselines_rows_or_seeds_are_another() -> None:
         {"evaluation": {"baselines": []}},
         {"evaluation": {"sampleSize": 50}},
         {"evaluation": {"maxAnswerTokens": 50}},
+        {"evaluation": {"chatTemplateKwargs": {"enable_thinking": False}}},
         {"training": {"seed": 7}},
     )
-    assert len({evaluation_id(target(**change)) for change in changes} | {evaluation_id(target())}) == 6
+    assert len({evaluation_id(target(**change)) for change in changes} | {evaluation_id(target())}) == 7
 
 
 def test_the_trainer_reads_what_the_operator_writes() -> None:

@@ -147,6 +147,17 @@ def test_all_ask_at_temperature_0_and_for_as_long_an_answer(case: Case) -> None:
     assert {(asked["temperature"], asked["max_tokens"]) for asked in case.asked()} == {(0, 256)}
 
 
+def test_the_chat_templates_variables_go_with_every_question(case: Case) -> None:
+    case.prepared()
+    kwargs = {"enable_thinking": False, "date": "today"}
+    case.evaluate(sample_size=2, chat_template_kwargs=kwargs)
+    assert {json.dumps(asked.get("chat_template_kwargs")) for asked in case.engine.asked} == {json.dumps(kwargs)}
+    # Another way of asking is another question.
+    before = len(case.asked())
+    case.evaluate(sample_size=2)
+    assert len(case.asked()) == 2 * before
+
+
 def test_the_manifest_can_say_how_long_an_answer_may_be(case: Case) -> None:
     case.prepared()
     case.evaluate(max_answer_tokens=7)

@@ -139,6 +139,26 @@ class TestRetrieval:
         assert len(contenders.retrieval(TRAIN, 64)(question("rice"))) == len(TRAIN)
 
 
+class TestTheTemplatesVariables:
+    class Tokenizer:
+        chat_template = "there is one"
+
+        def apply_chat_template(self, turns: list[Any], thinking: bool = True, **_: Any) -> str:
+            return "<think> " * thinking + " ".join(turn["content"] for turn in turns)
+
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[str]]:
+            return {"input_ids": text.split()}
+
+    def test_a_prompt_is_measured_with_them(self) -> None:
+        framing = contenders.template({"thinking": False}, chat=True)
+        measure = contenders.measure_with(self.Tokenizer())
+        plain, told = (contenders.with_examples(question("pie"), (), each) for each in (contenders.PLAIN, framing))
+        assert measure(plain) - measure(told) == 1
+
+    def test_a_model_without_a_template_has_none(self) -> None:
+        assert contenders.template({"thinking": False}, chat=False) == contenders.PLAIN
+
+
 class TestRoom:
     @pytest.mark.parametrize(("longest", "most"), [(8, 256), (170, 256), (200, 300)])
     def test_an_answer_gets_half_more_than_the_longest_known_one_and_never_little(

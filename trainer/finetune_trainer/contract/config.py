@@ -193,8 +193,9 @@ class Prices(Contract):
 class EvaluationConfig(Contract):
     """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
 
-    `max_answer_tokens` left out: chosen from the rows. `gate`, `prices` and `accelerators` (of all replicas that serve)
-    change what the report says, and nothing that is measured.
+    `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's chat template.
+    `gate`, `prices` and `accelerators` (of all replicas that serve) change what the report says, and nothing that is
+    measured.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -203,6 +204,7 @@ class EvaluationConfig(Contract):
     seed: int = 42
     judge: JudgeConfig | None = None
     max_answer_tokens: Annotated[int, Field(ge=1)] | None = None
+    chat_template_kwargs: dict[str, bool | int | float | str] = {}
     gate: GateConfig | None = None
     prices: Prices = Prices()
     accelerators: int = 0

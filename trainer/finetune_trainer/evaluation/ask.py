@@ -29,7 +29,8 @@ class Request:
     @property
     def key(self) -> str:
         """A digest of all that the answer depends on."""
-        return digest(self.model, self.prompt.prompt, self.prompt.tools, self.max_tokens)
+        extra = [self.prompt.extra] if self.prompt.extra else []
+        return digest(self.model, self.prompt.prompt, self.prompt.tools, self.max_tokens, *extra)
 
 
 class Answer(Line):
@@ -107,6 +108,7 @@ async def _send(client: openai.AsyncOpenAI, request: Request, max_tokens: int) -
     """At temperature 0, by the chat endpoint for messages and by the other for strings."""
     prompt = request.prompt.prompt
     options: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens, "temperature": 0}
+    options["extra_body"] = request.prompt.extra
     if isinstance(prompt, str):
         return await client.completions.create(prompt=prompt, **options)
     # The template shows the tools; what is compared is text, so the engine need not parse calls.

@@ -7,8 +7,8 @@ prompts.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import bm25s
@@ -47,12 +47,32 @@ class Question:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is sent, how many examples it has, and for how many tokens of an answer there is room."""
+    """What is sent, how many examples it has, and for how many tokens of an answer there is room.
+
+    `extra`: what the request says beside, in vLLM's words.
+    """
 
     prompt: Text
     examples: int
     tools: tuple[Message, ...] = ()
     max_tokens: int = 0
+    extra: Message = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What is the same in all requests of a contender. `extra`: see Prompt."""
+
+    extra: Message = field(default_factory=dict)
+
+
+PLAIN = Framing()
+TEMPLATE_KWARGS = "chat_template_kwargs"
+
+
+def template(kwargs: Mapping[str, Any], chat: bool) -> Framing:
+    """The framing of a model whose chat template takes these variables; of one without a template there are none."""
+    return Framing({TEMPLATE_KWARGS: dict(kwargs)}) if kwargs and chat else PLAIN
 
 
 Chooser = Callable[[Question], Sequence[Question]]
@@ -83,14 +103,14 @@ def _content(answer: Message) -> str:
     return answer.get("content") or json.dumps(answer.get("tool_calls", []), ensure_ascii=False, sort_keys=True)
 
 
-def with_examples(question: Question, examples: Sequence[Question]) -> Prompt:
+def with_examples(question: Question, examples: Sequence[Question], framing: Framing = PLAIN) -> Prompt:
     """The question behind examples, told as earlier turns: after the system message, before what the user says.
 
     Of an example its last turn is told; a system message of its own would contradict the question's.
     """
     if isinstance(question.prompt, str):
         told = "".join(f"{example.prompt}{example.reference}\n\n" for example in examples)
-        return Prompt(told + question.prompt, len(examples))
+        return Prompt(told + question.prompt, len(examples), extra=framing.extra)
     system = tuple(message for message in question.prompt if message["role"] == "system")
     turns = (
         message
@@ -101,7 +121,7 @@ def with_examples(question: Question, examples: Sequence[Question]) -> Prompt:
         )
     )
     rest = tuple(message for message in question.prompt if message["role"] != "system")
-    return Prompt((*system, *turns, *rest), len(examples), question.tools)
+    return Prompt((*system, *turns, *rest), len(examples), question.tools, extra=framing.extra)
 
 
 @dataclass(frozen=True)
@@ -118,17 +138,19 @@ class Room:
         return min(self.count(answer) + END_TOKENS, self.most)
 
 
-def fit(question: Question, examples: Sequence[Question], measure: Measure, room: Room) -> Prompt | None:
+def fit(
+    question: Question, examples: Sequence[Question], measure: Measure, room: Room, framing: Framing = PLAIN
+) -> Prompt | None:
     """The prompt with as many of the last `examples` as leave room for an answer.
 
     None when the question and its right answer don't fit the context, even alone.
     """
-    alone = with_examples(question, ())
+    alone = with_examples(question, (), framing)
     free = room.context - measure(alone)
     if free < room.needed(question.reference):
         return None
     for dropped in range(len(examples)):
-        prompt = with_examples(question, examples[dropped:])
+        prompt = with_examples(question, examples[dropped:], framing)
         left = room.context - measure(prompt)
         if left >= room.least:
             return replace(prompt, max_tokens=min(left, room.most))
@@ -225,6 +247,10 @@ def rendered(tokenizer: Any, prompt: Prompt, answer: str | None = None) -> str:
         return prompt.prompt if answer is None else prompt.prompt + answer + (tokenizer.eos_token or "")
     turns = list(prompt.prompt) + ([{"role": "assistant", "content": answer}] if answer is not None else [])
     text: str = tokenizer.apply_chat_template(
-        turns, tools=list(prompt.tools) or None, add_generation_prompt=answer is None, tokenize=False
+        turns,
+        tools=list(prompt.tools) or None,
+        add_generation_prompt=answer is None,
+        tokenize=False,
+        **prompt.extra.get(TEMPLATE_KWARGS, {}),
     )
     return text

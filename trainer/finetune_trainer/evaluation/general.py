@@ -6,7 +6,7 @@ They are of no benchmark: what matters is not whether an answer is right, but wh
 from collections.abc import Sequence
 
 from finetune_trainer.evaluation import metrics
-from finetune_trainer.evaluation.contenders import Prompt
+from finetune_trainer.evaluation.contenders import Framing, Prompt
 from finetune_trainer.evaluation.metrics import Statistic
 
 MAX_TOKENS = 32
@@ -39,9 +39,9 @@ PROMPTS = (
 )
 
 
-def prompts() -> list[Prompt]:
+def prompts(framing: Framing) -> list[Prompt]:
     """The prompts as single turns."""
-    return [Prompt(({"role": "user", "content": text},), examples=0) for text in PROMPTS]
+    return [Prompt(({"role": "user", "content": text},), examples=0, extra=framing.extra) for text in PROMPTS]
 
 
 def drift(base: Sequence[str], tuned: Sequence[str]) -> Statistic:

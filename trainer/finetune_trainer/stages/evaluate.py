@@ -28,7 +28,7 @@ from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import contenders, decision, general, likelihood, metrics, page, testset
 from finetune_trainer.evaluation.ask import Candidate, Request, Served
-from finetune_trainer.evaluation.contenders import Chooser, Prompt, Question
+from finetune_trainer.evaluation.contenders import Chooser, Framing, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
 from finetune_trainer.evaluation.endpoint import Endpoint
 from finetune_trainer.evaluation.inspection import Row
@@ -160,6 +160,7 @@ class _Measuring:
         self._base = base.read(workspace.base_model(config), config.model)
         self._fitting = _fitting(self._base, workspace, served, (*clean.kept, *train), evaluation.max_answer_tokens)
         self._choosers = _Choosers(train, evaluation.seed)
+        self._framing = contenders.template(evaluation.chat_template_kwargs, self._base.chat)
 
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
         """The tuned model, and each baseline where the base model is served beside it."""
@@ -189,7 +190,7 @@ class _Measuring:
         for model in (self._base_name, self._name):
             requests = [
                 Request("general", number, model, prompt, general.MAX_TOKENS)
-                for number, prompt in enumerate(general.prompts())
+                for number, prompt in enumerate(general.prompts(self._framing))
             ]
             texts[model] = [answer.text for answer in self._candidate.ask(requests, told)]
         return general.drift(*texts.values())
@@ -199,7 +200,8 @@ class _Measuring:
         return self._asked(baseline.type.value, self._base_name, baseline.examples, choose)
 
     def _asked(self, name: str, model: str, examples: int, choose: Chooser) -> Asked:
-        return Asked(name, model, tuple(self._fitting.fit(row, choose(row)) for row in self._questions), examples)
+        prompts = (self._fitting.fit(row, choose(row), self._framing) for row in self._questions)
+        return Asked(name, model, tuple(prompts), examples)
 
     def _ask(self, contender: Asked, number: int, contenders: int) -> Answered:
         size = len(contender.prompts)
@@ -256,8 +258,8 @@ class _Fitting:
     measure: Callable[[Prompt], int]
     room: contenders.Room
 
-    def fit(self, question: Question, examples: Sequence[Question]) -> Prompt | None:
-        return contenders.fit(question, examples, self.measure, self.room)
+    def fit(self, question: Question, examples: Sequence[Question], framing: Framing) -> Prompt | None:
+        return contenders.fit(question, examples, self.measure, self.room, framing)
 
 
 def _fitting(

@@ -35,6 +35,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         seed=spec.training.seed,
         judge=evaluation.judge and JudgeConfig(url=evaluation.judge.url, model=evaluation.judge.model),
         max_answer_tokens=evaluation.max_answer_tokens,
+        chat_template_kwargs=evaluation.chat_template_kwargs,
         gate=gate_config(evaluation.gate),
         prices=Prices(
             currency=settings.price_currency,
