@@ -1,7 +1,6 @@
 """A real model small enough to train in seconds, rows to train it on, and the program as its users start it."""
 
 import itertools
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +19,12 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.data import tokens, trained
+from finetune_trainer.data.base import Base, Model
+from finetune_trainer.data.examples import Example
 from finetune_trainer.server import Reporter
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WORDS = ["you", "list", "the", "colour", "of", "a", "thing", "what", "is", "?"]
 PAIRS = (("sky", "blue"), ("grass", "green"), ("snow", "white"), ("coal", "black"))
@@ -32,6 +34,7 @@ CHATML = (
 )
 STEPS = 12
 LORA = AdapterConfig(rank=8)
+FIGURES = Model(parameters=100_000, context_length=64, hidden_size=64, layers=2, vocabulary=24)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -123,9 +126,9 @@ def make_case(base_model: Path, tmp_path: Path) -> MakeCase:
         )
         workspace = case.workspace
         workspace.data.mkdir(parents=True)
-        write(workspace.data / "train.jsonl", rows)
+        store(workspace, "train", rows, base)
         if validation:
-            write(workspace.data / "validation.jsonl", validation)
+            store(workspace, "validation", validation, base)
         case.config_file.write_text(case.config.model_dump_json(by_alias=True))
         workspace.prepared.write_text(prepared(len(rows), len(validation or []), **plan).model_dump_json(by_alias=True))
         return case
@@ -133,9 +136,12 @@ def make_case(base_model: Path, tmp_path: Path) -> MakeCase:
     return make
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """JSON Lines."""
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+def store(workspace: Workspace, split: str, rows: list[dict[str, Any]], base: Path) -> None:
+    """Rows as prepare leaves them."""
+    found = Base(FIGURES, AutoTokenizer.from_pretrained(base))
+    made = tokens.encode([tokens.render(row, found) for row in rows], found)
+    places = (f"{split}.jsonl:{number}" for number in itertools.count(1))
+    trained.write(workspace.learned(split), [Example(b"", *pair) for pair in zip(places, made, strict=False)])
 
 
 def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:

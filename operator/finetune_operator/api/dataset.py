@@ -46,7 +46,8 @@ class Dataset(ApiModel):
     """Rows that are set aside and never trained on: with them the result is evaluated before it is promoted. Left out:
     a tenth of train."""
     format: Format = Format.AUTO
-    """How the rows are written. auto recognises it from the columns."""
+    """How the rows are written. auto recognises it from the columns. Of a chat every message of the assistant is
+    learned, but for those with weight 0."""
     columns: Annotated[
         dict[str, Annotated[str, Field(min_length=1, max_length=255)]],
         Field(max_length=16),

@@ -79,11 +79,13 @@ class DatasetStatus(ApiModel):
     rows: RowsStatus
     """Rows per split."""
     tokens: int
-    """Tokens in train, by the model's own tokenizer and chat template."""
+    """Tokens of train that are trained in an epoch, by the model's own tokenizer and chat template."""
     longest: int
-    """Tokens of the longest row in train."""
+    """Tokens of the longest row in train, before it is cut."""
     longer_than_max_length: int
     """Rows of train that are longer than maxLength and are cut."""
+    teaching_nothing: int | None = None
+    """Rows of train that are left out, since no answer is left to learn: each has the weight 0 or is cut off."""
     digest: str
     """A digest of the rows."""
 

@@ -47,6 +47,16 @@ class TestThePathToReady:
         assert cluster.status["plan"]["estimatedMemory"] == "2.0Gi"
         assert cluster.status["model"]["commit"] == "abc123"
 
+    def test_rows_that_are_cut_or_left_out_are_told_and_counted(self, cluster: Rehearsal) -> None:
+        cluster.reconcile()
+        warning = "2 rows of train are left out, with no answer left to learn: train.jsonl:1, train.jsonl:7."
+        found = {"longerThanMaxLength": 3, "teachingNothing": 2, "warnings": [warning]}
+        cluster.complete("prepare", PREPARED | {"dataset": PREPARED["dataset"] | found})
+        cluster.reconcile()
+        assert cluster.condition("DataReady")[2] == f"270 rows to train on, 30 to validate, 0 set aside. {warning}"
+        assert cluster.status["dataset"]["longerThanMaxLength"] == 3
+        assert cluster.status["dataset"]["teachingNothing"] == 2
+
     def test_a_candidate_is_hosted_and_the_stable_service_waits_until_it_answers(self, cluster: Rehearsal) -> None:
         cluster.reconcile()
         cluster.complete("prepare", PREPARED)

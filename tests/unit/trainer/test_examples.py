@@ -8,8 +8,9 @@ import pytest
 from finetune_trainer.contract.config import DatasetConfig, Format, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import examples
-from finetune_trainer.data.examples import CantRender, Example, Row, Shape
+from finetune_trainer.data.examples import Example, Shape
 from finetune_trainer.data.formats import Line
+from finetune_trainer.data.tokens import CantRender, Encoded, Row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,9 +36,29 @@ def shape(format: Format, chat: bool = True, **fields: Any) -> Shape:
     return examples.shape_of(config(**fields), format, chat)
 
 
+class Letters:
+    """A tokenizer whose tokens are characters, behind a template that names roles."""
+
+    eos = "$"
+
+    def render(self, messages: list[Row], tools: list[Row] | None, generation: bool) -> str:
+        told = "".join(f"<{each['role']}>{each['content']}{each.get('tool_calls', '')}" for each in messages)
+        return told + "<assistant>" * generation
+
+    def encode(self, texts: list[str], special: bool) -> list[Encoded]:
+        return [Encoded([ord(letter) for letter in text], range(1, len(text) + 1)) for text in texts]
+
+
+class Strict(Letters):
+    """A template that refuses every chat."""
+
+    def render(self, messages: list[Row], tools: list[Row] | None, generation: bool) -> str:
+        raise CantRender("the model's chat template refuses it: roles must alternate")
+
+
 def check(rows: Iterable[Any], format: Format, chat: bool = True, **fields: Any) -> list[Example]:
     lines = (Line(f"train.jsonl:{number}", row) for number, row in enumerate(rows, 1))
-    return examples.check(lines, shape(format, chat, **fields), URI, lambda row: len(json.dumps(row)))
+    return examples.check(lines, shape(format, chat, **fields), URI, Letters())
 
 
 def fault(row: Any, format: Format, chat: bool = True, **fields: Any) -> str:
@@ -134,9 +155,24 @@ CHAT_FAULTS: list[tuple[Row, str]] = [
     (chat(ASKED, {"role": "assistant"}), "message 2 has no content"),
     (chat(ASKED, ANSWERED | {"content": ["egg"]}), "message 2 content is a list, where a string is expected"),
     (chat(ASKED, ANSWERED | {"content": " \n"}), "message 2 content is empty"),
-    (chat(ASKED, ANSWERED | {"weight": 0}), "message 2 has the key weight, which is not supported: remove it, and "),
+    (chat(ASKED, ANSWERED | {"weight": 2}), "message 2 has the weight 2; allowed are 0, which is not learned, and 1"),
+    (chat(ASKED, ANSWERED | {"weight": True}), "message 2 has the weight true; allowed are 0, which is not learned, "),
+    (
+        chat(ASKED | {"weight": 0}, ANSWERED),
+        "message 1 has a weight, which only messages of the assistant have: remove it",
+    ),
     (chat(ASKED, ANSWERED | {"function_call": {}}), "message 2 has the key function_call, which is not supported: "),
     (chat(ASKED, ANSWERED | {"tool_calls": {}}), "message 2 has tool_calls that are no list of objects"),
+    (chat(ASKED, ANSWERED | {"tool_calls": [{}]}), "message 2 has tool_calls of which number 1 names no function"),
+    (
+        chat(ASKED, ANSWERED | {"tool_calls": [CALL, {"function": {"name": "fry", "arguments": "{egg}"}}]}),
+        "message 2 calls fry with arguments that are no JSON object",
+    ),
+    (
+        chat(ASKED, ANSWERED | {"tool_calls": [{"function": {"name": "fry", "arguments": [2]}}]}),
+        "message 2 calls fry with arguments that are no JSON object",
+    ),
+    (chat(ANSWERED, ASKED, ANSWERED), "message 1 answers nothing: put what is asked before it, or give it the weight "),
     (chat(SYSTEM, ASKED), "has no message of the assistant, so there is nothing to learn"),
     (chat(ANSWERED, ASKED), "does not end with a message of the assistant"),
     (chat(ASKED, ANSWERED, tools="scale"), "tools is no list of tools' JSON schemas"),
@@ -206,11 +242,8 @@ def test_messages_need_a_model_that_can_take_them() -> None:
 
 
 def test_what_the_chat_template_refuses_is_the_rows_fault() -> None:
-    def measure(row: Row) -> int:
-        raise CantRender("roles must alternate")
-
     with pytest.raises(StageError) as error:
-        examples.check([Line("train.jsonl:1", GOOD[Format.CHAT])], shape(Format.CHAT), URI, measure)
+        examples.check([Line("train.jsonl:1", GOOD[Format.CHAT])], shape(Format.CHAT), URI, Strict())
     assert "train.jsonl:1: the model's chat template refuses it: roles must alternate" in error.value.message
 
 
@@ -292,17 +325,9 @@ def test_columns_without_a_use_are_told_of() -> None:
     assert examples.unused({"question": "a", "completion": "b", "source": "c", "id": 1}, wanted) == ["id", "source"]
 
 
-@pytest.mark.parametrize(
-    ("roles", "single"),
-    [
-        (["user", "assistant"], True),
-        (["system", "user", "assistant"], True),
-        (["user", "assistant", "user", "assistant"], False),
-        (["user", "assistant", "tool", "assistant"], False),
-    ],
-)
-def test_a_chat_with_one_answer_at_its_end_is_told_from_others(roles: list[str], single: bool) -> None:
-    assert examples.single_answer([{"role": role, "content": "a"} for role in roles]) is single
+def test_weights_are_no_matter_of_what_is_asked() -> None:
+    row = chat(ASKED, ANSWERED | {"weight": 0}, ASKED, ANSWERED | {"weight": 1})
+    assert json.loads(check([row], Format.CHAT)[0].line) == chat(ASKED, ANSWERED, ASKED, ANSWERED)
 
 
 words = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
@@ -324,7 +349,8 @@ rows = st.dictionaries(
 
 @given(row=rows, format=st.sampled_from(list(GOOD)), chat=st.booleans())
 def test_whatever_a_row_holds_it_is_taken_or_told(row: Row, format: Format, chat: bool) -> None:
-    found, example = examples._check(Line("train.jsonl:1", row), shape(format, chat or format == Format.CHAT), len)
+    wanted = shape(format, chat or format == Format.CHAT)
+    found, example = examples._check(Line("train.jsonl:1", row), wanted, Letters(), True)
     assert bool(found) != bool(example)
     if example:
         assert isinstance(json.loads(example.line), dict)

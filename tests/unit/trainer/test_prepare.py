@@ -10,15 +10,19 @@ import pytest
 from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.data.tokens import CHANGED, IGNORED
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.prepare import prepare
-from tiny import CONTEXT, PARAMETERS, write_model
+from pyarrow import ipc
+from tiny import CHATML, CONTEXT, PARAMETERS, write_model
+from transformers import AutoTokenizer
 
 QUESTIONS = [{"prompt": f"list two cups of flour {number}", "completion": "flour"} for number in range(20)]
 CHATS = [
     {"messages": [{"role": "user", "content": f"list eggs {number}"}, {"role": "assistant", "content": "egg"}]}
     for number in range(20)
 ]
+MAX_LENGTH = 64
 TWO_ANSWERS = {"messages": [*CHATS[0]["messages"], *CHATS[1]["messages"]]}
 
 
@@ -58,6 +62,16 @@ class Case:
     def rows(self, split: str) -> list[Any]:
         return [json.loads(line) for line in (self.workspace.data / f"{split}.jsonl").read_text().splitlines()]
 
+    def learned(self, split: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = ipc.open_stream(self.workspace.learned(split)).read_all().to_pylist()
+        return rows
+
+    def words(self, row: dict[str, Any]) -> tuple[str, str]:
+        """A row's text, and what of it is learned."""
+        tokenizer = AutoTokenizer.from_pretrained(self.model)
+        labels = [label for label in row["labels"] if label != IGNORED]
+        return tokenizer.decode(row["input_ids"]), tokenizer.decode(labels)
+
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
@@ -91,9 +105,9 @@ def test_the_plan_is_for_the_devices_that_will_train(case: Case) -> None:
 
 def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
     case.prepare(case.config(QUESTIONS, system_prompt="list", validation={"fraction": 0.1}))
-    learned = [*case.rows("train"), *case.rows("validation")]
-    assert len(learned) == len(QUESTIONS)
-    for row in learned:
+    assert {path.name for path in case.workspace.data.iterdir()} == {"train.arrow", "train.jsonl", "validation.arrow"}
+    assert len(case.rows("train")) == len(QUESTIONS) - 2
+    for row in case.rows("train"):
         assert [message["role"] for message in row["prompt"]] == ["system", "user"]
         assert row["completion"] == [{"role": "assistant", "content": "flour"}]
 
@@ -109,9 +123,9 @@ def test_the_same_config_makes_the_same_bytes(case: Case) -> None:
 
 
 def test_the_digest_is_over_the_splits_names_and_bytes(case: Case) -> None:
-    result = case.prepare(case.config(CHATS, validation={"fraction": 0.2}))
+    result = case.prepare(case.config(CHATS, test={"fraction": 0.2}))
     digest = hashlib.sha256()
-    for name in ("train", "validation"):
+    for name in ("test", "train"):
         content = (case.workspace.data / f"{name}.jsonl").read_bytes()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     assert result.dataset.digest == f"sha256:{digest.hexdigest()}"
@@ -121,7 +135,7 @@ def test_another_revision_is_prepared_anew_and_leaves_nothing_of_the_old(case: C
     case.prepare(case.config(CHATS, validation={"fraction": 0.2}))
     result = case.prepare(case.config(QUESTIONS, revision="99999999"))
     assert result.revision == "99999999"
-    assert [path.name for path in case.workspace.data.iterdir()] == ["train.jsonl"]
+    assert {path.name for path in case.workspace.data.iterdir()} == {"train.arrow", "train.jsonl"}
     assert len(case.rows("train")) == len(QUESTIONS)
 
 
@@ -133,11 +147,51 @@ def test_a_run_that_was_killed_before_the_mark_starts_over(case: Case) -> None:
     assert case.rows("train") == CHATS
 
 
-def test_rows_longer_than_max_length_are_counted(case: Case) -> None:
-    long = {"prompt": "two " * 90, "completion": "two"}
-    result = case.prepare(case.config([*QUESTIONS, long, long], training={"maxLength": 64}))
-    assert result.dataset.longest == 97
+def test_rows_longer_than_max_length_are_cut_and_told(case: Case) -> None:
+    long = {"prompt": "two two", "completion": "two " * 90}
+    result = case.prepare(case.config([*QUESTIONS, long, long], training={"maxLength": MAX_LENGTH}))
+    assert result.dataset.rows.train == len(QUESTIONS) + 2
+    assert result.dataset.longest == 98
     assert result.dataset.longer_than_max_length == 2
+    assert result.dataset.warnings == (
+        "2 rows of train are longer than maxLength (64 tokens) and cut: train.jsonl:21, train.jsonl:22.",
+    )
+    lengths = [len(row["input_ids"]) for row in case.learned("train")]
+    assert (result.dataset.tokens, max(lengths)) == (sum(lengths), MAX_LENGTH)
+
+
+def test_rows_that_teach_nothing_are_left_out_and_told(case: Case) -> None:
+    asked, answered = CHATS[0]["messages"]
+    silent = {"messages": [asked, answered | {"weight": 0}]}
+    long = {"messages": [asked | {"content": "two " * 90}, answered]}
+    rows = [silent, *CHATS, long, *[silent] * 3]
+    result = case.prepare(case.config(rows, training={"maxLength": MAX_LENGTH, "epochs": 1, "batchSize": 1}))
+    assert result.dataset.rows.train == len(CHATS) == result.plan.total_steps
+    assert (result.dataset.longer_than_max_length, result.dataset.teaching_nothing) == (0, 5)
+    assert result.dataset.warnings == (
+        "5 rows of train are left out, with no answer left to learn: train.jsonl:1, train.jsonl:22, train.jsonl:23 and "
+        "2 more.",
+    )
+    assert [row["place"] for row in case.learned("train")] == [f"train.jsonl:{line}" for line in range(2, 22)]
+
+
+def test_prompts_that_leave_no_room_are_refused(case: Case) -> None:
+    error = case.refused(case.config(CHATS, training={"maxLength": 4}))
+    assert (error.outcome, error.message) == (
+        Outcome.DATA_INVALID,
+        "In every row of pvc://data/train.jsonl the prompt alone fills training.maxLength (4 tokens), so there is "
+        "nothing to learn: raise it or shorten the prompts.",
+    )
+
+
+def test_validation_rows_without_anything_to_learn_are_refused(case: Case) -> None:
+    asked, answered = CHATS[0]["messages"]
+    silent = {"source": case.source("val.jsonl", [{"messages": [asked, answered | {"weight": 0}]}])}
+    error = case.refused(case.config(CHATS, validation=silent))
+    assert (error.outcome, error.message) == (
+        Outcome.DATA_INVALID,
+        "In every row for validation all answers have the weight 0, so there is nothing to learn.",
+    )
 
 
 def test_splits_with_sources_of_their_own_are_checked_too(case: Case) -> None:
@@ -211,12 +265,20 @@ def test_a_model_without_a_chat_template_learns_strings(tmp_path: Path) -> None:
     assert result.dataset.longest == len(["list", "two", "eggs", "eggs", "<|im_end|>"])
 
 
-def test_several_answers_need_a_template_that_marks_them(case: Case) -> None:
+def test_every_answer_of_a_chat_is_learned_whether_its_template_marks_them_or_not(case: Case) -> None:
+    case.prepare(case.config([TWO_ANSWERS]))
+    text, learned = case.words(case.learned("train")[0])
+    assert text.count("<|im_start|>") == 4
+    assert learned == "egg <|im_end|> egg <|im_end|>"
+
+
+def test_answers_that_change_when_others_follow_are_refused(tmp_path: Path) -> None:
+    last = "{% if loop.last and message['role'] == 'assistant' %}and {% endif %}"
+    thinking = CHATML.replace("{{ message['content'] }}", last + "{{ message['content'] }}")
+    case = Case(tmp_path, write_model(tmp_path / "thinking", template=thinking))
     error = case.refused(case.config([*CHATS, TWO_ANSWERS]))
-    assert error.outcome == Outcome.CONFIG_INVALID
-    assert error.message.startswith(
-        "The dataset has chats with several answers, and this model's chat template doesn't"
-    )
+    assert error.outcome == Outcome.DATA_INVALID
+    assert error.message.splitlines()[1] == f"train.jsonl:21: message 2 {CHANGED}"
 
 
 def test_several_answers_in_rows_that_are_only_measured_are_fine(case: Case) -> None:
@@ -310,13 +372,14 @@ def test_progress_says_what_is_under_way(case: Case) -> None:
 
     def keep(**fields: Any) -> None:
         update(**fields)
-        seen.append(case.reporter.progress.activity)
+        seen.append((case.reporter.progress.activity, case.reporter.progress.step))
 
     case.reporter.update = keep  # type: ignore[method-assign]
     case.prepare(case.config(CHATS))
     assert seen == [
-        "fetching pvc://models/tiny",
-        "fetching pvc://data/train.jsonl",
-        "checking pvc://data/train.jsonl",
-        "writing the rows",
+        ("fetching pvc://models/tiny", 0),
+        ("fetching pvc://data/train.jsonl", 0),
+        ("checking pvc://data/train.jsonl", 0),
+        ("checking pvc://data/train.jsonl", len(CHATS)),
+        ("writing the rows", len(CHATS)),
     ]

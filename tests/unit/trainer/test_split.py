@@ -1,12 +1,14 @@
 """The cut of train: the same rows every time, none of them twice, none in two splits."""
 
 import json
+from array import array
 from collections import Counter
 
 import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.examples import Example, encode
 from finetune_trainer.data.split import cut
+from finetune_trainer.data.tokens import Tokens
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ fractions = st.dictionaries(st.sampled_from(["test", "validation"]), st.floats(0
 
 
 def example(text: str) -> Example:
-    return Example(encode({"text": text}), len(text))
+    return Example(encode({"text": text}), "train.jsonl:1", Tokens(array("i"), ()))
 
 
 def texts(splits: dict[str, list[Example]]) -> dict[str, list[str]]:

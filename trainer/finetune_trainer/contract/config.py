@@ -242,7 +242,6 @@ class Workspace:
         self.model = root / "model"
         self.data = root / "data"
         self.prepared = root / "prepared.json"
-        self.cache = root / "cache"
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
         self.artifact = root / "artifact"
@@ -254,6 +253,10 @@ class Workspace:
     def evaluation(self, config: EvaluationConfig) -> Path:
         """Where one evaluation leaves its results."""
         return self.evaluations / config.id
+
+    def learned(self, split: str) -> Path:
+        """What is trained of a split, in tokens."""
+        return self.data / f"{split}.arrow"
 
     def base_model(self, config: RunConfig) -> Path:
         """Where the base model lies: mounted by the user's claim or path, else fetched by prepare."""

@@ -41,7 +41,11 @@ class Rows(Contract):
 
 
 class DatasetReport(Contract):
-    """The rows as prepare found them. `tokens` are train's; `longer_than_max_length` counts its rows that are cut."""
+    """The rows as prepare found them. `rows` and `tokens` are what is trained, after the cut to maxLength.
+
+    Of train's: `longest`, before the cut; `longer_than_max_length`, rows that are cut; `teaching_nothing`, rows that
+    are left out since no answer is left to learn in them. `warnings`: sentences, with places.
+    """
 
     format: Format
     rows: Rows
@@ -49,6 +53,8 @@ class DatasetReport(Contract):
     longest: Count
     longer_than_max_length: Count
     digest: str
+    teaching_nothing: Count = 0
+    warnings: tuple[str, ...] = ()
 
 
 class ModelReport(Contract):

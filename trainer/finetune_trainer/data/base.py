@@ -5,17 +5,18 @@ Called by `prepare`.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from finetune_trainer.contract.config import ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.data.examples import CantRender, Row
+from finetune_trainer.data.tokens import CantRender, Encoded, Row
 
 # A tokenizer that knows no longest input says so with a number beyond any model's.
 UNLIMITED = 10**9
@@ -52,26 +53,33 @@ class Base:
         """Whether it has a chat template."""
         return self.tokenizer.chat_template is not None
 
-    def tokens(self, row: Row) -> int:
-        """Length of a row in TRL's columns, as TRL tokenizes it. Raises CantRender."""
-        messages = row.get("messages") or row["prompt"] + row["completion"] if "text" not in row else None
-        if isinstance(messages, list):
-            return self._chat_tokens(messages, row.get("tools"))
-        text, end = messages or row["text"], self.tokenizer.eos_token or ""
-        return len(self.tokenizer(text if text.endswith(end) else text + end)["input_ids"])
+    @property
+    def eos(self) -> str:
+        """The text of its end-of-sequence token; empty when it has none."""
+        return self.tokenizer.eos_token or ""
 
     def count(self, text: str) -> int:
         """Tokens of a text by itself."""
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _chat_tokens(self, messages: list[Row], tools: str | None) -> int:
+    def render(self, messages: list[Row], tools: list[Row] | None, generation: bool) -> str:
+        """The chat as text, with the generation prompt or without. Raises CantRender."""
         try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tools=json.loads(tools) if tools else None, tokenize=False
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tools=tools, add_generation_prompt=generation, tokenize=False
             )
         except (jinja2.TemplateError, TypeError) as error:
-            raise CantRender(str(error)) from error
-        return self.count(text)
+            raise CantRender(f"the model's chat template refuses it: {error}") from error
+        return text
+
+    def encode(self, texts: list[str], special: bool) -> list[Encoded]:
+        """Tokens of each text, with the special tokens that plain text gets or without."""
+        found = self.tokenizer(
+            texts, add_special_tokens=special, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+        )
+        pairs: Sequence[tuple[list[int], list[tuple[int, int]]]]
+        pairs = list(zip(found["input_ids"], found["offset_mapping"], strict=True))
+        return [Encoded(ids, [end for _, end in offsets]) for ids, offsets in pairs]
 
 
 def read(directory: Path, config: ModelConfig) -> Base:
@@ -111,9 +119,12 @@ def _tokenizer(directory: Path, config: ModelConfig) -> PreTrainedTokenizerBase:
     if not any((directory / name).exists() for name in TOKENIZER_FILES):
         raise _unusable(uri, f"it has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
     try:
-        return AutoTokenizer.from_pretrained(directory, **_options(config))
+        tokenizer = AutoTokenizer.from_pretrained(directory, **_options(config))
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise _unusable(uri, _reason(config, directory, "tokenizer", error)) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise _unusable(uri, "its tokenizer can't say which characters a token stands for; one with tokenizer.json can")
+    return tokenizer
 
 
 def _reason(config: ModelConfig, directory: Path, what: str, error: Exception) -> str:

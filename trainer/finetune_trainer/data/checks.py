@@ -17,10 +17,7 @@ NO_TEMPLATE = (
     "completion strings"
 )
 # Keys that change what is learned, and that nothing here acts on.
-REFUSED = {
-    "weight": "remove it, and the message with it when it is 0",
-    "function_call": "use tool_calls",
-}
+REFUSED = {"function_call": "use tool_calls"}
 # Enough of a wrong value to find it by.
 QUOTED = 60
 
@@ -108,13 +105,47 @@ def _message(message: Any) -> Iterator[str]:
     for key, advice in REFUSED.items():
         if message.get(key) is not None:
             yield f"has the key {key}, which is not supported: {advice}"
+    yield from _weight(message)
     calls = message.get("tool_calls")
-    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
-        yield "has tool_calls that are no list of objects"
+    if calls is not None:
+        yield from _calls(calls)
     content = message.get("content")
     # A message that calls tools need not say anything.
     if not (calls and content in (None, "")):
         yield from _string(content, "content")
+
+
+def _weight(message: dict[str, Any]) -> Iterator[str]:
+    """OpenAI's: which of the assistant's messages are learned."""
+    weight = message.get("weight")
+    if weight is None:
+        return
+    if isinstance(weight, bool) or weight not in (0, 1):
+        yield f"has the weight {_quoted(weight)}; allowed are 0, which is not learned, and 1"
+    elif message.get("role") != "assistant":
+        yield "has a weight, which only messages of the assistant have: remove it"
+
+
+def _calls(calls: Any) -> Iterator[str]:
+    if not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+        yield "has tool_calls that are no list of objects"
+        return
+    for number, call in enumerate(calls, 1):
+        function = call.get("function", call)
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            yield f"has tool_calls of which number {number} names no function"
+        elif not _are_arguments(function.get("arguments")):
+            yield f"calls {function['name']} with arguments that are no JSON object"
+
+
+def _are_arguments(arguments: Any) -> bool:
+    """Arguments are an object, or the JSON of one."""
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            return False
+    return arguments is None or isinstance(arguments, dict)
 
 
 def _quoted(value: Any) -> str:

@@ -3,25 +3,28 @@
 Called by `prepare`. A dataset with bad rows (`checks`) is refused whole, with the first twenty faults and how many more
 there are: nothing is dropped or repaired in silence. What the rows become:
 
-- chat: `messages` (and `tools`, as JSON). Training brings those with one answer into TRL's prompt and completion, and
-  of the others masks all but the assistant's words.
+- chat: `messages` (and `tools`, as JSON). The assistant's messages are learned, but for those of weight 0.
 - prompt-completion and instruction: `prompt` and `completion`, as messages where the model has a chat template and as
   strings where it has none. The loss falls on the completion.
 - text: `text`, all of which is learned.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from finetune_trainer.contract.config import DatasetConfig, Format
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.data import checks
+from finetune_trainer.data import checks, tokens
 from finetune_trainer.data.formats import Line
+from finetune_trainer.data.tokens import CantRender, Rendered, Row, Tokenizer, Tokens
 
-Row = dict[str, Any]
+T = TypeVar("T")
 SHOWN = 20
+# Rows that are tokenized at once: enough for every core, and few enough to tell how far it is.
+BATCH = 512
 
 # The columns that a format must have, and those that it may have.
 COLUMNS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -44,18 +47,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Example:
-    """A checked row in TRL's columns, as a line of JSON: a tenth of its size in memory; and its length in tokens.
-
-    `many_answers`: it is a chat with more than the one answer at its end.
-    """
+    """A checked row in TRL's columns, as a line of JSON: a tenth of its size in memory; and as it is trained."""
 
     line: bytes
-    tokens: int
-    many_answers: bool = False
+    place: str
+    tokens: Tokens
 
 
-class CantRender(ValueError):
-    """The model's chat template refuses a row; the message is the template's."""
+@dataclass(frozen=True)
+class Checked:
+    """A row without a fault, before it is tokenized."""
+
+    line: bytes
+    place: str
+    rendered: Rendered
 
 
 def recognise(config: DatasetConfig, first: Row) -> Format:
@@ -97,18 +102,33 @@ def unused(row: Row, shape: Shape) -> list[str]:
     return sorted(set(row) - {shape.columns.get(ours, ours) for ours in (*needed, *possible)})
 
 
-def check(lines: Iterable[Line], shape: Shape, name: str, measure: Callable[[Row], int]) -> list[Example]:
-    """Every row of a file, normalised and measured in tokens.
+def check(
+    lines: Iterable[Line],
+    shape: Shape,
+    name: str,
+    tokenizer: Tokenizer,
+    learn: bool = True,
+    told: Callable[[int], None] = lambda rows: None,
+) -> list[Example]:
+    """Every row of a file, normalised and tokenized.
 
-    `measure` raises CantRender. Raises StageError (DATA_INVALID) when any row is wrong, or there is none.
+    `learn`: the rows are trained, not only asked. `told` hears how many rows are done. Raises StageError (DATA_INVALID)
+    when any row is wrong, or there is none.
     """
     examples: list[Example] = []
     problems: list[str] = []
-    for line in lines:
-        found, example = _check(line, shape, measure)
-        problems += [f"{line.place}: {problem}" for problem in found]
-        if example is not None:
-            examples.append(example)
+    rows = 0
+    for batch in batches(lines, BATCH):
+        good: list[Checked] = []
+        for line in batch:
+            found, checked = _check(line, shape, tokenizer, learn)
+            problems += [f"{line.place}: {problem}" for problem in found]
+            good += [checked] if checked else []
+        if not problems:
+            made = tokens.encode([each.rendered for each in good], tokenizer)
+            examples += [Example(each.line, each.place, found) for each, found in zip(good, made, strict=True)]
+        rows += len(batch)
+        told(rows)
     if problems:
         raise StageError(Outcome.DATA_INVALID, _report(problems, name))
     if not examples:
@@ -116,7 +136,7 @@ def check(lines: Iterable[Line], shape: Shape, name: str, measure: Callable[[Row
     return examples
 
 
-def _check(line: Line, shape: Shape, measure: Callable[[Row], int]) -> tuple[list[str], Example | None]:
+def _check(line: Line, shape: Shape, tokenizer: Tokenizer, learn: bool) -> tuple[list[str], Checked | None]:
     if line.row is None:
         return [line.problem], None
     row = rename(line.row, shape)
@@ -124,12 +144,12 @@ def _check(line: Line, shape: Shape, measure: Callable[[Row], int]) -> tuple[lis
         return found, None
     normal = normalise(row, shape)
     try:
-        many = "messages" in normal and not single_answer(normal["messages"])
-        return [], Example(encode(normal), measure(normal), many)
+        written = encode(tokens.without_weights(normal))
+        return [], Checked(written, line.place, tokens.render(normal, tokenizer, learn))
     except UnicodeEncodeError:
         return ["has half of a surrogate pair, which is no character"], None
     except CantRender as error:
-        return [f"the model's chat template refuses it: {error}"], None
+        return [str(error)], None
     except (TypeError, ValueError) as error:
         return [f"has a value that JSON can't hold: {error}"], None
 
@@ -188,10 +208,11 @@ def _with_system(messages: list[Row], shape: Shape) -> list[Row]:
     return [{"role": "system", "content": shape.system_prompt}, *messages]
 
 
-def single_answer(messages: list[Row]) -> bool:
-    """Whether the assistant speaks once, and last."""
-    roles = [message["role"] for message in messages]
-    return roles[-1:] == ["assistant"] and "assistant" not in roles[:-1]
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, `size` at a time."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def encode(row: Row) -> bytes:

@@ -1,4 +1,4 @@
-"""prepare: the model and the rows are fetched, checked, split and counted, and what was left out is chosen.
+"""prepare: the model and the rows are fetched, checked, split and made what is trained; what was left out is chosen.
 
 Called by the program's `prepare` command, on a pod without an accelerator: what can be wrong with a dataset is found
 here. `prepared.json` is written last: a run for the same revision that finds it ends at once.
@@ -7,24 +7,26 @@ here. `prepared.json` is written last: a run for the same revision that finds it
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from finetune_trainer.contract.config import EvaluationConfig, Format, RunConfig, Source, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
-from finetune_trainer.data import base, examples, fetch, formats, split
+from finetune_trainer.data import base, examples, fetch, formats, split, trained
 from finetune_trainer.data.base import Base
-from finetune_trainer.data.examples import Example, Row
+from finetune_trainer.data.examples import Example
+from finetune_trainer.data.trained import Trained
 from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, schedule
 
 logger = logging.getLogger(__name__)
 
-REPORT_EVERY = 500
 # A test split is cut before the others, so that adding a validation split leaves it as it was.
 SPLITS = ("test", "validation")
+# What is trained, and what is asked: evaluation takes its examples from train.
+LEARNED, ASKED = ("train", "validation"), ("train", "test")
 
 
 def prepare(
@@ -46,11 +48,19 @@ def prepare(
     commit = fetch.model(config.model, workspace.model)
     found = base.read(workspace.base_model(config), config.model)
     splits, shape = _examples(config, workspace, found, reporter)
+    learned, longest, max_length = _learned(config, splits, found)
     reporter.update(activity="writing the rows")
-    digest = _store(splits, workspace)
+    digest = _store(splits, learned, workspace)
     if evaluation is not None and _measured(evaluation, shape):
         testset.chosen(evaluation, testset.questions(workspace, "test"))
-    result = _result(config, commit, found, shape, splits, digest, devices)
+    plan = hyperparameters.choose(config.training, _counted(learned["train"], longest), found.model, devices)
+    dataset = _report(shape, splits, learned, longest, max_length, digest)
+    result = PrepareResult(
+        revision=config.revision,
+        model=ModelReport(commit=commit, parameters=found.model.parameters, context_length=found.model.context_length),
+        dataset=dataset,
+        plan=plan,
+    )
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
@@ -64,7 +74,7 @@ def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
 def _examples(
     config: RunConfig, workspace: Workspace, found: Base, reporter: Reporter
 ) -> tuple[dict[str, list[Example]], examples.Shape]:
-    """The rows by split, checked, normalised and counted."""
+    """The rows by split, checked, normalised and tokenized."""
     dataset = config.dataset
     wanted = {"train": dataset.train}
     given = {name: getattr(dataset, name) for name in SPLITS if getattr(dataset, name) is not None}
@@ -77,10 +87,16 @@ def _examples(
     splits: dict[str, list[Example]] = {}
     for name, source in wanted.items():
         reporter.update(activity=f"checking {source.uri}", step=0)
-        splits[name] = examples.check(_lines(source, files[name]), shape, source.uri, _counted(found, reporter))
+        splits[name] = examples.check(
+            _lines(source, files[name]),
+            shape,
+            source.uri,
+            found,
+            learn=name in LEARNED,
+            told=lambda rows: reporter.update(step=rows),
+        )
     fractions = {name: choice.fraction for name, choice in given.items() if choice.fraction is not None}
     splits |= split.cut(splits["train"], fractions, config.training.seed, dataset.train.uri)
-    _check_answers(splits, found)
     return splits, shape
 
 
@@ -102,67 +118,71 @@ def _shape(config: RunConfig, train: Path, found: Base) -> examples.Shape:
     return shape
 
 
-def _counted(found: Base, reporter: Reporter) -> Callable[[Row], int]:
-    """Counts a row's tokens and tells how many rows were counted."""
-    rows = 0
-
-    def tokens(row: Row) -> int:
-        nonlocal rows
-        rows += 1
-        if rows % REPORT_EVERY == 0:
-            reporter.update(step=rows)
-        return found.tokens(row)
-
-    return tokens
+def _learned(config: RunConfig, splits: dict[str, list[Example]], found: Base) -> tuple[dict[str, Trained], int, int]:
+    """What is trained of each split; the tokens of train's longest row, and those that a row may have."""
+    longest = max((len(row.tokens) for row in splits["train"] if row.tokens.learned), default=1)
+    max_length = hyperparameters.longest_trained(config.training, longest, found.model)
+    learned = {name: trained.fit(splits[name], max_length) for name in LEARNED if name in splits}
+    for name, content in learned.items():
+        if not content.rows:
+            raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
+    return learned, longest, max_length
 
 
-def _check_answers(splits: dict[str, list[Example]], found: Base) -> None:
-    """Chats with several answers need a template that marks them, which train would find out on an accelerator."""
-    learned = [*splits["train"], *splits.get("validation", [])]
-    if any(example.many_answers for example in learned):
-        # Costly to import, and needed by such chats alone.
-        from finetune_trainer.training.rows import check_template
-
-        check_template(found.tokenizer)
-
-
-def _result(
-    config: RunConfig,
-    commit: str | None,
-    found: Base,
-    shape: examples.Shape,
-    splits: dict[str, list[Example]],
-    digest: str,
-    devices: int,
-) -> PrepareResult:
-    lengths = [example.tokens for example in splits["train"]]
-    facts = hyperparameters.Rows(len(lengths), sum(lengths), max(lengths))
-    plan = hyperparameters.choose(config.training, facts, found.model, devices)
-    return PrepareResult(
-        revision=config.revision,
-        model=ModelReport(commit=commit, parameters=found.model.parameters, context_length=found.model.context_length),
-        dataset=DatasetReport(
-            format=shape.format,
-            rows=Rows(**{name: len(rows) for name, rows in splits.items()}),
-            tokens=facts.tokens,
-            longest=facts.longest,
-            longer_than_max_length=sum(length > plan.max_length for length in lengths),
-            digest=digest,
-        ),
-        plan=plan,
+def _nothing(config: RunConfig, split: str, rows: list[Example], max_length: int) -> str:
+    """Why no row of a split teaches anything."""
+    where = f"of {config.dataset.train.uri}" if split == "train" else f"for {split}"
+    if not any(row.tokens.learned for row in rows):
+        return f"In every row {where} all answers have the weight 0, so there is nothing to learn."
+    return (
+        f"In every row {where} the prompt alone fills training.maxLength ({max_length} tokens), so there is nothing to "
+        "learn: raise it or shorten the prompts."
     )
 
 
-def _store(splits: dict[str, list[Example]], workspace: Workspace) -> str:
-    """Write the splits; a digest over their names and bytes."""
+def _counted(train: Trained, longest: int) -> hyperparameters.Rows:
+    return hyperparameters.Rows(len(train.rows), train.tokens, longest)
+
+
+def _report(
+    shape: examples.Shape,
+    splits: dict[str, list[Example]],
+    learned: dict[str, Trained],
+    longest: int,
+    max_length: int,
+    digest: str,
+) -> DatasetReport:
+    train = learned["train"]
+    counts = {name: len(rows) for name, rows in splits.items()} | {
+        name: len(content.rows) for name, content in learned.items()
+    }
+    return DatasetReport(
+        format=shape.format,
+        rows=Rows(**counts),
+        tokens=train.tokens,
+        longest=longest,
+        longer_than_max_length=len(train.cut),
+        teaching_nothing=len(train.teaching_nothing),
+        warnings=tuple(
+            sentence for name, content in learned.items() for sentence in trained.sentences(name, content, max_length)
+        ),
+        digest=digest,
+    )
+
+
+def _store(splits: dict[str, list[Example]], learned: dict[str, Trained], workspace: Workspace) -> str:
+    """Write what is trained, as tokens, and what is asked, as text; a digest over the splits' names and rows."""
     digest = hashlib.sha256()
     workspace.data.mkdir(parents=True, exist_ok=True)
-    for left in workspace.data.glob("*.jsonl"):
+    for left in workspace.data.iterdir():
         left.unlink()
     for name, rows in sorted(splits.items()):
         content = b"".join(example.line for example in rows)
         digest.update(f"{name} {len(content)}\n".encode() + content)
-        (workspace.data / f"{name}.jsonl").write_bytes(content)
+        if name in ASKED:
+            (workspace.data / f"{name}.jsonl").write_bytes(content)
+    for name, found in learned.items():
+        trained.write(workspace.learned(name), found.rows)
     return f"sha256:{digest.hexdigest()}"
 
 

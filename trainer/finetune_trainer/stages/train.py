@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from datasets.exceptions import DatasetsError
 from safetensors import SafetensorError
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -19,7 +18,6 @@ from transformers import AutoConfig, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from finetune_trainer.contract.config import RunConfig, Workspace
-from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import failures, machine, model, rows, schedule
@@ -63,11 +61,11 @@ def _build(
     with settings.main_process_first():
         if settings.process_index == 0:
             checkpoints.clean()
-        splits = rows.load(workspace)
+    splits = rows.load(workspace)
+    lengths = rows.lengths(splits.train)
+    order = schedule.order(lengths, plan.batch_size, plan.total_steps, config.training.seed)
     dtype = model.weights_dtype(config.training, found.bf16)
     base, tokenizer = model.load(workspace.base_model(config), config.model, dtype)
-    if splits.assistant_only:
-        rows.check_template(tokenizer)
     stop.check()
     set_seed(config.training.seed)
     validating = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
@@ -79,25 +77,13 @@ def _build(
         validating if splits.validation is not None else None,
         elapsed(checkpoints.latest()),
     )
-    settings.assistant_only_loss = splits.assistant_only
-    reporter.update(activity="tokenizing the rows")
     trainer = _Trainer(
         model=model.with_adapter(base, config.training),
         args=settings,
-        train_dataset=splits.train,
+        train_dataset=splits.train.select(order),
         eval_dataset=splits.validation,
         processing_class=tokenizer,
         callbacks=[follow],
-    )
-    if len(trainer.train_dataset) == 0:
-        raise StageError(
-            Outcome.DATA_INVALID,
-            f"In every row of {config.dataset.train.uri} the prompt alone fills training.maxLength ({plan.max_length} "
-            "tokens), so there is nothing to learn: raise it or shorten the prompts.",
-        )
-    lengths = [len(tokens) for tokens in trainer.train_dataset["input_ids"]]
-    trainer.train_dataset = trainer.train_dataset.select(
-        schedule.order(lengths, plan.batch_size, plan.total_steps, config.training.seed)
     )
     follow.steps_per_epoch = len(lengths) / plan.batch_size
     return trainer, follow
@@ -125,7 +111,8 @@ def _settings(
         per_device_train_batch_size=batch.rows,
         per_device_eval_batch_size=batch.rows,
         gradient_accumulation_steps=batch.accumulation,
-        max_length=plan.max_length,
+        # prepare made what is trained, cut to the plan's length.
+        dataset_kwargs={"skip_prepare_dataset": True},
         learning_rate=plan.learning_rate,
         seed=config.training.seed,
         train_sampling_strategy="sequential",
@@ -166,7 +153,7 @@ def _publish(
     prepared: PrepareResult,
     found: Machine,
 ) -> None:
-    """Publish, then give back the room that checkpoints and memory-mapped rows took."""
+    """Publish, then give back the room that checkpoints took."""
     follow.reporter.update(activity="writing the artifact")
     base = workspace.base_model(config)
     stored = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=config.model.trust_remote_code)
@@ -186,7 +173,6 @@ def _publish(
         metrics(trainer.state.log_history, follow.steps_per_epoch),
     )
     shutil.rmtree(workspace.checkpoints)
-    shutil.rmtree(workspace.cache)
 
 
 @contextmanager
@@ -197,7 +183,7 @@ def _explained(config: RunConfig, workspace: Workspace, plan: Plan, batch: Batch
     except torch.OutOfMemoryError as error:
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         raise failures.out_of_memory(config, batch.rows, plan.max_length, device.name, device.total_memory) from error
-    except (OSError, RuntimeError, ValueError, SafetensorError, DatasetsError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         if not failures.is_full(error, workspace.root):
             raise
         raise failures.workspace_full(workspace.root, shutil.disk_usage(workspace.root).total) from error

@@ -25,7 +25,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 4, 64
 
 @dataclass(frozen=True)
 class Rows:
-    """What was counted: rows and tokens in train, and the longest row's tokens."""
+    """What was counted: rows and tokens that are trained, and the longest row's tokens before it was cut."""
 
     count: int
     tokens: int
@@ -35,13 +35,9 @@ class Rows:
 def choose(training: TrainingConfig, rows: Rows, model: Model, devices: int = 1) -> Plan:
     """The plan for so many devices. Raises StageError (CONFIG_INVALID) for what the model can't do."""
     reasons: dict[str, str] = {}
-    max_length = training.max_length or _max_length(rows, model, reasons)
-    if max_length > model.context_length:
-        raise StageError(
-            Outcome.CONFIG_INVALID,
-            f"training.maxLength {max_length} is longer than the model's context of {model.context_length} tokens: "
-            f"choose {model.context_length} or less, or leave it out.",
-        )
+    max_length = longest_trained(training, rows.longest, model)
+    if training.max_length is None:
+        reasons["maxLength"] = _why_max_length(rows.longest, max_length)
     batch_size = training.batch_size or _batch_size(rows, devices, reasons)
     total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
@@ -54,18 +50,30 @@ def choose(training: TrainingConfig, rows: Rows, model: Model, devices: int = 1)
         total_steps=total_steps,
         context_length=_context_length(max_length, model, reasons),
         estimated_memory_bytes=_memory(training, model, batch_size // accumulation * max_length),
-        estimated_trained_tokens=round(min(rows.tokens / rows.count, max_length) * batch_size * total_steps),
+        estimated_trained_tokens=round(rows.tokens / rows.count * batch_size * total_steps),
         reasons=reasons,
     )
 
 
-def _max_length(rows: Rows, model: Model, reasons: dict[str, str]) -> int:
-    """The longest row, rounded up, as far as the model and LONGEST_CHOSEN go."""
-    fitting = math.ceil(rows.longest / LENGTH_STEP) * LENGTH_STEP
-    chosen = min(fitting, LONGEST_CHOSEN, model.context_length)
-    limit = "" if rows.longest <= chosen else f"; more than {chosen} is not chosen for this model"
-    reasons["maxLength"] = f"the longest row has {rows.longest} tokens{limit}"
-    return chosen
+def longest_trained(training: TrainingConfig, longest: int, model: Model) -> int:
+    """maxLength: the longest row, rounded up, as far as the model and LONGEST_CHOSEN go, unless the manifest names it.
+
+    Raises StageError (CONFIG_INVALID) for more than the model can take.
+    """
+    if training.max_length is None:
+        return min(math.ceil(longest / LENGTH_STEP) * LENGTH_STEP, LONGEST_CHOSEN, model.context_length)
+    if training.max_length > model.context_length:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.maxLength {training.max_length} is longer than the model's context of {model.context_length} "
+            f"tokens: choose {model.context_length} or less, or leave it out.",
+        )
+    return training.max_length
+
+
+def _why_max_length(longest: int, chosen: int) -> str:
+    limit = "" if longest <= chosen else f"; more than {chosen} is not chosen for this model"
+    return f"the longest row has {longest} tokens{limit}"
 
 
 def _batch_size(rows: Rows, devices: int, reasons: dict[str, str]) -> int:

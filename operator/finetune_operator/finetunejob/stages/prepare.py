@@ -60,14 +60,15 @@ class Prepare(JobStage):
 def prepared(result: PrepareResult) -> Step:
     """Fill status.model, status.dataset and status.plan; the local backend calls it too."""
     rows = result.dataset.rows
+    told = f"{rows.train} rows to train on, {rows.validation} to validate, {rows.test} set aside."
     plan = result.plan.model_dump(exclude={"learning_rate", "estimated_memory_bytes"})
     return Step(
         State.SUCCEEDED,
         Reason.SUCCEEDED,
-        f"{rows.train} rows to train on, {rows.validation} to validate, {rows.test} set aside.",
+        " ".join((told, *result.dataset.warnings)),
         report={
             "model": ModelStatus(**result.model.model_dump()),
-            "dataset": DatasetStatus(**result.dataset.model_dump(mode="json")),
+            "dataset": DatasetStatus(**result.dataset.model_dump(mode="json", exclude={"warnings"})),
             "plan": PlanStatus(
                 **plan,
                 learning_rate=f"{result.plan.learning_rate:g}",
