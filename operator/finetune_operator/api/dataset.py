@@ -15,7 +15,8 @@ class Train(ApiModel):
 
     source: DataUri
     """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for
-    `finetune run`). JSON Lines, JSON, CSV or Parquet."""
+    `finetune run`). Its ending says how it is written: .jsonl, .json (a list, or an object that holds one), .csv, .tsv,
+    .parquet or .arrow, and those of text may have .gz or .zst behind them."""
 
 
 class Split(ApiModel):

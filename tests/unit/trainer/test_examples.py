@@ -9,7 +9,7 @@ from finetune_trainer.contract.config import DatasetConfig, Format, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import examples
 from finetune_trainer.data.examples import Example, Shape
-from finetune_trainer.data.formats import Line
+from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CantRender, Encoded, Row
 from hypothesis import given
 from hypothesis import strategies as st

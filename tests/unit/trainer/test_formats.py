@@ -1,5 +1,6 @@
 """Files of rows as people save them: what is read, and the place and the fault that a broken one is told by."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pyarrow
 import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.data.formats import Line, read
-from pyarrow import parquet
+from finetune_trainer.data.formats import read
+from finetune_trainer.data.line import Line
+from pyarrow import ipc, parquet
 
 ROWS = [{"text": "first, “quoted”"}, {"text": "second\nline"}, {"text": "drei €"}]
 BOM = b"\xef\xbb\xbf"
@@ -32,12 +34,18 @@ def json_lines(rows: list[Any]) -> bytes:
 
 
 CSV = 'text\n"first, “quoted”"\n"second\nline"\ndrei €\n'.encode()
+HELD = {"version": 1, "tags": ["a"], "data": ROWS}
 SAME = {
     "rows.jsonl": (json_lines(ROWS), (1, 2, 3)),
     "rows.ndjson": (json_lines(ROWS).replace(b"\n", b"\r\n").rstrip(), (1, 2, 3)),
     "rows.JSONL": (b"\n" + json_lines(ROWS).replace(b"\n", b"\n\n"), (2, 4, 6)),
     "rows.json": (json.dumps(ROWS, ensure_ascii=False, indent=1).encode(), (2, 5, 8)),
+    "held.json": (
+        json.dumps(HELD, ensure_ascii=False, indent=1).encode(),
+        (7, 10, 13),
+    ),
     "rows.csv": (CSV, (2, 3, 5)),
+    "rows.tsv": (CSV, (2, 3, 5)),
 }
 
 
@@ -48,6 +56,49 @@ def test_the_same_rows_are_read_from_every_format_each_with_its_line(tmp_path: P
     found = lines(tmp_path, name, mark + content)
     assert [line.row for line in found] == ROWS
     assert [line.place for line in found] == [f"{name}:{place}" for place in places]
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("compressed", [".gz", ".zst"])
+def test_what_is_compressed_is_read_as_what_was_compressed(tmp_path: Path, name: str, compressed: str) -> None:
+    content, places = SAME[name]
+    found = lines(tmp_path, f"{name}{compressed}", squeezed(content, compressed))
+    assert [line.row for line in found] == ROWS
+    assert [line.place for line in found] == [f"{name}{compressed}:{place}" for place in places]
+
+
+def squeezed(content: bytes, compressed: str) -> bytes:
+    if compressed == ".gz":
+        return gzip.compress(content)
+    found = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(found, "zstd") as stream:
+        stream.write(content)
+    return found.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'prompt;completion\n"a;b";c, d\n'),
+        ("a.csv", "prompt\tcompletion\na;b\tc, d\n"),
+        ("a.csv", 'prompt,completion\na;b,"c, d"\n'),
+        ("a.tsv", "prompt\tcompletion\na;b\tc, d\n"),
+        ("a.tsv", 'prompt;completion\n"a;b";c, d\n'),
+    ],
+)
+def test_the_first_line_tells_what_separates_columns(tmp_path: Path, name: str, content: str) -> None:
+    assert [line.row for line in lines(tmp_path, name, content.encode())] == [{"prompt": "a;b", "completion": "c, d"}]
+
+
+@pytest.mark.parametrize("writer", [ipc.new_file, ipc.new_stream])
+@pytest.mark.parametrize("name", ["rows.arrow", "rows.feather"])
+def test_arrow_rows_are_told_by_their_number(tmp_path: Path, writer: Any, name: str) -> None:
+    table = pyarrow.Table.from_pylist(ROWS)
+    with writer(str(tmp_path / name), table.schema) as file:
+        file.write_table(table, max_chunksize=2)
+    found = list(read(tmp_path / name, name))
+    assert [line.row for line in found] == ROWS
+    assert [line.place for line in found] == [f"{name} row {number}" for number in (1, 2, 3)]
 
 
 def test_parquet_rows_are_told_by_their_number(tmp_path: Path) -> None:
@@ -86,8 +137,33 @@ def test_a_list_item_that_is_no_object_is_a_fault_of_its_line(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("rows.txt", b"a", "rows.txt has none of the endings .jsonl, .ndjson, .json, .csv, .parquet, so how it is "),
-        ("rows.json", b'{"text": "a"}\n{"text": "b"}', "rows.json is no list of objects: it has to begin with [. One "),
+        (
+            "rows.txt",
+            b"a",
+            "rows.txt has none of the endings .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, ",
+        ),
+        ("rows.txt.gz", b"a", "rows.txt.gz has none of the endings .jsonl, "),
+        ("rows.gz", b"a", "rows.gz has none of the endings .jsonl, "),
+        ("rows.jsonl.gz", b"no gzip", "rows.jsonl.gz can't be decompressed as .gz: Not a gzipped file (b'no')."),
+        ("rows.jsonl.gz", gzip.compress(b'{"text": "a"}')[:-9], "rows.jsonl.gz can't be decompressed as .gz: Compress"),
+        ("rows.csv.zst", b"no zstandard", "rows.csv.zst can't be decompressed as .zst: ZSTD decompress failed: "),
+        ("rows.json.zst", squeezed(b"[]", ".zst")[:-3], "rows.json.zst can't be decompressed as .zst: Truncated com"),
+        (
+            "rows.parquet.gz",
+            b"",
+            "rows.parquet.gz: files of .parquet are compressed inside; decompress it, and ",
+        ),
+        ("rows.json", b'{"a": [{}], "b": [{}]}', "rows.json holds several lists of objects (a, b): keep the one that "),
+        (
+            "rows.json",
+            b'{"a": [1], "b": []}',
+            "rows.json is no list of objects: it has to begin with [, or be an ",
+        ),
+        ("rows.json", b'{"a":\n[{}],}', "rows.json:2: is not JSON: "),
+        ("rows.arrow", b"ARROW1", "rows.arrow can't be read as Arrow: "),
+        ("rows.arrow", b"", "rows.arrow can't be read as Arrow: "),
+        ("rows.feather", b"a stream?", "rows.feather can't be read as Arrow: "),
+        ("rows.json", b'{"text": "a"}\n{"text": "b"}', "rows.json is no list of objects: it has to begin with [, or"),
         ("rows.json", b"", "rows.json is no list of objects"),
         ("rows.json", b'[{"text": "a"},\n{"text": }]', "rows.json:2: is not JSON: Expecting value at column 10."),
         ("rows.json", b'[{"text": "a"}\n{"text": "b"}]', "rows.json:2: is not JSON: the list's items are separated "),

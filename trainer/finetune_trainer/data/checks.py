@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from finetune_trainer.contract.config import Format
-from finetune_trainer.data.formats import kind
+from finetune_trainer.data.line import kind
 
 Row = dict[str, Any]
 ROLES = ("system", "user", "assistant", "tool")

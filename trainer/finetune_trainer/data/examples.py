@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from finetune_trainer.contract.config import DatasetConfig, Format
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import checks, tokens
-from finetune_trainer.data.formats import Line
+from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CantRender, Rendered, Row, Tokenizer, Tokens
 
 T = TypeVar("T")

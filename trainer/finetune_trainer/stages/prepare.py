@@ -16,6 +16,7 @@ from finetune_trainer.contract.report import DatasetReport, ModelReport, Prepare
 from finetune_trainer.data import base, examples, fetch, formats, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Example
+from finetune_trainer.data.line import Line
 from finetune_trainer.data.trained import Trained
 from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
@@ -100,7 +101,7 @@ def _examples(
     return splits, shape
 
 
-def _lines(source: Source, path: Path) -> Iterator[formats.Line]:
+def _lines(source: Source, path: Path) -> Iterator[Line]:
     return formats.read(path, Path(source.uri).name)
 
 
