@@ -20,11 +20,14 @@ ANSWERED = {"role": "assistant", "content": "egg"}
 SYSTEM = {"role": "system", "content": "List the ingredients."}
 CALL = {"type": "function", "function": {"name": "scale", "arguments": {"grams": 2}}}
 TOOL = {"type": "function", "function": {"name": "scale", "parameters": {}}}
+TEXT = {"type": "text", "text": "2 eggs"}
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/eggs.png"}}
 GOOD: dict[Format, Row] = {
     Format.CHAT: {"messages": [ASKED, ANSWERED]},
     Format.PROMPT_COMPLETION: {"prompt": "2 eggs", "completion": "egg"},
     Format.INSTRUCTION: {"instruction": "List", "input": "2 eggs", "output": "egg"},
     Format.TEXT: {"text": "2 eggs are egg"},
+    Format.SHAREGPT: {"conversations": [{"from": "human", "value": "2 eggs"}, {"from": "gpt", "value": "egg"}]},
 }
 
 
@@ -91,12 +94,12 @@ def test_the_manifests_format_wins() -> None:
 
 def test_columns_of_no_format_are_listed_with_those_that_would_do() -> None:
     with pytest.raises(StageError) as error:
-        examples.recognise(config(), {"conversations": [], "id": 1})
+        examples.recognise(config(), {"dialogue": [], "id": 1})
     assert error.value.outcome == Outcome.DATA_INVALID
     assert error.value.message == (
-        f"The format of {URI} can't be told from its columns (conversations, id). Name them in dataset.columns so that "
+        f"The format of {URI} can't be told from its columns (dialogue, id). Name them in dataset.columns so that "
         "they make one of these: chat: messages; prompt-completion: prompt, completion; instruction: instruction, "
-        "output; text: text."
+        "output; text: text; sharegpt: conversations."
     )
 
 
@@ -146,14 +149,23 @@ CHAT_FAULTS: list[tuple[Row, str]] = [
     (chat("hello", ANSWERED), "message 1 is a string, where an object with role and content is expected"),
     (
         chat(ASKED, ANSWERED | {"role": "asistant"}, ANSWERED),
-        'message 2 has the role "asistant"; allowed are system, user, assistant, tool',
+        'message 2 has the role "asistant"; allowed are system, user, assistant, tool, developer',
     ),
     (chat(ASKED | {"role": LONG}, ANSWERED), f'message 1 has the role "{"x" * 59}…; allowed are system, user, '),
     (chat(ASKED | {"role": ["user"]}, ANSWERED), 'message 1 has the role ["user"]; allowed are'),
-    (chat({"content": "a"}, ANSWERED), "message 1 has no role; allowed are system, user, assistant, tool"),
-    (chat({"from": "human", "value": "a"}, ANSWERED), "message 1 has no role (ShareGPT's from and value are to be "),
+    (chat({"content": "a"}, ANSWERED), "message 1 has no role; allowed are system, user, assistant, tool, developer"),
+    (
+        chat({"from": "human", "value": "a"}, ANSWERED),
+        "message 1 has no role (ShareGPT's from and value are read with ",
+    ),
     (chat(ASKED, {"role": "assistant"}), "message 2 has no content"),
     (chat(ASKED, ANSWERED | {"content": ["egg"]}), "message 2 content is a list, where a string is expected"),
+    (
+        chat(ASKED | {"content": [TEXT, IMAGE]}, ANSWERED),
+        'message 1 content\'s part 2 is of type "image_url", and only text can be learned: remove the part, or the row',
+    ),
+    (chat(ASKED | {"content": [{"type": "text"}]}, ANSWERED), "message 1 content's part 1 has no text"),
+    (chat(ASKED | {"content": []}, ANSWERED), "message 1 content is a list, where a string is expected"),
     (chat(ASKED, ANSWERED | {"content": " \n"}), "message 2 content is empty"),
     (chat(ASKED, ANSWERED | {"weight": 2}), "message 2 has the weight 2; allowed are 0, which is not learned, and 1"),
     (chat(ASKED, ANSWERED | {"weight": True}), "message 2 has the weight true; allowed are 0, which is not learned, "),
@@ -222,7 +234,7 @@ def test_a_bad_row_of_another_format_is_named_likewise(format: Format, row: Row,
 def test_every_fault_of_a_row_is_told() -> None:
     row = chat({"role": "usr", "content": ""}, ANSWERED | {"content": None})
     assert fault(row, Format.CHAT).splitlines() == [
-        'train.jsonl:2: message 1 has the role "usr"; allowed are system, user, assistant, tool',
+        'train.jsonl:2: message 1 has the role "usr"; allowed are system, user, assistant, tool, developer',
         "train.jsonl:2: message 1 content is empty",
         "train.jsonl:2: message 2 has no content",
     ]
@@ -309,6 +321,55 @@ def test_rows_become_trls_columns(format: Format, chat: bool, row: Row, expected
     assert json.loads(check([row], format, chat)[0].line) == (expected or row)
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (GOOD[Format.SHAREGPT], chat(ASKED, ANSWERED)),
+        (GOOD[Format.SHAREGPT] | {"system": "List the ingredients."}, chat(SYSTEM, ASKED, ANSWERED)),
+        (
+            GOOD[Format.SHAREGPT] | {"system": "", "tools": json.dumps([TOOL])},
+            chat(ASKED, ANSWERED, tools=json.dumps([TOOL])),
+        ),
+        ({"conversations": [ASKED, ANSWERED]}, chat(ASKED, ANSWERED)),
+        (
+            {"conversations": [{"from": "observation", "value": "2 eggs"}, {"from": "assistant", "value": "egg"}]},
+            chat({"role": "tool", "content": "2 eggs"}, ANSWERED),
+        ),
+    ],
+)
+def test_sharegpts_turns_become_messages(row: Row, expected: Row) -> None:
+    assert json.loads(check([row], Format.SHAREGPT)[0].line) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"conversations": "hello"}, "conversations is a string, where a list of messages is expected"),
+        ({"conversations": []}, "conversations is empty"),
+        ({"conversations": [{"from": "moderator", "value": "a"}]}, 'message 1 has the role "moderator"; allowed are'),
+        ({"conversations": [{"from": ["human"], "value": "a"}]}, 'message 1 has the role ["human"]; allowed are'),
+        ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "a"}]}, "message 1 has no content"),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "has no message of the assistant"),
+    ],
+)
+def test_a_bad_turn_of_sharegpt_is_named_likewise(row: Row, problem: str) -> None:
+    assert fault(row, Format.SHAREGPT).startswith(f"train.jsonl:2: {problem}")
+
+
+def test_a_list_of_texts_is_one_text() -> None:
+    parts = [TEXT, {"type": "text", "text": "1 onion", "image_url": None}]
+    row = json.loads(check([chat(ASKED | {"content": parts}, ANSWERED)], Format.CHAT)[0].line)
+    assert row == chat(ASKED | {"content": "2 eggs\n1 onion"}, ANSWERED)
+
+
+@pytest.mark.parametrize(("known", "role"), [(True, "developer"), (False, "system")])
+def test_a_developer_is_the_system_where_the_template_knows_none(known: bool, role: str) -> None:
+    told = examples.shape_of(config(system_prompt="Be brief."), Format.CHAT, True, developer=known)
+    row = chat(SYSTEM | {"role": "developer"}, ASKED, ANSWERED)
+    found = examples.check([Line("train.jsonl:1", row)], told, URI, Letters())
+    assert json.loads(found[0].line) == chat(SYSTEM | {"role": role}, ASKED, ANSWERED)
+
+
 @pytest.mark.parametrize("format", [Format.CHAT, Format.PROMPT_COMPLETION, Format.INSTRUCTION])
 def test_the_system_prompt_begins_every_row(format: Format) -> None:
     row = json.loads(check([GOOD[format]], format, system_prompt=SYSTEM["content"])[0].line)
@@ -337,19 +398,40 @@ anything = st.recursive(
     max_leaves=8,
 )
 messages = st.lists(
-    st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant"]) | anything, "content": anything})
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "role": st.sampled_from(["user", "assistant", "developer"]) | anything,
+            "content": anything,
+            "from": st.sampled_from(["human", "gpt"]) | anything,
+            "value": anything,
+        },
+    )
     | anything,
     max_size=4,
 )
 rows = st.dictionaries(
-    st.sampled_from(["messages", "tools", "prompt", "completion", "instruction", "input", "output", "text"]),
+    st.sampled_from(
+        [
+            "messages",
+            "conversations",
+            "system",
+            "tools",
+            "prompt",
+            "completion",
+            "instruction",
+            "input",
+            "output",
+            "text",
+        ]
+    ),
     messages | anything,
 )
 
 
 @given(row=rows, format=st.sampled_from(list(GOOD)), chat=st.booleans())
 def test_whatever_a_row_holds_it_is_taken_or_told(row: Row, format: Format, chat: bool) -> None:
-    wanted = shape(format, chat or format == Format.CHAT)
+    wanted = shape(format, chat or format in examples.CHATS)
     found, example = examples._check(Line("train.jsonl:1", row), wanted, Letters(), True)
     assert bool(found) != bool(example)
     if example:

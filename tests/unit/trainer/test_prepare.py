@@ -209,7 +209,7 @@ def test_a_bad_row_is_named_with_file_and_line(case: Case) -> None:
     error = case.refused(case.config([*CHATS[:16], bad, *CHATS[16:]]))
     assert error.outcome == Outcome.DATA_INVALID
     assert error.message.splitlines()[1] == (
-        'train.jsonl:17: message 2 has the role "asistant"; allowed are system, user, assistant, tool'
+        'train.jsonl:17: message 2 has the role "asistant"; allowed are system, user, assistant, tool, developer'
     )
 
 

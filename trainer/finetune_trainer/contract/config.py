@@ -22,13 +22,14 @@ class Contract(BaseModel):
 
 
 class Format(StrEnum):
-    """How a dataset's rows are written (TRL's dataset types, and instruction as Alpaca wrote it)."""
+    """How a dataset's rows are written (TRL's dataset types, instruction as Alpaca wrote it, and ShareGPT's chats)."""
 
     AUTO = "auto"
     CHAT = "chat"
     PROMPT_COMPLETION = "prompt-completion"
     TEXT = "text"
     INSTRUCTION = "instruction"
+    SHAREGPT = "sharegpt"
 
 
 class Method(StrEnum):

@@ -58,6 +58,11 @@ class Base:
         """The text of its end-of-sequence token; empty when it has none."""
         return self.tokenizer.eos_token or ""
 
+    @property
+    def developer(self) -> bool:
+        """Whether its chat template knows the role developer."""
+        return "developer" in str(self.tokenizer.chat_template)
+
     def count(self, text: str) -> int:
         """Tokens of a text by itself."""
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])

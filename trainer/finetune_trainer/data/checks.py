@@ -11,7 +11,7 @@ from finetune_trainer.contract.config import Format
 from finetune_trainer.data.line import kind
 
 Row = dict[str, Any]
-ROLES = ("system", "user", "assistant", "tool")
+ROLES = ("system", "user", "assistant", "tool", "developer")
 NO_TEMPLATE = (
     "the model's tokenizer has no chat template: choose an instruction-tuned model, or write the rows as prompt and "
     "completion strings"
@@ -28,8 +28,8 @@ def faults(row: Row, format: Format, columns: Mapping[str, str], chat: bool) -> 
     def name(ours: str) -> str:
         return columns.get(ours, ours)
 
-    if format == Format.CHAT:
-        yield from _chat(row, name("messages"), name("tools"))
+    if format in (Format.CHAT, Format.SHAREGPT):
+        yield from _chat(row, name("messages" if format == Format.CHAT else "conversations"), name("tools"))
     elif format == Format.TEXT:
         yield from _string(row.get("text"), name("text"))
     elif format == Format.INSTRUCTION:
@@ -98,7 +98,7 @@ def _message(message: Any) -> Iterator[str]:
         return
     role = message.get("role")
     if role is None:
-        hint = " (ShareGPT's from and value are to be renamed)" if "from" in message else ""
+        hint = " (ShareGPT's from and value are read with dataset.format sharegpt)" if "from" in message else ""
         yield f"has no role{hint}; allowed are {', '.join(ROLES)}"
     elif role not in ROLES:
         yield f"has the role {_quoted(role)}; allowed are {', '.join(ROLES)}"
@@ -112,7 +112,22 @@ def _message(message: Any) -> Iterator[str]:
     content = message.get("content")
     # A message that calls tools need not say anything.
     if not (calls and content in (None, "")):
+        yield from _content(content)
+
+
+def _content(content: Any) -> Iterator[str]:
+    """A string: lists of texts have become one by now."""
+    if not (isinstance(content, list) and content and all(isinstance(part, dict) for part in content)):
         yield from _string(content, "content")
+        return
+    for number, part in enumerate(content, 1):
+        if part.get("type") != "text":
+            yield (
+                f"content's part {number} is of type {_quoted(part.get('type'))}, and only text can be learned: remove "
+                "the part, or the row"
+            )
+        elif not isinstance(part.get("text"), str):
+            yield f"content's part {number} has no text"
 
 
 def _weight(message: dict[str, Any]) -> Iterator[str]:

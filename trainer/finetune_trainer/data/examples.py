@@ -3,7 +3,7 @@
 Called by `prepare`. A dataset with bad rows (`checks`) is refused whole, with the first twenty faults and how many more
 there are: nothing is dropped or repaired in silence. What the rows become:
 
-- chat: `messages` (and `tools`, as JSON). The assistant's messages are learned, but for those of weight 0.
+- chat and sharegpt: `messages` (and `tools`, as JSON). The assistant's messages are learned, but for those of weight 0.
 - prompt-completion and instruction: `prompt` and `completion`, as messages where the model has a chat template and as
   strings where it has none. The loss falls on the completion.
 - text: `text`, all of which is learned.
@@ -19,6 +19,7 @@ from finetune_trainer.contract.config import DatasetConfig, Format
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import checks, tokens
 from finetune_trainer.data.line import Line
+from finetune_trainer.data.messages import unified
 from finetune_trainer.data.tokens import CantRender, Rendered, Row, Tokenizer, Tokens
 
 T = TypeVar("T")
@@ -32,17 +33,23 @@ COLUMNS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Format.PROMPT_COMPLETION: (("prompt", "completion"), ()),
     Format.INSTRUCTION: (("instruction", "output"), ("input",)),
     Format.TEXT: (("text",), ()),
+    Format.SHAREGPT: (("conversations",), ("system", "tools")),
 }
+CHATS = (Format.CHAT, Format.SHAREGPT)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a row is turned into. `columns`: ours to the user's. `chat`: the model has a chat template."""
+    """What a row is turned into. `columns`: ours to the user's. `chat`: the model has a chat template.
+
+    `developer`: the template knows the role developer.
+    """
 
     format: Format
     columns: Mapping[str, str]
     system_prompt: str | None
     chat: bool
+    developer: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def recognise(config: DatasetConfig, first: Row) -> Format:
     )
 
 
-def shape_of(config: DatasetConfig, format: Format, chat: bool) -> Shape:
+def shape_of(config: DatasetConfig, format: Format, chat: bool, developer: bool = False) -> Shape:
     """How this dataset's rows are read. Raises StageError for what doesn't go together."""
     needed, possible = COLUMNS[format]
     if strange := sorted(set(config.columns) - {*needed, *possible}):
@@ -88,12 +95,12 @@ def shape_of(config: DatasetConfig, format: Format, chat: bool) -> Shape:
             f"dataset.columns names {', '.join(strange)}, which format {format.value} does not have; it has "
             f"{', '.join((*needed, *possible))}.",
         )
-    if format == Format.CHAT and not chat:
+    if format in CHATS and not chat:
         raise StageError(Outcome.CONFIG_INVALID, f"{config.train.uri} holds chats, and {checks.NO_TEMPLATE}.")
     if config.system_prompt and (format == Format.TEXT or not chat):
         why = "rows of format text have no messages" if format == Format.TEXT else "the model has no chat template"
         raise StageError(Outcome.CONFIG_INVALID, f"dataset.systemPrompt can't be used: {why}. Remove it.")
-    return Shape(format, config.columns, config.system_prompt, chat)
+    return Shape(format, config.columns, config.system_prompt, chat, developer)
 
 
 def unused(row: Row, shape: Shape) -> list[str]:
@@ -139,7 +146,7 @@ def check(
 def _check(line: Line, shape: Shape, tokenizer: Tokenizer, learn: bool) -> tuple[list[str], Checked | None]:
     if line.row is None:
         return [line.problem], None
-    row = rename(line.row, shape)
+    row = unified(rename(line.row, shape), shape.developer)
     if found := list(checks.faults(row, shape.format, shape.columns, shape.chat)):
         return found, None
     normal = normalise(row, shape)
@@ -171,7 +178,7 @@ def normalise(row: Row, shape: Shape) -> Row:
     """A checked row in TRL's columns."""
     if shape.format == Format.TEXT:
         return row
-    if shape.format == Format.CHAT:
+    if shape.format in CHATS:
         tools = row.get("tools")
         # As a string: the keys of different tools would otherwise become one another's.
         kept = {"tools": tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)} if tools else {}
@@ -203,7 +210,7 @@ def _without_nulls(messages: list[Row]) -> list[Row]:
 
 
 def _with_system(messages: list[Row], shape: Shape) -> list[Row]:
-    if shape.system_prompt is None or any(message["role"] == "system" for message in messages):
+    if shape.system_prompt is None or any(message["role"] in ("system", "developer") for message in messages):
         return messages
     return [{"role": "system", "content": shape.system_prompt}, *messages]
 

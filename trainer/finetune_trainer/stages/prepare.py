@@ -113,7 +113,7 @@ def _shape(config: RunConfig, train: Path, found: Base) -> examples.Shape:
         raise StageError(Outcome.DATA_INVALID, f"{source.uri} has no rows.")
     if line.row is None:
         raise StageError(Outcome.DATA_INVALID, f"{line.place}: {line.problem}.")
-    shape = examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat)
+    shape = examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat, found.developer)
     if unused := examples.unused(line.row, shape):
         logger.info("Columns that format %s has no use for: %s.", shape.format.value, ", ".join(unused))
     return shape
