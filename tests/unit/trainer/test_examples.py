@@ -10,9 +10,10 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import examples
 from finetune_trainer.data.examples import Example, Shape
 from finetune_trainer.data.line import Line
-from finetune_trainer.data.tokens import CantRender, Encoded, Row
+from finetune_trainer.data.tokens import Row
 from hypothesis import given
 from hypothesis import strategies as st
+from letters import Letters, Strict
 
 URI = "s3://bucket/train.jsonl"
 ASKED = {"role": "user", "content": "2 eggs"}
@@ -37,26 +38,6 @@ def config(**fields: Any) -> DatasetConfig:
 
 def shape(format: Format, chat: bool = True, **fields: Any) -> Shape:
     return examples.shape_of(config(**fields), format, chat)
-
-
-class Letters:
-    """A tokenizer whose tokens are characters, behind a template that names roles."""
-
-    eos = "$"
-
-    def render(self, messages: list[Row], tools: list[Row] | None, generation: bool) -> str:
-        told = "".join(f"<{each['role']}>{each['content']}{each.get('tool_calls', '')}" for each in messages)
-        return told + "<assistant>" * generation
-
-    def encode(self, texts: list[str], special: bool) -> list[Encoded]:
-        return [Encoded([ord(letter) for letter in text], range(1, len(text) + 1)) for text in texts]
-
-
-class Strict(Letters):
-    """A template that refuses every chat."""
-
-    def render(self, messages: list[Row], tools: list[Row] | None, generation: bool) -> str:
-        raise CantRender("the model's chat template refuses it: roles must alternate")
 
 
 def check(rows: Iterable[Any], format: Format, chat: bool = True, **fields: Any) -> list[Example]:

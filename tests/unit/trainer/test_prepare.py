@@ -103,6 +103,25 @@ def test_the_plan_is_for_the_devices_that_will_train(case: Case) -> None:
     assert prepare(case.config(QUESTIONS), case.workspace, case.reporter, devices=3).plan.batch_size == 6
 
 
+def test_what_is_odd_is_told_and_stops_nothing(case: Case) -> None:
+    rows = [{**QUESTIONS[0], "answer": "x"}, *QUESTIONS, {**QUESTIONS[1], "completion": "two <|im_end|> eggs"}]
+    result = case.prepare(case.config(rows))
+    assert [warning.split(" of ")[0] for warning in result.warnings] == [
+        "Format prompt-completion has no use for these columns",
+        "1 row",
+        "1 row",
+        "1 row",
+    ]
+    report = json.loads(case.workspace.data_report.read_text())
+    assert [finding["kind"] for finding in report["findings"]] == [
+        "columns",
+        "duplicates",
+        "contradictions",
+        "specialTokens",
+    ]
+    assert [finding["sentence"] for finding in report["findings"]] == list(result.warnings)
+
+
 def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
     case.prepare(case.config(QUESTIONS, system_prompt="list", validation={"fraction": 0.1}))
     assert {path.name for path in case.workspace.data.iterdir()} == {"train.arrow", "train.jsonl", "validation.arrow"}
@@ -153,8 +172,8 @@ def test_rows_longer_than_max_length_are_cut_and_told(case: Case) -> None:
     assert result.dataset.rows.train == len(QUESTIONS) + 2
     assert result.dataset.longest == 98
     assert result.dataset.longer_than_max_length == 2
-    assert result.dataset.warnings == (
-        "2 rows of train are longer than maxLength (64 tokens) and cut: train.jsonl:21, train.jsonl:22.",
+    assert result.warnings[-1] == (
+        "2 rows of train are longer than maxLength (64 tokens) and cut: train.jsonl:21, train.jsonl:22."
     )
     lengths = [len(row["input_ids"]) for row in case.learned("train")]
     assert (result.dataset.tokens, max(lengths)) == (sum(lengths), MAX_LENGTH)
@@ -168,9 +187,9 @@ def test_rows_that_teach_nothing_are_left_out_and_told(case: Case) -> None:
     result = case.prepare(case.config(rows, training={"maxLength": MAX_LENGTH, "epochs": 1, "batchSize": 1}))
     assert result.dataset.rows.train == len(CHATS) == result.plan.total_steps
     assert (result.dataset.longer_than_max_length, result.dataset.teaching_nothing) == (0, 5)
-    assert result.dataset.warnings == (
+    assert result.warnings[-1] == (
         "5 rows of train are left out, with no answer left to learn: train.jsonl:1, train.jsonl:22, train.jsonl:23 and "
-        "2 more.",
+        "2 more."
     )
     assert [row["place"] for row in case.learned("train")] == [f"train.jsonl:{line}" for line in range(2, 22)]
 

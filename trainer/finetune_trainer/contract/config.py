@@ -243,6 +243,7 @@ class Workspace:
         self.model = root / "model"
         self.data = root / "data"
         self.prepared = root / "prepared.json"
+        self.data_report = root / "data-report.json"
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
         self.artifact = root / "artifact"

@@ -44,7 +44,7 @@ class DatasetReport(Contract):
     """The rows as prepare found them. `rows` and `tokens` are what is trained, after the cut to maxLength.
 
     Of train's: `longest`, before the cut; `longer_than_max_length`, rows that are cut; `teaching_nothing`, rows that
-    are left out since no answer is left to learn in them. `warnings`: sentences, with places.
+    are left out since no answer is left to learn in them.
     """
 
     format: Format
@@ -54,7 +54,6 @@ class DatasetReport(Contract):
     longer_than_max_length: Count
     digest: str
     teaching_nothing: Count = 0
-    warnings: tuple[str, ...] = ()
 
 
 class ModelReport(Contract):
@@ -80,12 +79,16 @@ class Plan(Contract):
 
 
 class PrepareResult(Contract):
-    """What prepare leaves in `prepared.json`. `revision`: the run config's that it was made for."""
+    """What prepare leaves in `prepared.json`. `revision`: the run config's that it was made for.
+
+    `warnings`: what is odd about the rows, a sentence each; data-report.json has more.
+    """
 
     revision: str = ""
     model: ModelReport
     dataset: DatasetReport
     plan: Plan
+    warnings: tuple[str, ...] = ()
 
 
 class ArtifactReport(Contract):

@@ -59,6 +59,11 @@ class Base:
         return self.tokenizer.eos_token or ""
 
     @property
+    def special(self) -> tuple[str, ...]:
+        """The tokens that a template writes, and text should not hold."""
+        return tuple(str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+
+    @property
     def developer(self) -> bool:
         """Whether its chat template knows the role developer."""
         return "developer" in str(self.tokenizer.chat_template)

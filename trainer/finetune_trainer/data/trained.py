@@ -1,7 +1,7 @@
 """What of a split is trained: its rows cut to the plan's length, without those that teach nothing, in a file of tokens.
 
-Called by `prepare`; `training.rows` reads the file, memory-mapped. Nothing is cut or left out in silence: `sentences`
-tells how many rows and where the first of them stand.
+Called by `prepare`; `training.rows` reads the file, memory-mapped. Nothing is cut or left out in silence: `findings`
+tell how many rows and where the first of them stand.
 """
 
 from array import array
@@ -14,14 +14,13 @@ import numpy
 import pyarrow as pa
 
 from finetune_trainer.data.examples import Example, batches
+from finetune_trainer.data.notices import NAMED, Finding
 
 SCHEMA = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("place", pa.string())],
 )
 # Rows that are written at once.
 BATCH = 1_000
-# Places that a sentence names.
-NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,18 @@ def fit(rows: Iterable[Example], longest: int) -> Trained:
     return Trained(kept, tuple(cut), tuple(nothing))
 
 
-def sentences(split: str, found: Trained, longest: int) -> Iterator[str]:
-    """What happened to rows of a split, for people."""
+def findings(split: str, found: Trained, longest: int) -> Iterator[Finding]:
+    """What happened to rows of a split."""
     if found.cut:
         many = _rows(found.cut, split, "is", "are")
-        yield f"{many} longer than maxLength ({longest} tokens) and cut: {_places(found.cut)}."
+        yield _finding("cut", found.cut, f"{many} longer than maxLength ({longest} tokens) and cut")
     if found.teaching_nothing:
         many = _rows(found.teaching_nothing, split, "is", "are")
-        yield f"{many} left out, with no answer left to learn: {_places(found.teaching_nothing)}."
+        yield _finding("teachingNothing", found.teaching_nothing, f"{many} left out, with no answer left to learn")
+
+
+def _finding(kind: str, places: Sequence[str], told: str) -> Finding:
+    return Finding(kind=kind, count=len(places), places=tuple(places[:NAMED]), sentence=f"{told}: {_places(places)}.")
 
 
 def _rows(places: Sequence[str], split: str, one: str, more: str) -> str:

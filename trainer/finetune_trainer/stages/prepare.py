@@ -17,6 +17,7 @@ from finetune_trainer.data import base, examples, fetch, formats, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.line import Line
+from finetune_trainer.data.notices import DataReport, Finding, Notices
 from finetune_trainer.data.trained import Trained
 from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
@@ -48,19 +49,22 @@ def prepare(
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = fetch.model(config.model, workspace.model)
     found = base.read(workspace.base_model(config), config.model)
-    splits, shape = _examples(config, workspace, found, reporter)
+    splits, shape, noticed = _examples(config, workspace, found, reporter)
     learned, longest, max_length = _learned(config, splits, found)
+    for name, content in learned.items():
+        noticed += trained.findings(name, content, max_length)
     reporter.update(activity="writing the rows")
     digest = _store(splits, learned, workspace)
     if evaluation is not None and _measured(evaluation, shape):
         testset.chosen(evaluation, testset.questions(workspace, "test"))
+    workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     plan = hyperparameters.choose(config.training, _counted(learned["train"], longest), found.model, devices)
-    dataset = _report(shape, splits, learned, longest, max_length, digest)
     result = PrepareResult(
         revision=config.revision,
         model=ModelReport(commit=commit, parameters=found.model.parameters, context_length=found.model.context_length),
-        dataset=dataset,
+        dataset=_report(shape, splits, learned, longest, digest),
         plan=plan,
+        warnings=tuple(finding.sentence for finding in noticed),
     )
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
@@ -74,8 +78,8 @@ def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
 
 def _examples(
     config: RunConfig, workspace: Workspace, found: Base, reporter: Reporter
-) -> tuple[dict[str, list[Example]], examples.Shape]:
-    """The rows by split, checked, normalised and tokenized."""
+) -> tuple[dict[str, list[Example]], examples.Shape, list[Finding]]:
+    """The rows by split, checked, normalised and tokenized; and what is odd about them."""
     dataset = config.dataset
     wanted = {"train": dataset.train}
     given = {name: getattr(dataset, name) for name in SPLITS if getattr(dataset, name) is not None}
@@ -86,19 +90,22 @@ def _examples(
         files[name] = fetch.file(source, workspace.root / "downloads")
     shape = _shape(config, files["train"], found)
     splits: dict[str, list[Example]] = {}
+    noticed: list[Finding] = []
     for name, source in wanted.items():
         reporter.update(activity=f"checking {source.uri}", step=0)
+        notices = Notices(Path(source.uri).name, shape, found.special)
         splits[name] = examples.check(
-            _lines(source, files[name]),
+            notices.lines(_lines(source, files[name])),
             shape,
             source.uri,
             found,
             learn=name in LEARNED,
             told=lambda rows: reporter.update(step=rows),
         )
+        noticed += notices.findings(splits[name])
     fractions = {name: choice.fraction for name, choice in given.items() if choice.fraction is not None}
     splits |= split.cut(splits["train"], fractions, config.training.seed, dataset.train.uri)
-    return splits, shape
+    return splits, shape, noticed
 
 
 def _lines(source: Source, path: Path) -> Iterator[Line]:
@@ -113,10 +120,7 @@ def _shape(config: RunConfig, train: Path, found: Base) -> examples.Shape:
         raise StageError(Outcome.DATA_INVALID, f"{source.uri} has no rows.")
     if line.row is None:
         raise StageError(Outcome.DATA_INVALID, f"{line.place}: {line.problem}.")
-    shape = examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat, found.developer)
-    if unused := examples.unused(line.row, shape):
-        logger.info("Columns that format %s has no use for: %s.", shape.format.value, ", ".join(unused))
-    return shape
+    return examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat, found.developer)
 
 
 def _learned(config: RunConfig, splits: dict[str, list[Example]], found: Base) -> tuple[dict[str, Trained], int, int]:
@@ -150,7 +154,6 @@ def _report(
     splits: dict[str, list[Example]],
     learned: dict[str, Trained],
     longest: int,
-    max_length: int,
     digest: str,
 ) -> DatasetReport:
     train = learned["train"]
@@ -164,9 +167,6 @@ def _report(
         longest=longest,
         longer_than_max_length=len(train.cut),
         teaching_nothing=len(train.teaching_nothing),
-        warnings=tuple(
-            sentence for name, content in learned.items() for sentence in trained.sentences(name, content, max_length)
-        ),
         digest=digest,
     )
 

@@ -65,10 +65,10 @@ def prepared(result: PrepareResult) -> Step:
     return Step(
         State.SUCCEEDED,
         Reason.SUCCEEDED,
-        " ".join((told, *result.dataset.warnings)),
+        " ".join((told, *result.warnings)),
         report={
             "model": ModelStatus(**result.model.model_dump()),
-            "dataset": DatasetStatus(**result.dataset.model_dump(mode="json", exclude={"warnings"})),
+            "dataset": DatasetStatus(**result.dataset.model_dump(mode="json")),
             "plan": PlanStatus(
                 **plan,
                 learning_rate=f"{result.plan.learning_rate:g}",
