@@ -17,6 +17,8 @@ from finetune_operator.names import digest, revision_of
 from finetune_cli.errors import ExitCode, UserError
 
 FILE = "file://"
+# In the name of a file of rows: every file of such a name.
+MANY = "*"
 _CLUSTER_SOURCES = {
     "pvc://": "a PersistentVolumeClaim",
     "configmap://": "a ConfigMap",
@@ -125,6 +127,12 @@ def _revision(spec: FineTuneJobSpec, absolute: FineTuneJobSpec) -> str:
 
 
 def _content(field: str, path: Path) -> str:
+    """A digest of a file, or of all that are meant where its name has a *."""
+    if MANY in path.name and not path.exists():
+        found = sorted(each for each in path.parent.glob(path.name) if each.is_file())
+        if not found:
+            raise UserError(f"{field}: {path} matches no file.", ExitCode.USAGE)
+        return digest({each.name: _content(field, each) for each in found})
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

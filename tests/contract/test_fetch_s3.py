@@ -145,6 +145,14 @@ def test_a_file_of_rows_arrives_under_its_own_name(bucket: Bucket, tmp_path: Pat
     assert len(files(tmp_path)) == 1
 
 
+def test_a_star_stands_for_every_file_of_such_a_name(bucket: Bucket, tmp_path: Path) -> None:
+    for name in ("many/train-1.jsonl", "many/train-0.jsonl", "many/test.jsonl", "many/train-2/a.jsonl"):
+        bucket.put(f"data/{name}", name.encode())
+    found = fetch.each(Source(uri="s3://data/many/train-*.jsonl"))
+    contents = [fetch.file(each, tmp_path).read_bytes() for each in found]
+    assert contents == [b"many/train-0.jsonl", b"many/train-1.jsonl"]
+
+
 def test_two_files_of_one_name_stay_apart(bucket: Bucket, tmp_path: Path) -> None:
     bucket.put("data/other/train.jsonl", b'{"text": "b"}\n')
     paths = [fetch.file(Source(uri=uri), tmp_path) for uri in (ROWS, "s3://data/other/train.jsonl")]

@@ -16,7 +16,8 @@ class Train(ApiModel):
     source: DataUri
     """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for
     `finetune run`). Its ending says how it is written: .jsonl, .json (a list, or an object that holds one), .csv, .tsv,
-    .parquet or .arrow, and those of text may have .gz or .zst behind them."""
+    .parquet or .arrow, and those of text may have .gz or .zst behind them. A * in the file's name stands for
+    anything: all files of such a name are read, in the order of their names."""
 
 
 class Split(ApiModel):

@@ -64,6 +64,16 @@ def test_editing_a_local_data_file_makes_a_new_revision(tmp_path: Path) -> None:
     assert before.revision == same.revision != after.revision
 
 
+def test_editing_one_of_several_data_files_makes_a_new_revision(tmp_path: Path) -> None:
+    (tmp_path / "part-0.jsonl").write_text("one\n")
+    (tmp_path / "part-1.jsonl").write_text("two\n")
+    before = local(tmp_path, dataset={"train": {"source": "file://part-*.jsonl"}})
+    (tmp_path / "part-1.jsonl").write_text("three\n")
+    assert local(tmp_path, dataset={"train": {"source": "file://part-*.jsonl"}}).revision != before.revision
+    with pytest.raises(UserError, match=r"dataset.train.source: .*/other-\*.jsonl matches no file"):
+        local(tmp_path, dataset={"train": {"source": "file://other-*.jsonl"}})
+
+
 def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as failure:
         local(tmp_path, dataset={"train": {"source": "file://nowhere.jsonl"}})

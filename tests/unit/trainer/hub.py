@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 _COMMIT = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/?]+))?$")
-_TREE = re.compile(r"/api/models/([^/]+/[^/]+)/tree/([^/?]+)")
+_TREE = re.compile(r"/api/(?:models/)?((?:datasets/)?[^/]+/[^/]+)/tree/([^/?]+)")
 _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
 
 
@@ -72,7 +72,7 @@ class Hub:
 
     def _tree(self, found: re.Match[str]) -> tuple[int, dict[str, str], bytes]:
         repository = self._repository(found)
-        files = repository.commits[found[2]]
+        files = repository.commits[self._resolved(repository, found[2]) or ""]
         return _json(
             [{"type": "file", "path": path, "size": len(body), "oid": _etag(body)} for path, body in files.items()]
         )

@@ -108,6 +108,21 @@ def test_rows_arrive_of_the_revision_that_the_uri_names(hub: Hub, tmp_path: Path
     assert path.read_bytes() == content
 
 
+def test_a_star_stands_for_every_file_of_such_a_name(hub: Hub, tmp_path: Path) -> None:
+    rows = {"data/train-1.jsonl": b"1\n", "data/train-0.jsonl": b"0\n", "data/test.jsonl": b"2\n", "train-2.jsonl": b""}
+    hub.repositories["datasets/acme/rows"].commits[NEW] = rows
+    found = fetch.each(Source(uri="hf://datasets/acme/rows@main/data/train-*.jsonl"))
+    assert [fetch.file(each, tmp_path).read_bytes() for each in found] == [b"0\n", b"1\n"]
+
+
+def test_a_star_that_stands_for_nothing_is_told(hub: Hub) -> None:
+    error = refused(lambda: fetch.each(Source(uri="hf://datasets/acme/rows/data/dev-*.jsonl")))
+    assert (error.outcome, error.message) == (
+        Outcome.NOT_FOUND,
+        "hf://datasets/acme/rows/data/dev-*.jsonl matches no file.",
+    )
+
+
 def test_rows_that_were_mended_on_the_hub_are_brought_again(hub: Hub, tmp_path: Path) -> None:
     fetch.file(Source(uri=ROWS), tmp_path)
     hub.repositories["datasets/acme/rows"].branches["main"] = OLD

@@ -122,6 +122,17 @@ def test_what_is_odd_is_told_and_stops_nothing(case: Case) -> None:
     assert [finding["sentence"] for finding in report["findings"]] == list(result.warnings)
 
 
+def test_several_files_are_read_as_one_and_faults_name_theirs(case: Case) -> None:
+    for number, rows in enumerate((QUESTIONS[:9], QUESTIONS[9:])):
+        case.source(f"part-{number}.jsonl", rows)
+    config = case.config(QUESTIONS[:1])
+    many = Source(uri="pvc://data/part-*.jsonl", path=case.root / "part-*.jsonl")
+    config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"train": many})})
+    assert case.prepare(config).dataset.rows.train == 20
+    case.source("part-2.jsonl", [{"prompt": "a"}])
+    assert case.refused(config).message == ("pvc://data/part-*.jsonl has 1 fault:\npart-2.jsonl:1: has no completion")
+
+
 def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
     case.prepare(case.config(QUESTIONS, system_prompt="list", validation={"fraction": 0.1}))
     assert {path.name for path in case.workspace.data.iterdir()} == {"train.arrow", "train.jsonl", "validation.arrow"}

@@ -27,6 +27,10 @@ CODE_FILES = ("*.py",)
 OTHER_FILES = ("consolidated*.safetensors", "*/*.safetensors", "*/*.json", "*../*")
 
 
+# In the name of a file: every file of such a name.
+MANY = "*"
+
+
 def credentials(owner: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The credentials for model or dataset: FINETUNE_<OWNER>_<KEY>, else the plain key."""
     found = {key: environment.get(f"FINETUNE_{owner.upper()}_{key}") or environment.get(key) for key in CREDENTIAL_KEYS}
@@ -49,6 +53,44 @@ def model(config: ModelConfig, target: Path) -> str | None:
             return _hub_model(source.uri.removeprefix("hf://"), config.revision, target, wanted, secrets)
         _bucket_model(source.uri, target, wanted, _filesystem("model", secrets))
     return None
+
+
+def each(source: Source) -> list[Source]:
+    """The files that a source stands for, in the order of their names: all that match where its name has a *.
+
+    Raises StageError.
+    """
+    folder, _, name = source.uri.rpartition("/")
+    if MANY not in name or (source.path is not None and source.path.exists()):
+        return [source]
+    if source.path is not None:
+        there = [path for path in source.path.parent.glob(source.path.name) if path.is_file()]
+        found = [Source(uri=f"{folder}/{path.name}", path=path) for path in there]
+    else:
+        found = [Source(uri=f"{folder}/{each}") for each in _names(source, folder) if fnmatch(each, name)]
+    if not found:
+        raise StageError(Outcome.NOT_FOUND, f"{source.uri} matches no file.")
+    return sorted(found, key=lambda each: each.uri)
+
+
+def _names(source: Source, folder: str) -> list[str]:
+    """The files in a folder of the hub or of a bucket."""
+    secrets = credentials("dataset")
+    with explained(_access(source, "dataset", secrets)):
+        if source.uri.startswith("hf://"):
+            name, revision, path = _of_dataset(f"{folder.removeprefix('hf://datasets/')}/")
+            hub = HfApi(endpoint=secrets.get("HF_ENDPOINT"), token=secrets.get("HF_TOKEN"))
+            files = [Path(each) for each in hub.list_repo_files(name, repo_type="dataset", revision=revision)]
+            return [each.name for each in files if each.parent == Path(path)]
+        objects = _filesystem("dataset", secrets).ls(folder.removeprefix("s3://"), detail=True)
+        return [Path(each["name"]).name for each in objects if each["type"] == "file"]
+
+
+def _of_dataset(name: str) -> tuple[str, str | None, str]:
+    """ORG/NAME[@REVISION]/PATH, the hub's own way to write it."""
+    organisation, name, path = name.split("/", 2)
+    name, _, revision = name.partition("@")
+    return f"{organisation}/{name}", revision or None, path
 
 
 def file(source: Source, directory: Path) -> Path:
@@ -100,14 +142,12 @@ def _hub_model(name: str, revision: str | None, target: Path, wanted: Iterable[s
 
 
 def _hub_file(name: str, directory: Path, secrets: dict[str, str]) -> Path:
-    """ORG/NAME[@REVISION]/PATH, the hub's own way to write it."""
-    organisation, name, path = name.split("/", 2)
-    name, _, revision = name.partition("@")
+    dataset, revision, path = _of_dataset(name)
     downloaded = hf_hub_download(
-        f"{organisation}/{name}",
+        dataset,
         path,
         repo_type="dataset",
-        revision=revision or None,
+        revision=revision,
         local_dir=directory,
         token=secrets.get("HF_TOKEN"),
         endpoint=secrets.get("HF_ENDPOINT"),

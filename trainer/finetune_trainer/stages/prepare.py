@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from finetune_trainer.contract.config import EvaluationConfig, Format, RunConfig, Source, Workspace
@@ -84,10 +85,10 @@ def _examples(
     wanted = {"train": dataset.train}
     given = {name: getattr(dataset, name) for name in SPLITS if getattr(dataset, name) is not None}
     wanted |= {name: choice.source for name, choice in given.items() if choice.source is not None}
-    files: dict[str, Path] = {}
+    files: dict[str, list[tuple[Source, Path]]] = {}
     for name, source in wanted.items():
         reporter.update(activity=f"fetching {source.uri}")
-        files[name] = fetch.file(source, workspace.root / "downloads")
+        files[name] = [(each, fetch.file(each, workspace.root / "downloads")) for each in fetch.each(source)]
     shape = _shape(config, files["train"], found)
     splits: dict[str, list[Example]] = {}
     noticed: list[Finding] = []
@@ -95,7 +96,7 @@ def _examples(
         reporter.update(activity=f"checking {source.uri}", step=0)
         notices = Notices(Path(source.uri).name, shape, found.special)
         splits[name] = examples.check(
-            notices.lines(_lines(source, files[name])),
+            notices.lines(_lines(files[name])),
             shape,
             source.uri,
             found,
@@ -108,14 +109,14 @@ def _examples(
     return splits, shape, noticed
 
 
-def _lines(source: Source, path: Path) -> Iterator[Line]:
-    return formats.read(path, Path(source.uri).name)
+def _lines(files: list[tuple[Source, Path]]) -> Iterator[Line]:
+    return chain.from_iterable(formats.read(path, Path(source.uri).name) for source, path in files)
 
 
-def _shape(config: RunConfig, train: Path, found: Base) -> examples.Shape:
+def _shape(config: RunConfig, train: list[tuple[Source, Path]], found: Base) -> examples.Shape:
     """How the rows are read: the first one of train tells the format."""
     source = config.dataset.train
-    line = next(_lines(source, train), None)
+    line = next(_lines(train), None)
     if line is None:
         raise StageError(Outcome.DATA_INVALID, f"{source.uri} has no rows.")
     if line.row is None:
