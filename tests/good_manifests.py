@@ -24,7 +24,12 @@ GOOD: dict[str, dict[str, Any]] = {
         **TEST,
         EVALUATION: {
             "metrics": ["token_f1", "judge"],
-            "baselines": [{"type": "zero-shot"}, {"type": "few-shot", "examples": 2}, {"type": "retrieval", "topK": 2}],
+            "baselines": [
+                {"type": "zero-shot", "prompt": "Name the ingredients."},
+                {"type": "few-shot", "examples": 2},
+                {"type": "retrieval", "topK": 2},
+                {"type": "structured"},
+            ],
             "sampleSize": 50,
             "maxAnswerTokens": 512,
             "chatTemplateKwargs": {"enable_thinking": False, "budget": 5, "date": "today"},

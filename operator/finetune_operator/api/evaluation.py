@@ -16,11 +16,14 @@ class Baseline(ApiModel):
 
     type: BaselineType
     """zero-shot: the prompt alone; few-shot: behind examples from train, the same for all; retrieval: behind the rows
-    of train that are most similar to it (BM25)."""
+    of train that are most similar to it (BM25); structured: the prompt alone, and an answer that keeps to the form of
+    those in train, their JSON schema or one of their labels."""
     examples: Annotated[int, Field(ge=1, le=64)] | None = None
     """few-shot's examples. Left out: 4."""
     top_k: Annotated[int, Field(ge=1, le=64)] | None = None
     """retrieval's rows. Left out: 4."""
+    prompt: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
+    """The task in words, as the system message, in place of the rows' own. Left out: theirs, if they have one."""
 
     rules = (
         Rule(
@@ -107,9 +110,9 @@ class Evaluation(ApiModel):
     """false: nothing is measured, and every result is promoted."""
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=4)] | None = None
     """The metrics; the first decides. Left out: chosen from the rows, and status.evaluation.reason says why."""
-    baselines: Annotated[list[Baseline], Field(max_length=3)] | None = None
-    """What the tuned model is compared with, on the base model. Left out: zero-shot, few-shot with 4 examples and
-    retrieval of 4 rows."""
+    baselines: Annotated[list[Baseline], Field(max_length=4)] | None = None
+    """What the tuned model is compared with, on the base model. Left out: zero-shot, few-shot with 4 examples,
+    retrieval of 4 rows and, where the answers are JSON or labels, structured."""
     sample_size: Annotated[int, Field(ge=1, le=100000)] = 200
     """At most so many rows of test are asked, chosen by the seed."""
     max_answer_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None

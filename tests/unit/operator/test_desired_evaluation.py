@@ -6,7 +6,14 @@ from finetune_operator.finetunejob.desired.evaluation import evaluation_config, 
 from finetune_operator.finetunejob.desired.workspace import record_map
 from finetune_operator.finetunejob.record import evaluation_key
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.config import BaselineType, EvaluationConfig, GateConfig, JudgeConfig, Metric
+from finetune_trainer.contract.config import (
+    BaselineConfig,
+    BaselineType,
+    EvaluationConfig,
+    GateConfig,
+    JudgeConfig,
+    Metric,
+)
 from rendering import environment, evaluate, main, mounts, prepare, target
 
 JUDGE = {
@@ -22,6 +29,18 @@ def config(**evaluation: object) -> EvaluationConfig:
 def test_left_out_it_is_compared_with_every_way_to_use_the_base_model() -> None:
     found = [(each.type, each.examples) for each in config().baselines]
     assert found == [(BaselineType.ZERO_SHOT, 0), (BaselineType.FEW_SHOT, 4), (BaselineType.RETRIEVAL, 4)]
+
+
+def test_named_they_are_these_and_no_other() -> None:
+    named = [{"type": "zero-shot"}, {"type": "few-shot"}, {"type": "retrieval"}]
+    assert config(baselines=named).baselines == config().baselines
+    assert (config(baselines=named).only_these, config().only_these) == (True, False)
+    assert evaluation_id(target(evaluation={"baselines": named})) != evaluation_id(target(evaluation={}))
+
+
+def test_a_baselines_own_prompt_and_form() -> None:
+    found = config(baselines=[{"type": "structured", "prompt": "Name the food."}]).baselines
+    assert found == (BaselineConfig(type=BaselineType.STRUCTURED, prompt="Name the food."),)
 
 
 def test_what_the_manifest_says_is_what_is_measured() -> None:

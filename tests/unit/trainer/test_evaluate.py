@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract import gate
 from finetune_trainer.contract.config import (
+    DEFAULT_BASELINES,
     BaselineConfig,
     BaselineType,
     DatasetConfig,
@@ -145,6 +146,53 @@ def test_all_ask_at_temperature_0_and_for_as_long_an_answer(case: Case) -> None:
     case.prepared()
     case.evaluate()
     assert {(asked["temperature"], asked["max_tokens"]) for asked in case.asked()} == {(0, 256)}
+
+
+DOCUMENTS = [row | {"completion": json.dumps({"food": row["completion"], "cups": 2})} for row in TRAIN]
+DOCUMENT_TEST = [row | {"completion": json.dumps({"food": row["completion"], "cups": 2})} for row in TEST]
+
+
+def test_answers_of_a_form_are_compared_with_the_base_model_kept_to_it(case: Case) -> None:
+    case.prepared(DOCUMENTS, DOCUMENT_TEST)
+    result = case.evaluate(baselines=DEFAULT_BASELINES, sample_size=2)
+    assert list(result.baselines) == ["zero-shot", "few-shot", "retrieval", "structured"]
+    asked = [body["response_format"] for body in case.asked() if "response_format" in body]
+    assert len(asked) == 2
+    assert asked[0]["json_schema"]["schema"]["properties"] == {"food": {"type": "string"}, "cups": {"type": "integer"}}
+    assert result.baselines["structured"].requests.prompt_tokens == result.tuned.requests.prompt_tokens
+
+
+def test_labels_are_what_the_base_model_may_choose_from(case: Case) -> None:
+    case.prepared()
+    case.evaluate(baselines=DEFAULT_BASELINES, sample_size=2)
+    choices = [body["structured_outputs"] for body in case.asked() if "structured_outputs" in body]
+    assert choices == [{"choice": sorted(FOODS)}] * 2
+
+
+def test_a_manifest_that_names_its_baselines_gets_no_other(case: Case) -> None:
+    case.prepared()
+    found = case.evaluate(baselines=DEFAULT_BASELINES, only_these=True, sample_size=2)
+    assert list(found.baselines) == ["zero-shot", "few-shot", "retrieval"]
+
+
+def test_a_form_that_answers_do_not_have_is_refused_before_anything_is_trained(case: Case) -> None:
+    case.prepared([row | {"completion": f"{row['completion']} {number}"} for number, row in enumerate(TRAIN)])
+    assert case.config is not None
+    evaluation = EvaluationConfig(baselines=(BaselineConfig(type=BaselineType.STRUCTURED),))
+    with pytest.raises(StageError) as error:
+        prepare(case.config, case.workspace, Reporter("prepare"), evaluation)
+    assert error.value.outcome == Outcome.CONFIG_INVALID
+    assert error.value.message.startswith("evaluation.baselines: structured can't be used with these rows: ")
+
+
+def test_a_baseline_is_told_the_task_in_its_own_words(case: Case) -> None:
+    case.prepared()
+    told = BaselineConfig(type=BaselineType.ZERO_SHOT, prompt="Name the food.")
+    case.evaluate(baselines=(told,), sample_size=2)
+    system = [
+        message["content"] for body in case.asked() for message in body["messages"] if message["role"] == "system"
+    ]
+    assert system == ["Name the food."] * 2
 
 
 def test_the_chat_templates_variables_go_with_every_question(case: Case) -> None:

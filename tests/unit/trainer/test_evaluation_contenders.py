@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
+import jinja2
 import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import contenders
-from finetune_trainer.evaluation.contenders import END_TOKENS, Prompt, Question, Room
+from finetune_trainer.evaluation.contenders import END_TOKENS, Framing, Prompt, Question, Room
 
 SYSTEM = {"role": "system", "content": "List the ingredients."}
 DISHES = ["egg soup with leek", "rice with pork", "flour dumplings", "leek pie", "pork roast with rice and egg"]
@@ -79,6 +80,14 @@ class TestExamples:
     def test_without_a_chat_template_they_are_text_before_it(self) -> None:
         prompt = contenders.with_examples(Question("pie: ", "flour"), [Question("soup: ", "leek")])
         assert prompt.prompt == "soup: leek\n\npie: "
+
+    def test_a_baselines_own_prompt_takes_the_place_of_the_rows_system_message(self) -> None:
+        framing = Framing(system="Name every food.")
+        told = turns(contenders.with_examples(question("apple pie"), TRAIN[:1], framing))
+        assert told[0] == ("system", "Name every food.")
+        assert [role for role, _ in told] == ["system", "user", "assistant", "user"]
+        plain = contenders.with_examples(Question("pie: ", "flour"), [Question("soup: ", "leek")], framing)
+        assert plain.prompt == "Name every food.\n\nsoup: leek\n\npie: "
 
     def test_the_least_similar_go_first_when_they_do_not_fit(self) -> None:
         prompt = contenders.fit(question("apple pie"), TRAIN[:3], words, room(11))
@@ -154,6 +163,16 @@ class TestTheTemplatesVariables:
         measure = contenders.measure_with(self.Tokenizer())
         plain, told = (contenders.with_examples(question("pie"), (), each) for each in (contenders.PLAIN, framing))
         assert measure(plain) - measure(told) == 1
+
+    def test_a_template_that_refuses_a_prompt_is_told_of(self) -> None:
+        class Gemma(self.Tokenizer):  # type: ignore[name-defined, misc]
+            def apply_chat_template(self, turns: list[Any], **_: Any) -> str:
+                raise jinja2.TemplateError("System role not supported")
+
+        with pytest.raises(StageError) as error:
+            contenders.measure_with(Gemma())(contenders.with_examples(question("pie"), ()))
+        assert error.value.outcome == Outcome.CONFIG_INVALID
+        assert error.value.message.endswith("refuses the prompt of a contender: System role not supported")
 
     def test_a_model_without_a_template_has_none(self) -> None:
         assert contenders.template({"thinking": False}, chat=False) == contenders.PLAIN

@@ -1,13 +1,19 @@
 """The gate: who passes, and the sentence that says by how much."""
 
+import base64
+import json
+import random
+import zlib
 from pathlib import Path
 
+import pytest
 from decisions import contender, result
 from finetune_trainer.contract.config import BaselineType, GateConfig, Metric
 from finetune_trainer.contract.gate import best_baseline, judge
-from finetune_trainer.contract.outcome import TERMINATION_BYTES
+from finetune_trainer.contract.outcome import TERMINATION_BYTES, Termination
 from finetune_trainer.contract.report import CONFIDENCES, Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.stages.frame import Ending, encode
+from pydantic import ValidationError
 
 TOLD = (
     "exact_match 0.670 (0.610 to 0.730) on 200 rows, against 0.610 of the best baseline, retrieval: a difference of "
@@ -117,22 +123,33 @@ def test_a_score_that_rounds_to_the_minimum_does_not_miss_it_by_nothing() -> Non
 
 def largest() -> EvaluateResult:
     """Four metrics with the longest names, all baselines, and every number as long as it gets."""
-    score = Score(score=0.1234, low=0.1234, high=0.1234)
-    bounds = dict.fromkeys(CONFIDENCES, -0.1234)
-    compared = Comparison(difference=-0.1234, low=-0.1234, high=-0.1234, bounds=bounds)
+    chance = random.Random(1)
     metrics = sorted(Metric, key=lambda metric: -len(metric.value))[:4]
-    requests = Requests(
-        prompt_tokens=12345.6,
-        completion_tokens=1234.5,
-        latency_p50=123.456,
-        latency_p95=123.456,
-        requests_per_second=1234.56,
-        too_long=12345,
-        fewer_examples=12345,
-        cut=12345,
-    )
-    tuned = Contender(scores=dict.fromkeys(metrics, score), requests=requests)
-    baseline = tuned.model_copy(update={"comparisons": dict.fromkeys(metrics, compared)})
+
+    def number(least: float, most: float, digits: int = 4) -> float:
+        return round(chance.uniform(least, most), digits)
+
+    def score() -> Score:
+        return Score(score=number(0.1, 1), low=number(0.1, 1), high=number(0.1, 1))
+
+    def compared() -> Comparison:
+        bounds = {name: number(-1, -0.1) for name in CONFIDENCES}
+        return Comparison(difference=number(-1, -0.1), low=number(-1, -0.1), high=number(-1, -0.1), bounds=bounds)
+
+    def measured(comparisons: bool) -> Contender:
+        requests = Requests(
+            prompt_tokens=number(10_000, 99_999, 1),
+            completion_tokens=number(1000, 9999, 1),
+            latency_p50=number(100, 999, 3),
+            latency_p95=number(100, 999, 3),
+            requests_per_second=number(1000, 9999, 2),
+            too_long=chance.randint(10_000, 99_999),
+            fewer_examples=chance.randint(10_000, 99_999),
+            cut=chance.randint(10_000, 99_999),
+        )
+        against = {metric: compared() for metric in metrics} if comparisons else {}
+        return Contender(scores={metric: score() for metric in metrics}, comparisons=against, requests=requests)
+
     return EvaluateResult(
         evaluation="0a1b2c3d",
         rows=100000,
@@ -140,9 +157,9 @@ def largest() -> EvaluateResult:
         near_duplicates=100000,
         metrics=tuple(metrics),
         reason="Answers are short, 20 words on average.",
-        tuned=tuned,
-        baselines={type.value: baseline for type in BaselineType},
-        drift=score,
+        tuned=measured(comparisons=False),
+        baselines={type.value: measured(comparisons=True) for type in BaselineType},
+        drift=score(),
     )
 
 
@@ -150,4 +167,12 @@ def test_the_largest_result_fits_into_a_termination_message() -> None:
     """The kubelet cuts a longer one, and half a document says nothing."""
     ending = Ending(Path())
     ending.succeed(largest())
-    assert len(encode(ending.termination)) <= TERMINATION_BYTES
+    encoded = encode(ending.termination)
+    assert len(encoded) <= TERMINATION_BYTES
+    assert EvaluateResult.model_validate(Termination.model_validate_json(encoded).result) == largest()
+
+
+@pytest.mark.parametrize("packed", ["no base64", "AAAA", 3, base64.b64encode(zlib.compress(b"[" * 100_000)).decode()])
+def test_what_was_never_packed_is_no_result_and_no_crash(packed: object) -> None:
+    with pytest.raises(ValidationError):
+        Termination.model_validate_json(json.dumps({"reason": "Succeeded", "packed": packed}))

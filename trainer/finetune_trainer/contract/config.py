@@ -150,16 +150,27 @@ class BaselineType(StrEnum):
     ZERO_SHOT = "zero-shot"
     FEW_SHOT = "few-shot"
     RETRIEVAL = "retrieval"
+    STRUCTURED = "structured"
 
 
 class BaselineConfig(Contract):
     """One baseline. `examples`: rows of train in each prompt; fixed ones for few-shot, the most similar for retrieval.
 
-    Zero-shot has none.
+    The others have none. `prompt`: the task in words, as the system message.
     """
 
     type: BaselineType
     examples: Annotated[int, Field(ge=0)] = 0
+    prompt: str | None = None
+
+
+# As many as people put into a prompt by hand; more cost prompt tokens on every request.
+EXAMPLES = 4
+DEFAULT_BASELINES = (
+    BaselineConfig(type=BaselineType.ZERO_SHOT),
+    BaselineConfig(type=BaselineType.FEW_SHOT, examples=EXAMPLES),
+    BaselineConfig(type=BaselineType.RETRIEVAL, examples=EXAMPLES),
+)
 
 
 class JudgeConfig(Contract):
@@ -194,13 +205,15 @@ class Prices(Contract):
 class EvaluationConfig(Contract):
     """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
 
-    `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's chat template.
-    `gate`, `prices` and `accelerators` (of all replicas that serve) change what the report says, and nothing that is
-    measured.
+    DEFAULT_BASELINES bring structured along where the answers are JSON or labels, unless the manifest names
+    `only_these`. `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's
+    chat template. `gate`, `prices` and `accelerators` (of all replicas that serve) change what the report says, and
+    nothing that is measured.
     """
 
     metrics: tuple[Metric, ...] = ()
     baselines: tuple[BaselineConfig, ...] = ()
+    only_these: bool = False
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
     judge: JudgeConfig | None = None

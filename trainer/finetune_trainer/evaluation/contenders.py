@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import bm25s
+import jinja2
 
 from finetune_trainer.contract.outcome import Outcome, StageError
 
@@ -61,9 +62,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Framing:
-    """What is the same in all requests of a contender. `extra`: see Prompt."""
+    """What is the same in all requests of a contender. `extra`: see Prompt.
+
+    `system`: the task in a baseline's own words, in place of the rows' system message.
+    """
 
     extra: Message = field(default_factory=dict)
+    system: str | None = None
 
 
 PLAIN = Framing()
@@ -109,9 +114,12 @@ def with_examples(question: Question, examples: Sequence[Question], framing: Fra
     Of an example its last turn is told; a system message of its own would contradict the question's.
     """
     if isinstance(question.prompt, str):
-        told = "".join(f"{example.prompt}{example.reference}\n\n" for example in examples)
+        told = f"{framing.system}\n\n" if framing.system else ""
+        told += "".join(f"{example.prompt}{example.reference}\n\n" for example in examples)
         return Prompt(told + question.prompt, len(examples), extra=framing.extra)
     system = tuple(message for message in question.prompt if message["role"] == "system")
+    if framing.system:
+        system = ({"role": "system", "content": framing.system},)
     turns = (
         message
         for example in examples
@@ -236,7 +244,13 @@ def measure_with(tokenizer: Any) -> Measure:
 
     def measure(prompt: Prompt) -> int:
         plain = isinstance(prompt.prompt, str)
-        return len(tokenizer(rendered(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
+        try:
+            text = rendered(tokenizer, prompt)
+        except jinja2.TemplateError as error:
+            raise StageError(
+                Outcome.CONFIG_INVALID, f"The model's chat template refuses the prompt of a contender: {error}"
+            ) from error
+        return len(tokenizer(text, add_special_tokens=plain)["input_ids"])
 
     return measure
 

@@ -53,18 +53,18 @@ def by_row(statistic: Statistic, rows: int) -> list[float]:
 
 def fits(metric: Metric, references: Sequence[str]) -> str | None:
     """None, or why the metric says nothing about rows with these answers, as the end of a sentence."""
-    if metric in (Metric.JSON_VALID, Metric.JSON_FIELDS_F1) and not _all_json(references):
+    if metric in (Metric.JSON_VALID, Metric.JSON_FIELDS_F1) and not all_json(references):
         return "their answers are not all JSON objects or arrays"
-    if metric in (Metric.LABEL_ACCURACY, Metric.MACRO_F1) and not _are_labels(references):
+    if metric in (Metric.LABEL_ACCURACY, Metric.MACRO_F1) and not are_labels(references):
         return f"their answers are no labels, of which there are at most {LABELS} and {ROWS_PER_LABEL} rows for each"
     return None
 
 
 def choose(references: Sequence[str]) -> tuple[tuple[Metric, ...], str]:
     """The metrics for rows with these answers, the one that decides first, and why."""
-    if _all_json(references):
+    if all_json(references):
         return (Metric.JSON_FIELDS_F1, Metric.EXACT_MATCH, Metric.JSON_VALID), "All answers are JSON."
-    if _are_labels(references):
+    if are_labels(references):
         labels = len({label(said(text)) for text in references})
         return (Metric.LABEL_ACCURACY, Metric.MACRO_F1), f"The answers are {labels} labels that recur."
     words = sum(len(text.split()) for text in references) / len(references)
@@ -112,16 +112,16 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def _json_valid(answer: str, reference: str) -> float:
-    return float(_parsed(answer) is not None)
+    return float(parsed(answer) is not None)
 
 
 def _json_fields_f1(answer: str, reference: str) -> float:
     """F1 over the values at the ends of both documents, each with its path; places in a list are not told apart."""
-    found = _parsed(answer)
-    return 0.0 if found is None else _f1(Counter(_leaves(found)), Counter(_leaves(_parsed(reference))))
+    found = parsed(answer)
+    return 0.0 if found is None else _f1(Counter(_leaves(found)), Counter(_leaves(parsed(reference))))
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     """The JSON object or array in `text`; None for anything else."""
     try:
         found = json.loads(document(text), parse_constant=_no_constant)
@@ -168,11 +168,13 @@ def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
     return value
 
 
-def _all_json(references: Sequence[str]) -> bool:
-    return all(_parsed(said(text)) is not None for text in references)
+def all_json(references: Sequence[str]) -> bool:
+    """Whether each is a JSON object or array."""
+    return all(parsed(said(text)) is not None for text in references)
 
 
-def _are_labels(references: Sequence[str]) -> bool:
+def are_labels(references: Sequence[str]) -> bool:
+    """Whether they are few short texts that recur."""
     labels = {label(said(text)) for text in references}
     few = len(labels) <= LABELS and len(references) >= ROWS_PER_LABEL * len(labels)
     return few and all(len(each.split()) <= LABEL_WORDS for each in labels)

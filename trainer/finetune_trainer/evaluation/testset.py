@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune_trainer.contract.config import EvaluationConfig, Metric, Workspace
+from finetune_trainer.contract.config import (
+    DEFAULT_BASELINES,
+    BaselineConfig,
+    BaselineType,
+    EvaluationConfig,
+    Metric,
+    Workspace,
+)
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.evaluation import contenders, metrics
-from finetune_trainer.evaluation.contenders import Question
+from finetune_trainer.evaluation import contenders, metrics, structure
+from finetune_trainer.evaluation.contenders import Message, Question
 from finetune_trainer.evaluation.leakage import Clean, sample, without_leaks
 
 
@@ -48,3 +55,22 @@ def chosen(evaluation: EvaluationConfig, test: Sequence[Question]) -> tuple[tupl
                 Outcome.CONFIG_INVALID, f"evaluation.metrics: {metric.value} can't be used with these rows: {why}."
             )
     return evaluation.metrics, "The manifest names it."
+
+
+def baselines(
+    evaluation: EvaluationConfig, train: Sequence[Question]
+) -> tuple[tuple[BaselineConfig, ...], Message | None]:
+    """The baselines, and what structured asks the engine for: by default it is one where it fits the answers.
+
+    Raises StageError where the manifest names it and it does not fit.
+    """
+    form = structure.asked_for([question.reference for question in train])
+    if form and evaluation.baselines == DEFAULT_BASELINES and not evaluation.only_these:
+        return (*DEFAULT_BASELINES, BaselineConfig(type=BaselineType.STRUCTURED)), form
+    if not form and any(baseline.type == BaselineType.STRUCTURED for baseline in evaluation.baselines):
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            "evaluation.baselines: structured can't be used with these rows: the answers in train are neither all JSON "
+            f"nor labels, of which there are at most {metrics.LABELS} and {metrics.ROWS_PER_LABEL} rows for each.",
+        )
+    return evaluation.baselines, form

@@ -28,7 +28,7 @@ from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import contenders, decision, general, likelihood, metrics, page, testset
 from finetune_trainer.evaluation.ask import Candidate, Request, Served
-from finetune_trainer.evaluation.contenders import Chooser, Framing, Prompt, Question
+from finetune_trainer.evaluation.contenders import Chooser, Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
 from finetune_trainer.evaluation.endpoint import Endpoint
 from finetune_trainer.evaluation.inspection import Row
@@ -166,9 +166,10 @@ class _Measuring:
         """The tuned model, and each baseline where the base model is served beside it."""
         # Hours of answers are of no use to a judge that can't be asked.
         judge = self._probed() if Metric.JUDGE in chosen else None
-        asked = [self._asked(TUNED, self._name, 0, contenders.none)]
+        asked = [self._asked(TUNED, self._name, 0, contenders.none, self._framing)]
         if self._compared:
-            asked += [self._baseline(baseline) for baseline in self._evaluation.baselines]
+            baselines, form = testset.baselines(self._evaluation, self._choosers.train)
+            asked += [self._baseline(baseline, form) for baseline in baselines]
         # One contender after the other: none's latency is another's doing.
         found = [self._ask(contender, number, len(asked)) for number, contender in enumerate(asked)]
         return [self._measured(each, chosen, judge) for each in found]
@@ -195,12 +196,14 @@ class _Measuring:
             texts[model] = [answer.text for answer in self._candidate.ask(requests, told)]
         return general.drift(*texts.values())
 
-    def _baseline(self, baseline: BaselineConfig) -> Asked:
+    def _baseline(self, baseline: BaselineConfig, form: Message | None) -> Asked:
         choose = self._choosers.of(baseline)
-        return self._asked(baseline.type.value, self._base_name, baseline.examples, choose)
+        more = (form or {}) if baseline.type == BaselineType.STRUCTURED else {}
+        framing = Framing(self._framing.extra | more, baseline.prompt)
+        return self._asked(baseline.type.value, self._base_name, baseline.examples, choose, framing)
 
-    def _asked(self, name: str, model: str, examples: int, choose: Chooser) -> Asked:
-        prompts = (self._fitting.fit(row, choose(row), self._framing) for row in self._questions)
+    def _asked(self, name: str, model: str, examples: int, choose: Chooser, framing: Framing) -> Asked:
+        prompts = (self._fitting.fit(row, choose(row), framing) for row in self._questions)
         return Asked(name, model, tuple(prompts), examples)
 
     def _ask(self, contender: Asked, number: int, contenders: int) -> Answered:
@@ -284,5 +287,5 @@ class _Choosers:
                 return contenders.few_shot(self.train, baseline.examples, self.seed)
             case BaselineType.RETRIEVAL:
                 return contenders.retrieval(self.train, baseline.examples)
-            case BaselineType.ZERO_SHOT:
+            case BaselineType.ZERO_SHOT | BaselineType.STRUCTURED:
                 return contenders.none

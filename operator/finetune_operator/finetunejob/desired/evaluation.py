@@ -5,6 +5,8 @@ rows before anything is trained. The local backend writes the same document besi
 """
 
 from finetune_trainer.contract.config import (
+    DEFAULT_BASELINES,
+    EXAMPLES,
     BaselineConfig,
     BaselineType,
     EvaluationConfig,
@@ -19,18 +21,16 @@ from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
 from finetune_operator.settings import Settings
 
-# As many as people put into a prompt by hand; more cost prompt tokens on every request.
-EXAMPLES = 4
-_BASELINES = tuple(Baseline(type=kind) for kind in BaselineType)
-
 
 def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationConfig:
     """What is measured, and what the report reckons with."""
     evaluation = spec.evaluation
-    baselines = _BASELINES if evaluation.baselines is None else evaluation.baselines
+    named = None if evaluation.baselines is None else tuple(_baseline(each) for each in evaluation.baselines)
     return EvaluationConfig(
         metrics=tuple(evaluation.metrics or ()),
-        baselines=tuple(BaselineConfig(type=each.type, examples=_examples(each)) for each in baselines),
+        baselines=DEFAULT_BASELINES if named is None else named,
+        # Elsewhere it would say nothing, and be one more digest for the same measurement.
+        only_these=named == DEFAULT_BASELINES,
         sample_size=evaluation.sample_size,
         seed=spec.training.seed,
         judge=evaluation.judge and JudgeConfig(url=evaluation.judge.url, model=evaluation.judge.model),
@@ -61,7 +61,7 @@ def gate_config(gate: Gate | None) -> GateConfig | None:
     return GateConfig(metric=gate.metric, minimum=gate.minimum, margin=gate.margin, confidence=gate.confidence)
 
 
-def _examples(baseline: Baseline) -> int:
-    if baseline.type == BaselineType.ZERO_SHOT:
-        return 0
-    return baseline.examples or baseline.top_k or EXAMPLES
+def _baseline(baseline: Baseline) -> BaselineConfig:
+    shows = baseline.type in (BaselineType.FEW_SHOT, BaselineType.RETRIEVAL)
+    examples = baseline.examples or baseline.top_k or EXAMPLES
+    return BaselineConfig(type=baseline.type, examples=examples if shows else 0, prompt=baseline.prompt)
