@@ -53,10 +53,12 @@ class Engine:
                 return 400, {"error": {"message": "Use 'max_completion_tokens' instead.", "param": "max_tokens"}}
             if body.get("max_tokens") != 1:
                 self.asked.append(body)
-        said = self.reply(body["model"], body["messages"]).split(" ")
+        messages = body.get("messages") or [{"role": "user", "content": body["prompt"]}]
+        said = self.reply(body["model"], messages).split(" ")
         room = body.get("max_tokens") or body["max_completion_tokens"]
         text, cut = " ".join(said[:room]), len(said) > room
-        words = sum(len(message["content"].split()) for message in body["messages"])
+        text = text.partition(body.get("stop", ["\0"])[0])[0]
+        words = sum(len((message["content"] or "").split()) for message in messages)
         return 200, {
             "id": "1",
             "object": "chat.completion",
@@ -65,7 +67,7 @@ class Engine:
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": text},
+                    **({"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}),
                     "finish_reason": "length" if cut else "stop",
                 }
             ],
@@ -91,8 +93,8 @@ def running(engine: Engine) -> Iterator[Engine]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             engine.keys.add(self.headers["Authorization"])
-            answer = engine.answer if self.path.endswith("/chat/completions") else engine.likelihood
-            self._send(*answer(body))
+            asks = "messages" in body or isinstance(body["prompt"], str)
+            self._send(*(engine.answer if asks else engine.likelihood)(body))
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
             content = json.dumps(body).encode()

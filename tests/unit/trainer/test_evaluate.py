@@ -31,7 +31,7 @@ from finetune_trainer.server import Reporter
 from finetune_trainer.stages.evaluate import evaluate
 from finetune_trainer.stages.prepare import prepare
 from small_engine import Engine, running
-from tiny import write_model
+from tiny import CHATML, write_model
 
 FOODS = ["egg", "flour", "rice", "leek", "pork"]
 TRAIN = [
@@ -69,7 +69,7 @@ class Case:
         self.reporter = Reporter("evaluate")
         self.config: RunConfig | None = None
 
-    def prepared(self, train: list[Any] = TRAIN, test: list[Any] = TEST) -> None:
+    def prepared(self, train: list[Any] = TRAIN, test: list[Any] = TEST, template: str | None = CHATML) -> None:
         sources = {}
         for split, rows in (("train", train), ("test", test)):
             path = self.root / f"{split}.jsonl"
@@ -78,7 +78,7 @@ class Case:
         self.config = RunConfig(
             name="recipes",
             revision="0a1b2c3d",
-            model=ModelConfig(source=Source(uri="pvc://models/tiny", path=write_model(self.root / "model"))),
+            model=ModelConfig(source=Source(uri="pvc://models/tiny", path=write_model(self.root / "model", template))),
             dataset=DatasetConfig(train=sources["train"], test=SplitConfig(source=sources["test"])),
         )
         prepare(self.config, self.workspace, Reporter("prepare"))
@@ -146,6 +146,38 @@ def test_all_ask_at_temperature_0_and_for_as_long_an_answer(case: Case) -> None:
     case.prepared()
     case.evaluate()
     assert {(asked["temperature"], asked["max_tokens"]) for asked in case.asked()} == {(0, 256)}
+
+
+def test_a_model_without_a_chat_template_is_asked_as_it_was_trained(case: Case) -> None:
+    case.engine.reply = lambda model, messages: " egg\n\nand what is in my soup" if model == "recipes" else " rice"
+    train = [{"prompt": f"list {number} cups of:", "completion": f" {FOODS[number % 5]}"} for number in range(40)]
+    test = [{"prompt": f"a big bowl of {number} dishes is:", "completion": " egg"} for number in range(5)]
+    case.prepared(train, test, template=None)
+    result = case.evaluate(metrics=(Metric.EXACT_MATCH,), baselines=BASELINES[1:2], chat_template_kwargs={"a": 1})
+    assert result.tuned.scores[Metric.EXACT_MATCH].score == 1
+    shots = [body for body in case.engine.asked if body["model"] == "recipes-base"]
+    assert {(body["prompt"].count("of: "), body["prompt"].count("\n\n")) for body in shots} == {(2, 2)}
+    assert {(tuple(body["stop"]), "chat_template_kwargs" in body) for body in case.engine.asked} == {(("\n",), False)}
+
+
+def test_tool_calls_are_right_in_whatever_form_they_are_written(case: Case) -> None:
+    def called(people: int, arguments: Any) -> dict[str, Any]:
+        call = {"type": "function", "function": {"name": "book", "arguments": arguments}}
+        asked = {"role": "user", "content": f"I want a very good table for {people} dear people"}
+        return {"messages": [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+
+    case.engine.reply = lambda model, messages: (
+        f'<tool_call>{{"name": "book", "arguments": {{"people": {messages[-1]["content"].split()[-3]}}}}}</tool_call>'
+        if model == "recipes" and messages[-1]["content"].startswith("I want")
+        else "A table it is."
+    )
+    train = [called(people, {"people": people}) for people in range(40)]
+    test = [called(people * 1111, json.dumps({"people": people * 1111})) for people in range(1, 9)]
+    case.prepared(train, test)
+    result = case.evaluate(baselines=BASELINES[:1])
+    assert result.metrics[0] == Metric.JSON_FIELDS_F1
+    assert result.tuned.scores[Metric.EXACT_MATCH].score == 1
+    assert result.baselines["zero-shot"].scores[Metric.EXACT_MATCH].score == 0
 
 
 DOCUMENTS = [row | {"completion": json.dumps({"food": row["completion"], "cups": 2})} for row in TRAIN]

@@ -51,13 +51,14 @@ class TestReading:
             "completion": [{"role": "assistant", "content": "flour"}],
         }
         assert contenders.read(json.dumps(row)).reference == "flour"
-        assert contenders.read('{"prompt": "pie? ", "completion": " flour"}') == Question("pie? ", "flour")
+        assert contenders.read('{"prompt": "pie?", "completion": " flour"}') == Question("pie?", " flour")
 
     def test_an_answer_that_calls_a_tool_is_its_call(self) -> None:
         call: dict[str, Any] = {"type": "function", "function": {"name": "book", "arguments": {"people": 2}}}
         chat = [{"role": "user", "content": "a table"}, {"role": "assistant", "tool_calls": [call]}]
         found = contenders.read(json.dumps({"messages": chat, "tools": json.dumps([{"type": "function"}])}))
-        assert json.loads(found.reference) == [call]
+        assert json.loads(found.reference) == [{"name": "book", "arguments": {"people": 2}}]
+        assert found.calls
         assert found.tools == ({"type": "function"},)
 
     def test_plain_text_has_no_answer(self) -> None:
@@ -80,6 +81,20 @@ class TestExamples:
     def test_without_a_chat_template_they_are_text_before_it(self) -> None:
         prompt = contenders.with_examples(Question("pie: ", "flour"), [Question("soup: ", "leek")])
         assert prompt.prompt == "soup: leek\n\npie: "
+
+    @pytest.mark.parametrize(
+        ("answers", "stop", "joint"),
+        [
+            ([" leek", " flour"], "\n", "\n\n"),
+            ([" leek\negg", " flour"], "\n\n", "\n\n"),
+            ([" leek\n\negg"], "\n\n###\n\n", "\n\n###\n\n"),
+        ],
+    )
+    def test_an_answer_stops_at_what_no_known_answer_has(self, answers: list[str], stop: str, joint: str) -> None:
+        framing = contenders.verbatim(answers)
+        found = contenders.with_examples(Question("pie:", ""), [Question("soup:", answers[0])], framing)
+        assert found.extra == {"stop": [stop]}
+        assert found.prompt == f"soup:{answers[0]}{joint}pie:"
 
     def test_a_baselines_own_prompt_takes_the_place_of_the_rows_system_message(self) -> None:
         framing = Framing(system="Name every food.")
@@ -159,7 +174,7 @@ class TestTheTemplatesVariables:
             return {"input_ids": text.split()}
 
     def test_a_prompt_is_measured_with_them(self) -> None:
-        framing = contenders.template({"thinking": False}, chat=True)
+        framing = contenders.template({"thinking": False})
         measure = contenders.measure_with(self.Tokenizer())
         plain, told = (contenders.with_examples(question("pie"), (), each) for each in (contenders.PLAIN, framing))
         assert measure(plain) - measure(told) == 1
@@ -173,9 +188,6 @@ class TestTheTemplatesVariables:
             contenders.measure_with(Gemma())(contenders.with_examples(question("pie"), ()))
         assert error.value.outcome == Outcome.CONFIG_INVALID
         assert error.value.message.endswith("refuses the prompt of a contender: System role not supported")
-
-    def test_a_model_without_a_template_has_none(self) -> None:
-        assert contenders.template({"thinking": False}, chat=False) == contenders.PLAIN
 
 
 class TestRoom:

@@ -4,6 +4,7 @@ Called by `stages.evaluate`.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import Any
 
 import openai
 
-from finetune_trainer.evaluation.contenders import Prompt
+from finetune_trainer.evaluation import calls
+from finetune_trainer.evaluation.contenders import Message, Prompt
 from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, digest
 
 
@@ -91,12 +93,31 @@ async def _complete(client: openai.AsyncOpenAI, request: Request) -> Answer:
         key=request.key,
         contender=request.contender,
         row=request.row,
-        text=(choice.text if isinstance(request.prompt.prompt, str) else choice.message.content) or "",
+        text=choice.text if isinstance(request.prompt.prompt, str) else _said(choice.message),
         prompt_tokens=completion.usage.prompt_tokens,
         completion_tokens=completion.usage.completion_tokens,
         seconds=round(time.monotonic() - began, 4),
         finish_reason=choice.finish_reason,
     )
+
+
+def _said(message: Any) -> str:
+    made = [call.model_dump() for call in message.tool_calls or ()]
+    return calls.written(made) if made else message.content or ""
+
+
+def _sent(message: Message) -> Message:
+    """A message as OpenAI's API has it: the arguments of a call as JSON, and an id."""
+    made = message.get("tool_calls")
+    return {**message, "tool_calls": [_call(number, call) for number, call in enumerate(made)]} if made else message
+
+
+def _call(number: int, call: Message) -> Message:
+    function = call.get("function", call)
+    arguments = function.get("arguments", {})
+    told = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    named = {"name": function.get("name", ""), "arguments": told}
+    return {"id": call.get("id", f"call{number:05}"), "type": "function", "function": named}
 
 
 async def _warm_up(client: openai.AsyncOpenAI, request: Request) -> None:
@@ -111,7 +132,7 @@ async def _send(client: openai.AsyncOpenAI, request: Request, max_tokens: int) -
     options["extra_body"] = request.prompt.extra
     if isinstance(prompt, str):
         return await client.completions.create(prompt=prompt, **options)
-    # The template shows the tools; what is compared is text, so the engine need not parse calls.
+    # The template shows the tools; calls are read from the text, so the engine need not know how to.
     tools: Any = {"tools": list(request.prompt.tools), "tool_choice": "none"} if request.prompt.tools else {}
-    messages: Any = list(prompt)
+    messages: Any = [_sent(message) for message in prompt]
     return await client.chat.completions.create(messages=messages, **options, **tools)

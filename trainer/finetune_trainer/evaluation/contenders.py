@@ -15,6 +15,7 @@ import bm25s
 import jinja2
 
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.evaluation import calls
 
 Message = dict[str, Any]
 Text = str | tuple[Message, ...]
@@ -27,11 +28,15 @@ END_TOKENS = 8
 
 @dataclass(frozen=True)
 class Question:
-    """A row: what is asked (messages, or a string where the model has no chat template), and the right answer."""
+    """A row: what is asked (messages, or a string where the model has no chat template), and the right answer.
+
+    `calls`: the answer is tool calls, `reference` as `calls.written` writes them.
+    """
 
     prompt: Text
     reference: str
     tools: tuple[Message, ...] = ()
+    calls: bool = False
 
     @property
     def asked(self) -> str:
@@ -64,20 +69,36 @@ class Prompt:
 class Framing:
     """What is the same in all requests of a contender. `extra`: see Prompt.
 
-    `system`: the task in a baseline's own words, in place of the rows' system message.
+    `system`: the task in a baseline's own words, in place of the rows' system message. `joint`: what stands between
+    examples where there is no chat template.
     """
 
     extra: Message = field(default_factory=dict)
     system: str | None = None
+    joint: str = "\n\n"
 
 
 PLAIN = Framing()
 TEMPLATE_KWARGS = "chat_template_kwargs"
 
 
-def template(kwargs: Mapping[str, Any], chat: bool) -> Framing:
-    """The framing of a model whose chat template takes these variables; of one without a template there are none."""
-    return Framing({TEMPLATE_KWARGS: dict(kwargs)}) if kwargs and chat else PLAIN
+# Between examples without a chat template; the first that stands in no known answer.
+JOINTS = ("\n\n", "\n\n###\n\n")
+
+
+def template(kwargs: Mapping[str, Any]) -> Framing:
+    """The framing of a model whose chat template takes these variables."""
+    return Framing({TEMPLATE_KWARGS: dict(kwargs)}) if kwargs else PLAIN
+
+
+def verbatim(references: Sequence[str]) -> Framing:
+    """The framing of a model without a chat template: an answer ends with its line, or where an example would.
+
+    What it stops at stands in no known answer.
+    """
+    joint = next((each for each in JOINTS if not any(each in text for text in references)), JOINTS[-1])
+    stop = joint if any("\n" in text for text in references) else "\n"
+    return Framing({"stop": [stop]}, joint=joint)
 
 
 Chooser = Callable[[Question], Sequence[Question]]
@@ -90,7 +111,7 @@ def read(line: bytes | str) -> Question:
     tools = tuple(json.loads(row["tools"])) if row.get("tools") else ()
     if "messages" in row:
         *asked, answer = row["messages"]
-        return Question(tuple(asked), _content(answer), tools)
+        return Question(tuple(asked), _content(answer), tools, bool(answer.get("tool_calls")))
     if "prompt" not in row:
         raise StageError(
             Outcome.CONFIG_INVALID,
@@ -99,13 +120,13 @@ def read(line: bytes | str) -> Question:
         )
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, str):
-        return Question(prompt, completion.strip())
-    return Question(tuple(prompt), _content(completion[-1]), tools)
+        return Question(prompt, completion)
+    return Question(tuple(prompt), _content(completion[-1]), tools, bool(completion[-1].get("tool_calls")))
 
 
 def _content(answer: Message) -> str:
-    """An answer's text; of one that only calls tools, the JSON of the calls."""
-    return answer.get("content") or json.dumps(answer.get("tool_calls", []), ensure_ascii=False, sort_keys=True)
+    """An answer's text; of one that calls tools, the calls."""
+    return calls.written(made) if (made := answer.get("tool_calls")) else answer.get("content") or ""
 
 
 def with_examples(question: Question, examples: Sequence[Question], framing: Framing = PLAIN) -> Prompt:
@@ -115,7 +136,7 @@ def with_examples(question: Question, examples: Sequence[Question], framing: Fra
     """
     if isinstance(question.prompt, str):
         told = f"{framing.system}\n\n" if framing.system else ""
-        told += "".join(f"{example.prompt}{example.reference}\n\n" for example in examples)
+        told += "".join(f"{example.prompt}{example.reference}{framing.joint}" for example in examples)
         return Prompt(told + question.prompt, len(examples), extra=framing.extra)
     system = tuple(message for message in question.prompt if message["role"] == "system")
     if framing.system:

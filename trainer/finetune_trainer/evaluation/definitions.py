@@ -6,7 +6,8 @@ from finetune_trainer.contract.config import Metric
 NORMALISED = (
     "Formatting is no ignorance: of all contenders' answers, and of references, the same is compared. Thinking before "
     "an answer is no part of it (all up to the last `</think>`; thinking without an end says nothing), nor is a code "
-    "fence around the whole, nor white space around that"
+    "fence around the whole, nor white space around that. Tool calls are their names and arguments, in whatever form "
+    "and order they are written"
 )
 
 DEFINITIONS: dict[Metric, str] = {

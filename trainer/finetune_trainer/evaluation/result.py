@@ -10,9 +10,9 @@ import numpy as np
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
 from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score
-from finetune_trainer.evaluation import general, intervals, metrics
+from finetune_trainer.evaluation import calls, general, intervals, metrics
 from finetune_trainer.evaluation.ask import Answer
-from finetune_trainer.evaluation.contenders import Prompt
+from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.endpoint import CONCURRENCY
 from finetune_trainer.evaluation.intervals import Differing
 from finetune_trainer.evaluation.leakage import Clean
@@ -57,9 +57,10 @@ def measured(answered: Answered, statistics: Mapping[Metric, Statistic], unread:
     return Measured(answered, statistics, rows, unread)
 
 
-def answered(asked: Asked, answers: Mapping[int, Answer]) -> Answered:
-    """`answers` by row; there is none for a prompt that did not fit."""
-    texts = tuple(answers[row].text if row in answers else "" for row in range(len(asked.prompts)))
+def answered(asked: Asked, answers: Mapping[int, Answer], questions: Sequence[Question]) -> Answered:
+    """`answers` by row; there is none for a prompt that did not fit. Where the right one is tool calls, so are they."""
+    told = (answers[row].text if row in answers else "" for row in range(len(asked.prompts)))
+    texts = tuple(calls.said(text) if question.calls else text for text, question in zip(told, questions, strict=True))
     fitting = [prompt for prompt in asked.prompts if prompt is not None]
     return Answered(asked, texts, _requests(list(answers.values()), asked, fitting))
 

@@ -64,7 +64,9 @@ def baselines(
 
     Raises StageError where the manifest names it and it does not fit.
     """
-    form = structure.asked_for([question.reference for question in train])
+    # Calls have forms of their own, which the tools say.
+    called = any(question.calls for question in train)
+    form = None if called else structure.asked_for([question.reference for question in train])
     if form and evaluation.baselines == DEFAULT_BASELINES and not evaluation.only_these:
         return (*DEFAULT_BASELINES, BaselineConfig(type=BaselineType.STRUCTURED)), form
     if not form and any(baseline.type == BaselineType.STRUCTURED for baseline in evaluation.baselines):

@@ -160,7 +160,10 @@ class _Measuring:
         self._base = base.read(workspace.base_model(config), config.model)
         self._fitting = _fitting(self._base, workspace, served, (*clean.kept, *train), evaluation.max_answer_tokens)
         self._choosers = _Choosers(train, evaluation.seed)
-        self._framing = contenders.template(evaluation.chat_template_kwargs, self._base.chat)
+        known = [question.reference for question in (*clean.kept, *train)]
+        self._framing = (
+            contenders.template(evaluation.chat_template_kwargs) if self._base.chat else contenders.verbatim(known)
+        )
 
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
         """The tuned model, and each baseline where the base model is served beside it."""
@@ -215,7 +218,8 @@ class _Measuring:
         ]
         told = partial(self._told, f"asking {contender.name}", number * size, contenders * size)
         answers = self._candidate.ask(requests, told)
-        return answered(contender, {request.row: answer for request, answer in zip(requests, answers, strict=True)})
+        by_row = {request.row: answer for request, answer in zip(requests, answers, strict=True)}
+        return answered(contender, by_row, self._questions)
 
     def _statistic(self, metric: Metric, found: Answered) -> Statistic:
         if metric == Metric.INVERSE_PERPLEXITY:
