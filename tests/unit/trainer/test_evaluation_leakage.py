@@ -1,12 +1,21 @@
 """Rows of test that stand in train, and the sample of those that don't."""
 
 import pytest
+from finetune_trainer.evaluation import leakage
 from finetune_trainer.evaluation.contenders import Question
-from finetune_trainer.evaluation.leakage import sample, without_leaks
+from finetune_trainer.evaluation.leakage import Clean
 from hypothesis import given
 from hypothesis import strategies as st
 
 LONG = "I would like to book a table for two people at seven on Friday evening, please"
+
+
+def without_leaks(test: list[Question], train: list[Question]) -> Clean:
+    return leakage.without_leaks(test, train, size=len(test), seed=0)
+
+
+def sample(test: list[Question], size: int, seed: int) -> tuple[Question, ...]:
+    return leakage.without_leaks(test, [], size, seed).kept
 
 
 def ask(*texts: str) -> list[Question]:
@@ -62,6 +71,29 @@ def test_the_same_last_turn_of_another_conversation_is_another_question() -> Non
 def test_the_order_of_train_makes_no_difference(order: list[str]) -> None:
     test = ask("hello there, my friend of old!", "yes", "something else entirely, for once")
     assert without_leaks(test, ask(*order)) == without_leaks(test, ask(*sorted(order)))
+
+
+INSTRUCTION = " ".join(f"Rule {number}: mind case {number * 7919 % 1000}." for number in range(60))
+
+
+def test_an_instruction_that_all_rows_share_makes_none_alike() -> None:
+    messages = [f"We are {number} and come at {number % 7} o'clock" for number in range(40)]
+    train, test = (ask(*(f"{INSTRUCTION} {text}" for text in some)) for some in (messages[:30], messages[30:]))
+    assert without_leaks(test, train).near == 0
+    # A row that train has nearly is found behind the instruction too.
+    again = ask(f"{INSTRUCTION} {LONG.replace('please', 'pleas')}")
+    assert without_leaks(again, [*train, *ask(f"{INSTRUCTION} {LONG}")]).near == 1
+
+
+def test_no_more_rows_are_compared_than_will_be_asked() -> None:
+    test = ask(*(f"question {row}" for row in range(100)))
+    first = leakage.without_leaks(test, [], 5, seed=1).kept
+    found = leakage.without_leaks(test, [first[0], *ask("question 999")], 5, seed=1)
+    assert (len(found.kept), found.exact) == (5, 1)
+    assert all(row in found.kept for row in first if row.asked != first[0].asked)
+    # Of the other 94 it is not known.
+    assert leakage.without_leaks(test, test, 5, seed=1).exact == 100
+    assert leakage.without_leaks(test, [row for row in test if row not in first], 5, seed=1).exact == 0
 
 
 @pytest.mark.parametrize("size", [0, 3, 50])

@@ -6,7 +6,7 @@ reason, so such rows are left out, and counted.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune_trainer.evaluation.contenders import Question
@@ -18,31 +18,35 @@ SIMILARITY = 0.9
 SHINGLE = 5
 # Of a shorter text one other letter may make another question.
 SHORTEST = 20
+# In so many rows of train, or in half of them, a text may stand by chance.
+FEW = 10
+EXACTLY, NEARLY = "exactly", "nearly"
 
 
 @dataclass(frozen=True)
 class Clean:
-    """The rows of test that train does not have, and how many it has exactly and nearly."""
+    """The rows of test that are asked, and how many that were looked at train has exactly and nearly."""
 
     kept: tuple[Question, ...]
     exact: int
     near: int
 
 
-def without_leaks(test: Sequence[Question], train: Sequence[Question]) -> Clean:
-    """Leave out of `test` what stands in `train`, compared by what is asked, without case and extra white space."""
-    known = {_text(row) for row in train}
-    index = _Index(known)
-    fresh = [(row, text) for row in test if (text := _text(row)) not in known]
-    kept = tuple(row for row, text in fresh if not index.has_near(text))
-    return Clean(kept, exact=len(test) - len(fresh), near=len(fresh) - len(kept))
+def without_leaks(test: Sequence[Question], train: Sequence[Question], size: int, seed: int) -> Clean:
+    """At most `size` rows of `test` that don't stand in `train`, chosen by the seed and their content, in their order.
 
-
-def sample(questions: Sequence[Question], size: int, seed: int) -> tuple[Question, ...]:
-    """At most `size` rows, chosen by the seed and their content, in their order."""
-    ranked = sorted(range(len(questions)), key=lambda row: _rank(questions[row], seed))
-    chosen = sorted(ranked[:size])
-    return tuple(questions[row] for row in chosen)
+    Rows are compared by what is asked, without case and extra white space, and no more of them than it takes.
+    """
+    left = sorted(range(len(test)), key=lambda row: _rank(test[row], seed))
+    kept: list[int] = []
+    exact = near = 0
+    while left and len(kept) < size:
+        some, left = left[: size - len(kept)], left[size - len(kept) :]
+        seen = _seen({_text(test[row]) for row in some}, train)
+        kept += [row for row in some if _text(test[row]) not in seen]
+        alike = [seen[text] for row in some if (text := _text(test[row])) in seen]
+        exact, near = exact + alike.count(EXACTLY), near + alike.count(NEARLY)
+    return Clean(tuple(test[row] for row in sorted(kept)), exact, near)
 
 
 def _rank(question: Question, seed: int) -> bytes:
@@ -59,28 +63,38 @@ def _text(question: Question) -> str:
     return " ".join(asked.casefold().split())
 
 
-class _Index:
-    """The shingles of many texts, to find the texts that share most of another's."""
+def _seen(asked: set[str], train: Sequence[Question]) -> dict[str, str]:
+    """Which of these texts stand in train, EXACTLY or NEARLY. Of train no more is held than there is already."""
+    exact = {text for row in train if (text := _text(row)) in asked}
+    return dict.fromkeys(exact, EXACTLY) | dict.fromkeys(_near(asked - exact, train), NEARLY)
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._sizes: list[int] = []
-        self._holders: defaultdict[str, list[int]] = defaultdict(list)
-        for text in sorted(texts):
-            if len(text) >= SHORTEST:
-                self._add(_shingles(text))
 
-    def _add(self, shingles: set[str]) -> None:
+def _near(asked: set[str], train: Sequence[Question]) -> set[str]:
+    """The texts of which a row of train is a near duplicate."""
+    whole = {text: _shingles(text) for text in sorted(asked) if len(text) >= SHORTEST}
+    common = _common(set().union(*whole.values()), train)
+    own = {text: shingles - common for text, shingles in whole.items()}
+    holders: defaultdict[str, list[str]] = defaultdict(list)
+    for text, shingles in own.items():
         for shingle in shingles:
-            self._holders[shingle].append(len(self._sizes))
-        self._sizes.append(len(shingles))
+            holders[shingle].append(text)
+    near: set[str] = set()
+    for row in train:
+        if len(told := _text(row)) >= SHORTEST:
+            theirs = _shingles(told) - common
+            shared = Counter(text for shingle in theirs for text in holders.get(shingle, ()))
+            alike = {text: both / (len(theirs) + len(own[text]) - both) for text, both in shared.items()}
+            near |= {text for text, share in alike.items() if share >= SIMILARITY}
+    return near
 
-    def has_near(self, text: str) -> bool:
-        """Whether one of the texts is a near duplicate of this one."""
-        if len(text) < SHORTEST:
-            return False
-        shingles = _shingles(text)
-        shared = Counter(number for shingle in shingles for number in self._holders.get(shingle, ()))
-        return any(both / (len(shingles) + self._sizes[number] - both) >= SIMILARITY for number, both in shared.items())
+
+def _common(shingles: set[str], train: Sequence[Question]) -> set[str]:
+    """Shingles that most rows of train have: an instruction's, which every row repeats, and which make none alike."""
+    held = dict.fromkeys(shingles, 0)
+    for row in train:
+        for shingle in held.keys() & _shingles(_text(row)):
+            held[shingle] += 1
+    return {shingle for shingle, rows in held.items() if rows > max(FEW, len(train) / 2)}
 
 
 def _shingles(text: str) -> set[str]:

@@ -14,7 +14,7 @@ from finetune_trainer.contract.config import (
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import contenders, metrics, structure
 from finetune_trainer.evaluation.contenders import Message, Question
-from finetune_trainer.evaluation.leakage import Clean, sample, without_leaks
+from finetune_trainer.evaluation.leakage import Clean, without_leaks
 
 
 def questions(workspace: Workspace, split: str) -> list[Question]:
@@ -33,7 +33,7 @@ def clean(test: Sequence[Question], train: Sequence[Question], evaluation: Evalu
             Outcome.CONFIG_INVALID,
             "There are no test rows to evaluate with: set dataset.test, or evaluation.enabled to false.",
         )
-    found = without_leaks(test, train)
+    found = without_leaks(test, train, evaluation.sample_size, evaluation.seed)
     if not found.kept:
         raise StageError(
             Outcome.DATA_INVALID,
@@ -41,7 +41,7 @@ def clean(test: Sequence[Question], train: Sequence[Question], evaluation: Evalu
             "is left to evaluate with: give dataset.test rows that train does not have, or set evaluation.enabled to "
             "false.",
         )
-    return Clean(sample(found.kept, evaluation.sample_size, evaluation.seed), found.exact, found.near)
+    return found
 
 
 def chosen(evaluation: EvaluationConfig, test: Sequence[Question]) -> tuple[tuple[Metric, ...], str]:
