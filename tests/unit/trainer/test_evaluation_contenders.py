@@ -141,6 +141,10 @@ class TestRetrieval:
         found = contenders.retrieval(TRAIN, 2)(question("roast pork"))
         assert [row.asked for row in found] == [DISHES[1], DISHES[4]]
 
+    def test_languages_without_spaces_are_compared_by_characters(self) -> None:
+        train = [question(text, "x") for text in ("鸡蛋汤怎么做", "米饭和猪肉", "苹果派")]
+        assert [row.asked for row in contenders.retrieval(train, 1)(question("猪肉怎么炒米饭", "x"))] == ["米饭和猪肉"]
+
     def test_a_question_without_a_known_word_gets_the_first_rows(self) -> None:
         found = contenders.retrieval(TRAIN, 2)(question("xylophone"))
         assert [row.asked for row in found] == [DISHES[1], DISHES[0]]

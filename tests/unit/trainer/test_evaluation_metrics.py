@@ -54,6 +54,9 @@ FENCED = '```json\n{"a": 1}\n```'
         (Metric.LABEL_ACCURACY, "***", "**", 0),
         (Metric.LABEL_ACCURACY, ".", "", 0),
         (Metric.MACRO_F1, "'refund'", "refund", 1),
+        (Metric.TOKEN_F1, "我要退款。", "我要换货", 0.5),
+        (Metric.TOKEN_F1, "ขอบคุณ", "ขอบใจ", 6 / 11),
+        (Metric.ROUGE_L, "我要退款", "我要換款 now", 2 * 3 / 9),
         (Metric.EXACT_MATCH, " eggs\n", "eggs", 1),
         (Metric.EXACT_MATCH, "Eggs", "eggs", 0),
         (Metric.TOKEN_F1, "The eggs, and a flour", "eggs flour", 0.8),
@@ -200,6 +203,9 @@ class TestWhatFits:
             (["yes", "no"] * 5, Metric.LABEL_ACCURACY, "The answers are 2 labels that recur."),
             (["egg, flour", "rice"], Metric.EXACT_MATCH, "Answers are short, 2 words on average."),
             (["word " * 30], Metric.ROUGE_L, "Answers are long, 30 words on average."),
+            (["字" * 60], Metric.ROUGE_L, "Answers are long, 30 words on average."),
+            (["字" * 30, "典" * 40], Metric.EXACT_MATCH, "Answers are short, 18 words on average."),
+            (["退款请求问题", "换货"] * 5, Metric.LABEL_ACCURACY, "The answers are 2 labels that recur."),
         ],
     )
     def test_left_out_they_are_chosen_and_the_reason_said(self, references: list[str], first: Metric, why: str) -> None:

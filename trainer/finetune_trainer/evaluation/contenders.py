@@ -16,6 +16,7 @@ import jinja2
 
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import calls
+from finetune_trainer.evaluation.words import TOKEN
 
 Message = dict[str, Any]
 Text = str | tuple[Message, ...]
@@ -231,7 +232,9 @@ def _similar(texts: list[str]) -> Callable[[str], Sequence[float]]:
 
 
 def _words(texts: list[str]) -> list[list[str]]:
-    return bm25s.tokenize(texts, stopwords=None, return_ids=False, show_progress=False)  # type: ignore[no-any-return]
+    return bm25s.tokenize(  # type: ignore[no-any-return]
+        texts, token_pattern=TOKEN, stopwords=None, return_ids=False, show_progress=False
+    )
 
 
 def _distinct(rows: Sequence[Question]) -> list[Question]:

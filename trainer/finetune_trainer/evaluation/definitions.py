@@ -7,7 +7,8 @@ NORMALISED = (
     "Formatting is no ignorance: of all contenders' answers, and of references, the same is compared. Thinking before "
     "an answer is no part of it (all up to the last `</think>`; thinking without an end says nothing), nor is a code "
     "fence around the whole, nor white space around that. Tool calls are their names and arguments, in whatever form "
-    "and order they are written"
+    "and order they are written. Where a language is written without spaces (Chinese, Japanese, Thai, Lao, Khmer, "
+    "Burmese), each character counts as a word; when the metrics are chosen, half a word"
 )
 
 DEFINITIONS: dict[Metric, str] = {

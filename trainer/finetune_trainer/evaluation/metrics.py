@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from finetune_trainer.contract.config import Metric
 from finetune_trainer.evaluation.normalise import document, label, said
+from finetune_trainer.evaluation.words import PUNCTUATION, length, words
 
 Array = NDArray[np.float64]
 # Weights of shape (resamples, rows), how often each row stands in a resample, to values of shape (resamples,).
@@ -67,10 +68,10 @@ def choose(references: Sequence[str]) -> tuple[tuple[Metric, ...], str]:
     if are_labels(references):
         labels = len({label(said(text)) for text in references})
         return (Metric.LABEL_ACCURACY, Metric.MACRO_F1), f"The answers are {labels} labels that recur."
-    words = sum(len(text.split()) for text in references) / len(references)
-    if words <= SHORT_WORDS:
-        return (Metric.EXACT_MATCH, Metric.TOKEN_F1), f"Answers are short, {words:.0f} words on average."
-    return (Metric.ROUGE_L, Metric.TOKEN_F1), f"Answers are long, {words:.0f} words on average."
+    size = sum(length(said(text)) for text in references) / len(references)
+    if size <= SHORT_WORDS:
+        return (Metric.EXACT_MATCH, Metric.TOKEN_F1), f"Answers are short, {size:.0f} words on average."
+    return (Metric.ROUGE_L, Metric.TOKEN_F1), f"Answers are long, {size:.0f} words on average."
 
 
 def _exact_match(answer: str, reference: str) -> float:
@@ -83,8 +84,8 @@ def _token_f1(answer: str, reference: str) -> float:
 
 
 def _squad_words(text: str) -> list[str]:
-    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return [word for word in bare.split() if word not in ("a", "an", "the")]
+    bare = text.lower().translate(str.maketrans("", "", string.punctuation + PUNCTUATION))
+    return [word for word in words(bare) if word not in ("a", "an", "the")]
 
 
 def _f1(found: Counter[Any], right: Counter[Any]) -> float:
@@ -95,7 +96,7 @@ def _f1(found: Counter[Any], right: Counter[Any]) -> float:
 
 def rouge_l(answer: str, reference: str) -> float:
     """ROUGE-L's F1 (Lin 2004): the longest common subsequence of lower-case words; 1 when both have none."""
-    left, right = answer.lower().split(), reference.lower().split()
+    left, right = words(answer.lower()), words(reference.lower())
     total = len(left) + len(right)
     return 2 * _common(left, right) / total if total else 1.0
 
@@ -177,7 +178,7 @@ def are_labels(references: Sequence[str]) -> bool:
     """Whether they are few short texts that recur."""
     labels = {label(said(text)) for text in references}
     few = len(labels) <= LABELS and len(references) >= ROWS_PER_LABEL * len(labels)
-    return few and all(len(each.split()) <= LABEL_WORDS for each in labels)
+    return few and all(length(each) <= LABEL_WORDS for each in labels)
 
 
 _ROW_SCORES: dict[Metric, Callable[[str, str], float]] = {
