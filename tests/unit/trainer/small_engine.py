@@ -22,7 +22,7 @@ class Engine:
     An answer of more words than a request has room for is cut, as an engine cuts it.
     `likelihoods`: the probability of every token of a prompt, by model; none means that the engine can't tell.
     `thinks`: it refuses what OpenAI's reasoning models refuse. `asked` has the requests for answers, and neither those
-    that warm it up nor those for likelihoods.
+    that warm it up, which `warm` hears of, nor those for likelihoods.
     """
 
     reply: Reply
@@ -35,6 +35,7 @@ class Engine:
     url: str = ""
     keys: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    warm: Callable[[dict[str, Any]], object] = lambda body: None
     _lock: Lock = field(default_factory=Lock)
 
     def likelihood(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -53,6 +54,8 @@ class Engine:
                 return 400, {"error": {"message": "Use 'max_completion_tokens' instead.", "param": "max_tokens"}}
             if body.get("max_tokens") != 1:
                 self.asked.append(body)
+        if body.get("max_tokens") == 1:
+            self.warm(body)
         messages = body.get("messages") or [{"role": "user", "content": body["prompt"]}]
         said = self.reply(body["model"], messages).split(" ")
         room = body.get("max_tokens") or body["max_completion_tokens"]

@@ -1,8 +1,10 @@
 """The evaluate stage as the operator runs it: prepared rows and an endpoint in, the result and answers.jsonl out."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -263,6 +265,19 @@ def test_cut_answers_are_counted_and_a_verdict_that_hangs_on_them_is_not_clear(c
     assert case.evaluate(**fields).baselines["zero-shot"].requests.cut == 0
 
 
+def test_the_engine_is_warmed_up_for_each_contender_at_full_concurrency(case: Case) -> None:
+    together, warmed = Barrier(endpoint.CONCURRENCY), []
+
+    def warm(body: dict[str, Any]) -> None:
+        warmed.append((body["model"], len(body["messages"])))
+        together.wait(60)
+
+    case.engine.warm = warm
+    case.prepared()
+    case.evaluate(baselines=BASELINES[:2])
+    assert Counter(warmed) == {("recipes", 1): 16, ("recipes-base", 1): 16, ("recipes-base", 5): 16}
+
+
 def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) -> None:
     case.prepared()
     case.engine.healthy = 30
@@ -370,6 +385,15 @@ def test_prompts_that_do_not_fit_are_said_and_not_cut(case: Case) -> None:
     assert result.baselines["few-shot"].requests.fewer_examples == 20
     case.engine.context_length = 12
     assert case.evaluate(sample_size=4).tuned.requests.too_long == 4
+
+
+def test_one_long_answer_leaves_the_other_rows_whole(case: Case) -> None:
+    long = {"prompt": "write me a whole book about leek", "completion": "leek " * 2000}
+    case.prepared(test=[*TEST, long])
+    result = case.evaluate(metrics=(Metric.EXACT_MATCH,))
+    assert (result.rows, result.tuned.requests.too_long, result.tuned.requests.cut) == (21, 1, 0)
+    assert result.tuned.scores[Metric.EXACT_MATCH].score == pytest.approx(20 / 21, abs=1e-4)
+    assert result.baselines["retrieval"].requests.fewer_examples == 0
 
 
 def test_without_the_base_model_there_is_nothing_to_compare_with(case: Case) -> None:

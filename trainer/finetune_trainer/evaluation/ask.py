@@ -15,7 +15,10 @@ import openai
 
 from finetune_trainer.evaluation import calls
 from finetune_trainer.evaluation.contenders import Message, Prompt
-from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, digest
+from finetune_trainer.evaluation.endpoint import CONCURRENCY, Endpoint, Kept, Line, digest
+
+# Rows of a contender before it is the next one's turn.
+TURN = 2 * CONCURRENCY
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,12 @@ class Candidate:
         """What it serves."""
         return asyncio.run(self._served())
 
-    def ask(self, requests: Sequence[Request], told: Callable[[int], None]) -> list[Answer]:
-        """The answers, in the order of `requests`; `told` hears how many there are after each."""
-        return self._endpoint.ask(requests, self._kept, _complete, told, _warm_up)
+    def ask(self, requests: Sequence[Request], told: Callable[[int], None], timed: bool = True) -> list[Answer]:
+        """The answers, in the order of `requests`; `told` hears how many there are after each.
+
+        `timed`: somebody looks at how long they took, so that the engine is warmed up for each contender first.
+        """
+        return self._endpoint.ask(requests, self._kept, _complete, told, _warm_up if timed else None)
 
     async def _served(self) -> Served:
         async with self._endpoint.client() as client:
@@ -120,9 +126,26 @@ def _call(number: int, call: Message) -> Message:
     return {"id": call.get("id", f"call{number:05}"), "type": "function", "function": named}
 
 
-async def _warm_up(client: openai.AsyncOpenAI, request: Request) -> None:
-    """An engine compiles and loads with its first request; that is no contender's latency."""
-    await _send(client, request, 1)
+def interleaved(contenders: Sequence[Sequence[Request]]) -> list[Request]:
+    """In turns of `TURN` rows each, and each round begins with another: time and order are nobody's advantage.
+
+    A turn is long enough that most of its requests share the engine with their like.
+    """
+    rounds = range(0, max((len(requests) for requests in contenders), default=0), TURN)
+    order = [(*contenders[start:], *contenders[:start]) for start in range(len(contenders))]
+    return [
+        request
+        for number, begin in enumerate(rounds)
+        for requests in order[number % len(order)]
+        for request in requests[begin : begin + TURN]
+    ]
+
+
+async def _warm_up(client: openai.AsyncOpenAI, requests: Sequence[Request]) -> None:
+    """An engine compiles and loads with its first requests, of each kind and number; that is no contender's latency."""
+    for name in dict.fromkeys(request.contender for request in requests):
+        first = [request for request in requests if request.contender == name][:CONCURRENCY]
+        await asyncio.gather(*(_send(client, request, 1) for request in first))
 
 
 async def _send(client: openai.AsyncOpenAI, request: Request, max_tokens: int) -> Any:

@@ -100,12 +100,12 @@ class Endpoint:
         kept: Kept[Kind],
         one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
         told: Callable[[int], None],
-        warm_up: Callable[[openai.AsyncOpenAI, Request], Awaitable[object]] | None = None,
+        warm_up: Callable[[openai.AsyncOpenAI, Sequence[Request]], Awaitable[object]] | None = None,
         at_once: int = CONCURRENCY,
     ) -> list[Kind]:
         """The answers, in the order of `requests`; `told` hears how many there are after each. Raises StageError.
 
-        `warm_up` is awaited for the first new request before any is asked, and then so many are `at_once`.
+        `warm_up` is awaited with the new requests before any is asked, and then so many are `at_once`, in their order.
         """
         return asyncio.run(self._ask(requests, kept, one, told, warm_up, at_once))
 
@@ -115,7 +115,7 @@ class Endpoint:
         kept: Kept[Kind],
         one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
         told: Callable[[int], None],
-        warm_up: Callable[[openai.AsyncOpenAI, Request], Awaitable[object]] | None,
+        warm_up: Callable[[openai.AsyncOpenAI, Sequence[Request]], Awaitable[object]] | None,
         at_once: int,
     ) -> list[Kind]:
         gate = asyncio.Semaphore(at_once)
@@ -132,8 +132,8 @@ class Endpoint:
             told(there)
 
         async with self.client() as client:
-            for request in list(new.values())[:1]:
-                await warm_up(client, request) if warm_up else None
+            if warm_up:
+                await warm_up(client, list(new.values()))
             await asyncio.gather(*(keep(client, request) for request in new.values()))
         return [kept[request.key] for request in requests]
 

@@ -57,12 +57,13 @@ def measured(answered: Answered, statistics: Mapping[Metric, Statistic], unread:
     return Measured(answered, statistics, rows, unread)
 
 
-def answered(asked: Asked, answers: Mapping[int, Answer], questions: Sequence[Question]) -> Answered:
-    """`answers` by row; there is none for a prompt that did not fit. Where the right one is tool calls, so are they."""
-    told = (answers[row].text if row in answers else "" for row in range(len(asked.prompts)))
+def answered(asked: Asked, answers: Mapping[tuple[str, int], Answer], questions: Sequence[Question]) -> Answered:
+    """`answers` by contender and row; there is none for a prompt that did not fit. Tool calls are told as such."""
+    own = {row: answer for (name, row), answer in answers.items() if name == asked.name}
+    told = (own[row].text if row in own else "" for row in range(len(asked.prompts)))
     texts = tuple(calls.said(text) if question.calls else text for text, question in zip(told, questions, strict=True))
     fitting = [prompt for prompt in asked.prompts if prompt is not None]
-    return Answered(asked, texts, _requests(list(answers.values()), asked, fitting))
+    return Answered(asked, texts, _requests(list(own.values()), asked, fitting))
 
 
 def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]) -> Requests:

@@ -27,7 +27,7 @@ from finetune_trainer.contract.report import EvaluateResult, PrepareResult, Trai
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import contenders, decision, general, likelihood, metrics, page, testset
-from finetune_trainer.evaluation.ask import Candidate, Request, Served
+from finetune_trainer.evaluation.ask import Candidate, Request, Served, interleaved
 from finetune_trainer.evaluation.contenders import Chooser, Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
 from finetune_trainer.evaluation.endpoint import Endpoint
@@ -173,9 +173,7 @@ class _Measuring:
         if self._compared:
             baselines, form = testset.baselines(self._evaluation, self._choosers.train)
             asked += [self._baseline(baseline, form) for baseline in baselines]
-        # One contender after the other: none's latency is another's doing.
-        found = [self._ask(contender, number, len(asked)) for number, contender in enumerate(asked)]
-        return [self._measured(each, chosen, judge) for each in found]
+        return [self._measured(each, chosen, judge) for each in self._ask(asked)]
 
     def _measured(self, found: Answered, chosen: Sequence[Metric], judge: Judge | None) -> Measured:
         judged = judge and self._judged(judge, found)
@@ -196,7 +194,7 @@ class _Measuring:
                 Request("general", number, model, prompt, general.MAX_TOKENS)
                 for number, prompt in enumerate(general.prompts(self._framing))
             ]
-            texts[model] = [answer.text for answer in self._candidate.ask(requests, told)]
+            texts[model] = [answer.text for answer in self._candidate.ask(requests, told, timed=False)]
         return general.drift(*texts.values())
 
     def _baseline(self, baseline: BaselineConfig, form: Message | None) -> Asked:
@@ -209,17 +207,12 @@ class _Measuring:
         prompts = (self._fitting.fit(row, choose(row), framing) for row in self._questions)
         return Asked(name, model, tuple(prompts), examples)
 
-    def _ask(self, contender: Asked, number: int, contenders: int) -> Answered:
-        size = len(contender.prompts)
-        requests = [
-            Request(contender.name, row, contender.model, prompt, prompt.max_tokens)
-            for row, prompt in enumerate(contender.prompts)
-            if prompt is not None
-        ]
-        told = partial(self._told, f"asking {contender.name}", number * size, contenders * size)
-        answers = self._candidate.ask(requests, told)
-        by_row = {request.row: answer for request, answer in zip(requests, answers, strict=True)}
-        return answered(contender, by_row, self._questions)
+    def _ask(self, contenders: Sequence[Asked]) -> list[Answered]:
+        requests = interleaved([_requests(contender) for contender in contenders])
+        names = ", ".join(contender.name for contender in contenders)
+        answers = self._candidate.ask(requests, partial(self._told, f"asking {names}", 0, len(requests)))
+        found = {(request.contender, request.row): answer for request, answer in zip(requests, answers, strict=True)}
+        return [answered(contender, found, self._questions) for contender in contenders]
 
     def _statistic(self, metric: Metric, found: Answered) -> Statistic:
         if metric == Metric.INVERSE_PERPLEXITY:
@@ -256,6 +249,14 @@ class _Measuring:
 
     def _told(self, activity: str, before: int, total: int, there: int) -> None:
         self._reporter.update(activity=activity, step=before + there, total_steps=total)
+
+
+def _requests(contender: Asked) -> list[Request]:
+    return [
+        Request(contender.name, row, contender.model, prompt, prompt.max_tokens)
+        for row, prompt in enumerate(contender.prompts)
+        if prompt is not None
+    ]
 
 
 @dataclass(frozen=True)
