@@ -20,7 +20,7 @@ from finetune_trainer.contract.config import (
 from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score, Usage
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Decision, Found, decide
-from finetune_trainer.evaluation.inspection import Row
+from finetune_trainer.evaluation.inspection import Row, Similar
 
 # By how much the difference is known to be smaller.
 BOUNDS = {"0.8": 0.02, "0.9": 0.03, "0.95": 0.04, "0.99": 0.06}
@@ -124,8 +124,9 @@ def decision(
     curve: Curve = CURVE,
     rows: tuple[Row, ...] = ROWS,
     seconds: float = 0,
+    similar: Similar = lambda row: (),
 ) -> Decision:
     """What is decided from it."""
     evaluation = EvaluationConfig(gate=gate, prices=prices or Prices(), accelerators=accelerators)
     usage = Usage(trained_tokens=100_000, seconds=3600, accelerator_seconds=accelerator_seconds)
-    return decide(CONFIG, evaluation, Found(found or result(), rows, usage, curve, seconds), NOW)
+    return decide(CONFIG, evaluation, Found(found or result(), rows, usage, curve, seconds, similar), NOW)

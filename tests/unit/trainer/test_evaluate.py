@@ -351,7 +351,12 @@ def test_rows_that_a_baseline_answered_better_stand_in_the_report(case: Case) ->
     decision = Decision.model_validate_json(report.read_bytes())
     assert decision.inspection.worse == 20
     assert decision.inspection.regressions[0].tuned == "soup"
-    assert decision.inspection.regressions[0].answer == decision.inspection.regressions[0].reference
+    worst = decision.inspection.regressions[0]
+    assert worst.answer == worst.reference
+    # Of the rows of train those with the same words are the most like it.
+    assert len(worst.learned) == 2
+    assert worst.learned[0].reference == worst.reference
+    assert decision.inspection.disagreements[0].scores == {"tuned": 0, "zero-shot": 1}
 
 
 def test_rows_that_stand_in_train_are_left_out_and_counted(case: Case) -> None:

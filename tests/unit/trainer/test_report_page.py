@@ -8,6 +8,7 @@ from finetune_trainer.contract.config import GateConfig, Metric, Prices
 from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import again
+from finetune_trainer.evaluation.inspection import Learned
 from finetune_trainer.evaluation.page import TEXT_LENGTH, render
 
 HEADINGS = [
@@ -94,6 +95,18 @@ def test_a_long_answer_is_cut_and_says_so() -> None:
     text = render(decision(rows=(row,)))
     assert "x" * (TEXT_LENGTH + 1) not in text
     assert "(5000 characters)" in text
+
+
+def test_rows_for_a_second_look_stand_beside_what_was_learned() -> None:
+    learned = Learned(prompt="A table for three at six", reference='{"people": "three"}')
+    text = render(decision(similar=lambda row: [learned]))
+    assert "A table for three at six" in text
+    assert "most like it" in text
+    assert "Where do the answers disagree most?" in text
+    assert "<dt>retrieval, 1.00</dt>" in text
+    assert "most like it" not in render(decision())
+    alike = ROWS[2]
+    assert "Where do the answers disagree most?" not in render(decision(rows=(alike,)))
 
 
 def test_prices_show_where_they_are_known() -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -31,7 +31,7 @@ from finetune_trainer.evaluation.ask import Candidate, Request, Served, interlea
 from finetune_trainer.evaluation.contenders import Chooser, Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
 from finetune_trainer.evaluation.endpoint import Endpoint
-from finetune_trainer.evaluation.inspection import Row
+from finetune_trainer.evaluation.inspection import Learned, Row, Similar
 from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 RESULT, REPORT, PAGE = "evaluation.json", "report.json", "report.html"
 ROWS, METRICS = "rows.jsonl", "metrics.jsonl"
+# Rows of train to hold beside a row that got worse.
+LEARNED = 2
 
 
 def evaluate(
@@ -65,7 +67,8 @@ def evaluate(
     measuring = _Measuring(config, evaluation, workspace, Endpoint("The candidate", url), clean, train, reporter)
     found = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift())
-    _report(config, evaluation, workspace, result, _table(clean.kept, found, chosen), time.monotonic() - began)
+    table, seconds = _table(clean.kept, found, chosen), time.monotonic() - began
+    _report(config, evaluation, workspace, result, table, seconds, _similar(train))
     _write(workspace.evaluation(evaluation) / RESULT, result)
     logger.info("%s", result.model_dump_json(by_alias=True))
     return result
@@ -99,6 +102,18 @@ def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen
     ]
 
 
+def _similar(train: Sequence[Question]) -> Similar:
+    """The rows of train that are most like one of test, the most similar first."""
+    # Whoever has no regression needs no index.
+    index = cache(lambda: contenders.retrieval(train, LEARNED))
+
+    def similar(row: Row) -> list[Learned]:
+        found = index()(Question(row.prompt, row.reference, row.tools))
+        return [Learned(prompt=each.asked, reference=each.reference) for each in reversed(found)]
+
+    return similar
+
+
 def _report(
     config: RunConfig,
     evaluation: EvaluationConfig,
@@ -106,6 +121,7 @@ def _report(
     result: EvaluateResult,
     table: list[Row],
     seconds: float,
+    similar: Similar,
 ) -> None:
     """Leave rows.jsonl, report.json and report.html beside the result."""
     usage = TrainResult.model_validate_json(workspace.trained.read_bytes()).usage
@@ -114,7 +130,7 @@ def _report(
     (workspace.evaluation(evaluation) / ROWS).write_text(lines)
     _write_report(
         workspace.evaluation(evaluation),
-        decision.decide(config, evaluation, Found(result, table, usage, curve, seconds), datetime.now(UTC)),
+        decision.decide(config, evaluation, Found(result, table, usage, curve, seconds, similar), datetime.now(UTC)),
     )
 
 
