@@ -125,8 +125,10 @@ def decision(
     rows: tuple[Row, ...] = ROWS,
     seconds: float = 0,
     similar: Similar = lambda row: (),
+    manifest: dict[str, str] | None = None,
 ) -> Decision:
     """What is decided from it."""
     evaluation = EvaluationConfig(gate=gate, prices=prices or Prices(), accelerators=accelerators)
     usage = Usage(trained_tokens=100_000, seconds=3600, accelerator_seconds=accelerator_seconds)
-    return decide(CONFIG, evaluation, Found(found or result(), rows, usage, curve, seconds, similar), NOW)
+    made = Found(found or result(), rows, usage, curve, seconds, similar, manifest or {})
+    return decide(CONFIG, evaluation, made, NOW)

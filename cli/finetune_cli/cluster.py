@@ -14,11 +14,13 @@ from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
+from finetune_operator.finetunejob.record import evaluated_key
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 
 from finetune_cli.errors import UserError
 
 Raw = dict[str, Any]
+RESOURCE = f"{PLURAL}.{GROUP}"
 
 # To pull the image, which the evaluate Job's node has.
 READ_SECONDS = 180
@@ -36,12 +38,29 @@ class Cluster:
 
     def job(self, name: str) -> Raw:
         """The FineTuneJob; UserError when there is none, or kubectl can't ask."""
-        return self._json("get", f"{PLURAL}.{GROUP}", name, "-o", "json")
+        return self._json("get", RESOURCE, name, "-o", "json")
 
-    def read(self, name: str, revision: str, path: str) -> str:
-        """A text file of a revision's workspace; UserError when it can't be had."""
-        owner = names.of_stage(name, revision, Evaluate.name)
-        template = self._json("get", "job", owner, "-o", "json")["spec"]["template"]["spec"]
+    def jobs(self) -> list[str]:
+        """The names of the FineTuneJobs in the namespace."""
+        return sorted(each["metadata"]["name"] for each in self._json("get", RESOURCE, "-o", "json")["items"])
+
+    def measured(self, name: str, revision: str) -> list[str]:
+        """The ids of what was measured of a revision, from its record; UserError where nothing was."""
+        record = self._json("get", "configmap", names.of_revision(name, revision), "-o", "json").get("data", {})
+        start, end = evaluated_key("|").split("|")
+        found = sorted(key.removeprefix(start).removesuffix(end) for key in record if key.startswith(start))
+        if not found:
+            raise UserError(f"Revision {revision} of {name} was not evaluated.")
+        return found
+
+    def read(self, name: str, revision: str, path: str, newest: str) -> str:
+        """A text file of a revision's workspace; UserError when it can't be had.
+
+        An earlier revision's Job is gone, and its volume may be kept: the newest revision's Job shows how to read it.
+        """
+        job = self._json("get", "job", names.of_stage(name, newest, Evaluate.name), "-o", "json")
+        text = json.dumps(job["spec"]["template"]["spec"])
+        template = json.loads(text.replace(names.of_revision(name, newest), names.of_revision(name, revision)))
         with self._pod(reader(template, name, revision, path)) as pod:
             self._kubectl(
                 *("wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={READ_SECONDS}s")

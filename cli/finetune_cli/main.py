@@ -4,6 +4,7 @@ finetune run job.yaml       train and serve on this machine
 finetune status [NAME]      what a run came to
 finetune chat [NAME]        ask the model that is being served
 finetune report [NAME]      whether it was worth it
+finetune report A B         two runs or revisions side by side
 finetune render job.yaml    the objects that the operator would create in a cluster
 """
 
@@ -70,7 +71,16 @@ def status(
 
 @app.command()
 def report(
-    name: JobName = None,
+    first: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="NAME or NAME/REVISION; not needed where there is one job.", show_default=False
+        ),
+    ] = None,
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="[OTHER]", help="Another one: both side by side.", show_default=False),
+    ] = None,
     namespace: Annotated[
         str | None,
         typer.Option("--namespace", "-n", help="Fetch it from a cluster, by kubectl.", show_default=False),
@@ -79,8 +89,15 @@ def report(
         str | None, typer.Option(help="Fetch it from the cluster of this kubectl context.", show_default=False)
     ] = None,
     save: Annotated[
-        Path | None, typer.Option("--save", "-o", help="Where to write the page.", show_default=False)
+        Path | None, typer.Option("--save", "-o", help="Where to write the page, or the pairs.", show_default=False)
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    failures: Annotated[
+        bool,
+        typer.Option(
+            "--failures", help="Print wrong answers as preference pairs (JSON Lines), the dataset of a DPO job."
+        ),
+    ] = False,
     accelerator_hour: Annotated[
         float | None, typer.Option(min=0, help="What an hour of one accelerator costs.", show_default=False)
     ] = None,
@@ -94,14 +111,19 @@ def report(
 ) -> None:
     """Tell whether it was worth it: the tuned model against the base model, its costs, and what got worse.
 
-    Of a run on this machine, or of a FineTuneJob in a cluster (with --namespace or --context).
+    Of a run in this directory, else of a FineTuneJob in the cluster that kubectl points at.
     """
     from finetune_cli.cluster import Cluster
-    from finetune_cli.report import given_prices, report_on
+    from finetune_cli.compare import compare
+    from finetune_cli.report import given_prices, report_on, write_failures
 
     cluster = Cluster(namespace, context) if namespace or context else None
+    if failures:
+        return write_failures(first, cluster, save, out, err)
+    if first and second:
+        return compare(first, second, cluster, as_json, out)
     prices = given_prices(currency, accelerator_hour, million_prompt_tokens, million_completion_tokens)
-    report_on(name, cluster, prices, save, out)
+    return report_on(first, cluster, prices, save, as_json, out)
 
 
 @app.command()

@@ -1,47 +1,70 @@
-"""`finetune report`: whether it was worth it, as a table here and as a page to pass on.
+"""`finetune report`: whether it was worth it, here as text, and as a page to pass on.
 
 The numbers are those that evaluate left in report.json; the gate is the manifest's as it is now, and the prices are
 those given here, else those that the report was made with.
 """
 
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.finetunejob.desired.evaluation import gate_config
-from finetune_operator.finetunejob.desired.volumes import WORKSPACE
-from finetune_trainer.contract.config import GateConfig, Prices
+from finetune_trainer.contract.config import Prices
+from finetune_trainer.contract.report import Score
+from finetune_trainer.evaluation.costs import UNCOUNTED
 from finetune_trainer.evaluation.decision import Decision, again
+from finetune_trainer.evaluation.failures import pairs
 from finetune_trainer.evaluation.inspection import TUNED
-from finetune_trainer.evaluation.page import render
-from pydantic import ValidationError
+from finetune_trainer.evaluation.page import amount, render
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from finetune_cli.cluster import Cluster
-from finetune_cli.errors import UserError
-from finetune_cli.store import find
+from finetune_cli.reported import REPORT, decision_of, reported
 
-REPORT = "report.json"
+# A longer text is cut: the page has it.
+SHOWN = 160
 
 
 def print_run(page: Path, console: Console) -> None:
-    """Print the table of a report on this machine, and where its page is."""
-    _print(_parsed(page.with_name(REPORT).read_text("utf-8")), page, console)
+    """Print the summary of a report on this machine, and where its page is."""
+    console.print(summary(decision_of(page.with_name(REPORT).read_text("utf-8"))))
+    _print_place(page, console)
 
 
-def report_on(name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, console: Console) -> None:
-    """Print the table and say where the page is. `cluster` None: of a run on this machine. UserError without one."""
-    decision, page = _from_cluster(name, cluster) if cluster else _from_run(name)
-    decision = again(decision, decision.gate, _merged(decision.prices, prices))
-    if save or page is None or prices != Prices():
+def report_on(
+    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, as_json: bool, console: Console
+) -> None:
+    """Print the report and say where the page is, or print it as JSON. `cluster` None: wherever there is one."""
+    found = reported(name, cluster)
+    decision = again(found.decision, found.decision.gate, _merged(found.decision.prices, prices))
+    page = found.page
+    if save or (not as_json and (page is None or prices != Prices())):
         page = save or Path(f"{decision.name}-{decision.revision}.html")
         page.write_text(render(decision), encoding="utf-8")
-    _print(decision, page, console)
+    if as_json:
+        _print_json(decision.model_dump_json(by_alias=True, indent=2), console)
+    else:
+        console.print(Group(summary(decision), *_details(decision)))
+        _print_place(page, console)
+
+
+def write_failures(
+    name: str | None, cluster: Cluster | None, save: Path | None, console: Console, notes: Console
+) -> None:
+    """Write the answers that are wrong as preference pairs, one JSON document a line, into `save` or the console."""
+    found = reported(name, cluster)
+    lines = [json.dumps(pair, ensure_ascii=False) for pair in pairs(found.rows(), found.decision.metric)]
+    if save:
+        save.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    elif lines:
+        _print_json("\n".join(lines), console)
+    notes.print(
+        f"{len(lines)} pairs of {found.decision.result.rows} test rows, by {found.decision.metric.value}. A model that "
+        "learns from them has seen its test: measure it on other rows.",
+        highlight=False,
+    )
 
 
 def given_prices(
@@ -61,63 +84,33 @@ def _merged(before: Prices, given: Prices) -> Prices:
     return before.model_copy(update=given.model_dump(exclude_unset=True))
 
 
-def _from_run(name: str | None) -> tuple[Decision, Path]:
-    store = find(name)
-    status = store.read() or FineTuneJobStatus()
-    evaluation = _evaluation(store.name, status)
-    page = Path(url2pathname(urlsplit(evaluation.report).path))
-    return _parsed(page.with_name(REPORT).read_text("utf-8")), page
+def _print_json(text: str, console: Console) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _from_cluster(name: str | None, cluster: Cluster) -> tuple[Decision, None]:
-    if name is None:
-        raise UserError("Which FineTuneJob? `kubectl get ftj` lists them.")
-    raw = cluster.job(name)
-    status = FineTuneJobStatus.model_validate(raw.get("status", {}))
-    evaluation = _evaluation(name, status)
-    claim, _, path = evaluation.report.removeprefix("pvc://").partition("/")
-    text = cluster.read(name, claim.removeprefix(f"{name}-"), str((WORKSPACE / path).with_name(REPORT)))
-    decision = _parsed(text)
-    return again(decision, _gate(FineTuneJobSpec.model_validate(raw["spec"])), decision.prices), None
-
-
-def _gate(spec: FineTuneJobSpec) -> GateConfig | None:
-    return gate_config(spec.evaluation.gate)
-
-
-def _evaluation(name: str, status: FineTuneJobStatus) -> EvaluationStatus:
-    if status.evaluation is None:
-        found = next((each for each in status.conditions if each.type == "Evaluated"), None)
-        raise UserError(f"{name} was not evaluated. {found.message if found else ''}".strip())
-    return status.evaluation
-
-
-def _parsed(text: str) -> Decision:
-    try:
-        return Decision.model_validate_json(text)
-    except ValidationError as error:
-        raise UserError("The report was written by another version of finetune; evaluate again.") from error
-
-
-def _print(decision: Decision, page: Path, console: Console) -> None:
-    console.print(summary(decision))
+def _print_place(page: Path | None, console: Console) -> None:
     console.print(f"The report: {page}", highlight=False, soft_wrap=True)
 
 
 def summary(decision: Decision) -> RenderableType:
-    """The answer, a line for each contender, and the gate's word."""
+    """The recommendation, a line for each contender, and the gate's word."""
     return Group("", Text(decision.headline, "bold"), _table(decision), Text(decision.verdict.message))
 
 
-def _table(decision: Decision) -> Table:
-    result = decision.result
-    decides = decision.metric
-    others = [metric for metric in result.metrics if metric != decides]
+def table(*columns: str) -> Table:
+    """An empty table: names at the left, numbers at the right."""
     shown = Table(box=box.SIMPLE, pad_edge=False)
-    shown.add_column("", no_wrap=True)
-    shown.add_column(decides.value, justify="right", no_wrap=True)
-    for column in (*(metric.value for metric in others), "tokens", "p50 s", "p95 s", "req/s"):
+    shown.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
         shown.add_column(column, justify="right")
+    return shown
+
+
+def _table(decision: Decision) -> Table:
+    result, decides = decision.result, decision.metric
+    others = [metric for metric in result.metrics if metric != decides]
+    shown = table("", decides.value, *(metric.value for metric in others), "tokens", "p50 s", "p95 s", "req/s")
+    shown.columns[1].no_wrap = True
     for name, contender in {TUNED: result.tuned, **result.baselines}.items():
         score, took = contender.scores[decides], contender.requests
         shown.add_row(
@@ -131,3 +124,76 @@ def _table(decision: Decision) -> Table:
             style="bold" if name == TUNED else "",
         )
     return shown
+
+
+def _details(decision: Decision) -> Iterator[RenderableType]:
+    """What the page has beside the summary, in its order."""
+    yield from (Text(told) for told in (decision.evidence, _left_out(decision)) if told)
+    yield _titled("What did training cost?", [*_making(decision), UNCOUNTED])
+    yield _titled("What do a thousand requests cost?", [])
+    yield _costs(decision)
+    yield from (Text(each.told) for each in decision.break_even)
+    yield from _rows(decision)
+    yield _titled("What was forgotten?", [_forgotten(decision.result.drift)])
+    yield _titled("What to try next", decision.advice)
+
+
+def _titled(title: str, sentences: Sequence[str]) -> Text:
+    return Text.assemble(("\n" + title, "bold"), *(f"\n{sentence}" for sentence in sentences))
+
+
+def _left_out(decision: Decision) -> str:
+    result = decision.result
+    return f"Left out since they stand in train: {result.leaked} rows exactly, {result.near_duplicates} nearly."
+
+
+def _forgotten(drift: Score | None) -> str:
+    if drift is None:
+        return "Not measured: the base model is not served beside this one, or it has no chat template."
+    return f"Answers to general prompts have drifted by {drift.score:.2f} ({drift.low:.2f} to {drift.high:.2f})."
+
+
+def _making(decision: Decision) -> Iterator[str]:
+    made = decision.making
+    yield (
+        f"Training: {made.trained_tokens:,} tokens, {made.hours:.2f} hours, {made.accelerator_hours:.2f} accelerator "
+        "hours."
+    )
+    yield (
+        f"Evaluation: {made.evaluation_tokens:,} tokens, {made.evaluation_hours:.2f} hours, "
+        f"{made.evaluation_accelerator_hours:.2f} accelerator hours."
+    )
+    if made.money is not None:
+        yield f"Together: {amount(made.money, decision.prices.currency)}."
+
+
+def _costs(decision: Decision) -> Table:
+    shown = table("", "by tokens", "by time", "prompt tokens", "answer tokens")
+    for name, cost in decision.costs.items():
+        money = (amount(each, decision.prices.currency) for each in (cost.money_by_tokens, cost.money_by_time))
+        shown.add_row(name, *money, f"{cost.prompt_tokens:,.0f}", f"{cost.completion_tokens:,.0f}")
+    return shown
+
+
+def _rows(decision: Decision) -> Iterator[RenderableType]:
+    found = decision.inspection
+    yield _titled(
+        "What got worse?", [f"{found.worse} of {decision.result.rows} rows were answered better by a baseline."]
+    )
+    for row in found.regressions:
+        texts = {"right answer": row.reference, TUNED: row.tuned, row.baseline: row.answer}
+        yield _row(row.prompt, texts | {f"train: {each.prompt}": each.reference for each in row.learned})
+    if found.disagreements:
+        yield _titled("Where do the answers disagree most?", [])
+    for apart in found.disagreements:
+        yield _row(apart.prompt, {"right answer": apart.reference, **apart.answers})
+
+
+def _row(prompt: str, texts: dict[str, str]) -> Text:
+    lines = (f"\n  {_cut(name)}: {_cut(text) or '(nothing)'}" for name, text in texts.items())
+    return Text.assemble((_cut(prompt), "italic"), *lines)
+
+
+def _cut(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= SHOWN else f"{flat[:SHOWN]}…"

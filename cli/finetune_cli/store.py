@@ -95,18 +95,23 @@ class Store:
         return False
 
 
+def known(root: Path = ROOT) -> list[str]:
+    """The jobs that were run in this directory."""
+    return sorted(path.parent.name for path in root.glob("*/status.json"))
+
+
 def find(name: str | None, root: Path = ROOT) -> Store:
     """The job of that name, or the only one there is; UserError when there is none or too many to guess."""
-    known = sorted(path.parent.name for path in root.glob("*/status.json"))
-    if name is None and len(known) == 1:
-        return Store(known[0], root)
-    if name in known:
+    there = known(root)
+    if name is None and len(there) == 1:
+        return Store(there[0], root)
+    if name in there:
         return Store(name, root)
-    if not known:
+    if not there:
         raise UserError("No job was run in this directory yet; `finetune run job.yaml` runs one.", ExitCode.USAGE)
     if name is None:
-        raise UserError(f"Which job? There are {', '.join(known)}.", ExitCode.USAGE)
-    raise UserError(f"No job {name} was run in this directory; there is {', '.join(known)}.", ExitCode.USAGE)
+        raise UserError(f"Which job? There are {', '.join(there)}.", ExitCode.USAGE)
+    raise UserError(f"No job {name} was run in this directory; there is {', '.join(there)}.", ExitCode.USAGE)
 
 
 def as_json(status: FineTuneJobStatus) -> str:

@@ -6,16 +6,24 @@ import stat
 from pathlib import Path
 
 import pytest
-from decisions import decision
+from decisions import ROWS, decision, result
 from finetune_cli.cluster import Cluster, complaint, reader
+from finetune_cli.compare import versus
 from finetune_cli.errors import UserError
-from finetune_cli.report import given_prices, report_on, summary
+from finetune_cli.main import app
+from finetune_cli.report import given_prices, report_on, summary, write_failures
+from finetune_cli.store import Store
+from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
-from finetune_trainer.contract.config import Prices
+from finetune_trainer.contract.config import Metric, Prices
+from finetune_trainer.evaluation.decision import Decision
+from finetune_trainer.evaluation.inspection import Learned, Row
+from finetune_trainer.evaluation.page import render
 from rendering import target
 from restricted import violations
 from rich.console import Console
+from typer.testing import CliRunner
 
 
 @pytest.fixture
@@ -24,6 +32,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found, decided = target("recipes"), decision()
     step = evaluated(decided.result, found.spec, f"pvc://recipes-{found.revision}/evaluations/00000001/report.html")
     job = {
+        "metadata": {"name": "recipes"},
         "spec": found.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "status": {"evaluation": step.report["evaluation"].model_dump(mode="json", by_alias=True, exclude_none=True)},
     }
@@ -31,6 +40,8 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "ftj.json": job,
         "job.json": JOBS["evaluate"].job(found, "inputs", suspended=False),
         "pod.json": {"metadata": {"name": "reader-1"}},
+        "jobs.json": {"items": [job]},
+        "record.json": {"data": {"evaluated-00000001.json": "{}", "config.json": "{}"}},
     }
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
@@ -41,7 +52,9 @@ cd {tmp_path}
 echo "$@" >> asked
 case "$*" in
   *finetunejobs*missing*) echo 'finetunejobs "missing" not found' >&2; exit 1;;
+  *"get finetunejobs.finetune.dev -o"*) cat jobs.json;;
   *"get finetunejobs"*) cat ftj.json;;
+  *"get configmap"*) cat record.json;;
   *"get job"*) cat job.json;;
   *create*) cat > made.json; cat pod.json;;
   *logs*) cat report.json;;
@@ -56,7 +69,7 @@ def told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     console = Console(width=200, color_system=None)
     with console.capture() as capture:
-        report_on(name, Cluster("kitchen"), Prices(), None, console)
+        report_on(name, Cluster("kitchen"), Prices(), None, False, console)
     return capture.get()
 
 
@@ -87,7 +100,7 @@ def test_a_job_that_is_not_there_is_said_in_kubectls_words(kubectl: Path, monkey
 
 
 def test_a_job_that_was_not_measured_is_said_to_be(kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (kubectl / "ftj.json").write_text(json.dumps({"spec": {}, "status": {}}))
+    (kubectl / "ftj.json").write_text(json.dumps({"metadata": {"name": "recipes"}, "spec": {}, "status": {}}))
     with pytest.raises(UserError) as error:
         told("recipes", kubectl, monkeypatch)
     assert error.value.message == "recipes was not evaluated."
@@ -140,3 +153,177 @@ LOG = 'E1126 20:00:00.000000   71 memcache.go:265] "Unhandled Error" err="couldn
 )
 def test_of_what_kubectl_says_only_the_fault_is_told(said: str, told: str) -> None:
     assert complaint(said) == told
+
+
+def ran(root: Path, revision: str, decided: Decision, rows: tuple[Row, ...] = ROWS) -> None:
+    """What `finetune run` leaves of a revision that was measured."""
+    store = Store("bookings", root / ".finetune")
+    directory = store.workspace(revision).evaluations / "00000001"
+    directory.mkdir(parents=True)
+    (directory / "report.json").write_text(decided.model_dump_json(by_alias=True))
+    (directory / "rows.jsonl").write_text("".join(row.model_dump_json(by_alias=True) + "\n" for row in rows))
+    (directory / "report.html").write_text(render(decided))
+    step = evaluated(decided.result, target("bookings").spec, (directory / "report.html").as_uri())
+    store.write(FineTuneJobStatus(revision=revision, evaluation=step.report["evaluation"]))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, and no kubectl."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    return tmp_path
+
+
+def printed(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["report", *arguments], catch_exceptions=False, env={"COLUMNS": "200"})
+    return done.output
+
+
+class TestWhichReport:
+    def test_of_the_only_run_in_this_directory(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        assert "Ship it: exact_match 0.670" in printed()
+        assert printed("bookings") == printed() == printed("bookings/0a1b2c3d")
+
+    def test_of_a_cluster_where_nothing_was_run_here(self, kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(kubectl)
+        for arguments in ((), ("recipes",), ("recipes", "-n", "kitchen")):
+            assert "Ship it: exact_match 0.670" in printed(*arguments)
+
+    def test_in_an_empty_directory_without_kubectl_both_are_told(self, here: Path) -> None:
+        with pytest.raises(UserError) as error:
+            printed()
+        assert error.value.message == (
+            "No job was run in this directory yet, and in a cluster: kubectl is not on PATH; it is what "
+            "`finetune report` asks the cluster with."
+        )
+
+    def test_of_several_in_a_cluster_the_names_are_told(self, kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(kubectl)
+        names = [{"metadata": {"name": name}} for name in ("tickets", "recipes")]
+        (kubectl / "jobs.json").write_text(json.dumps({"items": names}))
+        with pytest.raises(UserError, match="Which FineTuneJob\\? There are recipes, tickets"):
+            printed()
+        (kubectl / "jobs.json").write_text('{"items": []}')
+        with pytest.raises(UserError, match="There is no FineTuneJob in this namespace"):
+            printed()
+
+    def test_a_revision_that_was_not_measured_names_those_that_were(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        with pytest.raises(UserError) as error:
+            printed("bookings/ffffffff")
+        assert error.value.message == "bookings has no report of revision ffffffff; there is 0a1b2c3d."
+
+    def test_an_earlier_revision_is_read_from_its_own_volume(
+        self, kubectl: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(kubectl)
+        assert "Ship it" in printed("recipes/0ld0ld00")
+        pod = json.loads((kubectl / "made.json").read_text())
+        claims = {volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["spec"]["volumes"]}
+        assert "recipes-0ld0ld00" in claims
+
+
+class TestWhatIsPrinted:
+    def test_all_that_the_page_has(self, here: Path) -> None:
+        learned = Learned(prompt="A table for three", reference='{"people": "three"}')
+        ran(here, "0a1b2c3d", decision(similar=lambda row: [learned], prices=Prices(accelerator_hour=2)))
+        said = printed()
+        for part in (
+            "Against retrieval it has won 0 rows and lost 2.",
+            "Left out since they stand in train: 0 rows exactly, 0 nearly.",
+            "Training: 100,000 tokens, 1.00 hours, 1.00 accelerator hours.",
+            "Together: USD 2.00.",
+            "Not counted: preparing the data",
+            "By tokens, training is paid back after 3,185 requests",
+            "By money, training is paid back after",
+            "2 of 200 rows were answered better by a baseline.",
+            "yes please",
+            "train: A table for three",
+            "Where do the answers disagree most?",
+            "drifted by 0.31 (0.20 to 0.42)",
+            "Nothing in the measurements suggests another try.",
+        ):
+            assert part in said
+
+    def test_as_json_it_is_the_report_and_nothing_else(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        assert Decision.model_validate_json(printed("--json")) == decision()
+        priced = Decision.model_validate_json(printed("--json", "--accelerator-hour", "3"))
+        assert priced.making.money == 3
+
+
+class TestFailures:
+    def rows(self) -> tuple[Row, ...]:
+        asked = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes please"})
+        return (ROWS[0], ROWS[1].model_copy(update={"prompt": asked}), ROWS[2])
+
+    def test_wrong_answers_are_preference_pairs_in_trls_form_the_worst_first(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision(), self.rows())
+        out, notes = Console(width=40, color_system=None), Console(width=200, color_system=None)
+        with out.capture() as said, notes.capture() as noted:
+            write_failures("bookings", None, None, out, notes)
+        first, second = (json.loads(line) for line in said.get().splitlines())
+        assert first == {
+            "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes please"}],
+            "chosen": [{"role": "assistant", "content": "{}"}],
+            "rejected": [{"role": "assistant", "content": ""}],
+        }
+        assert second["chosen"] == '{"people": "two", "time": "seven"}'
+        assert noted.get().startswith(
+            "2 pairs of 200 test rows, by exact_match. A model that learns from them has seen"
+        )
+
+    def test_into_a_file(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        printed("--failures", "--save", "pairs.jsonl")
+        assert len((here / "pairs.jsonl").read_text().splitlines()) == 2
+
+
+class TestSideBySide:
+    def two(self, here: Path) -> None:
+        better = ROWS[1].model_copy(
+            update={
+                "answers": {"tuned": "{}", "retrieval": "{}"},
+                "scores": {Metric.EXACT_MATCH: {"tuned": 1.0, "retrieval": 1.0}},
+            }
+        )
+        worse = ROWS[2].model_copy(
+            update={
+                "answers": {"tuned": "no", "retrieval": "{}"},
+                "scores": {Metric.EXACT_MATCH: {"tuned": 0.0, "retrieval": 1.0}},
+            }
+        )
+        ran(here, "0ld0ld00", decision(manifest={"training.seed": "42", "training.epochs": "3"}))
+        new = decision(result(0.7), manifest={"training.seed": "7", "training.epochs": "3", "training.maxSteps": "9"})
+        ran(here, "0a1b2c3d", new, (ROWS[0], better, worse))
+
+    def test_scores_costs_the_manifest_and_the_rows_that_flipped(self, here: Path) -> None:
+        self.two(here)
+        said = printed("bookings/0ld0ld00", "bookings/0a1b2c3d")
+        lines = {" ".join(line.split()) for line in said.splitlines()}
+        assert "exact_match 0.670 (0.61 to 0.73) 0.700 (0.64 to 0.76)" in lines
+        assert "retrieval, exact_match 0.610 0.610" in lines
+        assert "training.seed 42 7" in lines
+        assert "training.maxSteps 9" in lines
+        assert "training.epochs" not in said
+        assert (
+            "Of 3 test rows that both were asked, bookings/0a1b2c3d answers 1 better and 1 worse by exact_match."
+            in said
+        )
+        assert said.index("-1.00 no thanks") < said.index("+1.00 yes please")
+
+    def test_as_json(self, here: Path) -> None:
+        self.two(here)
+        found = json.loads(printed("bookings/0ld0ld00", "bookings", "--json"))
+        assert found["changed"] == {"training.maxSteps": [None, "9"], "training.seed": ["42", "7"]}
+        assert [flip["gained"] for flip in found["flips"]] == [-1, 1]
+        assert found["after"]["revision"] == "0a1b2c3d"
+
+    def test_without_a_metric_in_common_they_are_not_compared(self) -> None:
+        one = decision()
+        measured = one.result.model_copy(update={"metrics": (Metric.ROUGE_L,)})
+        other = one.model_copy(update={"result": measured, "metric": Metric.ROUGE_L})
+        with pytest.raises(UserError, match="was measured by exact_match and bookings by rouge_l: give both a metric"):
+            versus(one, other, ROWS, ROWS)

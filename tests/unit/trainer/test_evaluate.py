@@ -29,6 +29,7 @@ from finetune_trainer.contract.report import ArtifactReport, EvaluateResult, Tra
 from finetune_trainer.evaluation import endpoint
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.general import PROMPTS
+from finetune_trainer.evaluation.inspection import Row
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.evaluate import evaluate
 from finetune_trainer.stages.prepare import prepare
@@ -319,6 +320,12 @@ def test_a_report_is_left_beside_the_result(case: Case) -> None:
     assert decision.headline.startswith("Ship it: exact_match 1.000")
     assert decision.inspection.worse == 0
     assert "Ship it: exact_match 1.000" in (directory / "report.html").read_text()
+    assert decision.manifest["model.source"] == "pvc://models/tiny"
+    assert decision.manifest["dataset.found.rows.train"] == "40"
+    assert 0 < decision.seconds < 600
+    row = Row.model_validate_json((directory / "rows.jsonl").read_text().splitlines()[0])
+    assert row.prompt == ({"role": "user", "content": TEST[0]["prompt"]},)
+    assert row.scores == {Metric.EXACT_MATCH: {"tuned": 1, "zero-shot": 0}}
 
 
 def test_another_gate_is_in_the_report_and_asks_nothing(case: Case) -> None:

@@ -6,7 +6,7 @@ with another gate or other prices. Pure.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Decision(Contract):
     name: str
     revision: str
     base_model: str
+    manifest: dict[str, str]
     made: datetime
     result: EvaluateResult
     usage: Usage
@@ -68,7 +69,10 @@ def _none(row: Row) -> tuple[()]:
 
 @dataclass(frozen=True)
 class Found:
-    """What the stages found. `seconds`: how long asking took; `similar`: the rows of train most like one of test."""
+    """What the stages found. `seconds`: how long asking took; `similar`: the rows of train most like one of test.
+
+    `manifest`: what the revision was told, as `manifest.fields` has it.
+    """
 
     result: EvaluateResult
     rows: Sequence[Row]
@@ -76,6 +80,7 @@ class Found:
     curve: Curve
     seconds: float
     similar: Similar = _none
+    manifest: Mapping[str, str] = field(default_factory=dict)
 
 
 def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: datetime) -> Decision:
@@ -84,6 +89,7 @@ def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: d
         "name": config.name,
         "revision": config.revision,
         "base_model": config.model.name,
+        "manifest": dict(found.manifest),
         "made": now,
         "result": found.result,
         "usage": found.usage,

@@ -70,7 +70,7 @@ def render(decision: Decision) -> str:
         steps=max((step for step, _ in _points(decision)), default=0),
         tuned=TUNED,
         uncounted=UNCOUNTED,
-        money=lambda amount: _money(amount, decision.prices.currency),
+        money=lambda money: amount(money, decision.prices.currency),
         shortened=_cut,
         marked=lambda contender: marked(contender, result.rows),
         interval=_interval,
@@ -113,11 +113,11 @@ def _interval(score: Score) -> str:
     return f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f})"
 
 
-def _money(amount: float | None, currency: str) -> str:
+def amount(money: float | None, currency: str) -> str:
     """Two digits behind the point, and of less than one as many as show something."""
-    if amount is None:
+    if money is None:
         return "no price"
-    return f"{currency} {amount:,.2f}" if amount >= 1 or amount == 0 else f"{currency} {amount:.2g}"
+    return f"{currency} {money:,.2f}" if money >= 1 or money == 0 else f"{currency} {money:.2g}"
 
 
 def _cut(text: str) -> str:

@@ -26,7 +26,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
-from finetune_trainer.evaluation import contenders, decision, general, likelihood, metrics, page, testset
+from finetune_trainer.evaluation import contenders, decision, general, likelihood, manifest, metrics, page, testset
 from finetune_trainer.evaluation.ask import Candidate, Request, Served, interleaved
 from finetune_trainer.evaluation.contenders import Chooser, Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
@@ -126,12 +126,11 @@ def _report(
     """Leave rows.jsonl, report.json and report.html beside the result."""
     usage = TrainResult.model_validate_json(workspace.trained.read_bytes()).usage
     curve = decision.curve(workspace.artifact / METRICS)
+    told = manifest.fields(config, evaluation, PrepareResult.model_validate_json(workspace.prepared.read_bytes()))
     lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in table)
     (workspace.evaluation(evaluation) / ROWS).write_text(lines)
-    _write_report(
-        workspace.evaluation(evaluation),
-        decision.decide(config, evaluation, Found(result, table, usage, curve, seconds, similar), datetime.now(UTC)),
-    )
+    found = Found(result, table, usage, curve, seconds, similar, told)
+    _write_report(workspace.evaluation(evaluation), decision.decide(config, evaluation, found, datetime.now(UTC)))
 
 
 def _reported(evaluation: EvaluationConfig, workspace: Workspace) -> Decision | None:

@@ -1,0 +1,129 @@
+"""Where `finetune report` finds what evaluate left: in .finetune on this machine, or in a cluster.
+
+Without --namespace or --context a job of this directory is meant, and where there is none of that name, one of the
+cluster that kubectl points at: what README says to type works for both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.finetunejob.desired.evaluation import gate_config
+from finetune_operator.finetunejob.desired.volumes import WORKSPACE
+from finetune_trainer.evaluation.decision import Decision, again
+from finetune_trainer.evaluation.inspection import Row
+from pydantic import ValidationError
+
+from finetune_cli.cluster import Cluster
+from finetune_cli.errors import ExitCode, UserError
+from finetune_cli.store import Store, find, known
+
+T = TypeVar("T")
+REPORT, ROWS = "report.json", "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A report: `rows` reads every test row, `page` is the HTML where it lies on this machine."""
+
+    decision: Decision
+    rows: Callable[[], list[Row]]
+    page: Path | None = None
+
+
+def reported(target: str | None, cluster: Cluster | None) -> Reported:
+    """The report of NAME or NAME/REVISION; without a name, of the only job. UserError where there is none."""
+    name, _, revision = (target or "").partition("/")
+    if cluster:
+        return _from_cluster(name, revision, cluster)
+    if name in known() or (not name and known()):
+        return _from_run(find(name or None), revision)
+    try:
+        return _from_cluster(name, revision, Cluster())
+    except UserError as error:
+        missing = f"No job {name} was run in this directory" if name else "No job was run in this directory yet"
+        raise UserError(f"{missing}, and in a cluster: {error.message}", ExitCode.USAGE) from error
+
+
+def _from_run(store: Store, revision: str) -> Reported:
+    directory = _of_revision(store, revision) if revision else _newest(store)
+    return Reported(
+        decision_of((directory / REPORT).read_text("utf-8")),
+        lambda: _rows((directory / ROWS).read_text("utf-8")),
+        directory / "report.html",
+    )
+
+
+def _newest(store: Store) -> Path:
+    evaluation = _evaluation(store.name, store.read() or FineTuneJobStatus())
+    return Path(url2pathname(urlsplit(evaluation.report).path)).parent
+
+
+def _of_revision(store: Store, revision: str) -> Path:
+    found = sorted(store.workspace(revision).evaluations.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        there = sorted({path.parts[-4] for path in store.directory.glob(f"*/evaluations/*/{REPORT}")})
+        raise UserError(f"{store.name} has no report of revision {revision}; there is {', '.join(there) or 'none'}.")
+    return found[-1].parent
+
+
+def _from_cluster(name: str, revision: str, cluster: Cluster) -> Reported:
+    raw = cluster.job(name or _only(cluster))
+    name = raw["metadata"]["name"]
+    status = FineTuneJobStatus.model_validate(raw.get("status", {}))
+    evaluation = _evaluation(name, status)
+    claim, _, path = evaluation.report.removeprefix("pvc://").partition("/")
+    newest = claim.removeprefix(f"{name}-")
+    if revision and revision != newest:
+        measured = cluster.measured(name, revision)
+        directory = PurePosixPath(
+            WORKSPACE, "evaluations", evaluation.id if evaluation.id in measured else measured[-1]
+        )
+    else:
+        directory = PurePosixPath(WORKSPACE, path).parent
+
+    def read(file: str) -> str:
+        return cluster.read(name, revision or newest, str(directory / file), newest)
+
+    decision = decision_of(read(REPORT))
+    if not revision or revision == newest:
+        gate = gate_config(FineTuneJobSpec.model_validate(raw["spec"]).evaluation.gate)
+        decision = again(decision, gate, decision.prices)
+    return Reported(decision, lambda: _rows(read(ROWS)))
+
+
+def _only(cluster: Cluster) -> str:
+    there = cluster.jobs()
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise UserError(f"Which FineTuneJob? There are {', '.join(there)}.", ExitCode.USAGE)
+    raise UserError("There is no FineTuneJob in this namespace; --namespace names another.", ExitCode.USAGE)
+
+
+def _evaluation(name: str, status: FineTuneJobStatus) -> EvaluationStatus:
+    if status.evaluation is None:
+        found = next((each for each in status.conditions if each.type == "Evaluated"), None)
+        raise UserError(f"{name} was not evaluated. {found.message if found else ''}".strip())
+    return status.evaluation
+
+
+def decision_of(text: str) -> Decision:
+    """A report.json; UserError for another version's."""
+    return _parsed(lambda: Decision.model_validate_json(text))
+
+
+def _rows(text: str) -> list[Row]:
+    return _parsed(lambda: [Row.model_validate_json(line) for line in text.splitlines()])
+
+
+def _parsed(parse: Callable[[], T]) -> T:
+    try:
+        return parse()
+    except ValidationError as error:
+        raise UserError("The report was written by another version of finetune; evaluate again.") from error

@@ -1,0 +1,44 @@
+"""What a report tells of the manifest that it was made by."""
+
+from decisions import CONFIG
+from finetune_trainer.contract.config import BaselineConfig, BaselineType, EvaluationConfig, Format, GateConfig
+from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.evaluation.manifest import fields
+
+PREPARED = PrepareResult(
+    model=ModelReport(parameters=1, context_length=2048),
+    dataset=DatasetReport(
+        format=Format.CHAT, rows=Rows(train=900), tokens=1, longest=1, longer_than_max_length=0, digest="sha256:1"
+    ),
+    plan=Plan(
+        batch_size=16,
+        gradient_accumulation=1,
+        max_length=512,
+        learning_rate=2e-4,
+        total_steps=9,
+        context_length=2048,
+        estimated_memory_bytes=1,
+        estimated_trained_tokens=1,
+        reasons={"learningRate": "Why."},
+    ),
+)
+EVALUATION = EvaluationConfig(
+    baselines=(BaselineConfig(type=BaselineType.FEW_SHOT, examples=4),), gate=GateConfig(margin=0.02)
+)
+
+
+def test_each_field_has_its_path_and_what_was_chosen_stands_under_plan() -> None:
+    found = fields(CONFIG, EVALUATION, PREPARED)
+    assert found["training.adapter.rank"] == "16"
+    assert found["dataset.train"] == "s3://b/train.jsonl"
+    assert found["dataset.found.rows.train"] == "900"
+    assert found["dataset.found.digest"] == "sha256:1"
+    assert found["plan.learningRate"] == "0.0002"
+    assert found["evaluation.gate.margin"] == "0.02"
+    assert found["evaluation.baselines"] == "few-shot 4"
+
+
+def test_of_a_path_on_the_users_machine_its_end_is_kept() -> None:
+    found = fields(CONFIG, EVALUATION, PREPARED)
+    assert found["model.source"] == "SmolLM2"
+    assert not [value for value in found.values() if "anna" in value]
