@@ -10,11 +10,11 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
 from finetune_trainer.contract.report import Score
-from finetune_trainer.evaluation.costs import UNCOUNTED
+from finetune_trainer.evaluation.costs import UNCOUNTED, amount
 from finetune_trainer.evaluation.decision import Decision, again
 from finetune_trainer.evaluation.failures import pairs
 from finetune_trainer.evaluation.inspection import TUNED
-from finetune_trainer.evaluation.page import amount, render
+from finetune_trainer.evaluation.page import render
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table

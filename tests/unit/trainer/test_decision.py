@@ -141,8 +141,8 @@ class TestWhatItCosts:
             "money": 10_000,
         }
         assert found.break_even[0].told == (
-            "By tokens, training is paid back after 3,185 requests: a request takes 85 tokens of the tuned model and "
-            "215 tokens of retrieval."
+            "By tokens, training is paid back after 3,185 requests: a thousand requests take 85,000 tokens of the "
+            "tuned model and 215,000 tokens of retrieval."
         )
 
     def test_without_a_price_for_tokens_money_follows_time(self) -> None:
@@ -155,15 +155,16 @@ class TestWhatItCosts:
         found = decision(result(tuned=slow))
         assert self.paid_back(found) == {"tokens": 3185, "time": None}
         assert found.break_even[1].told == (
-            "By time, training is never paid back: a request takes 0.5 s of the tuned model and 0.203 s of retrieval."
+            "By time, training is never paid back: a thousand requests take 500 s of the tuned model and 203 s of "
+            "retrieval."
         )
 
     def test_a_baseline_that_is_as_cheap_is_never_paid_back(self) -> None:
         found = decision(result(baselines={"zero-shot": contender(0.5, 73, tuned=0.67)}))
         assert set(self.paid_back(found).values()) == {None}
-        assert (
-            "training is never paid back: a request takes 85 tokens of the tuned model and 85 tokens of zero-shot"
-            in (found.break_even[0].told)
+        assert found.break_even[0].told == (
+            "By tokens, training is never paid back: a thousand requests take 85,000 tokens of the tuned model and "
+            "85,000 tokens of zero-shot."
         )
 
     def test_hours_of_accelerators_and_of_machines_without_any_are_not_compared(self) -> None:

@@ -3,7 +3,8 @@
 Called by `decision`. Pure. Tokens, time and money each have their say: a shorter prompt may be answered more slowly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from finetune_trainer.contract.config import Contract, Prices
@@ -113,24 +114,39 @@ def break_even(
     # Hours of accelerators and of machines without any don't compare.
     if bool(made.accelerator_hours) == bool(accelerators):
         ways.insert(1, _by_time(made, tuned, other))
-    return tuple(_paid_back(*way, best) for way in ways if way)
+    return tuple(_paid_back(way, best) for way in ways if way)
 
 
-# What it is reckoned in, what training took of it, what a request to the tuned model and one to the other take, how.
-_Way = tuple[By, float, float, float, str]
+def amount(money: float | None, currency: str) -> str:
+    """Two digits behind the point, and of less than one as many as show something."""
+    if money is None:
+        return "no price"
+    return f"{currency} {money:,.2f}" if money >= 1 or money == 0 else f"{currency} {money:.2g}"
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What it is reckoned in, what training took of it, what a request `takes`, and to the baseline `would` take."""
+
+    by: By
+    spent: float
+    takes: float
+    would: float
+    told: Callable[[float], str]
 
 
 def _by_tokens(made: Making, tuned: Cost, other: Cost) -> _Way:
     spent = TRAINED_TO_SERVED * made.trained_tokens + made.evaluation_tokens
     takes, would = ((each.prompt_tokens + each.completion_tokens) / 1000 for each in (tuned, other))
-    return By.TOKENS, spent, takes, would, "{:,.0f} tokens"
+    return _Way(By.TOKENS, spent, takes, would, lambda tokens: f"{1000 * tokens:,.0f} tokens")
 
 
 def _by_time(made: Making, tuned: Cost, other: Cost) -> _Way | None:
     if not tuned.seconds or not other.seconds:
         return None
     hours = made.accelerator_hours + made.evaluation_accelerator_hours or made.hours + made.evaluation_hours
-    return By.TIME, hours * HOUR, tuned.seconds / 1000, other.seconds / 1000, "{:.3g} s"
+    takes, would = tuned.seconds / 1000, other.seconds / 1000
+    return _Way(By.TIME, hours * HOUR, takes, would, lambda seconds: f"{1000 * seconds:,.0f} s")
 
 
 def _by_money(made: Making, tuned: Cost, other: Cost, currency: str) -> _Way | None:
@@ -140,19 +156,18 @@ def _by_money(made: Making, tuned: Cost, other: Cost, currency: str) -> _Way | N
         takes, would = tuned.money_by_time, other.money_by_time
     if made.money is None or takes is None or would is None:
         return None
-    return By.MONEY, made.money, takes / 1000, would / 1000, currency + " {:.2g}"
+    return _Way(By.MONEY, made.money, takes / 1000, would / 1000, lambda money: amount(1000 * money, currency))
 
 
-def _paid_back(by: By, spent: float, takes: float, would: float, form: str, best: str) -> BreakEven:
-    saved = would - takes
-    told = f"a request takes {form.format(takes)} of the tuned model and {form.format(would)} of {best}"
+def _paid_back(way: _Way, best: str) -> BreakEven:
+    saved = way.would - way.takes
+    told = f"a thousand requests take {way.told(way.takes)} of the tuned model and {way.told(way.would)} of {best}"
     # A saving that is lost in rounding is none.
-    if saved <= 1e-9 * would:
-        return BreakEven(by=by, requests=None, told=f"By {by.value}, training is never paid back: {told}.")
-    requests = -int(-spent // saved)
-    return BreakEven(
-        by=by, requests=requests, told=f"By {by.value}, training is paid back after {requests:,} requests: {told}."
-    )
+    if saved <= 1e-9 * way.would:
+        return BreakEven(by=way.by, requests=None, told=f"By {way.by.value}, training is never paid back: {told}.")
+    requests = -int(-way.spent // saved)
+    after = f"By {way.by.value}, training is paid back after {requests:,} requests"
+    return BreakEven(by=way.by, requests=requests, told=f"{after}: {told}.")
 
 
 def _tokens(contender: Contender) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune_trainer.contract.report import Contender, Score
-from finetune_trainer.evaluation.costs import UNCOUNTED
+from finetune_trainer.evaluation.costs import UNCOUNTED, amount
 from finetune_trainer.evaluation.cut import marked
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED
@@ -111,13 +111,6 @@ def _lines(decision: Decision) -> list[Line]:
 
 def _interval(score: Score) -> str:
     return f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f})"
-
-
-def amount(money: float | None, currency: str) -> str:
-    """Two digits behind the point, and of less than one as many as show something."""
-    if money is None:
-        return "no price"
-    return f"{currency} {money:,.2f}" if money >= 1 or money == 0 else f"{currency} {money:.2g}"
 
 
 def _cut(text: str) -> str:
