@@ -25,6 +25,7 @@ from finetune_trainer.contract.config import Format
 from finetune_trainer.contract.report import EvaluateResult, Plan, PrepareResult, TrainResult
 
 from finetune_cli import state
+from finetune_cli.ending import Again, Done, Ending, Failed, after
 from finetune_cli.engine import START_SECONDS, Engine
 from finetune_cli.errors import UserError, code_of
 from finetune_cli.job import LocalJob
@@ -32,7 +33,6 @@ from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.progress import View
 from finetune_cli.store import Store
 from finetune_cli.trainer import Attempt, write_evaluation_config, write_run_config
-from finetune_cli.verdict import Again, Done, Ending, Failed, judge
 
 # How often a stage is asked how far it is, and the engine whether it answers, in seconds.
 POLL_SECONDS = 0.5
@@ -183,7 +183,7 @@ class Backend:
         retries = self._job.spec.training.retries
         failures = 0
         while True:
-            match judge(self._attempt(deadline, endpoint), failures, retries):
+            match after(self._attempt(deadline, endpoint), failures, retries):
                 case Done(result):
                     step = told(result)
                     if step.state == State.FAILED:

@@ -17,10 +17,10 @@ from finetune_trainer.contract.outcome import Termination
 from finetune_trainer.contract.report import Progress
 from pydantic import ValidationError
 
+from finetune_cli.ending import Ending
 from finetune_cli.job import LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.store import Store
-from finetune_cli.verdict import Ending
 
 STATUS_TIMEOUT = 2.0
 

@@ -540,7 +540,7 @@ class TestTheJudge:
         case.prepared()
         result = case.evaluate(**self.judged(case, judge))
         assert (result.tuned.unread, result.baselines["zero-shot"].unread) == (40, 40)
-        message = gate.judge(result, None).message
+        message = gate.check(result, None).message
         assert "The judge named neither answer nor a tie 80 times, which count as ties." in message
 
     def test_one_that_thinks_is_asked_in_its_own_words(self, case: Case, judge: Engine) -> None:

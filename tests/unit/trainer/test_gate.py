@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from decisions import contender, result
 from finetune_trainer.contract.config import BaselineType, GateConfig, Metric
-from finetune_trainer.contract.gate import best_baseline, judge
+from finetune_trainer.contract.gate import best_baseline, check
 from finetune_trainer.contract.outcome import TERMINATION_BYTES, Termination
 from finetune_trainer.contract.report import CONFIDENCES, Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.stages.frame import Ending, encode
@@ -22,25 +22,25 @@ TOLD = (
 
 
 def test_without_a_gate_everything_passes_and_that_is_said() -> None:
-    verdict = judge(result(0.1), None)
+    verdict = check(result(0.1), None)
     assert verdict.passed
     assert verdict.message.endswith("No gate was set.")
 
 
 def test_a_gate_that_is_met_says_what_it_demanded() -> None:
-    verdict = judge(result(), GateConfig(minimum=0.6, margin=0.01))
+    verdict = check(result(), GateConfig(minimum=0.6, margin=0.01))
     assert verdict.passed
     assert verdict.message == f"{TOLD} The gate is met: a score of 0.6 and a margin of 0.01 at 95% confidence."
 
 
 def test_a_score_below_the_minimum_says_how_much_is_missing() -> None:
-    verdict = judge(result(), GateConfig(minimum=0.8))
+    verdict = check(result(), GateConfig(minimum=0.8))
     assert not verdict.passed
     assert verdict.message == f"{TOLD} It misses gate.minimum 0.8 by 0.13."
 
 
 def test_a_lead_that_is_not_sure_enough_says_what_is_sure() -> None:
-    verdict = judge(result(), GateConfig(margin=0.03))
+    verdict = check(result(), GateConfig(margin=0.03))
     assert not verdict.passed
     assert verdict.message == (
         f"{TOLD} With 95% confidence it is better than retrieval by no more than +0.020, and gate.margin asks for more "
@@ -49,24 +49,24 @@ def test_a_lead_that_is_not_sure_enough_says_what_is_sure() -> None:
 
 
 def test_the_confidence_decides_how_sure() -> None:
-    assert not judge(result(), GateConfig(margin=0.025, confidence=0.95)).passed
-    assert judge(result(), GateConfig(margin=0.025, confidence=0.9)).passed
+    assert not check(result(), GateConfig(margin=0.025, confidence=0.95)).passed
+    assert check(result(), GateConfig(margin=0.025, confidence=0.9)).passed
 
 
 def test_just_the_margin_is_not_enough() -> None:
     even = result(baselines={"zero-shot": contender(0.6, 73, tuned=0.64)}, tuned=contender(0.64, 73))
     bound = even.baselines["zero-shot"].comparisons[Metric.EXACT_MATCH].bounds["0.95"]
-    assert not judge(even, GateConfig(margin=bound)).passed
-    assert judge(even, GateConfig(margin=bound - 0.001)).passed
+    assert not check(even, GateConfig(margin=bound)).passed
+    assert check(even, GateConfig(margin=bound - 0.001)).passed
 
 
 def test_compared_with_nothing_only_the_minimum_counts() -> None:
     alone = result(baselines={})
-    verdict = judge(alone, GateConfig(minimum=0.5))
+    verdict = check(alone, GateConfig(minimum=0.5))
     assert verdict.passed
     assert "compared with nothing" in verdict.message
     assert "a margin could not be measured" in verdict.message
-    assert not judge(alone, GateConfig(minimum=0.9)).passed
+    assert not check(alone, GateConfig(minimum=0.9)).passed
 
 
 def test_of_equal_baselines_the_cheaper_is_the_best() -> None:
@@ -95,30 +95,30 @@ class TestWhichMetric:
         )
 
     def test_the_gates_decides_with_the_best_baseline_by_it(self) -> None:
-        verdict = judge(self.both(), GateConfig(metric=Metric.TOKEN_F1))
+        verdict = check(self.both(), GateConfig(metric=Metric.TOKEN_F1))
         assert not verdict.passed
         assert verdict.message.startswith("token_f1 0.900")
         assert "the best baseline, zero-shot" in verdict.message
 
     def test_the_first_does_when_the_gate_names_none_or_one_that_was_not_measured(self) -> None:
         for metric in (None, Metric.ROUGE_L):
-            verdict = judge(self.both(), GateConfig(metric=metric))
+            verdict = check(self.both(), GateConfig(metric=metric))
             assert verdict.passed
             assert verdict.message.startswith("exact_match 0.670")
             assert "the best baseline, retrieval" in verdict.message
 
 
 def test_what_misses_both_is_told_both() -> None:
-    message = judge(result(), GateConfig(minimum=0.8, margin=0.03)).message
+    message = check(result(), GateConfig(minimum=0.8, margin=0.03)).message
     assert "misses gate.minimum 0.8" in message
     assert "gate.margin asks for more than 0.03" in message
 
 
 def test_a_score_that_rounds_to_the_minimum_does_not_miss_it_by_nothing() -> None:
-    verdict = judge(result(0.7999), GateConfig(minimum=0.8))
+    verdict = check(result(0.7999), GateConfig(minimum=0.8))
     assert not verdict.passed
     assert "It misses gate.minimum 0.8 by 0.0001." in verdict.message
-    assert judge(result(0.8), GateConfig(minimum=0.8)).passed
+    assert check(result(0.8), GateConfig(minimum=0.8)).passed
 
 
 def largest() -> EvaluateResult:

@@ -3,21 +3,18 @@
 Called by the operator's evaluate stage, by the local backend and by the report. Pure.
 """
 
-from dataclasses import dataclass
-
-from finetune_trainer.contract.config import GateConfig, Metric
+from finetune_trainer.contract.config import Contract, GateConfig, Metric
 from finetune_trainer.contract.report import EvaluateResult
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Contract):
     """Whether the model passes, and a sentence with the numbers."""
 
     passed: bool
     message: str
 
 
-def judge(result: EvaluateResult, gate: GateConfig | None) -> Verdict:
+def check(result: EvaluateResult, gate: GateConfig | None) -> Verdict:
     """Hold the result against the gate. Without one everything passes, and the message says so.
 
     The tuned score must reach `minimum`, and exceed the best baseline's by more than `margin`: the one-sided lower
@@ -26,11 +23,11 @@ def judge(result: EvaluateResult, gate: GateConfig | None) -> Verdict:
     metric = deciding(result, gate)
     told = " ".join(filter(None, [compared(result, metric), _unread(result)]))
     if gate is None:
-        return Verdict(True, f"{told} No gate was set.")
+        return Verdict(passed=True, message=f"{told} No gate was set.")
     missed = [sentence for sentence in (_minimum(result, metric, gate), _margin(result, metric, gate)) if sentence]
     if missed:
-        return Verdict(False, f"{told} {' '.join(missed)}")
-    return Verdict(True, f"{told} The gate is met{_demanded(result, gate)}.")
+        return Verdict(passed=False, message=f"{told} {' '.join(missed)}")
+    return Verdict(passed=True, message=f"{told} The gate is met{_demanded(result, gate)}.")
 
 
 def deciding(result: EvaluateResult, gate: GateConfig | None) -> Metric:

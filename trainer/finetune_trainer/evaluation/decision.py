@@ -20,13 +20,6 @@ from finetune_trainer.evaluation.inspection import TUNED, Inspection, Row, Simil
 from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation, Standing, evidence, standing
 
 
-class Verdict(Contract):
-    """The gate's."""
-
-    passed: bool
-    message: str
-
-
 class Decision(Contract):
     """The report: report.json. `inspections`: the rows that deserve a look, by each metric.
 
@@ -47,7 +40,7 @@ class Decision(Contract):
     prices: Prices
     accelerators: int
     metric: Metric
-    verdict: Verdict
+    verdict: gates.Verdict
     recommendation: Recommendation
     headline: str
     evidence: str
@@ -118,7 +111,7 @@ def curve(path: Path) -> Curve:
 def _decided(facts: Mapping[str, Any], gate: GateConfig | None, prices: Prices, accelerators: int) -> dict[str, object]:
     """The fields that a gate and prices change."""
     result: EvaluateResult = facts["result"]
-    verdict = gates.judge(result, gate)
+    verdict = gates.check(result, gate)
     stands = standing(result, gate, verdict.passed)
     made = making(result, facts["usage"], prices, accelerators, facts["seconds"])
     contenders = {TUNED: result.tuned, **result.baselines}
@@ -129,7 +122,7 @@ def _decided(facts: Mapping[str, Any], gate: GateConfig | None, prices: Prices, 
         "prices": prices,
         "accelerators": accelerators,
         "metric": stands.metric,
-        "verdict": Verdict(passed=verdict.passed, message=verdict.message),
+        "verdict": verdict,
         "recommendation": stands.recommendation,
         "headline": _headline(stands),
         "evidence": evidence(stands, facts["inspections"][stands.metric]),

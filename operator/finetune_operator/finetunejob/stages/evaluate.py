@@ -6,7 +6,7 @@ What was measured stays in the record, so that another gate, or a promotion by h
 from typing import Any
 
 from finetune_trainer.contract.config import Format, Metric
-from finetune_trainer.contract.gate import best_baseline, deciding, judge
+from finetune_trainer.contract.gate import best_baseline, check, deciding
 from finetune_trainer.contract.report import EvaluateResult
 
 from finetune_operator import names
@@ -100,7 +100,7 @@ def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Ste
     `report` is the report's URI.
     """
     gate = gate_config(spec.evaluation.gate)
-    verdict = judge(result, gate)
+    verdict = check(result, gate)
     told = {"evaluation": evaluation_status(result, deciding(result, gate), verdict.passed, report)}
     if verdict.passed:
         return Step(State.SUCCEEDED, Reason.SUCCEEDED, verdict.message, report=told)

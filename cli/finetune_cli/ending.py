@@ -48,11 +48,11 @@ class Failed:
     message: str
 
 
-Verdict = Done | Again | Failed
+Next = Done | Again | Failed
 
 
-def judge(ending: Ending, failures: int, retries: int) -> Verdict:
-    """The verdict on a process that ended by itself, after `failures` earlier ones that did not succeed."""
+def after(ending: Ending, failures: int, retries: int) -> Next:
+    """What comes after a process that ended by itself, and `failures` earlier ones that did not succeed."""
     if ending.code == 0 and ending.termination and ending.termination.result is not None:
         return Done(ending.termination.result)
     failed = _failure(ending)
