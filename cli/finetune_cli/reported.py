@@ -94,7 +94,17 @@ def _from_cluster(name: str, revision: str, cluster: Cluster) -> Reported:
     if not revision or revision == newest:
         gate = gate_config(FineTuneJobSpec.model_validate(raw["spec"]).evaluation.gate)
         decision = again(decision, gate, decision.prices)
-    return Reported(decision, lambda: _rows(read(ROWS)))
+    return Reported(decision, lambda: _whole(read(ROWS), decision))
+
+
+def _whole(text: str, decision: Decision) -> list[Row]:
+    """The rows; UserError where the pod's log, in which they came, was begun anew on the way."""
+    if text.count("\n") != decision.result.rows:
+        raise UserError(
+            f"{ROWS} of {decision.name} is longer than its node keeps of a log (10 MiB, unless containerLogMaxSize "
+            "says more); copy it from the revision's volume."
+        )
+    return _rows(text)
 
 
 def _only(cluster: Cluster) -> str:
@@ -119,7 +129,8 @@ def decision_of(text: str) -> Decision:
 
 
 def _rows(text: str) -> list[Row]:
-    return _parsed(lambda: [Row.model_validate_json(line) for line in text.splitlines()])
+    # A row may have line ends of other kinds in it.
+    return _parsed(lambda: [Row.model_validate_json(line) for line in text.split("\n") if line])
 
 
 def _parsed(parse: Callable[[], T]) -> T:

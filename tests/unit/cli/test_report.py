@@ -57,7 +57,7 @@ case "$*" in
   *"get configmap"*) cat record.json;;
   *"get job"*) cat job.json;;
   *create*) cat > made.json; cat pod.json;;
-  *logs*) cat report.json;;
+  *logs*) if grep -q rows.jsonl made.json; then cat rows.jsonl; else cat report.json; fi;;
 esac
 """)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -256,7 +256,7 @@ class TestWhatIsPrinted:
 
 class TestFailures:
     def rows(self) -> tuple[Row, ...]:
-        asked = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes please"})
+        asked = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes\u2028please"})
         return (ROWS[0], ROWS[1].model_copy(update={"prompt": asked}), ROWS[2])
 
     def test_wrong_answers_are_preference_pairs_in_trls_form_the_worst_first(self, here: Path) -> None:
@@ -264,9 +264,9 @@ class TestFailures:
         out, notes = Console(width=40, color_system=None), Console(width=200, color_system=None)
         with out.capture() as said, notes.capture() as noted:
             write_failures("bookings", None, None, out, notes)
-        first, second = (json.loads(line) for line in said.get().splitlines())
+        first, second = (json.loads(line) for line in said.get().split("\n") if line)
         assert first == {
-            "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes please"}],
+            "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes\u2028please"}],
             "chosen": [{"role": "assistant", "content": "{}"}],
             "rejected": [{"role": "assistant", "content": ""}],
         }
@@ -313,6 +313,22 @@ class TestSideBySide:
             in said
         )
         assert said.index("-1.00 no thanks") < said.index("+1.00 yes please")
+
+    def test_of_a_cluster_the_rows_are_read_by_pods_too(self, kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(kubectl)
+        lines = [ROWS[0].model_copy(update={"prompt": str(number)}).model_dump_json() for number in range(200)]
+        (kubectl / "rows.jsonl").write_text("\n".join(lines) + "\n")
+        said = printed("recipes/0ld0ld00", "recipes", "-n", "kitchen")
+        assert "Of 200 test rows that both were asked, recipes answers 0 better and 0 worse" in said
+        assert "Nothing in the manifest differs." in said
+
+    def test_rows_of_which_the_node_has_kept_the_end_are_not_taken_for_all(
+        self, kubectl: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(kubectl)
+        (kubectl / "rows.jsonl").write_text(ROWS[0].model_dump_json() + "\n")
+        with pytest.raises(UserError, match="longer than its node keeps of a log"):
+            printed("recipes", "--failures")
 
     def test_as_json(self, here: Path) -> None:
         self.two(here)
