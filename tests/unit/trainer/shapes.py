@@ -75,7 +75,8 @@ def bytes_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        CORPUS * 20, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
+        CORPUS * 20,
+        trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, special_tokens=["<unk>"], show_progress=False),
     )
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     return tokenizer

@@ -12,10 +12,11 @@ from typing import Any
 
 import jinja2
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from finetune_trainer.contract.config import ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import light
 from finetune_trainer.data.tokens import CantRender, Encoded, Row
 
 # A tokenizer that knows no longest input says so with a number beyond any model's.
@@ -117,7 +118,11 @@ def _options(config: ModelConfig) -> dict[str, Any]:
     return {"trust_remote_code": config.trust_remote_code, "local_files_only": True}
 
 
-def _config(directory: Path, config: ModelConfig) -> PreTrainedConfig:
+def _config(directory: Path, config: ModelConfig) -> Any:
+    if not config.trust_remote_code and (plain := light.config(directory)):
+        return plain
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(directory, **_options(config)).get_text_config()
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -129,7 +134,11 @@ def _tokenizer(directory: Path, config: ModelConfig) -> PreTrainedTokenizerBase:
     if not any((directory / name).exists() for name in TOKENIZER_FILES):
         raise _unusable(uri, f"it has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, **_options(config))
+        tokenizer = None if config.trust_remote_code else light.tokenizer(directory)
+        if tokenizer is None:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(directory, **_options(config))
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise _unusable(uri, _reason(config, directory, "tokenizer", error)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -145,7 +154,7 @@ def _reason(config: ModelConfig, directory: Path, what: str, error: Exception) -
     return f"its {what} can't be read: {lines[0].rstrip('.') if lines else type(error).__name__}"
 
 
-def _figures(found: PreTrainedConfig, count: int, tokenizer: PreTrainedTokenizerBase) -> Model:
+def _figures(found: Any, count: int, tokenizer: PreTrainedTokenizerBase) -> Model:
     longest = getattr(found, "max_position_embeddings", None)
     if longest is None and tokenizer.model_max_length < UNLIMITED:
         longest = tokenizer.model_max_length
