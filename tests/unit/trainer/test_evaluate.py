@@ -552,6 +552,15 @@ class TestTheJudge:
         assert result.tuned.unread == 0
         assert {tuple(sorted(body)) for body in judge.asked} == {("max_completion_tokens", "messages", "model")}
 
+    @pytest.mark.parametrize("thinks", [True, False])
+    def test_one_that_says_neither_is_asked_as_it_allows(self, case: Case, judge: Engine, thinks: bool) -> None:
+        judge.thinks = thinks
+        judge.reply = lambda model, messages: "Both have merits."
+        case.engine.reply = lambda model, messages: "anything else"
+        case.prepared()
+        assert case.evaluate(**self.judged(case, judge)).tuned.unread == 40
+        assert ("max_completion_tokens" in judge.asked[-1]) is thinks
+
     def test_one_that_cannot_be_asked_costs_nobody_an_answer(self, case: Case, judge: Engine) -> None:
         judge.healthy, judge.broken = 0, 404
         case.prepared()

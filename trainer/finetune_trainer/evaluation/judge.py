@@ -36,6 +36,7 @@ INSTRUCTION = (
 BRIEF: dict[str, Any] = {"max_tokens": 8, "temperature": 0}
 THINKING: dict[str, Any] = {"max_completion_tokens": 8192}
 THOUGHT = "</THINK>"
+REFUSED = (openai.BadRequestError, openai.UnprocessableEntityError)
 # What a place in the comparison is worth to the answer that stands first.
 WORTH = {"A": 1.0, "B": 0.0, "TIE": 0.5}
 
@@ -90,12 +91,17 @@ class Judge:
         easy = Comparison(self._model, "How much is two and two?", "Four.", "I like cheese.")
         async with self._endpoint.client() as client:
             try:
-                if (await _judge(BRIEF, client, easy)).winner is not None:
-                    return BRIEF
-            except openai.BadRequestError as error:
+                brief = await _judge(BRIEF, client, easy)
+            except REFUSED as error:
                 logger.info("The judge refuses max_tokens or temperature: %s", error.message)
-            found = await _judge(THINKING, client, easy)
-        return BRIEF if found.winner is None else THINKING
+                await _judge(THINKING, client, easy)
+                return THINKING
+            if brief.winner is not None:
+                return BRIEF
+            try:
+                return BRIEF if (await _judge(THINKING, client, easy)).winner is None else THINKING
+            except REFUSED:
+                return BRIEF
 
     def judged(self, questions: Sequence[Question], answers: Sequence[str], told: Callable[[int], None]) -> Judged:
         """Each answer held against its question's reference."""
