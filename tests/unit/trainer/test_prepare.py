@@ -339,6 +339,14 @@ def test_a_model_without_a_tokenizer_is_refused(case: Case) -> None:
     assert unusable(case).startswith("it has no tokenizer (none of tokenizer.json, ")
 
 
+def test_a_tokenizer_that_knows_no_characters_is_refused(case: Case) -> None:
+    (case.model / "tokenizer.json").rename(case.model / "vocab.json")
+    (case.model / "tokenizer_config.json").write_text('{"tokenizer_class": "CanineTokenizer"}')
+    assert unusable(case) == (
+        "its tokenizer can't say which characters a token stands for; one with tokenizer.json can."
+    )
+
+
 def test_a_model_without_a_config_is_refused(case: Case) -> None:
     (case.model / "config.json").unlink()
     assert unusable(case) == "it has no config.json."
