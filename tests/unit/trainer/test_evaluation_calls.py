@@ -1,9 +1,12 @@
 """The same tool call, as rows, replies and templates write it."""
 
 import json
+from typing import Any
 
 import pytest
-from finetune_trainer.evaluation.calls import said, written
+from finetune_trainer.evaluation.calls import message, said, written
+from finetune_trainer.evaluation.contenders import Prompt, Question
+from finetune_trainer.evaluation.likelihood import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +18,24 @@ RIGHT = '[{"arguments": {"people": 2, "time": "seven"}, "name": "book"}]'
 @pytest.mark.parametrize("call", [OBJECT, STRING, OBJECT["function"]])
 def test_arguments_are_an_object_or_its_json(call: object) -> None:
     assert written([call]) == RIGHT
+
+
+def test_a_template_gets_arguments_as_objects_and_its_own_words_are_what_is_likely() -> None:
+    class Tokenizer:
+        eos_token = "<end>"
+
+        def apply_chat_template(self, turns: list[Any], add_generation_prompt: bool, **_: Any) -> str:
+            told = [turn.get("tool_calls", turn["content"]) for turn in turns]
+            return " ".join(
+                str(each[0]["function"]["arguments"]["people"]) if isinstance(each, list) else each for each in told
+            )
+
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[str]]:
+            return {"input_ids": text.split()}
+
+    asked = ({"role": "user", "content": "a table"},)
+    row = Question(asked, RIGHT, (), message({"role": "assistant", "tool_calls": [STRING]}))
+    assert reference(Tokenizer(), Prompt(asked, 0), row) == (("a", "table"), ("2",))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class TestReading:
         chat = [{"role": "user", "content": "a table"}, {"role": "assistant", "tool_calls": [call]}]
         found = contenders.read(json.dumps({"messages": chat, "tools": json.dumps([{"type": "function"}])}))
         assert json.loads(found.reference) == [{"name": "book", "arguments": {"people": 2}}]
-        assert found.calls
+        assert found.calls == {"role": "assistant", "content": "", "tool_calls": [call]}
         assert found.tools == ({"type": "function"},)
 
     def test_plain_text_has_no_answer(self) -> None:

@@ -19,6 +19,14 @@ def written(calls: Sequence[Any]) -> str:
     return json.dumps(sorted(found, key=json.dumps), ensure_ascii=False, sort_keys=True)
 
 
+def message(answer: Call) -> Call | None:
+    """A message that calls tools with its arguments as objects: a template would encode their JSON again."""
+    made = answer.get("tool_calls")
+    if not made:
+        return None
+    return {"content": "", **answer, "tool_calls": [{"type": "function", "function": call} for call in _calls(made)]}
+
+
 def said(text: str) -> str:
     """The calls in an answer, as `written` writes them; the answer itself where it has none."""
     found = [call for value in _values(normalise.said(text)) for call in _calls(value)]

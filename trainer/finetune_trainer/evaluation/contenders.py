@@ -31,13 +31,13 @@ END_TOKENS = 8
 class Question:
     """A row: what is asked (messages, or a string where the model has no chat template), and the right answer.
 
-    `calls`: the answer is tool calls, `reference` as `calls.written` writes them.
+    `calls`: of an answer that calls tools the message, as templates take it; `reference` is then `calls.written`.
     """
 
     prompt: Text
     reference: str
     tools: tuple[Message, ...] = ()
-    calls: bool = False
+    calls: Message | None = None
 
     @property
     def asked(self) -> str:
@@ -112,7 +112,7 @@ def read(line: bytes | str) -> Question:
     tools = tuple(json.loads(row["tools"])) if row.get("tools") else ()
     if "messages" in row:
         *asked, answer = row["messages"]
-        return Question(tuple(asked), _content(answer), tools, bool(answer.get("tool_calls")))
+        return Question(tuple(asked), _content(answer), tools, calls.message(answer))
     if "prompt" not in row:
         raise StageError(
             Outcome.CONFIG_INVALID,
@@ -122,7 +122,7 @@ def read(line: bytes | str) -> Question:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, str):
         return Question(prompt, completion)
-    return Question(tuple(prompt), _content(completion[-1]), tools, bool(completion[-1].get("tool_calls")))
+    return Question(tuple(prompt), _content(completion[-1]), tools, calls.message(completion[-1]))
 
 
 def _content(answer: Message) -> str:
@@ -279,11 +279,12 @@ def measure_with(tokenizer: Any) -> Measure:
     return measure
 
 
-def rendered(tokenizer: Any, prompt: Prompt, answer: str | None = None) -> str:
-    """The text that the model reads: the prompt, and behind it its answer where one is given."""
+def rendered(tokenizer: Any, prompt: Prompt, answer: str | None = None, message: Message | None = None) -> str:
+    """The text that the model reads: the prompt, and behind it its answer where one is given, as text or `message`."""
     if isinstance(prompt.prompt, str):
         return prompt.prompt if answer is None else prompt.prompt + answer + (tokenizer.eos_token or "")
-    turns = list(prompt.prompt) + ([{"role": "assistant", "content": answer}] if answer is not None else [])
+    said = message or {"role": "assistant", "content": answer}
+    turns = list(prompt.prompt) + ([said] if answer is not None else [])
     text: str = tokenizer.apply_chat_template(
         turns,
         tools=list(prompt.tools) or None,

@@ -13,7 +13,7 @@ import numpy as np
 import openai
 
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.evaluation.contenders import Prompt, rendered
+from finetune_trainer.evaluation.contenders import Prompt, Question, rendered
 from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, digest
 from finetune_trainer.evaluation.metrics import Array, Statistic
 
@@ -54,10 +54,10 @@ def measure(
     return endpoint.ask(references, Kept(Likelihood, file), _likelihood, told, at_once=AT_ONCE)
 
 
-def reference(tokenizer: Any, prompt: Prompt, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def reference(tokenizer: Any, prompt: Prompt, right: Question) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A prompt's and its right answer's tokens, the end of the turn included, as the template writes it."""
-    asked, whole = rendered(tokenizer, prompt), rendered(tokenizer, prompt, answer)
-    told = whole.removeprefix(asked) if whole.startswith(asked) else answer + (tokenizer.eos_token or "")
+    asked, whole = rendered(tokenizer, prompt), rendered(tokenizer, prompt, right.reference, right.calls)
+    told = whole.removeprefix(asked) if whole.startswith(asked) else right.reference + (tokenizer.eos_token or "")
     # The tokenizer's own first token belongs to a plain prompt; a template writes it.
     plain = isinstance(prompt.prompt, str)
     return _tokens(tokenizer, asked, plain), _tokens(tokenizer, told, False)

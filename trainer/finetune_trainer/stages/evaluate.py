@@ -249,7 +249,7 @@ class _Measuring:
     def _likely(self, found: Answered) -> Statistic:
         tokenizer, contender = self._base.tokenizer, found.asked
         fitting = [(row, prompt) for row, prompt in enumerate(contender.prompts) if prompt is not None]
-        pairs = [(row, likelihood.reference(tokenizer, prompt, self._references[row])) for row, prompt in fitting]
+        pairs = [(row, likelihood.reference(tokenizer, prompt, self._questions[row])) for row, prompt in fitting]
         references = [Reference(contender.name, row, contender.model, *pair) for row, pair in pairs]
         told = partial(self._told, f"measuring {contender.name}", 0, len(references))
         file = self._workspace.evaluations / "likelihoods.jsonl"
