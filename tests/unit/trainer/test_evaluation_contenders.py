@@ -101,6 +101,8 @@ class TestExamples:
         told = turns(contenders.with_examples(question("apple pie"), TRAIN[:1], framing))
         assert told[0] == ("system", "Name every food.")
         assert [role for role, _ in told] == ["system", "user", "assistant", "user"]
+        developer = Question(({"role": "developer", "content": "Be brief."}, *question("pie", system=False).prompt), "")
+        assert turns(contenders.with_examples(developer, (), framing)) == [told[0], ("user", "pie")]
         plain = contenders.with_examples(Question("pie: ", "flour"), [Question("soup: ", "leek")], framing)
         assert plain.prompt == "Name every food.\n\nsoup: leek\n\npie: "
 

@@ -45,8 +45,9 @@ def test_one_letter_of_a_short_question_makes_another() -> None:
     assert without_leaks(ask("book a big table for 12"), ask("book a big table for 1")).near == 1
 
 
-def test_the_answer_and_the_system_message_make_no_difference() -> None:
-    told = Question(({"role": "system", "content": "Be brief."}, {"role": "user", "content": LONG}), "yes")
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_the_answer_and_the_system_message_make_no_difference(role: str) -> None:
+    told = Question(({"role": role, "content": "Be brief."}, {"role": "user", "content": LONG}), "yes")
     assert without_leaks([told], ask(LONG)).exact == 1
 
 

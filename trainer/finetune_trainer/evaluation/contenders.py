@@ -23,6 +23,8 @@ Text = str | tuple[Message, ...]
 # An answer may be right and wordier than any that is known, and a model that was never told how to answer begins with
 # politeness: neither is to be cut.
 SPARE_SHARE, ROOM_TOKENS = 1.5, 256
+# The roles of whoever says what the task is.
+INSTRUCTING = ("system", "developer")
 # The end of a turn, as templates write it.
 END_TOKENS = 8
 
@@ -139,7 +141,7 @@ def with_examples(question: Question, examples: Sequence[Question], framing: Fra
         told = f"{framing.system}\n\n" if framing.system else ""
         told += "".join(f"{example.prompt}{example.reference}{framing.joint}" for example in examples)
         return Prompt(told + question.prompt, len(examples), extra=framing.extra)
-    system = tuple(message for message in question.prompt if message["role"] == "system")
+    system = tuple(message for message in question.prompt if message["role"] in INSTRUCTING)
     if framing.system:
         system = ({"role": "system", "content": framing.system},)
     turns = (
@@ -150,7 +152,7 @@ def with_examples(question: Question, examples: Sequence[Question], framing: Fra
             {"role": "assistant", "content": example.reference},
         )
     )
-    rest = tuple(message for message in question.prompt if message["role"] != "system")
+    rest = tuple(message for message in question.prompt if message["role"] not in INSTRUCTING)
     return Prompt((*system, *turns, *rest), len(examples), question.tools, extra=framing.extra)
 
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_trainer.evaluation.contenders import Question
+from finetune_trainer.evaluation.contenders import INSTRUCTING, Question
 
 # Rows are near duplicates when they share this much (Jaccard) of their shingles, runs of so many characters: the rule
 # of Lee et al., "Deduplicating Training Data Makes Language Models Better" (2022), with exact counts in place of
@@ -58,7 +58,7 @@ def _text(question: Question) -> str:
     if isinstance(question.prompt, str):
         asked = question.prompt
     else:
-        turns = (message for message in question.prompt if message["role"] != "system")
+        turns = (message for message in question.prompt if message["role"] not in INSTRUCTING)
         asked = "\n".join(str(message.get("content") or "") for message in turns)
     return " ".join(asked.casefold().split())
 
