@@ -57,6 +57,12 @@ def chosen(evaluation: EvaluationConfig, test: Sequence[Question]) -> tuple[tupl
     return evaluation.metrics, "The manifest names it."
 
 
+def check_baselines(evaluation: EvaluationConfig, workspace: Workspace) -> None:
+    """Raises StageError for a baseline that does not fit the rows. Train is held in memory only where one might not."""
+    if any(baseline.type == BaselineType.STRUCTURED for baseline in evaluation.baselines):
+        baselines(evaluation, questions(workspace, "train"))
+
+
 def baselines(
     evaluation: EvaluationConfig, train: Sequence[Question]
 ) -> tuple[tuple[BaselineConfig, ...], Message | None]:

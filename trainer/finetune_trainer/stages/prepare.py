@@ -58,7 +58,7 @@ def prepare(
     digest = _store(splits, learned, workspace)
     if evaluation is not None and _measured(evaluation, shape):
         testset.chosen(evaluation, testset.questions(workspace, "test"))
-        testset.baselines(evaluation, testset.questions(workspace, "train"))
+        testset.check_baselines(evaluation, workspace)
     workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     plan = hyperparameters.choose(config.training, _counted(learned["train"], longest), found.model, devices)
     result = PrepareResult(
