@@ -163,6 +163,11 @@ def test_a_model_without_a_chat_template_is_asked_as_it_was_trained(case: Case) 
     assert {(tuple(body["stop"]), "chat_template_kwargs" in body) for body in case.engine.asked} == {(("\n",), False)}
 
 
+CALLING = CHATML.replace(
+    " <|im_end|>", "{% for call in message.tool_calls or [] %} {{ call.function | tojson }}{% endfor %} <|im_end|>"
+)
+
+
 def test_tool_calls_are_right_in_whatever_form_they_are_written(case: Case) -> None:
     def called(people: int, arguments: Any) -> dict[str, Any]:
         call = {"type": "function", "function": {"name": "book", "arguments": arguments}}
@@ -176,7 +181,7 @@ def test_tool_calls_are_right_in_whatever_form_they_are_written(case: Case) -> N
     )
     train = [called(people, {"people": people}) for people in range(40)]
     test = [called(people * 1111, json.dumps({"people": people * 1111})) for people in range(1, 9)]
-    case.prepared(train, test)
+    case.prepared(train, test, CALLING)
     result = case.evaluate(baselines=BASELINES[:1])
     assert result.metrics[0] == Metric.JSON_FIELDS_F1
     assert result.tuned.scores[Metric.EXACT_MATCH].score == 1

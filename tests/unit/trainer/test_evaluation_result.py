@@ -15,7 +15,7 @@ ROWS = 200
 def contender(name: str, right: int, metric: Metric, wrong: str) -> Measured:
     asked = Asked(name, "model", (Prompt("a", 0),) * ROWS, 0)
     texts = ["yes"] * right + [wrong] * (ROWS - right)
-    said = replace(answered(asked, {}), texts=tuple(texts))
+    said = replace(answered(asked, {}, (Question("a", "yes"),) * ROWS), texts=tuple(texts))
     return measured(said, {metric: metrics.statistic(metric, texts, ["yes"] * ROWS)})
 
 

@@ -179,7 +179,9 @@ def largest() -> EvaluateResult:
         return {
             "scores": {metric: score() for metric in Metric},
             "comparisons": {metric: comparison() for metric in Metric} if compared else {},
-            "requests": Requests.model_validate(requests | {"too_long": 99_999, "fewer_examples": 99_999}),
+            "requests": Requests.model_validate(
+                requests | dict.fromkeys(("too_long", "fewer_examples", "cut"), 99_999)
+            ),
         }
 
     return EvaluateResult.model_validate(
