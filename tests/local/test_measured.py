@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finetune_cli.errors import ExitCode
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.evaluation.decision import Decision
 from laptop import NAME, ROWS, SMOLLM2, Finetune
@@ -47,7 +48,7 @@ def decision(directory: Path) -> Decision:
 def test_what_misses_the_gate_is_not_served(finetune: Finetune, measured: Callable[..., None], directory: Path) -> None:
     measured(minimum=0.99)
     run = finetune("run", "job.yaml")
-    assert run.ends(900) == 1
+    assert run.ends(900) == ExitCode.GATE_NOT_MET
     assert "evaluate failed (GateNotMet): token_f1 0." in run.said
     assert "It misses gate.minimum 0.99 by 0." in run.said
     assert "The report: " in run.said
