@@ -11,6 +11,7 @@ from pathlib import Path
 from finetune_trainer.contract.config import Prices
 from finetune_trainer.contract.report import Score
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount
+from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision, again
 from finetune_trainer.evaluation.failures import pairs
 from finetune_trainer.evaluation.inspection import TUNED
@@ -94,7 +95,10 @@ def _print_place(page: Path | None, console: Console) -> None:
 
 def summary(decision: Decision) -> RenderableType:
     """The recommendation, a line for each contender, and the gate's word."""
-    return Group("", Text(decision.headline, "bold"), _table(decision), Text(decision.verdict.message))
+    result = decision.result
+    cut = any(each.requests.cut for each in (result.tuned, *result.baselines.values()))
+    notes = [Text(NOTE, "dim")] if cut else []
+    return Group("", Text(decision.headline, "bold"), _table(decision), *notes, Text(decision.verdict.message))
 
 
 def table(*columns: str) -> Table:
@@ -109,14 +113,15 @@ def table(*columns: str) -> Table:
 def _table(decision: Decision) -> Table:
     result, decides = decision.result, decision.metric
     others = [metric for metric in result.metrics if metric != decides]
-    shown = table("", decides.value, *(metric.value for metric in others), "tokens", "p50 s", "p95 s", "req/s")
+    shown = table("", decides.value, *(metric.value for metric in others), "cut", "tokens", "p50 s", "p95 s", "req/s")
     shown.columns[1].no_wrap = True
     for name, contender in {TUNED: result.tuned, **result.baselines}.items():
         score, took = contender.scores[decides], contender.requests
         shown.add_row(
             name,
-            f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f})",
+            f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f}){' *' if marked(contender, result.rows) else ''}",
             *(f"{contender.scores[metric].score:.3f}" for metric in others),
+            f"{took.cut}",
             f"{took.prompt_tokens:.0f}",
             f"{took.latency_p50:.2f}",
             f"{took.latency_p95:.2f}",

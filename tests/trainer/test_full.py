@@ -19,7 +19,7 @@ exec "$@"
 """
 
 
-@pytest.mark.parametrize("size", ["32k", "160k"], ids=["rows", "artifact"])
+@pytest.mark.parametrize("size", ["32k", "104k"], ids=["checkpoint", "artifact"])
 def test_a_full_workspace_is_told(make_case: MakeCase, tmp_path: Path, size: str) -> None:
     case = make_case(total_steps=2)
     log = tmp_path / "termination-log"

@@ -130,6 +130,18 @@ def test_the_table_has_a_line_for_each_contender() -> None:
     assert "0.670 (0.61 to 0.73)" in capture.get()
 
 
+def test_cut_answers_are_counted_and_mark_the_score() -> None:
+    whole = result()
+    zero = whole.baselines["zero-shot"]
+    cut = zero.model_copy(update={"requests": zero.requests.model_copy(update={"cut": 37})})
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(summary(decision(whole.model_copy(update={"baselines": whole.baselines | {"zero-shot": cut}}))))
+    (line,) = (line.split() for line in capture.get().splitlines() if line.strip().startswith("zero-shot"))
+    assert line[-6:-4] == ["*", "37"]
+    assert "More than 2% of the answers were cut" in capture.get()
+
+
 def test_only_prices_that_were_given_count() -> None:
     assert given_prices(None, 2.0, None, None) == Prices(accelerator_hour=2.0)
 

@@ -10,6 +10,10 @@ from finetune_trainer.contract.report import Contender, EvaluateResult
 
 # Of a contender's answers; fewer than that change no score by more.
 SHARE = 0.02
+NOTE = (
+    "A cut answer ended because there was no more room for it. * More than 2% of the answers were cut: the score says "
+    "how much room there was, and not how good the contender is."
+)
 ADVICE = "Set evaluation.maxAnswerTokens, or raise hosting.contextLength."
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount
-from finetune_trainer.evaluation.cut import marked
+from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED
 from finetune_trainer.evaluation.inspection import TUNED
@@ -72,6 +72,7 @@ def render(decision: Decision) -> str:
         uncounted=UNCOUNTED,
         money=lambda money: amount(money, decision.prices.currency),
         shortened=_cut,
+        cut_note=NOTE,
         marked=lambda contender: marked(contender, result.rows),
         interval=_interval,
     )
