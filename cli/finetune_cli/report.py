@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
-from finetune_trainer.contract.report import Score
+from finetune_trainer.contract.report import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision, again
@@ -94,11 +94,16 @@ def _print_place(page: Path | None, console: Console) -> None:
 
 
 def summary(decision: Decision) -> RenderableType:
-    """The recommendation, a line for each contender, and the gate's word."""
-    result = decision.result
-    cut = any(each.requests.cut for each in (result.tuned, *result.baselines.values()))
-    notes = [Text(NOTE, "dim")] if cut else []
-    return Group("", Text(decision.headline, "bold"), _table(decision), *notes, Text(decision.verdict.message))
+    """The recommendation, for each contender a line of scores and one of requests, and the gate's word."""
+    cut = any(each.requests.cut for each in _contenders(decision.result).values())
+    return Group(
+        "",
+        Text(decision.headline, "bold"),
+        _scores(decision),
+        *([Text(NOTE, "dim")] if cut else []),
+        _requests(decision),
+        Text(decision.verdict.message),
+    )
 
 
 def table(*columns: str) -> Table:
@@ -110,25 +115,41 @@ def table(*columns: str) -> Table:
     return shown
 
 
-def _table(decision: Decision) -> Table:
+def _scores(decision: Decision) -> Table:
     result, decides = decision.result, decision.metric
     others = [metric for metric in result.metrics if metric != decides]
-    shown = table("", decides.value, *(metric.value for metric in others), "cut", "tokens", "p50 s", "p95 s", "req/s")
+    shown = table("", decides.value, *(metric.value for metric in others), "cut")
     shown.columns[1].no_wrap = True
-    for name, contender in {TUNED: result.tuned, **result.baselines}.items():
-        score, took = contender.scores[decides], contender.requests
+    for name, contender in _contenders(result).items():
+        score, mark = contender.scores[decides], " *" if marked(contender, result.rows) else ""
         shown.add_row(
             name,
-            f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f}){' *' if marked(contender, result.rows) else ''}",
+            f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f}){mark}",
             *(f"{contender.scores[metric].score:.3f}" for metric in others),
-            f"{took.cut}",
+            f"{contender.requests.cut}",
+            style="bold" if name == TUNED else "",
+        )
+    return shown
+
+
+def _requests(decision: Decision) -> Table:
+    shown = table("", "prompt tokens", "answer tokens", "p50 s", "p95 s", "req/s")
+    for name, contender in _contenders(decision.result).items():
+        took = contender.requests
+        shown.add_row(
+            name,
             f"{took.prompt_tokens:.0f}",
+            f"{took.completion_tokens:.0f}",
             f"{took.latency_p50:.2f}",
             f"{took.latency_p95:.2f}",
             f"{took.requests_per_second:.2f}",
             style="bold" if name == TUNED else "",
         )
     return shown
+
+
+def _contenders(result: EvaluateResult) -> dict[str, Contender]:
+    return {TUNED: result.tuned, **result.baselines}
 
 
 def _details(decision: Decision) -> Iterator[RenderableType]:
