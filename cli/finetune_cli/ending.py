@@ -55,7 +55,7 @@ def after(ending: Ending, failures: int, retries: int) -> Next:
     """What comes after a process that ended by itself, and `failures` earlier ones that did not succeed."""
     if ending.code == 0 and ending.termination and ending.termination.result is not None:
         return Done(ending.termination.result)
-    failed = _failure(ending)
+    failed = failure(ending)
     if _retryable(ending.code) and failures < retries:
         return Again(FIRST_DELAY * 2**failures, failed.message)
     return failed
@@ -67,7 +67,8 @@ def _retryable(code: int) -> bool:
     return outcome.exit.retry if outcome else code not in (-signal.SIGKILL, 0)
 
 
-def _failure(ending: Ending) -> Failed:
+def failure(ending: Ending) -> Failed:
+    """Why a process that did not succeed ended, in the trainer's own words where it left some."""
     if ending.code == -signal.SIGKILL:
         return Failed(
             Reason.MEMORY_LIMIT_EXCEEDED,

@@ -1,5 +1,6 @@
 """The `finetune` command: reads the arguments, hands over, and prints what went wrong as one sentence.
 
+finetune check job.yaml     what is in the data, before anything is trained
 finetune run job.yaml       train and serve on this machine
 finetune status [NAME]      what a run came to
 finetune chat [NAME]        ask the model that is being served
@@ -58,6 +59,21 @@ def run(
     Artifacts, logs and the status document are in .finetune/NAME.
     """
     run_manifest(manifest, port, serve, out)
+
+
+@app.command()
+def check(
+    manifest: ManifestFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what prepare found as JSON.")] = False,
+) -> None:
+    """Check a FineTuneJob's data on this machine, as a cluster would before it holds an accelerator.
+
+    Shows rows, lengths, what is wrong or odd and where, some rows as the model sees them, and the plan. What is
+    prepared stays in .finetune/NAME, and `finetune run` goes on from there.
+    """
+    from finetune_cli.check import check_manifest
+
+    check_manifest(manifest, as_json, out, err)
 
 
 @app.command()

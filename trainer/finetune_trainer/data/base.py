@@ -73,6 +73,10 @@ class Base:
         """Tokens of a text by itself."""
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones as they are written."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
     def render(self, messages: list[Row], tools: list[Row] | None, generation: bool) -> str:
         """The chat as text, with the generation prompt or without. Raises CantRender."""
         try:

@@ -1,0 +1,146 @@
+"""`finetune check`: prepare, as `finetune run` and a cluster run it, and a look at what it made of the data.
+
+No torch, no accelerator. What is prepared stays in the workspace: a run of the same manifest goes on from there.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.stages import JOBS
+from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.data import base, seen
+from finetune_trainer.data.notices import DataReport
+from finetune_trainer.data.seen import Prepared, Seen
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from finetune_cli.ending import Done, after, failure
+from finetune_cli.errors import UserError, code_of
+from finetune_cli.job import LocalJob, localize, read
+from finetune_cli.local import POLL_SECONDS
+from finetune_cli.progress import View, view
+from finetune_cli.report import table
+from finetune_cli.store import Store
+from finetune_cli.trainer import Attempt, write_evaluation_config, write_run_config
+
+STAGE = "prepare"
+BINS, BAR = 8, 40
+# Of a row that is shown: its beginning and its end, where what is learned stands.
+SHOWN = 800
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What prepare made, as far as it is shown."""
+
+    name: str
+    result: PrepareResult
+    found: DataReport
+    train: Prepared
+    rows: tuple[Seen, ...]
+
+
+def check_manifest(path: Path, as_json: bool, console: Console, notes: Console) -> None:
+    """Check the FineTuneJob of a file, and print what there is to know. UserError when its data can't be trained."""
+    manifest = read(path)
+    job = localize(manifest.metadata.name, manifest.spec, path.parent)
+    store = Store(job.name)
+    shown = view(notes)
+    with store.lock():
+        try:
+            result = _prepare(job, store, shown)
+        finally:
+            shown.close()
+    checked = _look(job, store, result)
+    if as_json:
+        document = {"prepared": _json(result), **_json(checked.found)}
+        console.print(json.dumps(document, indent=2), markup=False, highlight=False, soft_wrap=True)
+    else:
+        console.print(Group(*told(checked)))
+
+
+def _json(document: PrepareResult | DataReport) -> dict[str, object]:
+    return document.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _prepare(job: LocalJob, store: Store, shown: View) -> PrepareResult:
+    """Run prepare's process to its end; one that is complete ends at once."""
+    write_run_config(job, store)
+    write_evaluation_config(job, store)
+    shown.begin(STAGE, "starting")
+    with Attempt(JOBS[STAGE], job, store) as attempt:
+        while (ending := attempt.wait(POLL_SECONDS)) is None:
+            if progress := attempt.progress():
+                shown.update(progress)
+    ended = after(ending, failures=0, retries=0)
+    if isinstance(ended, Done):
+        return PrepareResult.model_validate(ended.result)
+    failed = failure(ending)
+    raise UserError(f"{STAGE} failed ({failed.reason}): {failed.message}", code_of(failed.reason))
+
+
+def _look(job: LocalJob, store: Store, result: PrepareResult) -> Checked:
+    workspace = store.workspace(job.revision)
+    config = run_config(job.name, job.revision, job.spec)
+    model = base.read(workspace.base_model(config), config.model)
+    train = seen.read(workspace.learned("train"))
+    rows = tuple(train.rows(seen.examples(train.lengths), model))
+    found = DataReport.model_validate_json(workspace.data_report.read_bytes())
+    return Checked(job.name, result, found, train, rows)
+
+
+def told(checked: Checked) -> Iterator[RenderableType]:
+    """Rows, lengths, what was found, some rows with what is learned of them, and the plan."""
+    dataset = checked.result.dataset
+    yield Text(f"{checked.name}: {dataset.rows.train} rows to train on, format {dataset.format.value}", "bold")
+    yield _rows(checked)
+    yield Text("Lengths of train's rows, in tokens", "bold")
+    yield _lengths(checked.train)
+    yield Text("What was found", "bold")
+    sentences = [finding.sentence for finding in checked.found.findings] or ["Nothing odd."]
+    yield Text("\n".join(f"- {sentence}" for sentence in sentences) + "\n")
+    yield Text("A short, a middling and a long row as the model sees them, «what is learned» marked", "bold")
+    yield from (_row(row) for row in checked.rows)
+    yield Text("\nThe plan", "bold")
+    yield _plan(checked.result)
+
+
+def _rows(checked: Checked) -> Table:
+    dataset = checked.result.dataset
+    shown = table("", "rows", "tokens", "learned")
+    shown.add_row("train", f"{dataset.rows.train:,}", f"{dataset.tokens:,}", f"{checked.train.learned:,}")
+    shown.add_row("validation", f"{dataset.rows.validation:,}", "", "")
+    shown.add_row("test", f"{dataset.rows.test:,}", "", "")
+    return shown
+
+
+def _lengths(train: Prepared) -> Table:
+    bins = seen.histogram(train.lengths, BINS)
+    most = max(count for _, _, count in bins)
+    shown = Table.grid(padding=(0, 2))
+    for low, high, count in bins:
+        shown.add_row(f" {low} to {high}", "█" * -(-count * BAR // most), f"{count:,}")
+    shown.add_row("")
+    return shown
+
+
+def _row(row: Seen) -> Text:
+    text = Text(f"{row.place}, {row.tokens} tokens:\n", "dim")
+    shown = Text()
+    for part, learned in row.parts:
+        shown.append(f"«{part}»" if learned else part, "bold green" if learned else "default")
+    if len(shown) > SHOWN:
+        shown = Text.assemble(shown[: SHOWN // 2], (" … ", "dim"), shown[-SHOWN // 2 :])
+    return Text.assemble(text, shown)
+
+
+def _plan(result: PrepareResult) -> Table:
+    plan = result.plan.model_dump(mode="json", by_alias=True, exclude={"reasons"})
+    shown = Table.grid(padding=(0, 2))
+    for name, value in plan.items():
+        shown.add_row(f" {name}", f"{value:,}" if isinstance(value, int) else f"{value}", result.plan.reasons.get(name))
+    return shown

@@ -1,0 +1,66 @@
+"""What was prepared, for a person to look at: how long the rows are, and some of them as the model sees them.
+
+Called by `finetune check`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finetune_trainer.data.base import Base
+from finetune_trainer.data.tokens import IGNORED
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A row where it stands, its tokens, and its text in parts, each with whether it is learned."""
+
+    place: str
+    tokens: int
+    parts: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of one split. `lengths` in tokens, in the order of the file; `learned`: tokens that are, of all rows."""
+
+    lengths: Sequence[int]
+    learned: int
+    _table: pa.Table
+
+    def rows(self, numbers: Iterable[int], base: Base) -> Iterator[Seen]:
+        """These rows, as the model sees them."""
+        for number in numbers:
+            row = self._table.slice(number, 1).to_pylist()[0]
+            yield Seen(row["place"], self.lengths[number], _parts(row["input_ids"], row["labels"], base))
+
+
+def read(path: Path) -> Prepared:
+    """A split as `trained` wrote it, memory-mapped."""
+    table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    learned = pc.sum(pc.not_equal(pc.list_flatten(table["labels"]), IGNORED)).as_py()
+    return Prepared(pc.list_value_length(table["input_ids"]).to_pylist(), learned or 0, table)
+
+
+def examples(lengths: Sequence[int]) -> list[int]:
+    """The numbers of a short, a middling and a long row: fewer where there are fewer."""
+    ordered = sorted(range(len(lengths)), key=lambda number: lengths[number])
+    return [ordered[at] for at in sorted({0, len(ordered) // 2, len(ordered) - 1})] if ordered else []
+
+
+def histogram(lengths: Sequence[int], bins: int) -> list[tuple[int, int, int]]:
+    """(from, to, how many rows) in steps of one size that cover all lengths; both ends belong to a step."""
+    step = -(-max(lengths) // bins)
+    counts = [0] * bins
+    for length in lengths:
+        counts[max(0, length - 1) // step] += 1
+    return [(at * step + 1, (at + 1) * step, count) for at, count in enumerate(counts)]
+
+
+def _parts(ids: Sequence[int], labels: Sequence[int], base: Base) -> tuple[tuple[str, bool], ...]:
+    groups = groupby(zip(ids, labels, strict=True), key=lambda pair: pair[1] != IGNORED)
+    return tuple((base.text([token for token, _ in pairs]), learned) for learned, pairs in groups)
