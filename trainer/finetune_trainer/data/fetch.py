@@ -12,8 +12,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import botocore.session
-import s3fs
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 from finetune_trainer.contract.config import CREDENTIAL_KEYS, ModelConfig, Source
@@ -205,6 +203,10 @@ def _filesystem(owner: str, secrets: dict[str, str]) -> Any:
             Outcome.CONFIG_INVALID,
             f"AWS_ENDPOINT_URL in the {owner}'s credentials is no URL: it has to begin with http:// or https://.",
         )
+    # Half a second to import, which only a bucket is worth.
+    import botocore.session
+    import s3fs
+
     given = "AWS_ACCESS_KEY_ID" in secrets
     return s3fs.S3FileSystem(
         # Without keys: what the pod's service account or the machine gives, else as anybody.

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import bm25s
 import jinja2
 
 from finetune_trainer.contract.outcome import Outcome, StageError
@@ -223,7 +222,7 @@ def _similar(texts: list[str]) -> Callable[[str], Sequence[float]]:
     # bm25s fails on texts without any word, such as sums of single digits.
     if not any(corpus):
         return lambda asked: nothing
-    index = bm25s.BM25()
+    index = _bm25s().BM25()
     index.index(corpus, show_progress=False)
 
     def scores(asked: str) -> Sequence[float]:
@@ -234,9 +233,17 @@ def _similar(texts: list[str]) -> Callable[[str], Sequence[float]]:
 
 
 def _words(texts: list[str]) -> list[list[str]]:
-    return bm25s.tokenize(  # type: ignore[no-any-return]
+    found: list[list[str]] = _bm25s().tokenize(
         texts, token_pattern=TOKEN, stopwords=None, return_ids=False, show_progress=False
     )
+    return found
+
+
+def _bm25s() -> Any:
+    """It brings numba and scipy, a second to import, and prepare retrieves nothing."""
+    import bm25s
+
+    return bm25s
 
 
 def _distinct(rows: Sequence[Question]) -> list[Question]:
