@@ -69,6 +69,11 @@ def test_a_format_is_recognised_through_the_users_names() -> None:
     assert examples.recognise(config(columns=columns), {"question": "a", "answer": "b"}) == Format.PROMPT_COMPLETION
 
 
+def test_a_column_that_is_read_under_another_name_is_not_read_twice() -> None:
+    told = shape(Format.INSTRUCTION, columns={"instruction": "input"})
+    assert examples.rename({"input": "2 eggs", "output": "egg"}, told) == {"instruction": "2 eggs", "output": "egg"}
+
+
 def test_the_manifests_format_wins() -> None:
     assert examples.recognise(config(format=Format.TEXT), {"text": "a", "messages": []}) == Format.TEXT
 

@@ -51,6 +51,14 @@ class Shape:
     chat: bool
     developer: bool = False
 
+    @property
+    def read(self) -> dict[str, str]:
+        """The format's columns, and the user's they are read from: one that has another's name is not read twice."""
+        needed, possible = COLUMNS[self.format]
+        taken = set(self.columns.values())
+        own = (name for name in (*needed, *possible) if name in self.columns or name not in taken)
+        return {name: self.columns.get(name, name) for name in own}
+
 
 @dataclass(frozen=True)
 class Example:
@@ -105,8 +113,7 @@ def shape_of(config: DatasetConfig, format: Format, chat: bool, developer: bool 
 
 def unused(row: Row, shape: Shape) -> list[str]:
     """The user's columns that the format does not have."""
-    needed, possible = COLUMNS[shape.format]
-    return sorted(set(row) - {shape.columns.get(ours, ours) for ours in (*needed, *possible)})
+    return sorted(set(row) - set(shape.read.values()))
 
 
 def check(
@@ -169,8 +176,7 @@ def _report(problems: list[str], name: str) -> str:
 
 def rename(row: Row, shape: Shape) -> Row:
     """The row with the format's column names, and without columns that the format does not have or that are null."""
-    needed, possible = COLUMNS[shape.format]
-    found = {ours: row.get(shape.columns.get(ours, ours)) for ours in (*needed, *possible)}
+    found = {ours: row.get(theirs) for ours, theirs in shape.read.items()}
     return {ours: value for ours, value in found.items() if value is not None}
 
 
