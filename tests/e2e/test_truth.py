@@ -75,7 +75,7 @@ def test_the_tuned_model_beats_every_baseline(promoted: str) -> None:
     found = get("ftj", BOOKINGS, promoted)["status"]["evaluation"]
     assert found["metric"] == "json_fields_f1"
     assert found["reason"] == "All answers are JSON."
-    assert set(found["baselines"]) == {"zero-shot", "few-shot", "retrieval"}
+    assert set(found["baselines"]) == {"zero-shot", "few-shot", "retrieval", "structured"}
     for name, contender in found["contenders"].items():
         if name != "tuned":
             assert float(contender["comparisons"]["json_fields_f1"]["bounds"]["0.95"]) > 0, (name, found)
