@@ -154,9 +154,13 @@ class Mirror:
         """The objects of a namespace, of some kinds or of every one."""
         return (raw for raw in list(self._objects[namespace].values()) if not kinds or raw["kind"] in kinds)
 
+    def next_change(self, namespace: str) -> asyncio.Event:
+        """What the next change in a namespace from now on sets: taken before a look that takes a while."""
+        return self._changed[namespace]
+
     async def change(self, namespace: str) -> None:
         """Wait for the next change in a namespace."""
-        await self._changed[namespace].wait()
+        await self.next_change(namespace).wait()
 
     async def changes(self, namespace: str, within: float) -> bool:
         """Whether anything changes in a namespace within so many seconds from now."""

@@ -47,11 +47,12 @@ class Node:
     async def run(self) -> None:
         """Play until cancelled."""
         while True:
+            changed = self._mirror.next_change(self.namespace)
             for claim in self._mirror.all(self.namespace, "PersistentVolumeClaim"):
                 await self._bind(claim)
             for pod in self._mirror.all(self.namespace, "Pod"):
                 await self._sync(pod)
-            await self._mirror.change(self.namespace)
+            await changed.wait()
 
     async def tick(self) -> None:
         """Look at every pod once more, after a test has changed its mind."""

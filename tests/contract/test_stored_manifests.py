@@ -98,5 +98,5 @@ def test_its_owner_can_still_suspend_it(stored: dict[str, Bad], control_plane: C
         answer = control_plane.request("PUT", f"{JOBS}/{name}", job)
         if answer["kind"] == "Status":
             refused[bad.name] = answer["message"]
-    (rule,) = FineTuneJobSpec.rules
-    assert {name: said for name, said in refused.items() if rule.message not in said} == {}
+    rules = [rule.message for rule in FineTuneJobSpec.rules]
+    assert {name: said for name, said in refused.items() if not any(rule in said for rule in rules)} == {}
