@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.train import train
+from finetune_trainer.training import machine
 from trainings import CHATS, LORA, STEPS, Case, MakeCase, Recorder, chat
 
 MIDWAY = 8
@@ -53,12 +53,6 @@ def metrics(case: Case) -> list[dict[str, float]]:
     return [json.loads(line) for line in (case.workspace.artifact / "metrics.jsonl").read_text().splitlines()]
 
 
-def same_precision(begun: Case, other: Case) -> None:
-    """Two trainings may measure two precisions; one that goes on keeps its own."""
-    other.workspace.checkpoints.mkdir()
-    shutil.copy(begun.workspace.precision, other.workspace.precision)
-
-
 def checkpoints(case: Case) -> list[str]:
     return sorted(path.name for path in case.workspace.checkpoints.glob("checkpoint-*"))
 
@@ -75,7 +69,6 @@ def test_a_killed_run_ends_with_the_same_weights_and_metrics(
 
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert checkpoints(killed) == [f"checkpoint-{MIDWAY - 1}"]
-    same_precision(killed, whole)
     train(whole.config, whole.workspace, Recorder())
     train(killed.config, killed.workspace, recorder)
     assert recorder.values("step")[0] == MIDWAY - 1
@@ -93,7 +86,6 @@ def test_asked_to_stop_it_saves_the_step_and_says_that_it_can_go_on(make_case: M
     assert "goes on from the last checkpoint" in ended.stdout
     assert checkpoints(stopped) == [f"checkpoint-{MIDWAY}"]
     elapsed = json.loads((stopped.workspace.checkpoints / f"checkpoint-{MIDWAY}" / "elapsed.json").read_text())
-    same_precision(stopped, whole)
     expected = train(whole.config, whole.workspace, Recorder())
     result = train(stopped.config, stopped.workspace, recorder)
     assert recorder.values("step")[0] == MIDWAY
@@ -140,3 +132,11 @@ def test_an_artifact_of_another_revision_is_replaced(make_case: MakeCase, record
     train(case.config.model_copy(update={"revision": "ffffffff"}), case.workspace, recorder)
 
     assert json.loads((case.workspace.artifact / "run_config.json").read_text())["revision"] == "ffffffff"
+
+
+@pytest.mark.parametrize("precision", [machine.BF16, machine.FP32])
+def test_a_training_that_goes_on_keeps_the_precision_that_it_began_with(tmp_path: Path, precision: str) -> None:
+    """Both may be nearly as fast, so that a second measurement could come to the other one."""
+    kept = tmp_path / "precision"
+    kept.write_text(precision)
+    assert machine.look(kept).bf16 == (precision == machine.BF16)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from finetune_trainer.data import tokens, trained
 from finetune_trainer.data.base import Base, Model
 from finetune_trainer.data.examples import Example
 from finetune_trainer.server import Reporter
+from finetune_trainer.training import machine
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -102,8 +104,16 @@ class Case:
 MakeCase = Callable[..., Case]
 
 
+@pytest.fixture(scope="session")
+def precision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is fast on this machine, measured once: two trainings may measure two, and end with two models."""
+    kept = tmp_path_factory.mktemp("machine") / "precision"
+    machine.look(kept)
+    return kept
+
+
 @pytest.fixture
-def make_case(base_model: Path, tmp_path: Path) -> MakeCase:
+def make_case(base_model: Path, precision: Path, tmp_path: Path) -> MakeCase:
     """Make a case: rows, adapter and what differs in the plan."""
 
     def make(
@@ -126,6 +136,8 @@ def make_case(base_model: Path, tmp_path: Path) -> MakeCase:
         )
         workspace = case.workspace
         workspace.data.mkdir(parents=True)
+        workspace.checkpoints.mkdir()
+        shutil.copy(precision, workspace.precision)
         store(workspace, "train", rows, base)
         if validation:
             store(workspace, "validation", validation, base)

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from safetensors import SafetensorError
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoConfig, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import failures, machine, model, rows, schedule
@@ -183,7 +183,10 @@ def _explained(config: RunConfig, workspace: Workspace, plan: Plan, batch: Batch
     except torch.OutOfMemoryError as error:
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         raise failures.out_of_memory(config, batch.rows, plan.max_length, device.name, device.total_memory) from error
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except StageError:
+        raise
+    except Exception as error:
+        # Libraries' writers have no kind of error in common: that of tokenizers raises a bare one.
         if not failures.is_full(error, workspace.root):
             raise
         raise failures.workspace_full(workspace.root, shutil.disk_usage(workspace.root).total) from error
