@@ -79,7 +79,7 @@ report: venv ## The evaluation report in a real headless Chromium
 
 .PHONY: contract
 contract: venv tools ## Contract tests: a real kube-apiserver and etcd, no kubelet
-	@.venv/bin/python -m pytest tests/contract
+	@.venv/bin/python -m pytest tests/contract -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: faults
 faults: venv tools ## Every fault at every write and watch event of a whole life, and 500 random lives; `make test` has a sample
