@@ -1,6 +1,6 @@
 """What can be wrong with one row: each fault a phrase that goes behind the row's place.
 
-Called by `data` with a row in the format's own column names. Pure.
+Called by `examples` with a row in the format's own column names. Pure.
 """
 
 import json
