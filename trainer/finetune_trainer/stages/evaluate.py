@@ -173,9 +173,9 @@ class _Measuring:
         self._base_name = config.base_name
         self._compared = config.base_name in served.names
         self._base = base.read(workspace.base_model(config), config.model)
-        self._fitting = _fitting(self._base, workspace, served, (*clean.kept, *train), evaluation.max_answer_tokens)
-        self._choosers = _Choosers(train, evaluation.seed)
         known = [question.reference for question in (*clean.kept, *train)]
+        self._fitting = _fitting(self._base, workspace, served, known, evaluation.max_answer_tokens)
+        self._choosers = _Choosers(train, evaluation.seed)
         self._framing = (
             contenders.template(evaluation.chat_template_kwargs) if self._base.chat else contenders.verbatim(known)
         )
@@ -286,11 +286,11 @@ class _Fitting:
 
 
 def _fitting(
-    model: Base, workspace: Workspace, served: Served, known: Sequence[Question], max_answer_tokens: int | None
+    model: Base, workspace: Workspace, served: Served, known: Sequence[str], max_answer_tokens: int | None
 ) -> _Fitting:
+    """`known`: the right answers, of which the longest says how much room there has to be."""
     planned = PrepareResult.model_validate_json(workspace.prepared.read_bytes()).plan.context_length
-    references = [question.reference for question in known]
-    room = contenders.room(references, model.count, served.context_length or planned, max_answer_tokens)
+    room = contenders.room(known, model.count, served.context_length or planned, max_answer_tokens)
     return _Fitting(contenders.measure_with(model.tokenizer), room)
 
 
