@@ -87,11 +87,12 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan:
         return Plan(world.status, reads=walked.reads)
     engines = hosting(target, world, walked)
     status = tell(world, walked, wanted(spec), engines.gives_way, now)
+    serve = _needed(world, engines.serve)
     return Plan(
         status,
-        serve=_needed(world, engines.serve),
+        serve=serve,
         release=(*_needed(world, engines.release), *_suspend(target, world), *_prune(target, world, engines)),
-        work=_needed(world, (*engines.work, *walked.actions)),
+        work=_besides(serve, _needed(world, (*engines.work, *walked.actions))),
         events=_events(world, status),
         again_after=MISSING_SECONDS if walked.problem else None,
         ask=_address(target, world, walked),
@@ -128,9 +129,19 @@ def _needed(world: World, actions: Iterable[Action]) -> tuple[Action, ...]:
     return tuple(action for action in found if action is not None)
 
 
+def _besides(serve: Sequence[Action], work: Sequence[Action]) -> tuple[Action, ...]:
+    """`work` without applies to what `serve` applies: those name the object that the next look will find."""
+    taken = [_applied(action) for action in serve if isinstance(action, Apply)]
+    return tuple(action for action in work if not (isinstance(action, Apply) and _applied(action) in taken))
+
+
+def _applied(action: Apply) -> Id:
+    return action.manifest["kind"], action.manifest["metadata"]["name"]
+
+
 def _apply(world: World, action: Apply) -> Apply | None:
     manifest = action.manifest
-    found = world.objects.get((manifest["kind"], manifest["metadata"]["name"]))
+    found = world.objects.get(_applied(action))
     if found is None:
         return action
     if "deletionTimestamp" in found["metadata"] or as_applied(found, manifest):

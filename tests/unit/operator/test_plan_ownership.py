@@ -5,6 +5,7 @@ from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.finetunejob.stages.base import Apply
 from rehearsal import PREPARED, TRAINED, Rehearsal
 
 
@@ -168,6 +169,16 @@ def test_a_stable_service_deleted_by_hand_comes_back_for_what_served(serving: Re
     serving.reconcile()
     assert serving.objects["Service", "recipes"]["spec"]["selector"]["finetune.dev/revision"] == served
     assert serving.exists("Deployment", revision=served)
+
+
+def test_a_stable_service_that_is_missing_is_made_once_though_hosting_changes(serving: Rehearsal) -> None:
+    serving.edit(hosting=serving.job["spec"]["hosting"] | {"contextLength": 512, "rollout": "surge"})
+    serving.reconcile()
+    serving.delete("Service", "recipes")
+    applied = [action.manifest["kind"] for action in serving.look().actions if isinstance(action, Apply)]
+    assert applied.count("Service") == 1
+    serving.reconcile()
+    assert ("Service", "recipes") in serving.objects
 
 
 def test_a_status_written_by_hand_serves_nothing_that_was_never_trained(cluster: Rehearsal) -> None:
