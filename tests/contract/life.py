@@ -187,9 +187,11 @@ async def _retry(life: Life) -> None:
     await life.patch(metadata={"annotations": {names.RETRY: "once"}})
 
 
-def _no_pod(life: Life, stage: str) -> bool:
+def _none_runs(life: Life, stage: str) -> bool:
+    """Whether every pod of a stage has ended: those of complete Jobs stay."""
     pods = life.space.mirror.all(life.space.name, "Pod")
-    return not any(pod["metadata"]["labels"].get(names.STAGE) == stage for pod in pods)
+    of_stage = [pod for pod in pods if pod["metadata"]["labels"].get(names.STAGE) == stage]
+    return all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in of_stage)
 
 
 WHOLE = (
@@ -198,7 +200,7 @@ WHOLE = (
     Step(
         "suspend",
         lambda life: life.edit(suspend=True),
-        lambda life: life.condition("Trained")[1] == "Suspended" and _no_pod(life, "train"),
+        lambda life: life.condition("Trained")[1] == "Suspended" and _none_runs(life, "train"),
     ),
     Step("resume", _resume, lambda life: life.serves),
     Step(

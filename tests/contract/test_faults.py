@@ -93,8 +93,11 @@ async def undisturbed(ground: Ground) -> dict[str, Outcome]:
         space.operator.start()
         life = Life(space)
         for step in LIFE:
-            await live(life, step)
-            await settled(space)
+            try:
+                await live(life, step)
+                await settled(space)
+            except TimeoutError:
+                raise AssertionError(_complaint(life, step, {})) from None
             found[step.name] = life.outcome()
     return found
 
