@@ -107,6 +107,10 @@ benchmark: venv ## How much of an evaluation is our own doing, as a ratio
 benchmark-operator: venv tools ## What the operator costs with thousands of FineTuneJobs (SIZES="--active 200 --rest 1000")
 	@.venv/bin/python tests/performance/benchmark_operator.py $(SIZES)
 
+.PHONY: benchmark-data
+benchmark-data: model ## What preparing data costs: 1,000,000 rows and 60 (SIZES="--rows 100000")
+	@.venv/bin/python tests/performance/benchmark_data.py $(SIZES)
+
 .PHONY: test
 test: ## Everything: every check and every test, with the time each took
 	@hack/test.sh

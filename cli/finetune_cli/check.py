@@ -12,7 +12,7 @@ from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.data import base, seen
-from finetune_trainer.data.notices import DataReport
+from finetune_trainer.data.findings import DataReport
 from finetune_trainer.data.seen import Prepared, Seen
 from rich.console import Console, Group, RenderableType
 from rich.table import Table

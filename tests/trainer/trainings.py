@@ -153,7 +153,8 @@ def store(workspace: Workspace, split: str, rows: list[dict[str, Any]], base: Pa
     found = Base(FIGURES, AutoTokenizer.from_pretrained(base))
     made = tokens.encode([tokens.render(row, found) for row in rows], found)
     places = (f"{split}.jsonl:{number}" for number in itertools.count(1))
-    trained.write(workspace.learned(split), [Example(b"", *pair) for pair in zip(places, made, strict=False)])
+    found = [Example(b"", *pair) for pair in zip(places, made, strict=False)]
+    trained.write(workspace.learned(split), found, longest=FIGURES.context_length)
 
 
 def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:

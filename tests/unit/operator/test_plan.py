@@ -49,7 +49,7 @@ class TestThePathToReady:
 
     def test_rows_that_are_cut_or_left_out_are_told_and_counted(self, cluster: Rehearsal) -> None:
         cluster.reconcile()
-        warning = "2 rows of train are left out, with no answer left to learn: train.jsonl:1, train.jsonl:7."
+        warning = "2 rows of train are left out, with no answer left to learn (train.jsonl:1, train.jsonl:7)."
         found = {"longerThanMaxLength": 3, "teachingNothing": 2}
         cluster.complete("prepare", PREPARED | {"dataset": PREPARED["dataset"] | found, "warnings": [warning]})
         cluster.reconcile()

@@ -299,10 +299,10 @@ def odd_rows() -> Iterator[OddDataset]:
             yield OddDataset(f"{name} in {file}", told, {file: content}, TOLD)
     long = {"prompt": "two", "completion": "eggs " * 100}
     rows = [*pairs()[:BAD], long, *pairs()[BAD + 1 :]]
-    cut = "1 row of train is longer than maxLength (64 tokens) and cut: train.jsonl:17."
+    cut = "1 row of train is longer than maxLength (64 tokens) and cut (train.jsonl:17)."
     yield OddDataset("a row that is cut", cut, {"train.jsonl": jsonl(rows)}, TOLD, training={"maxLength": 64})
     silent = [*chats()[:BAD], chat("list", "egg", weight=0), *chats()[BAD + 1 :]]
-    left = "1 row of train is left out, with no answer left to learn: train.jsonl:17."
+    left = "1 row of train is left out, with no answer left to learn (train.jsonl:17)."
     yield OddDataset("a row of weight 0", left, {"train.jsonl": jsonl(silent)}, TOLD)
 
 

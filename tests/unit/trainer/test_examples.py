@@ -11,6 +11,7 @@ from finetune_trainer.data import examples
 from finetune_trainer.data.examples import Example, Shape
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import Row
+from gathered import gathered
 from hypothesis import given
 from hypothesis import strategies as st
 from letters import Letters, Strict
@@ -42,7 +43,7 @@ def shape(format: Format, chat: bool = True, **fields: Any) -> Shape:
 
 def check(rows: Iterable[Any], format: Format, chat: bool = True, **fields: Any) -> list[Example]:
     lines = (Line(f"train.jsonl:{number}", row) for number, row in enumerate(rows, 1))
-    return examples.check(lines, shape(format, chat, **fields), URI, Letters())
+    return gathered(lines, shape(format, chat, **fields), URI)[0]
 
 
 def fault(row: Any, format: Format, chat: bool = True, **fields: Any) -> str:
@@ -241,7 +242,7 @@ def test_messages_need_a_model_that_can_take_them() -> None:
 
 def test_what_the_chat_template_refuses_is_the_rows_fault() -> None:
     with pytest.raises(StageError) as error:
-        examples.check([Line("train.jsonl:1", GOOD[Format.CHAT])], shape(Format.CHAT), URI, Strict())
+        gathered([Line("train.jsonl:1", GOOD[Format.CHAT])], shape(Format.CHAT), URI, Strict())
     assert "train.jsonl:1: the model's chat template refuses it: roles must alternate" in error.value.message
 
 
@@ -352,7 +353,7 @@ def test_a_list_of_texts_is_one_text() -> None:
 def test_a_developer_is_the_system_where_the_template_knows_none(known: bool, role: str) -> None:
     told = examples.shape_of(config(system_prompt="Be brief."), Format.CHAT, True, developer=known)
     row = chat(SYSTEM | {"role": "developer"}, ASKED, ANSWERED)
-    found = examples.check([Line("train.jsonl:1", row)], told, URI, Letters())
+    found, _ = gathered([Line("train.jsonl:1", row)], told, URI)
     assert json.loads(found[0].line) == chat(SYSTEM | {"role": role}, ASKED, ANSWERED)
 
 
@@ -418,7 +419,7 @@ rows = st.dictionaries(
 @given(row=rows, format=st.sampled_from(list(GOOD)), chat=st.booleans())
 def test_whatever_a_row_holds_it_is_taken_or_told(row: Row, format: Format, chat: bool) -> None:
     wanted = shape(format, chat or format in examples.CHATS)
-    found, example = examples._check(Line("train.jsonl:1", row), wanted, Letters(), True)
+    found, example = examples.check(Line("train.jsonl:1", row), wanted, Letters(), True)
     assert bool(found) != bool(example)
     if example:
         assert isinstance(json.loads(example.line), dict)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import DatasetConfig, Format, Source
 from finetune_trainer.data import examples
+from finetune_trainer.data.findings import Finding
 from finetune_trainer.data.line import Line
-from finetune_trainer.data.notices import Finding, Notices
-from letters import Letters
+from gathered import gathered
 
 SPECIAL = ("<|im_end|>",)
 
@@ -18,9 +18,8 @@ def asked(prompt: str, completion: str = "egg", **more: Any) -> dict[str, Any]:
 
 def noticed(rows: list[dict[str, Any]], format: Format = Format.PROMPT_COMPLETION) -> dict[str, Finding]:
     shape = examples.shape_of(DatasetConfig(train=Source(uri="s3://bucket/train.jsonl")), format, chat=True)
-    notices = Notices("train.jsonl", shape, SPECIAL)
-    lines = notices.lines(Line(f"train.jsonl:{number}", row) for number, row in enumerate(rows, 1))
-    found = notices.findings(examples.check(lines, shape, "train.jsonl", Letters()))
+    lines = (Line(f"train.jsonl:{number}", row) for number, row in enumerate(rows, 1))
+    _, found = gathered(lines, shape, special=SPECIAL)
     return {finding.kind: finding for finding in found}
 
 

@@ -1,15 +1,28 @@
 """The prepare stage as the operator runs it: run config in, workspace, result and sentences out."""
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
+from finetune_trainer.contract.config import (
+    DatasetConfig,
+    Format,
+    ModelConfig,
+    RunConfig,
+    Source,
+    TrainingConfig,
+    Workspace,
+)
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.data import base, batch, examples
+from finetune_trainer.data.batch import Reading
+from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CHANGED, IGNORED
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.prepare import prepare
@@ -142,6 +155,44 @@ def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
         assert row["completion"] == [{"role": "assistant", "content": "flour"}]
 
 
+def test_many_rows_are_made_by_other_processes_as_they_are_here(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = case.config([*QUESTIONS, QUESTIONS[3]], test={"fraction": 0.1})
+    here = case.prepare(config)
+    files = {path.name: path.read_bytes() for path in case.workspace.data.iterdir()}
+    monkeypatch.setattr(batch, "HERE", 1)
+    monkeypatch.setattr(batch, "BATCH", 2)
+    assert case.prepare(config) == here
+    assert {path.name: path.read_bytes() for path in case.workspace.data.iterdir()} == files
+    assert case.refused(case.config([*QUESTIONS, {"prompt": "a"}, {"prompt": "b"}])).message == (
+        "pvc://data/train.jsonl has 2 faults:\ntrain.jsonl:21: has no completion\ntrain.jsonl:22: has no completion"
+    )
+
+
+def test_a_process_that_is_killed_among_others_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "HERE", 0)
+    config = case.config(QUESTIONS)
+    model = base.read(case.model, config.model)
+    reading = Reading(examples.shape_of(config.dataset, Format.PROMPT_COMPLETION, chat=True))
+    lines = (Line(f"train.jsonl:{number}", QUESTIONS[0]) for number in itertools.count())
+    made = batch.each(lines, reading, model, (case.model, config.model))
+    next(made)
+    workers = [process for process in psutil.Process().children() if "popen_loky_posix" in " ".join(process.cmdline())]
+    workers[0].kill()
+    with pytest.raises(StageError) as error:
+        for _ in made:
+            pass
+    assert error.value.outcome == Outcome.OUT_OF_MEMORY
+    assert error.value.message == (
+        "One of the processes that made tokens of the dataset was killed, which is done when memory is full: raise "
+        "the memory in training.resources."
+    )
+
+
+def test_what_is_needed_only_while_it_is_prepared_is_gone(case: Case) -> None:
+    case.prepare(case.config(QUESTIONS))
+    assert not case.workspace.spool.exists()
+
+
 def test_the_same_config_makes_the_same_bytes(case: Case) -> None:
     config = case.config(CHATS, validation={"fraction": 0.2})
     first = case.prepare(config)
@@ -154,11 +205,9 @@ def test_the_same_config_makes_the_same_bytes(case: Case) -> None:
 
 def test_the_digest_is_over_the_splits_names_and_bytes(case: Case) -> None:
     result = case.prepare(case.config(CHATS, test={"fraction": 0.2}))
-    digest = hashlib.sha256()
-    for name in ("test", "train"):
-        content = (case.workspace.data / f"{name}.jsonl").read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    assert result.dataset.digest == f"sha256:{digest.hexdigest()}"
+    contents = {name: (case.workspace.data / f"{name}.jsonl").read_bytes() for name in ("test", "train")}
+    told = "".join(f"{name} {hashlib.sha256(content).hexdigest()}\n" for name, content in contents.items())
+    assert result.dataset.digest == f"sha256:{hashlib.sha256(told.encode()).hexdigest()}"
 
 
 def test_another_revision_is_prepared_anew_and_leaves_nothing_of_the_old(case: Case) -> None:
@@ -184,7 +233,7 @@ def test_rows_longer_than_max_length_are_cut_and_told(case: Case) -> None:
     assert result.dataset.longest == 98
     assert result.dataset.longer_than_max_length == 2
     assert result.warnings[-1] == (
-        "2 rows of train are longer than maxLength (64 tokens) and cut: train.jsonl:21, train.jsonl:22."
+        "2 rows of train are longer than maxLength (64 tokens) and cut (train.jsonl:21, train.jsonl:22)."
     )
     lengths = [len(row["input_ids"]) for row in case.learned("train")]
     assert (result.dataset.tokens, max(lengths)) == (sum(lengths), MAX_LENGTH)
@@ -199,8 +248,7 @@ def test_rows_that_teach_nothing_are_left_out_and_told(case: Case) -> None:
     assert result.dataset.rows.train == len(CHATS) == result.plan.total_steps
     assert (result.dataset.longer_than_max_length, result.dataset.teaching_nothing) == (0, 5)
     assert result.warnings[-1] == (
-        "5 rows of train are left out, with no answer left to learn: train.jsonl:1, train.jsonl:22, train.jsonl:23 and "
-        "2 more."
+        "5 rows of train are left out, with no answer left to learn (train.jsonl:1, train.jsonl:22, train.jsonl:23, …)."
     )
     assert [row["place"] for row in case.learned("train")] == [f"train.jsonl:{line}" for line in range(2, 22)]
 

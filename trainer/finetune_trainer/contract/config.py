@@ -254,6 +254,7 @@ class Workspace:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.model = root / "model"
+        self.spool = root / "spool"
         self.data = root / "data"
         self.prepared = root / "prepared.json"
         self.data_report = root / "data-report.json"

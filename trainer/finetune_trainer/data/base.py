@@ -47,7 +47,7 @@ class Base:
     """The base model's figures and its tokenizer."""
 
     model: Model
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerFast
 
     @property
     def chat(self) -> bool:
@@ -89,12 +89,8 @@ class Base:
 
     def encode(self, texts: list[str], special: bool) -> list[Encoded]:
         """Tokens of each text, with the special tokens that plain text gets or without."""
-        found = self.tokenizer(
-            texts, add_special_tokens=special, return_offsets_mapping=True, return_attention_mask=False, verbose=False
-        )
-        pairs: Sequence[tuple[list[int], list[tuple[int, int]]]]
-        pairs = list(zip(found["input_ids"], found["offset_mapping"], strict=True))
-        return [Encoded(ids, [end for _, end in offsets]) for ids, offsets in pairs]
+        found = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=special)
+        return [Encoded(each.ids, [end for _, end in each.offsets]) for each in found]
 
 
 def read(directory: Path, config: ModelConfig) -> Base:
@@ -133,7 +129,7 @@ def _config(directory: Path, config: ModelConfig) -> Any:
         raise _unusable(config.source.uri, _reason(config, directory, "config.json", error)) from error
 
 
-def _tokenizer(directory: Path, config: ModelConfig) -> PreTrainedTokenizerBase:
+def _tokenizer(directory: Path, config: ModelConfig) -> PreTrainedTokenizerFast:
     uri = config.source.uri
     if not any((directory / name).exists() for name in TOKENIZER_FILES):
         raise _unusable(uri, f"it has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
@@ -147,6 +143,9 @@ def _tokenizer(directory: Path, config: ModelConfig) -> PreTrainedTokenizerBase:
         raise _unusable(uri, _reason(config, directory, "tokenizer", error)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise _unusable(uri, "its tokenizer can't say which characters a token stands for; one with tokenizer.json can")
+    # tokenizer.json may ask for both; rows are cut by the plan.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 

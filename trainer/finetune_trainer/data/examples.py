@@ -1,7 +1,6 @@
 """Rows as users write them become rows as TRL takes them.
 
-Called by `prepare`. A dataset with bad rows (`checks`) is refused whole, with the first twenty faults and how many more
-there are: nothing is dropped or repaired in silence. What the rows become:
+Called by `batch`, row by row. What a row becomes:
 
 - chat and sharegpt: `messages` (and `tools`, as JSON). The assistant's messages are learned, but for those of weight 0.
 - prompt-completion and instruction: `prompt` and `completion`, as messages where the model has a chat template and as
@@ -10,10 +9,9 @@ there are: nothing is dropped or repaired in silence. What the rows become:
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from finetune_trainer.contract.config import DatasetConfig, Format
 from finetune_trainer.contract.outcome import Outcome, StageError
@@ -21,11 +19,6 @@ from finetune_trainer.data import checks, tokens
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.messages import unified
 from finetune_trainer.data.tokens import CantRender, Rendered, Row, Tokenizer, Tokens
-
-T = TypeVar("T")
-SHOWN = 20
-# Rows that are tokenized at once: enough for every core, and few enough to tell how far it is.
-BATCH = 512
 
 # The columns that a format must have, and those that it may have.
 COLUMNS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -71,8 +64,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Checked:
-    """A row without a fault, before it is tokenized."""
+    """A row without a fault in TRL's columns, as it is and as a line of JSON, before it is tokenized."""
 
+    row: Row
     line: bytes
     place: str
     rendered: Rendered
@@ -116,62 +110,23 @@ def unused(row: Row, shape: Shape) -> list[str]:
     return sorted(set(row) - set(shape.read.values()))
 
 
-def check(
-    lines: Iterable[Line],
-    shape: Shape,
-    name: str,
-    tokenizer: Tokenizer,
-    learn: bool = True,
-    told: Callable[[int], None] = lambda rows: None,
-) -> list[Example]:
-    """Every row of a file, normalised and tokenized.
-
-    `learn`: the rows are trained, not only asked. `told` hears how many rows are done. Raises StageError (DATA_INVALID)
-    when any row is wrong, or there is none.
-    """
-    examples: list[Example] = []
-    problems: list[str] = []
-    rows = 0
-    for batch in batches(lines, BATCH):
-        good: list[Checked] = []
-        for line in batch:
-            found, checked = _check(line, shape, tokenizer, learn)
-            problems += [f"{line.place}: {problem}" for problem in found]
-            good += [checked] if checked else []
-        if not problems:
-            made = tokens.encode([each.rendered for each in good], tokenizer)
-            examples += [Example(each.line, each.place, found) for each, found in zip(good, made, strict=True)]
-        rows += len(batch)
-        told(rows)
-    if problems:
-        raise StageError(Outcome.DATA_INVALID, _report(problems, name))
-    if not examples:
-        raise StageError(Outcome.DATA_INVALID, f"{name} has no rows.")
-    return examples
-
-
-def _check(line: Line, shape: Shape, tokenizer: Tokenizer, learn: bool) -> tuple[list[str], Checked | None]:
+def check(line: Line, shape: Shape, tokenizer: Tokenizer, learn: bool) -> tuple[list[str], Checked | None]:
+    """What is wrong with a row, or else what it is. `learn`: it is trained, not only asked."""
     if line.row is None:
         return [line.problem], None
     row = unified(rename(line.row, shape), shape.developer)
     if found := list(checks.faults(row, shape.format, shape.columns, shape.chat)):
         return found, None
     normal = normalise(row, shape)
+    asked = tokens.without_weights(normal)
     try:
-        written = encode(tokens.without_weights(normal))
-        return [], Checked(written, line.place, tokens.render(normal, tokenizer, learn))
+        return [], Checked(asked, encode(asked), line.place, tokens.render(normal, tokenizer, learn))
     except UnicodeEncodeError:
         return ["has half of a surrogate pair, which is no character"], None
     except CantRender as error:
         return [str(error)], None
     except (TypeError, ValueError) as error:
         return [f"has a value that JSON can't hold: {error}"], None
-
-
-def _report(problems: list[str], name: str) -> str:
-    many = f"{len(problems)} faults" if len(problems) > 1 else "1 fault"
-    more = [f"and {len(problems) - SHOWN} more."] if len(problems) > SHOWN else []
-    return "\n".join([f"{name} has {many}:", *problems[:SHOWN], *more])
 
 
 def rename(row: Row, shape: Shape) -> Row:
@@ -219,13 +174,6 @@ def _with_system(messages: list[Row], shape: Shape) -> list[Row]:
     if shape.system_prompt is None or any(message["role"] in ("system", "developer") for message in messages):
         return messages
     return [{"role": "system", "content": shape.system_prompt}, *messages]
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items, `size` at a time."""
-    left = iter(items)
-    while batch := list(islice(left, size)):
-        yield batch
 
 
 def encode(row: Row) -> bytes:

@@ -1,55 +1,45 @@
 """What is odd about rows that are none of them wrong: told as warnings, which stop nothing.
 
-`stages.prepare` shows one `Notices` the rows of each file; `trained` adds what was cut or left out. All of it is in
-data-report.json and, a sentence each, in the condition DataReady.
+`batch` looks at each row by itself, and `gather` shows one `Notices` what that saw in all rows of a source.
 """
 
 import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from statistics import median
 from typing import Any
 
-from finetune_trainer.contract.config import Contract, Format
-from finetune_trainer.data.examples import COLUMNS, Example, Shape, unused
+from finetune_trainer.data.examples import COLUMNS, Shape, unused
+from finetune_trainer.data.findings import NAMED, Finding, Places, short
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import Row
 
-# Places that are named of each kind.
-NAMED = 3
 # A row so many times as long as the one in the middle is far longer than the rest; of fewer rows none is the rest.
 FAR, REST = 10, 10
-# A sentence goes into a condition, and the names in it are the user's.
-SENTENCE = 400
 
 
-class Finding(Contract):
-    """One kind of oddity in one file: how many rows have it, the first places, and the sentence that tells it."""
+@dataclass(frozen=True)
+class Odd:
+    """What matters of one row: prints of what is asked and of what is answered, and what its text should not hold."""
 
-    kind: str
-    count: int
-    places: tuple[str, ...]
-    sentence: str
-
-
-class DataReport(Contract):
-    """What data-report.json holds."""
-
-    findings: tuple[Finding, ...]
+    asked: int
+    answered: int
+    nul: bool
+    token: str | None
 
 
-@dataclass
-class _Places:
-    count: int = 0
-    first: list[str] = field(default_factory=list)
+def look(row: Row, special: Sequence[str]) -> Odd:
+    """Look at a checked row. `special`: the model's special tokens, which mean something where a template writes them.
 
-    def add(self, place: str) -> None:
-        self.count += 1
-        if len(self.first) < NAMED:
-            self.first.append(place)
+    Pure, and all that costs time: `batch` calls it in as many processes as there are cores.
+    """
+    text = "\n".join(_texts(row))
+    token = next((token for token in special if token in text), None)
+    asked, answered = _halves(row)
+    return Odd(_print(asked), _print(answered), "\0" in text, token)
 
 
 # In the order in which they are told, for one row and for several.
@@ -72,29 +62,38 @@ SENTENCES = {
 
 
 class Notices:
-    """Looks at one file. `special`: the model's special tokens, which mean something where a template writes them."""
+    """Looks at one source, whose first row's columns stand for all."""
 
-    def __init__(self, name: str, shape: Shape, special: Sequence[str]) -> None:
+    def __init__(self, name: str, shape: Shape) -> None:
         self._name, self._shape = name, shape
-        self._special = () if shape.format == Format.TEXT else tuple(special)
         self._first: Row | None = None
         self._answers: dict[int, int] = {}
-        self._found = {kind: _Places() for kind in SENTENCES}
+        self._found = {kind: Places() for kind in SENTENCES}
         self._token = ""
         self._lengths = array("L")
         self._longest: list[tuple[int, str]] = []
 
     def lines(self, lines: Iterable[Line]) -> Iterator[Line]:
-        """The same lines; the first one's columns stand for all."""
+        """The same lines, the first one of them looked at."""
         for line in lines:
             if self._first is None:
                 self._first = line.row
             yield line
 
-    def findings(self, rows: Iterable[Example]) -> list[Finding]:
-        """All that is odd about the rows that these lines became."""
-        for row in rows:
-            self._look(row)
+    def add(self, place: str, length: int, odd: Odd) -> None:
+        """The next row. `length` in tokens."""
+        self._repeated(odd, place)
+        if odd.nul:
+            self._found["nul"].add(place)
+        if odd.token:
+            self._token = self._token or odd.token
+            self._found["specialTokens"].add(place)
+        self._lengths.append(length)
+        if len(self._longest) < NAMED or length > self._longest[-1][0]:
+            self._longest = sorted([*self._longest, (length, place)], reverse=True)[:NAMED]
+
+    def findings(self) -> list[Finding]:
+        """All that is odd about the rows."""
         usual = median(self._lengths) if len(self._lengths) >= REST else 0
         if usual:
             self._found["farLonger"] = self._far(usual)
@@ -104,32 +103,23 @@ class Notices:
             "longest": max(self._lengths, default=0),
             "usual": round(usual),
         }
-        found = [_finding(kind, places, told) for kind, places in self._found.items() if places.count]
+        found = [
+            places.finding(kind, _said(kind, places.count, told))
+            for kind, places in self._found.items()
+            if places.count
+        ]
         return [*self._columns(), *found]
 
-    def _look(self, example: Example) -> None:
-        row = json.loads(example.line)
-        self._repeated(row, example.place)
-        texts = list(_texts(row))
-        if any("\0" in text for text in texts):
-            self._found["nul"].add(example.place)
-        if token := next((token for token in self._special if any(token in text for text in texts)), None):
-            self._token = self._token or token
-            self._found["specialTokens"].add(example.place)
-        self._lengths.append(len(example.tokens))
-        self._longest = sorted([*self._longest, (len(example.tokens), example.place)], reverse=True)[:NAMED]
-
-    def _repeated(self, row: Row, place: str) -> None:
-        asked, answered = (_print(part) for part in _halves(row))
-        known = self._answers.get(asked)
+    def _repeated(self, odd: Odd, place: str) -> None:
+        known = self._answers.get(odd.asked)
         if known is None:
-            self._answers[asked] = answered
+            self._answers[odd.asked] = odd.answered
         else:
-            self._found["duplicates" if known == answered else "contradictions"].add(place)
+            self._found["duplicates" if known == odd.answered else "contradictions"].add(place)
 
-    def _far(self, usual: float) -> _Places:
+    def _far(self, usual: float) -> Places:
         far = [place for tokens, place in self._longest if tokens > FAR * usual]
-        return _Places(sum(tokens > FAR * usual for tokens in self._lengths), far)
+        return Places(sum(tokens > FAR * usual for tokens in self._lengths), far)
 
     def _columns(self) -> list[Finding]:
         found = unused(self._first or {}, self._shape)
@@ -140,7 +130,7 @@ class Notices:
         missing = [name for name in (*needed, *possible) if self._shape.columns.get(name, name) not in there]
         told = ", ".join(_suggested(column, missing) for column in found)
         sentence = f"Format {self._shape.format.value} has no use for these columns of {self._name}: {told}."
-        return [Finding(kind="columns", count=len(found), places=(), sentence=_short(sentence))]
+        return [Finding(kind="columns", count=len(found), places=(), sentence=short(sentence))]
 
 
 def _suggested(column: str, missing: Sequence[str]) -> str:
@@ -148,16 +138,9 @@ def _suggested(column: str, missing: Sequence[str]) -> str:
     return f"{column} (is it {near[0]}?)" if near else column
 
 
-def _finding(kind: str, places: _Places, told: dict[str, Any]) -> Finding:
+def _said(kind: str, count: int, told: dict[str, Any]) -> str:
     one, many = SENTENCES[kind]
-    said = (one if places.count == 1 else many).format(count=places.count, **told)
-    more = ", …" if places.count > len(places.first) else ""
-    sentence = f"{said} ({', '.join(places.first)}{more})."
-    return Finding(kind=kind, count=places.count, places=tuple(places.first), sentence=_short(sentence))
-
-
-def _short(sentence: str) -> str:
-    return sentence if len(sentence) <= SENTENCE else f"{sentence[:SENTENCE]}…"
+    return (one if count == 1 else many).format(count=count, **told)
 
 
 def _halves(row: Row) -> tuple[Any, Any]:

@@ -5,33 +5,31 @@ Called by `prepare`. Pure.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.data.examples import Example
 
 
-def cut(rows: Sequence[Example], fractions: dict[str, float], seed: int, name: str) -> dict[str, list[Example]]:
-    """Set a fraction of `rows` aside for each split in `fractions`; what stays is `train`. All in the order of `rows`.
+def cut(lines: Iterable[bytes], fractions: dict[str, float], seed: int, name: str) -> list[str]:
+    """Set a fraction of the rows aside for each split in `fractions`: which split each is in; what stays is `train`.
 
     A split gets the rounded fraction of all rows, at least one; equal rows go together, so that no row that is learned
-    is measured too, and may make it larger. `name` is what messages call the rows. Raises StageError (DATA_INVALID)
-    when a split, or train, would be empty.
+    is measured too, and may make it larger. `lines`: the rows as JSON; `name` is what messages call them. Raises
+    StageError (DATA_INVALID) when a split, or train, would be empty.
     """
-    prints = [_fingerprint(row, seed) for row in rows]
+    prints = [_fingerprint(line, seed) for line in lines]
     sizes = Counter(prints)
     home: dict[bytes, str] = {}
     # Rows ordered by a hash are in a random order that doesn't depend on the file's.
     order = iter(sorted(sizes))
     for split, fraction in fractions.items():
-        wanted, count = max(1, round(len(rows) * fraction)), 0
+        wanted, count = max(1, round(len(prints) * fraction)), 0
         while count < wanted and (mark := next(order, None)) is not None:
             home[mark] = split
             count += sizes[mark]
-    found: dict[str, list[Example]] = {split: [] for split in ("train", *fractions)}
-    for row, mark in zip(rows, prints, strict=True):
-        found[home.get(mark, "train")].append(row)
-    if empty := [split for split, content in found.items() if not content]:
+    found = [home.get(mark, "train") for mark in prints]
+    there = set(found)
+    if empty := [split for split in ("train", *fractions) if split not in there]:
         raise StageError(Outcome.DATA_INVALID, _too_few(empty[0], fractions, sizes, name))
     return found
 
@@ -47,6 +45,6 @@ def _too_few(empty: str, fractions: dict[str, float], sizes: Counter[bytes], nam
     )
 
 
-def _fingerprint(row: Example, seed: int) -> bytes:
+def _fingerprint(line: bytes, seed: int) -> bytes:
     """Orders rows at random; equal rows have equal ones."""
-    return hashlib.sha256(f"{seed}\n".encode() + row.line).digest()
+    return hashlib.sha256(f"{seed}\n".encode() + line).digest()

@@ -13,6 +13,8 @@ from finetune_trainer.data.line import Line, unreadable
 
 # What an Arrow file begins with; a stream, as datasets saves it, does not.
 FILE = b"ARROW1"
+# Rows in memory as Python's objects at a time: a batch may be a whole file.
+ROWS = 1000
 
 
 def parquet(path: Path, name: str) -> Iterator[Line]:
@@ -36,9 +38,10 @@ def arrow(path: Path, name: str) -> Iterator[Line]:
 def _rows(batches: Iterable[Any], name: str) -> Iterator[Line]:
     number = 0
     for batch in batches:
-        for row in batch.to_pylist():
-            number += 1
-            yield Line(f"{name} row {number}", row)
+        for start in range(0, batch.num_rows, ROWS):
+            for row in batch.slice(start, ROWS).to_pylist():
+                number += 1
+                yield Line(f"{name} row {number}", row)
 
 
 @contextmanager

@@ -4,17 +4,16 @@ Called by `prepare`; `training.rows` reads the file, memory-mapped. Nothing is c
 tell how many rows and where the first of them stand.
 """
 
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy
 import pyarrow as pa
 
-from finetune_trainer.data.examples import Example, batches
-from finetune_trainer.data.notices import NAMED, Finding
+from finetune_trainer.data.batch import batches
+from finetune_trainer.data.examples import Example
+from finetune_trainer.data.findings import Finding, Places
+from finetune_trainer.data.spool import lists
 
 SCHEMA = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("place", pa.string())],
@@ -23,72 +22,53 @@ SCHEMA = pa.schema(
 BATCH = 1_000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trained:
-    """The rows of a split that are trained, and the places of those that were cut, or have nothing to learn."""
+    """How many rows of a split are trained, with how many tokens, and which were cut or have nothing to learn."""
 
-    rows: Sequence[Example]
-    cut: tuple[str, ...]
-    teaching_nothing: tuple[str, ...]
+    rows: int = 0
+    tokens: int = 0
+    cut: Places = field(default_factory=Places)
+    teaching_nothing: Places = field(default_factory=Places)
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of all rows."""
-        return sum(len(row.tokens) for row in self.rows)
-
-
-def fit(rows: Iterable[Example], longest: int) -> Trained:
-    """The rows as they are trained, none longer than `longest` tokens."""
-    kept: list[Example] = []
-    cut: list[str] = []
-    nothing: list[str] = []
-    for row in rows:
+    def fit(self, row: Example, longest: int) -> Example | None:
+        """The row as it is trained, none longer than `longest` tokens; None when that teaches nothing."""
         tokens = row.tokens.cut(longest)
         if not tokens.learned:
-            nothing.append(row.place)
-            continue
+            self.teaching_nothing.add(row.place)
+            return None
         if len(tokens) < len(row.tokens):
-            cut.append(row.place)
-        kept.append(replace(row, tokens=tokens))
-    return Trained(kept, tuple(cut), tuple(nothing))
+            self.cut.add(row.place)
+        self.rows += 1
+        self.tokens += len(tokens)
+        return replace(row, tokens=tokens)
+
+
+def write(path: Path, rows: Iterable[Example], longest: int) -> Trained:
+    """Write what is trained of the rows as an Arrow IPC stream."""
+    found = Trained()
+    fitting = (kept for row in rows if (kept := found.fit(row, longest)))
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
+        for batch in batches(fitting, BATCH):
+            stream.write_batch(_batch(batch))
+    return found
 
 
 def findings(split: str, found: Trained, longest: int) -> Iterator[Finding]:
     """What happened to rows of a split."""
-    if found.cut:
+    if found.cut.count:
         many = _rows(found.cut, split, "is", "are")
-        yield _finding("cut", found.cut, f"{many} longer than maxLength ({longest} tokens) and cut")
-    if found.teaching_nothing:
+        yield found.cut.finding("cut", f"{many} longer than maxLength ({longest} tokens) and cut")
+    if found.teaching_nothing.count:
         many = _rows(found.teaching_nothing, split, "is", "are")
-        yield _finding("teachingNothing", found.teaching_nothing, f"{many} left out, with no answer left to learn")
+        yield found.teaching_nothing.finding("teachingNothing", f"{many} left out, with no answer left to learn")
 
 
-def _finding(kind: str, places: Sequence[str], told: str) -> Finding:
-    return Finding(kind=kind, count=len(places), places=tuple(places[:NAMED]), sentence=f"{told}: {_places(places)}.")
-
-
-def _rows(places: Sequence[str], split: str, one: str, more: str) -> str:
-    return f"1 row of {split} {one}" if len(places) == 1 else f"{len(places)} rows of {split} {more}"
-
-
-def _places(places: Sequence[str]) -> str:
-    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
-    return ", ".join(places[:NAMED]) + more
-
-
-def write(path: Path, rows: Iterable[Example]) -> None:
-    """Write the rows as an Arrow IPC stream."""
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
-        for batch in batches(rows, BATCH):
-            stream.write_batch(_batch(batch))
+def _rows(places: Places, split: str, one: str, more: str) -> str:
+    return f"1 row of {split} {one}" if places.count == 1 else f"{places.count} rows of {split} {more}"
 
 
 def _batch(rows: Sequence[Example]) -> pa.RecordBatch:
-    ids = _lists([row.tokens.ids for row in rows])
-    labels = _lists([row.tokens.labels for row in rows])
+    ids = lists([row.tokens.ids for row in rows])
+    labels = lists([row.tokens.labels for row in rows])
     return pa.record_batch([ids, labels, pa.array([row.place for row in rows])], schema=SCHEMA)
-
-
-def _lists(rows: Sequence["array[int]"]) -> pa.ListArray:
-    ends = pa.array([0, *accumulate(map(len, rows))], pa.int32())
-    return pa.ListArray.from_arrays(ends, pa.array(numpy.concatenate(rows)))

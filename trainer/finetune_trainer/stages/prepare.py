@@ -4,22 +4,24 @@ Called by the program's `prepare` command, on a pod without an accelerator: what
 here. `prepared.json` is written last: a run for the same revision that finds it ends at once.
 """
 
-import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from finetune_trainer.contract.config import EvaluationConfig, Format, RunConfig, Source, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
-from finetune_trainer.data import base, examples, fetch, formats, split, trained
+from finetune_trainer.data import base, batch, examples, fetch, formats, gather, split, trained
 from finetune_trainer.data.base import Base
-from finetune_trainer.data.examples import Example
+from finetune_trainer.data.batch import Reading
+from finetune_trainer.data.findings import DataReport, Finding
 from finetune_trainer.data.line import Line
-from finetune_trainer.data.notices import DataReport, Finding, Notices
-from finetune_trainer.data.trained import Trained
+from finetune_trainer.data.spool import Spool
+from finetune_trainer.data.stored import LEARNED, Stored, store
 from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, schedule
@@ -28,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 # A test split is cut before the others, so that adding a validation split leaves it as it was.
 SPLITS = ("test", "validation")
-# What is trained, and what is asked: evaluation takes its examples from train.
-LEARNED, ASKED = ("train", "validation"), ("train", "test")
 
 
 def prepare(
@@ -51,23 +51,29 @@ def prepare(
     commit = fetch.model(config.model, workspace.model)
     found = base.read(workspace.base_model(config), config.model)
     splits, shape, noticed = _examples(config, workspace, found, reporter)
-    learned, longest, max_length = _learned(config, splits, found)
-    for name, content in learned.items():
-        noticed += trained.findings(name, content, max_length)
     reporter.update(activity="writing the rows")
-    digest = _store(splits, learned, workspace)
+    longest = splits["train"].longest()
+    max_length = hyperparameters.longest_trained(config.training, longest, found.model)
+    stored = store(splits, max_length, workspace)
+    for name, content in stored.learned.items():
+        if not content.rows:
+            raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
+        noticed += trained.findings(name, content, max_length)
     if evaluation is not None and _measured(evaluation, shape):
         testset.chosen(evaluation, testset.questions(workspace, "test"))
         testset.check_baselines(evaluation, workspace)
     workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
-    plan = hyperparameters.choose(config.training, _counted(learned["train"], longest), found.model, devices)
+    train = stored.learned["train"]
+    counted = hyperparameters.Rows(train.rows, train.tokens, longest)
+    plan = hyperparameters.choose(config.training, counted, found.model, devices)
     result = PrepareResult(
         revision=config.revision,
         model=ModelReport(commit=commit, parameters=found.model.parameters, context_length=found.model.context_length),
-        dataset=_report(shape, splits, learned, longest, digest),
+        dataset=_report(shape, stored, longest),
         plan=plan,
         warnings=tuple(finding.sentence for finding in noticed),
     )
+    shutil.rmtree(workspace.spool)
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
@@ -80,7 +86,7 @@ def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
 
 def _examples(
     config: RunConfig, workspace: Workspace, found: Base, reporter: Reporter
-) -> tuple[dict[str, list[Example]], examples.Shape, list[Finding]]:
+) -> tuple[dict[str, Spool], examples.Shape, list[Finding]]:
     """The rows by split, checked, normalised and tokenized; and what is odd about them."""
     dataset = config.dataset
     wanted = {"train": dataset.train}
@@ -91,22 +97,25 @@ def _examples(
         reporter.update(activity=f"fetching {source.uri}")
         files[name] = [(each, fetch.file(each, workspace.root / "downloads")) for each in fetch.each(source)]
     shape = _shape(config, files["train"], found)
-    splits: dict[str, list[Example]] = {}
+    splits: dict[str, Spool] = {}
     noticed: list[Finding] = []
     for name, source in wanted.items():
         reporter.update(activity=f"checking {source.uri}", step=0)
-        notices = Notices(Path(source.uri).name, shape, found.special)
-        splits[name] = examples.check(
-            notices.lines(_lines(files[name])),
-            shape,
+        reading = Reading(shape, found.special, learn=name in LEARNED)
+        splits[name], odd = gather.gather(
+            _lines(files[name]),
             source.uri,
-            found,
-            learn=name in LEARNED,
+            reading,
+            partial(batch.each, reading=reading, found=found, model=(workspace.base_model(config), config.model)),
+            workspace.spool / f"{name}.arrow",
             told=lambda rows: reporter.update(step=rows),
         )
-        noticed += notices.findings(splits[name])
+        noticed += odd
     fractions = {name: choice.fraction for name, choice in given.items() if choice.fraction is not None}
-    splits |= split.cut(splits["train"], fractions, config.training.seed, dataset.train.uri)
+    if fractions:
+        whole = splits["train"]
+        homes = split.cut(whole.lines(), fractions, config.training.seed, dataset.train.uri)
+        splits |= {name: whole.part(homes, name) for name in ("train", *fractions)}
     return splits, shape, noticed
 
 
@@ -125,18 +134,7 @@ def _shape(config: RunConfig, train: list[tuple[Source, Path]], found: Base) -> 
     return examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat, found.developer)
 
 
-def _learned(config: RunConfig, splits: dict[str, list[Example]], found: Base) -> tuple[dict[str, Trained], int, int]:
-    """What is trained of each split; the tokens of train's longest row, and those that a row may have."""
-    longest = max((len(row.tokens) for row in splits["train"] if row.tokens.learned), default=1)
-    max_length = hyperparameters.longest_trained(config.training, longest, found.model)
-    learned = {name: trained.fit(splits[name], max_length) for name in LEARNED if name in splits}
-    for name, content in learned.items():
-        if not content.rows:
-            raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
-    return learned, longest, max_length
-
-
-def _nothing(config: RunConfig, split: str, rows: list[Example], max_length: int) -> str:
+def _nothing(config: RunConfig, split: str, rows: Spool, max_length: int) -> str:
     """Why no row of a split teaches anything."""
     where = f"of {config.dataset.train.uri}" if split == "train" else f"for {split}"
     if not any(row.tokens.learned for row in rows):
@@ -147,46 +145,17 @@ def _nothing(config: RunConfig, split: str, rows: list[Example], max_length: int
     )
 
 
-def _counted(train: Trained, longest: int) -> hyperparameters.Rows:
-    return hyperparameters.Rows(len(train.rows), train.tokens, longest)
-
-
-def _report(
-    shape: examples.Shape,
-    splits: dict[str, list[Example]],
-    learned: dict[str, Trained],
-    longest: int,
-    digest: str,
-) -> DatasetReport:
-    train = learned["train"]
-    counts = {name: len(rows) for name, rows in splits.items()} | {
-        name: len(content.rows) for name, content in learned.items()
-    }
+def _report(shape: examples.Shape, stored: Stored, longest: int) -> DatasetReport:
+    train = stored.learned["train"]
     return DatasetReport(
         format=shape.format,
-        rows=Rows(**counts),
+        rows=Rows(**stored.rows | {name: content.rows for name, content in stored.learned.items()}),
         tokens=train.tokens,
         longest=longest,
-        longer_than_max_length=len(train.cut),
-        teaching_nothing=len(train.teaching_nothing),
-        digest=digest,
+        longer_than_max_length=train.cut.count,
+        teaching_nothing=train.teaching_nothing.count,
+        digest=stored.digest,
     )
-
-
-def _store(splits: dict[str, list[Example]], learned: dict[str, Trained], workspace: Workspace) -> str:
-    """Write what is trained, as tokens, and what is asked, as text; a digest over the splits' names and rows."""
-    digest = hashlib.sha256()
-    workspace.data.mkdir(parents=True, exist_ok=True)
-    for left in workspace.data.iterdir():
-        left.unlink()
-    for name, rows in sorted(splits.items()):
-        content = b"".join(example.line for example in rows)
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-        if name in ASKED:
-            (workspace.data / f"{name}.jsonl").write_bytes(content)
-    for name, found in learned.items():
-        trained.write(workspace.learned(name), found.rows)
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _mark(workspace: Workspace, content: bytes) -> None:

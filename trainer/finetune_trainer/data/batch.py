@@ -1,0 +1,119 @@
+"""Lines become examples, a batch at a time: in this process, or where there are many in one for each core.
+
+Called by `gather`. What costs time is done here and travels between processes in Arrow: rows are checked, rendered,
+tokenized, and looked at by themselves.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+
+from finetune_trainer.contract.config import Format, ModelConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import base, examples, notices, spool, tokens
+from finetune_trainer.data.base import Base
+from finetune_trainer.data.examples import Checked, Example, Shape
+from finetune_trainer.data.line import Line
+from finetune_trainer.data.notices import Odd
+from finetune_trainer.data.tokens import Tokenizer
+
+T = TypeVar("T")
+# Rows of a batch: enough to be worth its way between processes, and few enough to tell how far it is.
+BATCH = 512
+# The batches that take about as long here as other processes take to start; fewer would not be worth these.
+HERE = 16
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How lines become examples. `special`: the model's special tokens. `learn`: they are trained, not only asked."""
+
+    shape: Shape
+    special: tuple[str, ...] = ()
+    learn: bool = True
+
+    @property
+    def odd(self) -> tuple[str, ...]:
+        """The special tokens that are odd in a row: text may be a conversation as the template would write it."""
+        return () if self.shape.format == Format.TEXT else self.special
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a batch of so many rows became: the faults, or without any the examples and what is odd about each."""
+
+    rows: int
+    faults: tuple[str, ...]
+    examples: pa.RecordBatch
+    lengths: tuple[int, ...]
+    odd: tuple[Odd, ...]
+
+
+def make(lines: Sequence[Line], reading: Reading, tokenizer: Tokenizer) -> Made:
+    """Check a batch, and tokenize it where nothing is wrong."""
+    good: list[Checked] = []
+    faults: list[str] = []
+    for line in lines:
+        found, checked = examples.check(line, reading.shape, tokenizer, reading.learn)
+        faults += [f"{line.place}: {problem}" for problem in found]
+        good += [checked] if checked else []
+    kept = [] if faults else good
+    made = tokens.encode([each.rendered for each in kept], tokenizer)
+    return Made(
+        rows=len(lines),
+        faults=tuple(faults),
+        examples=spool.pack([Example(each.line, each.place, found) for each, found in zip(kept, made, strict=True)]),
+        lengths=tuple(map(len, made)),
+        odd=tuple(notices.look(each.row, reading.odd) for each in kept),
+    )
+
+
+def each(lines: Iterable[Line], reading: Reading, found: Base, model: tuple[Path, ModelConfig]) -> Iterator[Made]:
+    """Every batch, in order. `model`: where other processes find the base model that was read as `found`."""
+    left = batches(lines, BATCH)
+    for batch in islice(left, HERE):
+        yield make(batch, reading, found)
+    for batch in left:
+        yield from _spread(chain([batch], left), reading, model)
+
+
+def _spread(left: Iterator[list[Line]], reading: Reading, model: tuple[Path, ModelConfig]) -> Iterator[Made]:
+    # Not worth its import for a small dataset.
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    # As many as there are cores, or as the container may use; twice as many batches are under way.
+    spread = Parallel(n_jobs=-1, return_as="generator", batch_size=1, max_nbytes=None)
+    try:
+        yield from spread(delayed(_make)(batch, reading, *model) for batch in left)
+    except BrokenProcessPool as error:
+        raise StageError(
+            Outcome.OUT_OF_MEMORY,
+            "One of the processes that made tokens of the dataset was killed, which is done when memory is full: raise "
+            "the memory in training.resources.",
+        ) from error
+
+
+def _make(lines: list[Line], reading: Reading, directory: Path, config: ModelConfig) -> Made:
+    """`make` in another process, which reads the base model once."""
+    return make(lines, reading, _base(directory, config))
+
+
+@cache
+def _base(directory: Path, config: ModelConfig) -> Base:
+    # There is a process for each core.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return base.read(directory, config)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, `size` at a time."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch

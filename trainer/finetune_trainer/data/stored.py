@@ -1,0 +1,69 @@
+"""What prepare leaves of the rows: those that are trained as tokens, those that are asked as text, and a digest of all.
+
+Called by `prepare`, once everything about them is known.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from finetune_trainer.contract.config import Workspace
+from finetune_trainer.data import trained
+from finetune_trainer.data.examples import Example
+from finetune_trainer.data.spool import Spool
+from finetune_trainer.data.trained import Trained
+
+# Evaluation takes its examples from train.
+LEARNED, ASKED = ("train", "validation"), ("train", "test")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How many rows each split has, and what became of those that are trained. `digest`: of all rows."""
+
+    rows: dict[str, int]
+    learned: dict[str, Trained]
+    digest: str
+
+
+class _Passed:
+    """The rows of a split that went by."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    def through(self, rows: Iterable[Example], file: BinaryIO | None) -> Iterator[Example]:
+        """The same rows, written as text on their way where there is a file."""
+        for row in rows:
+            self.count += 1
+            self._digest.update(row.line)
+            if file:
+                file.write(row.line)
+            yield row
+
+
+def store(splits: dict[str, Spool], longest: int, workspace: Workspace) -> Stored:
+    """Write all splits, going through each of them once. What is trained is cut to `longest` tokens."""
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    for left in workspace.data.iterdir():
+        left.unlink()
+    passed = {name: _Passed() for name in sorted(splits)}
+    learned: dict[str, Trained] = {}
+    for name, counted in passed.items():
+        with (workspace.data / f"{name}.jsonl").open("wb") if name in ASKED else nullcontext() as file:
+            rows = counted.through(splits[name], file)
+            if name in LEARNED:
+                learned[name] = trained.write(workspace.learned(name), rows, longest)
+            else:
+                deque(rows, maxlen=0)
+    digests = "".join(f"{name} {counted.digest}\n" for name, counted in passed.items())
+    digest = f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}"
+    return Stored({name: counted.count for name, counted in passed.items()}, learned, digest)
