@@ -362,3 +362,12 @@ def test_a_sidecar_listed_first_is_not_taken_for_the_trainer(operator: object, p
     played.create()
     played.sidecar = {"name": "a-mesh", "image": "mesh"}
     played.serve()
+
+
+@story
+async def test_a_conflict_at_a_deletion_is_no_proof_that_an_object_is_gone(life: Life) -> None:
+    old = await serving(life)
+    life.space.proxy.decide = lambda point: Fault.CONFLICT if (point.verb, point.nth) == ("DELETE", 1) else None
+    await serve_another(life, **SEVEN)
+    await life.until(lambda life: all(going(life.of(old, kind)) for kind in ("Service", "Deployment")), 60)
+    assert {fault for _, fault in life.space.proxy.spoilt} == {Fault.CONFLICT}

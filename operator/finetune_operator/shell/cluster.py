@@ -53,11 +53,11 @@ class Cluster:
 
     async def knows_finetunejobs(self) -> bool:
         """Whether the CustomResourceDefinition is there."""
-        return await self._unless_gone("GET", f"/apis/{API_VERSION}") is not None
+        return await self._found(f"/apis/{API_VERSION}") is not None
 
     async def get(self, kind: str, namespace: str, name: str) -> Raw | None:
         """An object as it is now; None where there is none."""
-        found: Raw | None = await self._unless_gone("GET", RESOURCES[kind].path(namespace, name))
+        found: Raw | None = await self._found(RESOURCES[kind].path(namespace, name))
         return found
 
     async def read(self, namespace: str, wanted: frozenset[Id]) -> dict[Id, Raw | None]:
@@ -152,9 +152,7 @@ class Cluster:
         try:
             found = await self._change("DELETE", ref.kind, namespace, ref.name, options)
         except ApiException as error:
-            if error.status not in (404, 409):
-                raise Unavailable(_sentence(error)) from error
-            # Another one has its name (409): the one that was meant is gone.
+            await self._check_gone(error, ref.kind, namespace, ref.name, ref.uid)
             return None
         return found if found.get("kind") != "Status" else None
 
@@ -170,12 +168,26 @@ class Cluster:
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": document}
         path = RESOURCES[KIND].path(metadata["namespace"], f"{metadata['name']}/status")
         query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
-        # Gone, or another one of its name (409): whoever took its place has a status of its own.
         try:
-            written: Raw | None = await self._unless_gone("PATCH", path, body, _APPLY, query)
+            written: Raw = await self._send("PATCH", path, body, _APPLY, query)
         except ApiException as error:
-            raise Refused(f"the status of {KIND} {metadata['name']}", _sentence(error)) from error
+            if error.status not in (404, 409):
+                raise Refused(f"the status of {KIND} {metadata['name']}", _sentence(error)) from error
+            # Whoever took its place has a status of its own.
+            await self._check_gone(error, KIND, metadata["namespace"], metadata["name"], metadata["uid"])
+            return None
         return written
+
+    async def _check_gone(self, error: ApiException, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Whether an answer means that the object of that uid is gone: another one may have its name.
+
+        Unavailable when it is still there, whatever was in the way: a conflict may pass.
+        """
+        if error.status == 404:
+            return
+        found = await self.get(kind, namespace, name) if error.status == 409 else None
+        if error.status != 409 or (found is not None and found["metadata"]["uid"] == uid):
+            raise Unavailable(_sentence(error)) from error
 
     async def post(self, job: Mapping[str, Any], event: Event) -> None:
         """Post an Event about a FineTuneJob; its name comes from what it says, so that a repetition is none."""
@@ -253,14 +265,12 @@ class Cluster:
             raise
         return answer
 
-    async def _unless_gone(
-        self, method: str, path: str, body: Any = None, content: str = _JSON, query: Parameters | None = None
-    ) -> Any:
-        """A call on an object; None when there is no such object any more, or another one of its name (409)."""
+    async def _found(self, path: str) -> Any:
+        """What is there; None when there is nothing."""
         try:
-            return await self._send(method, path, body, content, query)
+            return await self._send("GET", path)
         except ApiException as error:
-            if error.status in (404, 409):
+            if error.status == 404:
                 return None
             raise
 
