@@ -10,7 +10,7 @@ import numpy as np
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
 from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score
-from finetune_trainer.evaluation import calls, general, intervals, metrics
+from finetune_trainer.evaluation import calls, general, intervals
 from finetune_trainer.evaluation.ask import Answer
 from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.endpoint import CONCURRENCY
@@ -46,15 +46,12 @@ class Measured:
 
     answered: Answered
     statistics: Mapping[Metric, Statistic]
-    rows: Mapping[Metric, Sequence[float]]
     unread: int = 0
 
-
-def measured(answered: Answered, statistics: Mapping[Metric, Statistic], unread: int = 0) -> Measured:
-    """What it comes to over all rows, and by row."""
-    size = len(answered.texts)
-    rows = {name: metrics.by_row(each, size) for name, each in statistics.items()}
-    return Measured(answered, statistics, rows, unread)
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.answered.asked.name
 
 
 def answered(asked: Asked, answers: Mapping[tuple[str, int], Answer], questions: Sequence[Question]) -> Answered:
@@ -130,7 +127,7 @@ def summed_up(
         reason=reason,
         tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests, unread=tuned.unread),
         baselines={
-            found.answered.asked.name: Contender(
+            found.name: Contender(
                 scores=scores(found),
                 comparisons=comparisons(found),
                 requests=found.answered.requests,
@@ -144,7 +141,7 @@ def summed_up(
 
 def _differing(metric: Metric, tuned: Measured, baseline: Measured) -> Differing | None:
     """The rows that only one of the two has right; None where a row may be half right, or the metric is no mean."""
-    ours, theirs = tuned.rows[metric], baseline.rows[metric]
+    ours, theirs = tuned.statistics[metric].rows, baseline.statistics[metric].rows
     if metric == Metric.MACRO_F1 or not {*ours, *theirs} <= {0.0, 1.0}:
         return None
     pairs = list(zip(ours, theirs, strict=True))

@@ -37,7 +37,7 @@ from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
-from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, measured, summed_up
+from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, summed_up
 from finetune_trainer.server import Reporter
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ def _write(path: Path, result: EvaluateResult) -> None:
 
 def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen: Sequence[Metric]) -> list[Row]:
     """Every row with each contender's answer and scores."""
-    found = {each.answered.asked.name: each for each in contenders}
-    scores = {metric: {name: each.rows[metric] for name, each in found.items()} for metric in chosen}
+    found = {each.name: each for each in contenders}
+    scores = {metric: {name: each.statistics[metric].rows for name, each in found.items()} for metric in chosen}
     return [
         Row(
             prompt=question.prompt,
@@ -196,7 +196,7 @@ class _Measuring:
             metric: metrics.mean(judged.scores) if judged and metric == Metric.JUDGE else self._statistic(metric, found)
             for metric in chosen
         }
-        return measured(found, statistics, judged.unread if judged else 0)
+        return Measured(found, statistics, judged.unread if judged else 0)
 
     def drift(self) -> Statistic | None:
         """How far the tuned model is from the base model on general prompts; None where these can't be compared."""
