@@ -26,9 +26,20 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
-from finetune_trainer.evaluation import contenders, decision, general, likelihood, manifest, metrics, page, testset
+from finetune_trainer.evaluation import (
+    choosers,
+    contenders,
+    decision,
+    general,
+    likelihood,
+    manifest,
+    metrics,
+    page,
+    testset,
+)
 from finetune_trainer.evaluation.ask import Candidate, Request, Served, interleaved
-from finetune_trainer.evaluation.contenders import Chooser, Framing, Message, Prompt, Question
+from finetune_trainer.evaluation.choosers import Chooser, Choosers
+from finetune_trainer.evaluation.contenders import Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
 from finetune_trainer.evaluation.endpoint import Endpoint
 from finetune_trainer.evaluation.inspection import Learned, Row, Similar
@@ -105,7 +116,7 @@ def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen
 def _similar(train: Sequence[Question]) -> Similar:
     """The rows of train that are most like one of test, the most similar first."""
     # Whoever has no regression needs no index.
-    index = cache(lambda: contenders.retrieval(train, LEARNED))
+    index = cache(lambda: choosers.retrieval(train, LEARNED))
 
     def similar(row: Row) -> list[Learned]:
         found = index()(Question(row.prompt, row.reference, row.tools))
@@ -175,7 +186,7 @@ class _Measuring:
         self._base = base.read(workspace.base_model(config), config.model)
         known = [question.reference for question in (*clean.kept, *train)]
         self._fitting = _fitting(self._base, workspace, served, known, evaluation.max_answer_tokens)
-        self._choosers = _Choosers(train, evaluation.seed)
+        self._choosers = Choosers(train, evaluation.seed)
         self._framing = (
             contenders.template(evaluation.chat_template_kwargs) if self._base.chat else contenders.verbatim(known)
         )
@@ -184,7 +195,7 @@ class _Measuring:
         """The tuned model, and each baseline where the base model is served beside it."""
         # Hours of answers are of no use to a judge that can't be asked.
         judge = self._probed() if Metric.JUDGE in chosen else None
-        asked = [self._asked(TUNED, self._name, 0, contenders.none, self._framing)]
+        asked = [self._asked(TUNED, self._name, 0, choosers.none, self._framing)]
         if self._compared:
             baselines, form = testset.baselines(self._evaluation, self._choosers.train)
             asked += [self._baseline(baseline, form) for baseline in baselines]
@@ -292,20 +303,3 @@ def _fitting(
     planned = PrepareResult.model_validate_json(workspace.prepared.read_bytes()).plan.context_length
     room = contenders.room(known, model.count, served.context_length or planned, max_answer_tokens)
     return _Fitting(contenders.measure_with(model.tokenizer), room)
-
-
-@dataclass(frozen=True)
-class _Choosers:
-    """Which rows of train stand in a baseline's prompts."""
-
-    train: Sequence[Question]
-    seed: int
-
-    def of(self, baseline: BaselineConfig) -> Chooser:
-        match baseline.type:
-            case BaselineType.FEW_SHOT:
-                return contenders.few_shot(self.train, baseline.examples, self.seed)
-            case BaselineType.RETRIEVAL:
-                return contenders.retrieval(self.train, baseline.examples)
-            case BaselineType.ZERO_SHOT | BaselineType.STRUCTURED:
-                return contenders.none
