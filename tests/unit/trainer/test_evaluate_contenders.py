@@ -159,3 +159,12 @@ def test_the_engine_is_warmed_up_for_each_contender_at_full_concurrency(case: Ca
     case.prepared()
     case.evaluate(baselines=BASELINES[:2])
     assert Counter(warmed) == {("recipes", 1): 16, ("recipes-base", 1): 16, ("recipes-base", 5): 16}
+
+
+def test_no_contender_finds_anothers_prompts_in_the_prefix_cache(case: Case) -> None:
+    warmed: list[str] = []
+    case.engine.warm = lambda body: warmed.append(body["cache_salt"])
+    case.prepared()
+    case.evaluate(baselines=BASELINES[:2])
+    assert set(warmed) == {"warming up"}
+    assert Counter(body["cache_salt"] for body in case.asked()) == {"tuned": 20, "zero-shot": 20, "few-shot": 20}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from evaluating import BASELINES, Case
 from finetune_trainer.contract import gate
-from finetune_trainer.contract.config import JudgeConfig, Metric
+from finetune_trainer.contract.config import EndpointConfig, Metric
 from finetune_trainer.contract.outcome import Outcome
 from small_engine import Engine, running
 
@@ -33,7 +33,7 @@ def judged(judge: Engine) -> dict[str, Any]:
     return {
         "metrics": (Metric.JUDGE,),
         "baselines": BASELINES[:1],
-        "judge": JudgeConfig(url=judge.url, model="large"),
+        "judge": EndpointConfig(url=judge.url, model="large"),
     }
 
 

@@ -30,7 +30,7 @@ class Choosers:
                 return few_shot(self.train, baseline.examples, self.seed)
             case BaselineType.RETRIEVAL:
                 return retrieval(self.train, baseline.examples)
-            case BaselineType.ZERO_SHOT | BaselineType.STRUCTURED:
+            case BaselineType.ZERO_SHOT | BaselineType.STRUCTURED | BaselineType.ENDPOINT:
                 return none
 
 

@@ -23,12 +23,16 @@ TUNED = "tuned"
 
 @dataclass(frozen=True)
 class Asked:
-    """One contender: its prompts by row, None where it does not fit, and how many examples were `wanted` in each."""
+    """One contender: its prompts by row, None where it does not fit, and how many examples were `wanted` in each.
+
+    `remote`: the model is behind an endpoint of its own.
+    """
 
     name: str
     model: str
     prompts: tuple[Prompt | None, ...]
     wanted: int
+    remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Measured:
-    """One contender with all that was measured of it, and the judge's words about it that could not be read."""
+    """One contender with all that could be measured of it, and the judge's words about it that could not be read."""
 
     answered: Answered
     statistics: Mapping[Metric, Statistic]
@@ -76,6 +80,7 @@ def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]
         )
     seconds = [answer.seconds for answer in answers]
     busy = min(CONCURRENCY, len(answers))
+    cached = [answer.cached_tokens for answer in answers if answer.cached_tokens is not None]
     return Requests(
         prompt_tokens=_mean([answer.prompt_tokens for answer in answers]),
         completion_tokens=_mean([answer.completion_tokens for answer in answers]),
@@ -85,6 +90,7 @@ def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]
         too_long=len(asked.prompts) - len(fitting),
         fewer_examples=sum(prompt.examples < asked.wanted for prompt in fitting),
         cut=sum(answer.cut for answer in answers),
+        cached_tokens=_mean(cached) if cached else None,
     )
 
 
@@ -108,14 +114,12 @@ def summed_up(
     drawn = intervals.resample(len(clean.kept), evaluation.seed)
 
     def scores(found: Measured) -> dict[Metric, Score]:
-        return {metric: intervals.score(found.statistics[metric], drawn) for metric in chosen}
+        return {metric: intervals.score(each, drawn) for metric, each in found.statistics.items()}
 
     def comparisons(found: Measured) -> dict[Metric, Comparison]:
         return {
-            metric: intervals.compare(
-                tuned.statistics[metric], found.statistics[metric], drawn, _differing(metric, tuned, found)
-            )
-            for metric in chosen
+            metric: intervals.compare(tuned.statistics[metric], each, drawn, _differing(metric, tuned, found))
+            for metric, each in found.statistics.items()
         }
 
     return EvaluateResult(
@@ -128,6 +132,7 @@ def summed_up(
         tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests, unread=tuned.unread),
         baselines={
             found.name: Contender(
+                model=found.answered.asked.model if found.answered.asked.remote else None,
                 scores=scores(found),
                 comparisons=comparisons(found),
                 requests=found.answered.requests,
