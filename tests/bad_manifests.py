@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from bad_endpoints import ENDPOINTS
 from bad_pods import PODS
 from manifests import LONGEST, Bad, at_least, at_most, each
 
@@ -194,7 +195,7 @@ BAD = [
                 "baselines",
                 [{"type": "few-shot"}, {"type": "few-shot", "examples": 8}],
                 "baselines",
-                "has a type twice: there is one baseline of each",
+                "has a type twice: there is one baseline of each, and endpoints have names",
             ),
             (
                 "topK of few-shot",
@@ -293,6 +294,7 @@ BAD = [
         for value in ("lots", "16 Gi", "16GB", "-1Gi", -1, "", "Gi", "e3")
     ),
     Bad("half a core", {LIMITS: {"cpu": 0.5}}, f"{LIMITS}.cpu", server="integer,string", local=QUANTITY),
+    *ENDPOINTS,
     *PODS,
     *each("spec.workspace.size", "must be at least 1Mi, such as 20Gi: a number without a unit", 0, "0Gi", 20, "1023Ki"),
     *each("spec.workspace.storageClassName", "must be a storage class's name", "Fast", "fast ssd"),

@@ -137,7 +137,7 @@ def _scores(found: Versus, first: str, second: str) -> Table:
 
 def _baseline(decision: Decision, name: str, metric: Metric) -> str:
     found = decision.result.baselines.get(name)
-    return f"{found.scores[metric].score:.3f}" if found else "not asked"
+    return f"{found.scores[metric].score:.3f}" if found and metric in found.scores else "not asked"
 
 
 def _changes(found: Versus, first: str, second: str) -> RenderableType:

@@ -88,9 +88,9 @@ def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:
 
 
 def _secrets(spec: FineTuneJobSpec) -> list[str]:
-    judge = spec.evaluation.judge
-    given = (spec.model.credentials, spec.dataset.credentials, judge.credentials if judge else None)
-    return list(dict.fromkeys(found.secret_ref.name for found in given if found))
+    asked = (spec.evaluation.judge, *(spec.evaluation.baselines or ()))
+    given = (spec.model, spec.dataset, *(each for each in asked if each))
+    return list(dict.fromkeys(each.credentials.secret_ref.name for each in given if each.credentials))
 
 
 def _refuse_cluster_source(field: str, source: str) -> None:

@@ -123,6 +123,10 @@ def report(
     million_completion_tokens: Annotated[
         float | None, typer.Option(min=0, help="What a million tokens of answers cost.", show_default=False)
     ] = None,
+    million_cached_tokens: Annotated[
+        float | None,
+        typer.Option(min=0, help="What a million prompt tokens from the prefix cache cost.", show_default=False),
+    ] = None,
     currency: Annotated[str | None, typer.Option(help="The prices' currency.", show_default=False)] = None,
 ) -> None:
     """Tell whether it was worth it: the tuned model against the base model, its costs, and what got worse.
@@ -138,7 +142,8 @@ def report(
         return write_failures(first, cluster, save, out, err)
     if first and second:
         return compare(first, second, cluster, as_json, out)
-    prices = given_prices(currency, accelerator_hour, million_prompt_tokens, million_completion_tokens)
+    tokens = (million_prompt_tokens, million_completion_tokens, million_cached_tokens)
+    prices = given_prices(currency, accelerator_hour, *tokens)
     return report_on(first, cluster, prices, save, as_json, out)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
 from finetune_trainer.contract.report import Contender, EvaluateResult, Score
-from finetune_trainer.evaluation.costs import UNCOUNTED, amount
+from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision, again
+from finetune_trainer.evaluation.definitions import unmeasured
 from finetune_trainer.evaluation.failures import pairs
 from finetune_trainer.evaluation.inspection import TUNED
 from finetune_trainer.evaluation.page import render
@@ -69,7 +70,11 @@ def write_failures(
 
 
 def given_prices(
-    currency: str | None, accelerator_hour: float | None, prompt: float | None, completion: float | None
+    currency: str | None,
+    accelerator_hour: float | None,
+    prompt: float | None,
+    completion: float | None,
+    cached: float | None = None,
 ) -> Prices:
     """The prices that were given, and no others; tokens' prices by the million."""
     given = {
@@ -77,6 +82,7 @@ def given_prices(
         "accelerator_hour": accelerator_hour,
         "million_prompt_tokens": prompt,
         "million_completion_tokens": completion,
+        "million_cached_tokens": cached,
     }
     return Prices.model_validate({name: value for name, value in given.items() if value is not None})
 
@@ -95,12 +101,12 @@ def _print_place(page: Path | None, console: Console) -> None:
 
 def summary(decision: Decision) -> RenderableType:
     """The recommendation, for each contender a line of scores and one of requests, and the gate's word."""
-    cut = any(each.requests.cut for each in _contenders(decision.result).values())
+    cut = NOTE if any(each.requests.cut for each in _contenders(decision.result).values()) else None
     return Group(
         "",
         Text(decision.headline, "bold"),
         _scores(decision),
-        *([Text(NOTE, "dim")] if cut else []),
+        *(Text(note, "dim") for note in (cut, unmeasured(decision.result)) if note),
         _requests(decision),
         Text(decision.verdict.message),
     )
@@ -125,7 +131,7 @@ def _scores(decision: Decision) -> Table:
         shown.add_row(
             name,
             f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f}){mark}",
-            *(f"{contender.scores[metric].score:.3f}" for metric in others),
+            *(f"{contender.scores[metric].score:.3f}" if metric in contender.scores else "-" for metric in others),
             f"{contender.requests.cut}",
             style="bold" if name == TUNED else "",
         )
@@ -158,6 +164,7 @@ def _details(decision: Decision) -> Iterator[RenderableType]:
     yield _titled("What did training cost?", [*_making(decision), UNCOUNTED])
     yield _titled("What do a thousand requests cost?", [])
     yield _costs(decision)
+    yield from (Text(told) for told in (cached(decision.costs, decision.prices),) if told)
     yield from (Text(each.told) for each in decision.break_even)
     yield from _rows(decision)
     yield _titled("What was forgotten?", [_forgotten(decision.result.drift)])
@@ -194,10 +201,11 @@ def _making(decision: Decision) -> Iterator[str]:
 
 
 def _costs(decision: Decision) -> Table:
-    shown = table("", "by tokens", "by time", "prompt tokens", "answer tokens")
+    shown = table("", "by tokens", "by time", "prompt tokens", "of them cached", "answer tokens")
     for name, cost in decision.costs.items():
         money = (amount(each, decision.prices.currency) for each in (cost.money_by_tokens, cost.money_by_time))
-        shown.add_row(name, *money, f"{cost.prompt_tokens:,.0f}", f"{cost.completion_tokens:,.0f}")
+        found = "-" if cost.cached_tokens is None else f"{cost.cached_tokens:,.0f}"
+        shown.add_row(name, *money, f"{cost.prompt_tokens:,.0f}", found, f"{cost.completion_tokens:,.0f}")
     return shown
 
 

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.finetunejob.desired.evaluation import gate_config
+from finetune_operator.finetunejob.desired.evaluation import endpoint_prices, gate_config
 from finetune_operator.finetunejob.desired.volumes import WORKSPACE
 from finetune_trainer.evaluation.decision import Decision, again
 from finetune_trainer.evaluation.inspection import Row
@@ -92,8 +92,9 @@ def _from_cluster(name: str, revision: str, cluster: Cluster) -> Reported:
 
     decision = decision_of(read(REPORT))
     if not revision or revision == newest:
-        gate = gate_config(FineTuneJobSpec.model_validate(raw["spec"]).evaluation.gate)
-        decision = again(decision, gate, decision.prices)
+        asked = FineTuneJobSpec.model_validate(raw["spec"]).evaluation
+        prices = decision.prices.model_copy(update={"endpoints": endpoint_prices(asked)})
+        decision = again(decision, gate_config(asked.gate), prices)
     return Reported(decision, lambda: _whole(read(ROWS), decision))
 
 

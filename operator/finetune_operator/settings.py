@@ -44,6 +44,9 @@ class Settings:
     price_accelerator_hour: float | None = _setting(None, "What an hour of one accelerator costs.")
     price_million_prompt_tokens: float | None = _setting(None, "What a million prompt tokens cost.")
     price_million_completion_tokens: float | None = _setting(None, "What a million tokens of answers cost.")
+    price_million_cached_tokens: float | None = _setting(
+        None, "What a million prompt tokens from the prefix cache cost; left out, as much as others."
+    )
     log_format: str = _setting("text", "One line of text or one JSON object for each record.", ("text", "json"))
 
     @classmethod

@@ -48,7 +48,7 @@ def test_the_values_reach_the_operator() -> None:
         metrics={"port": 9191},
         health={"port": 8181},
         progressSeconds=2.5,
-        prices={"currency": "EUR", "acceleratorHour": 2.5, "millionPromptTokens": 0.15},
+        prices={"currency": "EUR", "acceleratorHour": 2.5, "millionPromptTokens": 0.15, "millionCachedTokens": 0.05},
     )
     assert found == Settings(
         trainer_image="registry/trainer:1",
@@ -62,6 +62,7 @@ def test_the_values_reach_the_operator() -> None:
         price_currency="EUR",
         price_accelerator_hour=2.5,
         price_million_prompt_tokens=0.15,
+        price_million_cached_tokens=0.05,
         log_format="json",
     )
 

@@ -29,7 +29,7 @@ _RULES = (
         "ENDPOINT_URL[A-Z0-9_]*)",
         "belongs into the Secret of model.credentials or dataset.credentials: remove it here",
     ),
-    _taken("OPENAI_API_KEY", "belongs into the Secret of evaluation.judge.credentials: remove it here"),
+    _taken("OPENAI_API_KEY", "belongs into the Secret of the judge's or a baseline's credentials: remove it here"),
     _taken(
         "VLLM_API_KEY",
         "would shut out evaluation and the engine's own probes: remove it, and guard the endpoint with a NetworkPolicy "

@@ -10,20 +10,70 @@ from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
 from finetune_operator.api.values import MOST_TOKENS, Scalars, distinct
 
+EndpointUrl = Annotated[
+    str,
+    Field(max_length=1024),
+    Rule(
+        "self.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$')",
+        "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
+        lambda url: re.fullmatch("https?://[^/?#@ ]+(/[^?# ]*)?", url) is not None,
+    ),
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class ApiKey(ApiModel):
+    """A key, by reference."""
+
+    secret_ref: LocalObject
+    """A Secret with the key OPENAI_API_KEY."""
+
+
+class TokenPrices(ApiModel):
+    """What a million tokens cost, in the currency of the operator's prices."""
+
+    million_prompt_tokens: Annotated[float, Field(ge=0)]
+    """A million tokens of prompts."""
+    million_completion_tokens: Annotated[float, Field(ge=0)]
+    """A million tokens of answers."""
+    million_cached_tokens: Annotated[float, Field(ge=0)] | None = None
+    """A million tokens of prompts that the endpoint has cached. Left out: as much as others."""
+
+
+# What reports call an endpoint, in CEL; that its model is given, another rule sees to.
+_LABEL = "(has({0}.name) ? {0}.name : has({0}.model) ? {0}.model : '')"
+_TAKEN = ("tuned", *(each.value for each in BaselineType if each != BaselineType.ENDPOINT))
+
 
 class Baseline(ApiModel):
-    """A way to use the base model without fine-tuning, measured beside the tuned one."""
+    """What would be used without fine-tuning, measured beside the tuned model."""
 
     type: BaselineType
     """zero-shot: the prompt alone; few-shot: behind examples from train, the same for all; retrieval: behind the rows
     of train that are most similar to it (BM25); structured: the prompt alone, and an answer that keeps to the form of
-    those in train, their JSON schema or one of their labels."""
+    those in train, their JSON schema or one of their labels. All these on the base model; endpoint: the prompt alone,
+    to another model."""
     examples: Annotated[int, Field(ge=1, le=64)] | None = None
     """few-shot's examples. Left out: 4."""
     top_k: Annotated[int, Field(ge=1, le=64)] | None = None
     """retrieval's rows. Left out: 4."""
     prompt: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
     """The task in words, as the system message, in place of the rows' own. Left out: theirs, if they have one."""
+    url: EndpointUrl | None = None
+    """The OpenAI-compatible endpoint of type endpoint, such as https://HOST/v1."""
+    model: ModelName | None = None
+    """The model's name there."""
+    name: Annotated[str, Field(min_length=1, max_length=32)] | None = None
+    """What reports call the endpoint. Left out: by its model."""
+    credentials: ApiKey | None = None
+    """The endpoint's key. Left out: it asks for none."""
+    prices: TokenPrices | None = None
+    """What the endpoint costs. Left out: reports have no price of it."""
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self.name or self.model or "" if self.type == BaselineType.ENDPOINT else self.type.value
 
     rules = (
         Rule(
@@ -38,30 +88,42 @@ class Baseline(ApiModel):
             lambda baseline: baseline.top_k is None or baseline.type == BaselineType.RETRIEVAL,
             "topK",
         ),
+        Rule(
+            "self.type != 'endpoint' || has(self.url)",
+            "is what type endpoint asks: give the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
+            lambda baseline: baseline.type != BaselineType.ENDPOINT or baseline.url is not None,
+            "url",
+        ),
+        Rule(
+            "self.type != 'endpoint' || has(self.model)",
+            "is what type endpoint asks for: give the model's name at the endpoint",
+            lambda baseline: baseline.type != BaselineType.ENDPOINT or baseline.model is not None,
+            "model",
+        ),
+        Rule(
+            "self.type == 'endpoint' || !(has(self.url) || has(self.model) || has(self.name) || has(self.credentials) "
+            "|| has(self.prices))",
+            "has url, model, name, credentials or prices, which go with type endpoint only: remove them, or choose it",
+            lambda baseline: (
+                baseline.type == BaselineType.ENDPOINT
+                or not any((baseline.url, baseline.model, baseline.name, baseline.credentials, baseline.prices))
+            ),
+        ),
+        Rule(
+            f"self.type != 'endpoint' || !({_LABEL.format('self')} in [{', '.join(map(repr, _TAKEN))}])",
+            "is another contender's in reports, or the model is called so: give the endpoint a name of its own",
+            lambda baseline: baseline.type != BaselineType.ENDPOINT or baseline.label not in _TAKEN,
+            "name",
+        ),
     )
-
-
-class ApiKey(ApiModel):
-    """A key, by reference."""
-
-    secret_ref: LocalObject
-    """A Secret with the key OPENAI_API_KEY."""
 
 
 class Judge(ApiModel):
     """The model that the metric judge asks which of two answers is better."""
 
-    url: Annotated[
-        str,
-        Field(max_length=1024),
-        Rule(
-            "self.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$')",
-            "must be the URL of an OpenAI-compatible endpoint, such as https://HOST/v1",
-            lambda url: re.fullmatch("https?://[^/?#@ ]+(/[^?# ]*)?", url) is not None,
-        ),
-    ]
+    url: EndpointUrl
     """Its OpenAI-compatible endpoint, such as https://HOST/v1."""
-    model: Annotated[str, Field(min_length=1, max_length=255)]
+    model: ModelName
     """The model's name there."""
     credentials: ApiKey | None = None
     """Its key. Left out: it asks for none."""
@@ -103,6 +165,20 @@ def has_minimum(evaluation: "Evaluation") -> bool:
     return evaluation.gate is None or evaluation.gate.minimum is not None
 
 
+def _endpoints(evaluation: "Evaluation") -> list[Baseline]:
+    return [each for each in evaluation.baselines or [] if each.type == BaselineType.ENDPOINT]
+
+
+def _types(evaluation: "Evaluation") -> list[BaselineType]:
+    return [each.type for each in evaluation.baselines or []]
+
+
+def _deciding(evaluation: "Evaluation") -> Metric | None:
+    """The metric that decides; None where it is chosen from the rows."""
+    named = evaluation.gate and evaluation.gate.metric
+    return named or next(iter(evaluation.metrics or []), None)
+
+
 class Evaluation(ApiModel):
     """Whether it was worth it: how the result is measured against the base model, and what it has to reach."""
 
@@ -110,8 +186,8 @@ class Evaluation(ApiModel):
     """false: nothing is measured, and every result is promoted."""
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=4)] | None = None
     """The metrics; the first decides. Left out: chosen from the rows, and status.evaluation.reason says why."""
-    baselines: Annotated[list[Baseline], Field(max_length=4)] | None = None
-    """What the tuned model is compared with, on the base model. Left out: zero-shot, few-shot with 4 examples,
+    baselines: Annotated[list[Baseline], Field(max_length=6)] | None = None
+    """What the tuned model is compared with. Left out, the base model: zero-shot, few-shot with 4 examples,
     retrieval of 4 rows and, where the answers are JSON or labels, structured."""
     sample_size: Annotated[int, Field(ge=1, le=100000)] = 200
     """At most so many rows of test are asked, chosen by the seed."""
@@ -134,9 +210,26 @@ class Evaluation(ApiModel):
             "metrics",
         ),
         Rule(
-            "!has(self.baselines) || self.baselines.all(a, self.baselines.exists_one(b, a.type == b.type))",
-            "has a type twice: there is one baseline of each",
-            lambda evaluation: distinct([each.type for each in evaluation.baselines or []]),
+            "!has(self.baselines) || self.baselines.all(a, a.type == 'endpoint' || "
+            "self.baselines.exists_one(b, a.type == b.type))",
+            "has a type twice: there is one baseline of each, and endpoints have names",
+            lambda evaluation: distinct([each for each in _types(evaluation) if each != BaselineType.ENDPOINT]),
+            "baselines",
+        ),
+        Rule(
+            "!has(self.baselines) || self.baselines.all(a, a.type != 'endpoint' || self.baselines.exists_one(b, "
+            f"b.type == 'endpoint' && {_LABEL.format('a')} == {_LABEL.format('b')}))",
+            "has two endpoints that reports would call the same: give each a name of its own",
+            lambda evaluation: distinct([each.label for each in _endpoints(evaluation)]),
+            "baselines",
+        ),
+        Rule(
+            "!has(self.baselines) || !self.baselines.exists(a, a.type == 'endpoint') || "
+            "(has(self.gate) && has(self.gate.metric) ? self.gate.metric : "
+            "has(self.metrics) ? self.metrics[0] : '') != 'inverse_perplexity'",
+            "has an endpoint, which tells no likelihoods, and inverse_perplexity decides: put another metric first, or "
+            "name it in gate.metric",
+            lambda evaluation: not _endpoints(evaluation) or _deciding(evaluation) != Metric.INVERSE_PERPLEXITY,
             "baselines",
         ),
         Rule(

@@ -201,11 +201,15 @@ class RequestsStatus(ApiModel):
     """Rows whose prompt has fewer examples than asked for, because no more fit the context."""
     cut: int = 0
     """Answers that ended because there was no more room for them."""
+    cached_tokens: str | None = None
+    """Of a prompt's tokens those in the prefix cache, on average; left out where the engine does not tell."""
 
 
 class ContenderStatus(ApiModel):
     """One way to answer the test rows, measured."""
 
+    model: str | None = None
+    """Of a baseline behind an endpoint of its own: the model's name there."""
     scores: dict[str, ScoreStatus]
     """The metric: its value."""
     comparisons: dict[str, ComparisonStatus] = {}

@@ -129,15 +129,18 @@ def test_a_manifest_for_one_machine_needs_no_word(tmp_path: Path) -> None:
 
 
 def test_credentials_are_said_to_come_from_the_environment(tmp_path: Path) -> None:
-    hub, bucket = ({"secretRef": {"name": name}} for name in ("hub", "bucket"))
+    hub, bucket, large = ({"secretRef": {"name": name}} for name in ("hub", "bucket", "large"))
     job = local(
         tmp_path,
         model={"source": "hf://org/model", "credentials": hub},
         dataset={"train": {"source": "s3://b/t"}, "credentials": bucket},
+        evaluation={
+            "baselines": [{"type": "endpoint", "url": "https://api/v1", "model": "large", "credentials": large}]
+        },
     )
     assert job.notes == (
         "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, OPENAI_API_KEY, …), "
-        "not from Secret hub and bucket.",
+        "not from Secret hub and bucket and large.",
     )
 
 

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from decisions import ROWS, decision, result
+from decisions import ROWS, contender, decision, result
 from finetune_cli.cluster import Cluster, complaint, reader
 from finetune_cli.compare import versus
 from finetune_cli.errors import UserError
@@ -17,6 +17,7 @@ from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.contract.config import Metric, Prices
+from finetune_trainer.contract.report import EvaluateResult
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import Learned, Row
 from finetune_trainer.evaluation.page import render
@@ -140,6 +141,36 @@ def test_cut_answers_are_counted_and_mark_the_score() -> None:
     lines = [line.split() for line in capture.get().splitlines() if line.strip().startswith("zero-shot")]
     assert lines[0][-2:] == ["*", "37"]
     assert "More than 2% of the answers were cut" in capture.get()
+
+
+def elsewhere(metrics: tuple[Metric, ...] = (Metric.EXACT_MATCH,)) -> EvaluateResult:
+    """The result with another model, large, behind an endpoint of its own."""
+    found = result(metrics=metrics)
+    scores = dict.fromkeys(metrics, found.tuned.scores[Metric.EXACT_MATCH])
+    ours = {name: each.model_copy(update={"scores": scores}) for name, each in found.baselines.items()}
+    large = contender(0.5, 100, 0.67).model_copy(update={"model": "large-9"})
+    tuned = found.tuned.model_copy(update={"scores": scores})
+    return found.model_copy(update={"tuned": tuned, "baselines": ours | {"large": large}})
+
+
+def test_what_an_endpoint_does_not_tell_is_left_out_and_said() -> None:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        found = elsewhere((Metric.EXACT_MATCH, Metric.INVERSE_PERPLEXITY))
+        console.print(summary(decision(found, rows=())))
+    lines = [line.split() for line in capture.get().splitlines() if line.strip().startswith("large")]
+    assert lines[0][-2:] == ["-", "0"]
+    assert "An endpoint tells no likelihoods, so that large has no inverse_perplexity." in capture.get()
+
+
+def test_an_endpoints_price_is_the_manifests_as_it_is_now(kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = json.loads((kubectl / "ftj.json").read_text())
+    prices = {"millionPromptTokens": 10, "millionCompletionTokens": 0}
+    endpoint = {"type": "endpoint", "url": "https://api/v1", "model": "large", "prices": prices}
+    job["spec"]["evaluation"] = {"baselines": [endpoint]}
+    (kubectl / "ftj.json").write_text(json.dumps(job))
+    (kubectl / "report.json").write_text(decision(elsewhere()).model_dump_json(by_alias=True))
+    assert "USD 1.00" in " ".join(told("recipes", kubectl, monkeypatch).split())
 
 
 def test_only_prices_that_were_given_count() -> None:

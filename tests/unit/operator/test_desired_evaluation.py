@@ -4,17 +4,22 @@ from dataclasses import replace
 
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
 from finetune_operator.finetunejob.desired.workspace import record_map
+from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import evaluation_key
+from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.finetunejob.stages.base import Context
+from finetune_operator.finetunejob.walk import begin
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.config import (
     BaselineConfig,
     BaselineType,
+    EndpointConfig,
     EvaluationConfig,
     GateConfig,
-    JudgeConfig,
     Metric,
+    TokenPrices,
 )
-from rendering import environment, evaluate, main, mounts, prepare, target
+from rendering import environment, evaluate, main, mounts, prepare, target, train
 
 JUDGE = {
     "metrics": ["judge"],
@@ -57,7 +62,7 @@ def test_what_the_manifest_says_is_what_is_measured() -> None:
     assert found.sample_size == 50
     assert found.max_answer_tokens == 900
     assert found.chat_template_kwargs == {"enable_thinking": False, "budget": 5}
-    assert found.judge == JudgeConfig(url="https://judge/v1", model="large")
+    assert found.judge == EndpointConfig(url="https://judge/v1", model="large")
     assert found.gate == GateConfig(minimum=0.5, margin=0.1, confidence=0.9)
 
 
@@ -117,6 +122,64 @@ def test_the_judges_key_comes_from_its_secret_and_the_others_stay_away() -> None
     secrets = {name: value for name, value in environment(evaluate(found)).items() if "secretKeyRef" in str(value)}
     key = {"name": "openai", "key": "OPENAI_API_KEY", "optional": False}
     assert secrets == {"FINETUNE_JUDGE_OPENAI_API_KEY": {"secretKeyRef": key}}
+
+
+ENDPOINT = {
+    "type": "endpoint",
+    "name": "gpt",
+    "url": "https://api/v1",
+    "model": "gpt-9",
+    "prompt": "Name the food.",
+    "credentials": {"secretRef": {"name": "openai"}},
+    "prices": {"millionPromptTokens": 2, "millionCompletionTokens": 8, "millionCachedTokens": 0.5},
+}
+ASKED = {"baselines": [{"type": "zero-shot"}, ENDPOINT]}
+
+
+def test_another_models_endpoint_is_a_baseline_with_a_price() -> None:
+    found = config(**ASKED)
+    assert found.baselines[1] == BaselineConfig(
+        type=BaselineType.ENDPOINT,
+        name="gpt",
+        prompt="Name the food.",
+        endpoint=EndpointConfig(url="https://api/v1", model="gpt-9"),
+    )
+    prices = TokenPrices(million_prompt_tokens=2, million_completion_tokens=8, million_cached_tokens=0.5)
+    assert found.prices.endpoints == {"gpt": prices}
+
+
+def test_what_it_costs_is_no_part_of_what_is_measured_and_what_is_asked_of_it_is() -> None:
+    free, other = ({**ENDPOINT, **change} for change in ({"prices": None}, {"model": "gpt-8"}))
+    ids = [evaluation_id(target(evaluation={"baselines": [each]})) for each in (ENDPOINT, free, other)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_its_key_comes_from_its_secret_where_it_is_asked_and_nowhere_else() -> None:
+    found = target(evaluation=ASKED)
+    key = {"secretKeyRef": {"name": "openai", "key": "OPENAI_API_KEY", "optional": False}}
+    # prepare asks whether it answers at all.
+    for workload in (prepare(found), evaluate(found)):
+        assert environment(workload)["FINETUNE_BASELINE_1_OPENAI_API_KEY"] == key
+    assert "openai" not in str(train(found))
+    assert "openai" not in str(record_map(found))
+
+
+def test_nobody_gets_a_key_for_what_is_not_asked() -> None:
+    found = target(evaluation=ASKED | JUDGE | {"enabled": False})
+    assert "openai" not in str(prepare(found))
+
+
+def test_another_secret_starts_what_failed_for_want_of_it_again() -> None:
+    other = {**ENDPOINT, "credentials": {"secretRef": {"name": "another"}}}
+    before, after = (_inputs({"baselines": [each]}) for each in (ENDPOINT, other))
+    assert {stage for stage in before if before[stage] != after[stage]} == {"prepare", "evaluate"}
+
+
+def _inputs(evaluation: dict[str, object]) -> dict[str, str]:
+    found = target(evaluation=evaluation)
+    world = World(found.name, found.namespace, found.uid)
+    context = Context(found, world, begin(world, found.revision))
+    return {stage.name: stage.inputs(context) for stage in STAGES}
 
 
 def test_it_runs_beside_the_accelerators_and_holds_none() -> None:

@@ -39,6 +39,11 @@ def test_a_full_model_is_served_under_the_jobs_name(adapter, path):
     assert not any("lora" in option for option in served)
 
 
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_the_engine_tells_what_of_a_prompt_stood_in_its_prefix_cache(adapter):
+    assert "--enable-prompt-tokens-details" in main(host(of_type(adapter)))["args"]
+
+
 def test_the_model_is_the_run_configs_and_not_the_manifests():
     """A revision that serves goes on serving what it is while the manifest already asks for another."""
     old, new = of_type("none"), of_type("lora")

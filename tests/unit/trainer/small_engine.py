@@ -5,6 +5,7 @@ The real engine is asked in tests/local and tests/e2e; this one fails when it is
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
 
+TOO_MANY = 429
 Reply = Callable[[str, list[dict[str, str]]], str]
 
 
@@ -21,8 +23,10 @@ class Engine:
 
     An answer of more words than a request has room for is cut, as an engine cuts it.
     `likelihoods`: the probability of every token of a prompt, by model; none means that the engine can't tell.
-    `thinks`: it refuses what OpenAI's reasoning models refuse. `asked` has the requests for answers, and neither those
-    that warm it up, which `warm` hears of, nor those for likelihoods.
+    `thinks`: it refuses what OpenAI's reasoning models refuse. `limited`: so many requests are too many, to be asked
+    again after a second. `cached`: tokens of each prompt in its prefix cache. `page`: what a web server would say.
+    `asked` has the requests for answers, and neither those that warm it up, which `warm` hears of, nor those for
+    likelihoods; `times` when any came.
     """
 
     reply: Reply
@@ -31,10 +35,15 @@ class Engine:
     healthy: int = 10_000
     broken: int = 500
     thinks: bool = False
+    limited: int = 0
+    cached: int | None = None
+    page: str = ""
+    complaint: str = "the engine has died"
     likelihoods: dict[str, float] = field(default_factory=dict)
     url: str = ""
     keys: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     warm: Callable[[dict[str, Any]], object] = lambda body: None
     _lock: Lock = field(default_factory=Lock)
 
@@ -48,8 +57,11 @@ class Engine:
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         with self._lock:
+            if self.limited:
+                self.limited -= 1
+                return TOO_MANY, {"error": {"message": "slow down"}}
             if len(self.asked) >= self.healthy:
-                return self.broken, {"error": {"message": "the engine has died"}}
+                return self.broken, {"error": {"message": self.complaint}}
             if self.thinks and ("max_tokens" in body or body.get("temperature", 1) != 1):
                 return 400, {"error": {"message": "Use 'max_completion_tokens' instead.", "param": "max_tokens"}}
             if body.get("max_tokens") != 1:
@@ -74,8 +86,11 @@ class Engine:
                     "finish_reason": "length" if cut else "stop",
                 }
             ],
-            "usage": {"prompt_tokens": words, "completion_tokens": 1, "total_tokens": words + 1},
+            "usage": {"prompt_tokens": words, "completion_tokens": 1, "total_tokens": words + 1} | self._details(),
         }
+
+    def _details(self) -> dict[str, Any]:
+        return {} if self.cached is None else {"prompt_tokens_details": {"cached_tokens": self.cached}}
 
     def list(self) -> dict[str, Any]:
         models = [{"id": name, "object": "model", "created": 1, "owned_by": "us"} for name in self.models]
@@ -96,15 +111,16 @@ def running(engine: Engine) -> Iterator[Engine]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             engine.keys.add(self.headers["Authorization"])
+            engine.times.append(time.monotonic())
             asks = "messages" in body or isinstance(body["prompt"], str)
             self._send(*(engine.answer if asks else engine.likelihood)(body))
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
+            content = engine.page.encode() or json.dumps(body).encode()
             self.send_response(status)
             # A client that need not wait makes a failing engine a quick test.
-            self.send_header("retry-after-ms", "1")
-            self.send_header("Content-Type", "application/json")
+            self.send_header(*(("Retry-After", "1") if status == TOO_MANY else ("retry-after-ms", "1")))
+            self.send_header("Content-Type", "text/html" if engine.page else "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

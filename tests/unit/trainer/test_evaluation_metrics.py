@@ -1,6 +1,7 @@
 """Each metric by hand-worked cases, against independent libraries, and by what must hold for any answers."""
 
 import string
+from time import process_time
 
 import numpy as np
 import pytest
@@ -107,6 +108,29 @@ def test_an_answer_nested_without_end_is_wrong_and_no_failure(depth: int) -> Non
 def test_perplexity_is_over_all_tokens_and_not_a_mean_of_rows() -> None:
     statistic = inverse_perplexity([np.log(0.5) * 3, np.log(0.125)], [3, 1])
     assert float(statistic(np.ones((1, 2)))[0]) == pytest.approx(0.5 ** (6 / 4))
+
+
+@pytest.mark.parametrize("metric", TEXTUAL)
+@given(pairs=st.one_of(TEXTS, LABELS))
+def test_each_row_by_itself_is_the_metric_of_a_resample_that_has_no_other(
+    metric: Metric, pairs: list[tuple[str, str]]
+) -> None:
+    statistic = metrics.statistic(metric, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    assert list(statistic.rows) == pytest.approx(list(statistic(np.eye(len(pairs)))))
+
+
+def test_perplexity_has_rows_too() -> None:
+    statistic = inverse_perplexity([np.log(0.5) * 3, np.log(0.125)], [3, 1])
+    assert list(statistic.rows) == pytest.approx([0.5, 0.125])
+
+
+def test_as_many_rows_as_a_manifest_may_ask_are_told_apart_in_no_time() -> None:
+    answers, references = ["yes", "no"] * 50_000, ["yes", "yes"] * 50_000
+    began = process_time()
+    found = metrics.statistic(Metric.MACRO_F1, answers, references).rows
+    # A look at all rows for each of them takes more than ten times as long.
+    assert process_time() - began < 5
+    assert sum(found) == 50_000
 
 
 @given(LABELS)

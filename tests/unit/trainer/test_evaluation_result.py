@@ -7,7 +7,7 @@ from finetune_trainer.contract.report import Comparison
 from finetune_trainer.evaluation import metrics
 from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.leakage import Clean
-from finetune_trainer.evaluation.result import Asked, Measured, answered, measured, summed_up
+from finetune_trainer.evaluation.result import Asked, Measured, answered, summed_up
 
 ROWS = 200
 
@@ -16,7 +16,7 @@ def contender(name: str, right: int, metric: Metric, wrong: str) -> Measured:
     asked = Asked(name, "model", (Prompt("a", 0),) * ROWS, 0)
     texts = ["yes"] * right + [wrong] * (ROWS - right)
     said = replace(answered(asked, {}, (Question("a", "yes"),) * ROWS), texts=tuple(texts))
-    return measured(said, {metric: metrics.statistic(metric, texts, ["yes"] * ROWS)})
+    return Measured(said, {metric: metrics.statistic(metric, texts, ["yes"] * ROWS)})
 
 
 def compared(metric: Metric, wrong: str = "no") -> Comparison:

@@ -1,7 +1,14 @@
 """What a report tells of the manifest that it was made by."""
 
 from decisions import CONFIG
-from finetune_trainer.contract.config import BaselineConfig, BaselineType, EvaluationConfig, Format, GateConfig
+from finetune_trainer.contract.config import (
+    BaselineConfig,
+    BaselineType,
+    EndpointConfig,
+    EvaluationConfig,
+    Format,
+    GateConfig,
+)
 from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
 from finetune_trainer.evaluation.manifest import fields
 
@@ -42,3 +49,11 @@ def test_of_a_path_on_the_users_machine_its_end_is_kept() -> None:
     found = fields(CONFIG, EVALUATION, PREPARED)
     assert found["model.source"] == "SmolLM2"
     assert not [value for value in found.values() if "anna" in value]
+
+
+def test_of_an_endpoint_its_model_is_told_and_no_address() -> None:
+    endpoint = EndpointConfig(url="https://api.inner.example.com/v1", model="large")
+    baseline = BaselineConfig(type=BaselineType.ENDPOINT, name="theirs", endpoint=endpoint)
+    found = fields(CONFIG, EVALUATION.model_copy(update={"baselines": (baseline,)}), PREPARED)
+    assert found["evaluation.baselines"] == "endpoint 0 theirs large"
+    assert "example.com" not in str(found)

@@ -48,7 +48,7 @@ READ = {
     r"may not even be better|may not be better": {"not surely better"},
     r"though it is better": {"better"},
     r"It is better than (\S+) by no more than 0": {"better"},
-    r"[Uu]se (\S+?)( on the base model instead)?\.$": {"use {}"},
+    r"[Uu]se (\S+?)( on the base model)?( instead)?\.$": {"use {}"},
     r"best baseline, (\S+?)[.,:;]": {"best {}"},
     r"better than (\S+) by no more than": {"best {}"},
     r"more rows than": {"not surely better", "more rows"},

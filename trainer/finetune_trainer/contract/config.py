@@ -145,23 +145,39 @@ class Metric(StrEnum):
 
 
 class BaselineType(StrEnum):
-    """A way to use the base model without fine-tuning."""
+    """What would be used without fine-tuning: the base model in one way or another, or another model's endpoint."""
 
     ZERO_SHOT = "zero-shot"
     FEW_SHOT = "few-shot"
     RETRIEVAL = "retrieval"
     STRUCTURED = "structured"
+    ENDPOINT = "endpoint"
+
+
+class EndpointConfig(Contract):
+    """A model behind an OpenAI-compatible endpoint such as https://HOST/v1."""
+
+    url: str
+    model: str
 
 
 class BaselineConfig(Contract):
     """One baseline. `examples`: rows of train in each prompt; fixed ones for few-shot, the most similar for retrieval.
 
-    The others have none. `prompt`: the task in words, as the system message.
+    The others have none. `prompt`: the task in words, as the system message. `endpoint`: of that type; reports call it
+    by `name`, or by its model.
     """
 
     type: BaselineType
     examples: Annotated[int, Field(ge=0)] = 0
     prompt: str | None = None
+    name: str | None = None
+    endpoint: EndpointConfig | None = None
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self.name or self.endpoint.model if self.endpoint else self.type.value
 
 
 # As many as people put into a prompt by hand; more cost prompt tokens on every request.
@@ -173,13 +189,6 @@ DEFAULT_BASELINES = (
 )
 
 
-class JudgeConfig(Contract):
-    """The model that the metric `judge` asks, behind an OpenAI-compatible endpoint such as https://HOST/v1."""
-
-    url: str
-    model: str
-
-
 class GateConfig(Contract):
     """What the tuned model has to reach: see `finetune_trainer.contract.gate`. No metric: the evaluation's first."""
 
@@ -189,17 +198,31 @@ class GateConfig(Contract):
     confidence: float = 0.95
 
 
-class Prices(Contract):
-    """What the report reckons with: an hour of one accelerator, and a million tokens of prompt and of completion.
+class TokenPrices(Contract):
+    """What a million tokens of prompts and of completions cost, and of prompts that stood in the prefix cache.
+
+    Without a price of their own the latter cost what every prompt costs.
+    """
+
+    million_prompt_tokens: float | None = None
+    million_completion_tokens: float | None = None
+    million_cached_tokens: float | None = None
+
+
+class Prices(TokenPrices):
+    """What the report reckons with: an hour of one accelerator, and tokens.
 
     The tokens' prices are those of the endpoint that would be used without fine-tuning and with it; left out, a
-    request costs the time that it keeps the accelerator busy.
+    request costs the time that it keeps the accelerator busy. `endpoints`: those of baselines of that type, by label.
     """
 
     currency: str = "USD"
     accelerator_hour: float | None = None
-    million_prompt_tokens: float | None = None
-    million_completion_tokens: float | None = None
+    endpoints: dict[str, TokenPrices] = {}
+
+    def of(self, label: str, remote: bool) -> TokenPrices:
+        """The tokens' prices of a contender; `remote`: it is an endpoint's."""
+        return self.endpoints.get(label, TokenPrices()) if remote else self
 
 
 class EvaluationConfig(Contract):
@@ -216,7 +239,7 @@ class EvaluationConfig(Contract):
     only_these: bool = False
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
-    judge: JudgeConfig | None = None
+    judge: EndpointConfig | None = None
     max_answer_tokens: Annotated[int, Field(ge=1)] | None = None
     chat_template_kwargs: dict[str, bool | int | float | str] = {}
     gate: GateConfig | None = None

@@ -42,7 +42,8 @@ def best_baseline(result: EvaluateResult, metric: Metric) -> str | None:
         contender = result.baselines[name]
         return contender.scores[metric].score, -contender.requests.prompt_tokens
 
-    return max(sorted(result.baselines), key=rank, default=None)
+    measured = sorted(name for name, each in result.baselines.items() if metric in each.scores)
+    return max(measured, key=rank, default=None)
 
 
 def compared(result: EvaluateResult, metric: Metric) -> str:

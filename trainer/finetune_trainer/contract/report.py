@@ -145,7 +145,8 @@ class Requests(Contract):
 
     `too_long`: rows whose prompt and right answer did not fit the context, even without examples, and count as answered
     wrong. `fewer_examples`: rows whose prompt got fewer examples than asked for, since no more fitted. `cut`: answers
-    that ended because there was no more room.
+    that ended because there was no more room. `cached_tokens`: of those of prompts, what stood in the engine's prefix
+    cache; None where it does not tell.
     """
 
     prompt_tokens: float
@@ -156,26 +157,36 @@ class Requests(Contract):
     too_long: Count = 0
     fewer_examples: Count = 0
     cut: Count = 0
+    cached_tokens: float | None = None
 
 
 class Contender(Contract):
     """One way to answer, measured. `comparisons` of the tuned model with it: empty for the tuned model itself.
 
-    `unread`: judgements of it, two for each row, in which the judge named neither answer nor a tie; they count as ties.
+    `model`: behind an endpoint of its own, the model's name there; None on the engine that serves. Such a one tells no
+    likelihoods, and has no score by them. `unread`: judgements of it, two for each row, in which the judge named
+    neither answer nor a tie; they count as ties.
     """
 
+    model: str | None = None
     scores: dict[Metric, Score]
     comparisons: dict[Metric, Comparison] = {}
     requests: Requests
     unread: Count = 0
+
+    @property
+    def remote(self) -> bool:
+        """Whether it answers elsewhere, by prices and with a speed of its own."""
+        return self.model is not None
 
 
 class EvaluateResult(Contract):
     """What evaluate leaves in `evaluation.json`. The first of `metrics` decides; `reason` says why it was chosen.
 
     `leaked` and `near_duplicates`: rows of test left out since they stand in train, exactly or nearly. `baselines` by
-    type; empty when the base model is not served beside the tuned one, and so is `drift`: how far the tuned model's
-    answers to general prompts are from the base model's, 0 for the same words and 1 for none in common.
+    label; none is on the base model where that is not served beside the tuned one, and there is no `drift` then: how
+    far the tuned model's answers to general prompts are from the base model's, 0 for the same words and 1 for none in
+    common.
     """
 
     evaluation: str

@@ -1,6 +1,6 @@
 """Asks the candidate what each contender would be asked, as its users will: the answers, and what they took.
 
-Called by `stages.evaluate`.
+Called by `stages.evaluate`, and by `remote` for models that the candidate does not serve.
 """
 
 import asyncio
@@ -8,40 +8,45 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import openai
 
 from finetune_trainer.evaluation import calls
 from finetune_trainer.evaluation.contenders import Message, Prompt
-from finetune_trainer.evaluation.endpoint import CONCURRENCY, Endpoint, Kept, Line, digest
+from finetune_trainer.evaluation.endpoint import CONCURRENCY, Endpoint, Kept, Line, Unreadable, choice_of, digest
+from finetune_trainer.evaluation.manner import BRIEF, Manner
 
 # Rows of a contender before it is the next one's turn.
 TURN = 2 * CONCURRENCY
+WARMING = "warming up"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one contender asks about one row."""
+    """What one contender asks about one row. `url` and `manner`: of a model that the candidate does not serve."""
 
     contender: str
     row: int
     model: str
     prompt: Prompt
     max_tokens: int
+    url: str = ""
+    manner: Manner = BRIEF
 
     @property
     def key(self) -> str:
         """A digest of all that the answer depends on."""
-        extra = [self.prompt.extra] if self.prompt.extra else []
-        return digest(self.model, self.prompt.prompt, self.prompt.tools, self.max_tokens, *extra)
+        more = [self.prompt.extra] if self.prompt.extra else []
+        more += [{"url": self.url, "thinks": self.manner.thinks}] if self.url else []
+        return digest(self.model, self.prompt.prompt, self.prompt.tools, self.max_tokens, *more)
 
 
 class Answer(Line):
     """One line of answers.jsonl. `row` counts the rows that were evaluated, from 0; `seconds` from sent to whole.
 
-    `finish_reason`: the engine's; see `cut`.
+    `finish_reason`: the engine's; see `cut`. `cached_tokens`: of the prompt, those in the engine's prefix cache; None
+    where it does not tell.
     """
 
     contender: str
@@ -51,6 +56,7 @@ class Answer(Line):
     completion_tokens: int
     seconds: float
     finish_reason: str | None = None
+    cached_tokens: int | None = None
 
     @property
     def cut(self) -> bool:
@@ -67,11 +73,11 @@ class Served:
 
 
 class Candidate:
-    """The candidate's endpoint, and the answers that it gave before. Raises StageError when it gives no more."""
+    """The candidate's endpoint. Raises StageError when it gives no more answers; `kept` has those that it gave."""
 
-    def __init__(self, endpoint: Endpoint, answers: Path) -> None:
+    def __init__(self, endpoint: Endpoint, kept: Kept[Answer]) -> None:
         self._endpoint = endpoint
-        self._kept = Kept(Answer, answers)
+        self._kept = kept
 
     def served(self) -> Served:
         """What it serves."""
@@ -82,7 +88,7 @@ class Candidate:
 
         `timed`: somebody looks at how long they took, so that the engine is warmed up for each contender first.
         """
-        return self._endpoint.ask(requests, self._kept, _complete, told, _warm_up if timed else None)
+        return self._endpoint.ask(requests, self._kept, complete, told, _warm_up if timed else None)
 
     async def _served(self) -> Served:
         async with self._endpoint.client() as client:
@@ -91,19 +97,23 @@ class Candidate:
         return Served(tuple(model.id for model in models), next((found for found in lengths if found), None))
 
 
-async def _complete(client: openai.AsyncOpenAI, request: Request) -> Answer:
+async def complete(client: openai.AsyncOpenAI, request: Request) -> Answer:
+    """The answer, and what it took."""
     began = time.monotonic()
-    completion = await _send(client, request, request.max_tokens)
-    choice = completion.choices[0]
+    completion = await _send(client, request, request.max_tokens, request.contender)
+    choice, usage = choice_of(completion), completion.usage
+    if usage is None:
+        raise Unreadable
     return Answer(
         key=request.key,
         contender=request.contender,
         row=request.row,
         text=choice.text if isinstance(request.prompt.prompt, str) else _said(choice.message),
-        prompt_tokens=completion.usage.prompt_tokens,
-        completion_tokens=completion.usage.completion_tokens,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
         seconds=round(time.monotonic() - began, 4),
         finish_reason=choice.finish_reason,
+        cached_tokens=usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens,
     )
 
 
@@ -145,17 +155,24 @@ async def _warm_up(client: openai.AsyncOpenAI, requests: Sequence[Request]) -> N
     """An engine compiles and loads with its first requests, of each kind and number; that is no contender's latency."""
     for name in dict.fromkeys(request.contender for request in requests):
         first = [request for request in requests if request.contender == name][:CONCURRENCY]
-        await asyncio.gather(*(_send(client, request, 1) for request in first))
+        await asyncio.gather(*(_send(client, request, 1, WARMING) for request in first))
 
 
-async def _send(client: openai.AsyncOpenAI, request: Request, max_tokens: int) -> Any:
-    """At temperature 0, by the chat endpoint for messages and by the other for strings."""
+async def _send(client: openai.AsyncOpenAI, request: Request, max_tokens: int, salt: str) -> Any:
+    """By the chat endpoint for messages and by the other for strings; at temperature 0, where that is not refused.
+
+    The candidate finds in its prefix cache only what was asked with the same `salt`, as vLLM has it: no contender is
+    to profit from another's prompts, or from those that warmed it up.
+    """
     prompt = request.prompt.prompt
-    options: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens, "temperature": 0}
-    options["extra_body"] = request.prompt.extra
+    extra = request.prompt.extra if request.url else request.prompt.extra | {"cache_salt": salt}
+    options: dict[str, Any] = {"model": request.model, "extra_body": extra} | request.manner.options(max_tokens)
     if isinstance(prompt, str):
         return await client.completions.create(prompt=prompt, **options)
-    # The template shows the tools; calls are read from the text, so the engine need not know how to.
-    tools: Any = {"tools": list(request.prompt.tools), "tool_choice": "none"} if request.prompt.tools else {}
+    if request.prompt.tools:
+        options["tools"] = list(request.prompt.tools)
+        if not request.url:
+            # The template shows the tools; calls are read from the text, so the engine need not know how to.
+            options["tool_choice"] = "none"
     messages: Any = [_sent(message) for message in prompt]
-    return await client.chat.completions.create(messages=messages, **options, **tools)
+    return await client.chat.completions.create(messages=messages, **options)

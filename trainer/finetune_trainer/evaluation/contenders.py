@@ -4,7 +4,6 @@ Called by `stages.evaluate`. Pure, but for the tokenizer that measures: the same
 prompts.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ import jinja2
 
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import calls
-from finetune_trainer.evaluation.words import TOKEN
 
 Message = dict[str, Any]
 Text = str | tuple[Message, ...]
@@ -103,7 +101,6 @@ def verbatim(references: Sequence[str]) -> Framing:
     return Framing({"stop": [stop]}, joint=joint)
 
 
-Chooser = Callable[[Question], Sequence[Question]]
 Measure = Callable[[Prompt], int]
 
 
@@ -186,73 +183,6 @@ def fit(
         if left >= room.least:
             return replace(prompt, max_tokens=min(left, room.most))
     return replace(alone, max_tokens=min(free, room.most))
-
-
-def none(question: Question) -> Sequence[Question]:
-    """No examples: the chooser of zero-shot."""
-    return ()
-
-
-def few_shot(train: Sequence[Question], count: int, seed: int) -> Chooser:
-    """The same `count` rows for every question, chosen by the seed."""
-    fixed = sorted(_distinct(train), key=lambda row: _fingerprint(row, seed))[:count]
-    return lambda question: fixed
-
-
-def retrieval(train: Sequence[Question], count: int) -> Chooser:
-    """The `count` rows whose questions are most like this one by BM25; the most similar stands last, nearest to it.
-
-    BM25 as Lucene has it (bm25s' default). Rows that score alike come in the order of train; a question that shares no
-    word with train gets its first rows.
-    """
-    rows = _distinct(train)
-    similar = _similar([row.asked for row in rows])
-
-    def choose(question: Question) -> Sequence[Question]:
-        scores = similar(question.asked)
-        best = sorted(range(len(rows)), key=lambda row: (-scores[row], row))[:count]
-        return [rows[row] for row in reversed(best)]
-
-    return choose
-
-
-def _similar(texts: list[str]) -> Callable[[str], Sequence[float]]:
-    """How similar each of the texts is to another one, by BM25."""
-    nothing, corpus = [0.0] * len(texts), _words(texts)
-    # bm25s fails on texts without any word, such as sums of single digits.
-    if not any(corpus):
-        return lambda asked: nothing
-    index = _bm25s().BM25()
-    index.index(corpus, show_progress=False)
-
-    def scores(asked: str) -> Sequence[float]:
-        words = [word for word in _words([asked])[0] if word in index.vocab_dict]
-        return index.get_scores(words) if words else nothing
-
-    return scores
-
-
-def _words(texts: list[str]) -> list[list[str]]:
-    found: list[list[str]] = _bm25s().tokenize(
-        texts, token_pattern=TOKEN, stopwords=None, return_ids=False, show_progress=False
-    )
-    return found
-
-
-def _bm25s() -> Any:
-    """It brings numba and scipy, a second to import, and prepare retrieves nothing."""
-    import bm25s
-
-    return bm25s
-
-
-def _distinct(rows: Sequence[Question]) -> list[Question]:
-    """Each question and answer once: an example twice in a prompt is an example wasted."""
-    return list({(row.asked, row.reference): row for row in rows}.values())
-
-
-def _fingerprint(row: Question, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\n{row.asked}\n{row.reference}".encode()).digest()
 
 
 def room(references: Sequence[str], count: Callable[[str], int], context: int, most: int | None = None) -> Room:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from finetune_trainer.contract.config import Contract, Prices
+from finetune_trainer.contract.config import Contract, Prices, TokenPrices
 from finetune_trainer.contract.report import Contender, EvaluateResult, Usage
 from finetune_trainer.evaluation.inspection import TUNED
 
@@ -25,7 +25,8 @@ HOUR, MILLION = 3600, 1_000_000
 class Making(Contract):
     """What it took until the verdict. `money` is None without a price or an accelerator.
 
-    `evaluation_hours` are of the engine, and `evaluation_tokens` of all contenders' requests.
+    `evaluation_hours` are of the engine, and `evaluation_tokens` of all requests that it answered. What baselines with
+    endpoints of their own were asked is part of `money`, where that has a price.
     """
 
     trained_tokens: int
@@ -40,7 +41,8 @@ class Making(Contract):
 class Cost(Contract):
     """A thousand requests to one contender. `seconds`: of all accelerators that serve, or of the machine without any.
 
-    None where there is no price, or nothing was measured.
+    None where there is no price, or nothing was measured. `cached_tokens`: those of prompts in the prefix cache.
+    `remote`: it keeps none of our accelerators busy, and its tokens are another model's.
     """
 
     prompt_tokens: float
@@ -48,6 +50,13 @@ class Cost(Contract):
     seconds: float | None
     money_by_tokens: float | None
     money_by_time: float | None
+    cached_tokens: float | None = None
+    remote: bool = False
+
+    @property
+    def money(self) -> float | None:
+        """By the tokens' prices where there are any: they are the endpoint's."""
+        return self.money_by_time if self.money_by_tokens is None else self.money_by_tokens
 
 
 class By(StrEnum):
@@ -69,8 +78,10 @@ class BreakEven(Contract):
 def making(result: EvaluateResult, usage: Usage, prices: Prices, accelerators: int, seconds: float) -> Making:
     """Training and evaluation. `accelerators` serve, and were held for the evaluation's `seconds`."""
     hours, measuring = usage.accelerator_seconds / HOUR, seconds * accelerators / HOUR
-    asked = (result.tuned, *result.baselines.values())
-    tokens = sum((result.rows - each.requests.too_long) * _tokens(each) for each in asked)
+    ours = (result.tuned, *(each for each in result.baselines.values() if not each.remote))
+    tokens = sum((result.rows - each.requests.too_long) * _tokens(each) for each in ours)
+    remote = {name: each for name, each in result.baselines.items() if each.remote}
+    elsewhere = sum(_by_tokens(each, prices.of(name, remote=True)) or 0 for name, each in remote.items())
     priced = prices.accelerator_hour is not None and hours + measuring > 0
     return Making(
         trained_tokens=usage.trained_tokens,
@@ -79,28 +90,54 @@ def making(result: EvaluateResult, usage: Usage, prices: Prices, accelerators: i
         evaluation_tokens=round(tokens),
         evaluation_hours=seconds / HOUR,
         evaluation_accelerator_hours=measuring,
-        money=(hours + measuring) * (prices.accelerator_hour or 0) if priced else None,
+        money=(hours + measuring) * (prices.accelerator_hour or 0) + result.rows * elsewhere if priced else None,
     )
 
 
-def cost(contender: Contender, prices: Prices, accelerators: int) -> Cost:
+def cost(name: str, contender: Contender, prices: Prices, accelerators: int) -> Cost:
     """By the token where tokens have prices, and by the time that requests keep the accelerators busy."""
-    took = contender.requests
-    prompt, completion = 1000 * took.prompt_tokens, 1000 * took.completion_tokens
-    seconds = 1000 / took.requests_per_second * max(1, accelerators) if took.requests_per_second else None
-    by_tokens = by_time = None
-    if prices.million_prompt_tokens is not None or prices.million_completion_tokens is not None:
-        by_tokens = prompt * (prices.million_prompt_tokens or 0) + completion * (prices.million_completion_tokens or 0)
-        by_tokens /= MILLION
-    if prices.accelerator_hour is not None and accelerators and seconds is not None:
-        by_time = seconds / HOUR * prices.accelerator_hour
+    took, remote = contender.requests, contender.remote
+    money, seconds, by_time = _by_tokens(contender, prices.of(name, remote)), None, None
+    if took.requests_per_second and not remote:
+        seconds = 1000 / took.requests_per_second * max(1, accelerators)
+        if prices.accelerator_hour is not None and accelerators:
+            by_time = seconds / HOUR * prices.accelerator_hour
     return Cost(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
+        prompt_tokens=1000 * took.prompt_tokens,
+        completion_tokens=1000 * took.completion_tokens,
         seconds=seconds,
-        money_by_tokens=by_tokens,
+        money_by_tokens=None if money is None else 1000 * money,
         money_by_time=by_time,
+        cached_tokens=None if took.cached_tokens is None else 1000 * took.cached_tokens,
+        remote=remote,
     )
+
+
+def _by_tokens(contender: Contender, prices: TokenPrices) -> float | None:
+    """What the tokens of a request cost; those of the prefix cache as much as others where they have no price."""
+    full, completion = prices.million_prompt_tokens, prices.million_completion_tokens
+    if full is None and completion is None:
+        return None
+    took, reduced = contender.requests, prices.million_cached_tokens
+    cached = took.cached_tokens or 0
+    prompt = (took.prompt_tokens - cached) * (full or 0) + cached * ((full or 0) if reduced is None else reduced)
+    return (prompt + took.completion_tokens * (completion or 0)) / MILLION
+
+
+def cached(costs: Mapping[str, Cost], prices: Prices) -> str | None:
+    """What the prefix cache had of the prompts, as a sentence; None where no engine tells of any."""
+    told = {name: each for name, each in costs.items() if each.cached_tokens}
+    if not told:
+        return None
+    sentence = "Cached tokens of a prompt stood in the prefix cache, as the engine reports it"
+    full = [
+        name
+        for name, each in told.items()
+        if each.money_by_tokens is not None and prices.of(name, each.remote).million_cached_tokens is None
+    ]
+    if not full:
+        return f"{sentence}."
+    return f"{sentence}. Those of {' and '.join(full)} count at the full price: no other is given."
 
 
 def break_even(
@@ -110,10 +147,10 @@ def break_even(
     if best is None:
         return ()
     tuned, other = costs[TUNED], costs[best]
-    ways = [_by_tokens(made, tuned, other), _by_money(made, tuned, other, currency)]
+    ways = [_tokens_back(made, tuned, other), _money_back(made, tuned, other, currency)]
     # Hours of accelerators and of machines without any don't compare.
     if bool(made.accelerator_hours) == bool(accelerators):
-        ways.insert(1, _by_time(made, tuned, other))
+        ways.insert(1, _time_back(made, tuned, other))
     return tuple(_paid_back(way, best) for way in ways if way)
 
 
@@ -135,13 +172,15 @@ class _Way:
     told: Callable[[float], str]
 
 
-def _by_tokens(made: Making, tuned: Cost, other: Cost) -> _Way:
+def _tokens_back(made: Making, tuned: Cost, other: Cost) -> _Way | None:
+    if other.remote:
+        return None
     spent = TRAINED_TO_SERVED * made.trained_tokens + made.evaluation_tokens
     takes, would = ((each.prompt_tokens + each.completion_tokens) / 1000 for each in (tuned, other))
     return _Way(By.TOKENS, spent, takes, would, lambda tokens: f"{1000 * tokens:,.0f} tokens")
 
 
-def _by_time(made: Making, tuned: Cost, other: Cost) -> _Way | None:
+def _time_back(made: Making, tuned: Cost, other: Cost) -> _Way | None:
     if not tuned.seconds or not other.seconds:
         return None
     hours = made.accelerator_hours + made.evaluation_accelerator_hours or made.hours + made.evaluation_hours
@@ -149,11 +188,8 @@ def _by_time(made: Making, tuned: Cost, other: Cost) -> _Way | None:
     return _Way(By.TIME, hours * HOUR, takes, would, lambda seconds: f"{1000 * seconds:,.0f} s")
 
 
-def _by_money(made: Making, tuned: Cost, other: Cost, currency: str) -> _Way | None:
-    """By the tokens' prices where there are any: they are the endpoint's."""
-    takes, would = tuned.money_by_tokens, other.money_by_tokens
-    if takes is None or would is None:
-        takes, would = tuned.money_by_time, other.money_by_time
+def _money_back(made: Making, tuned: Cost, other: Cost, currency: str) -> _Way | None:
+    takes, would = tuned.money, other.money
     if made.money is None or takes is None or would is None:
         return None
     return _Way(By.MONEY, made.money, takes / 1000, would / 1000, lambda money: amount(1000 * money, currency))

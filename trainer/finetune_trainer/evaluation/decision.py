@@ -115,7 +115,7 @@ def _decided(facts: Mapping[str, Any], gate: GateConfig | None, prices: Prices, 
     stands = standing(result, gate, verdict.passed)
     made = making(result, facts["usage"], prices, accelerators, facts["seconds"])
     contenders = {TUNED: result.tuned, **result.baselines}
-    costs = {name: cost(contender, prices, accelerators) for name, contender in contenders.items()}
+    costs = {name: cost(name, contender, prices, accelerators) for name, contender in contenders.items()}
     best = stands.best.name if stands.best else None
     return {
         "gate": gate,
@@ -143,7 +143,8 @@ def _headline(stands: Standing) -> str:
         return f"Not clear: {told}. {stands.cut}"
     if stands.lead == Lead.BEHIND:
         if stands.recommendation == Recommendation.KEEP:
-            return f"Don't ship it: it is no better. {told}. Use {best} on the base model instead."
+            instead = best if stands.best.remote else f"{best} on the base model"
+            return f"Don't ship it: it is no better. {told}. Use {instead} instead."
         return f"Not clear: it is no better, and the gate allows for that. {told}. Ship it only if it saves enough."
     span = f"a difference between {compared.low:+.3f} and {compared.high:+.3f}"
     if stands.lead == Lead.UNCLEAR:

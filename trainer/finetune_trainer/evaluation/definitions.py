@@ -1,6 +1,7 @@
 """What each metric means and where it is from, for people: the report and `docs/metrics.md` are made from this."""
 
 from finetune_trainer.contract.config import Metric
+from finetune_trainer.contract.report import EvaluateResult
 
 # What `normalise.said` does.
 NORMALISED = (
@@ -41,3 +42,11 @@ DEFINITIONS: dict[Metric, str] = {
         "places swapped (Zheng et al. 2023)"
     ),
 }
+
+
+def unmeasured(result: EvaluateResult) -> str | None:
+    """Which contender lacks a score, and why, as a sentence; None where all have all."""
+    names = [name for name, found in result.baselines.items() if set(found.scores) < set(result.metrics)]
+    if not names:
+        return None
+    return f"An endpoint tells no likelihoods, so that {' and '.join(names)} has no {Metric.INVERSE_PERPLEXITY.value}."

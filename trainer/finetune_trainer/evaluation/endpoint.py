@@ -1,16 +1,18 @@
 """Asks an OpenAI-compatible endpoint many things, and keeps every answer.
 
-Called by `ask`, `likelihood` and `judge`. An answer is found again by what was asked, so an evaluation that was stopped
+Called by `ask`, `likelihood`, `judge` and `remote`. An answer is found again by what was asked: one that was stopped
 goes on where it was, and one with other metrics or more rows asks only what is new.
 """
 
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Generic, Protocol, TypeVar
 
 import openai
@@ -25,9 +27,29 @@ TIMEOUT_SECONDS = 300.0
 # Of one request, with the client's own back-off of up to 8 s: an engine that restarts is given half a minute.
 RETRIES = 6
 SERVER_ERROR = 500
+# Characters of what an endpoint says is wrong; at a wrong address that may be a page.
+SAID = 400
 KEPT = "What was answered so far is kept, and the next run asks the rest."
 # An endpoint that asks for no key; the client insists on one.
 NO_KEY = "none"
+
+
+def key_of(owner: str) -> str:
+    """Set from the Secret that the manifest names; on a laptop the shell's own key serves."""
+    names = (f"FINETUNE_{owner}_OPENAI_API_KEY", "OPENAI_API_KEY")
+    return next((os.environ[name] for name in names if os.environ.get(name)), NO_KEY)
+
+
+class Unreadable(Exception):
+    """An answer that is none of OpenAI's API."""
+
+
+def choice_of(completion: Any) -> Any:
+    """The answer in a response. Raises Unreadable: a wrong URL may be answered with a page, and 200."""
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        raise Unreadable
+    return choices[0]
 
 
 class Asked(Protocol):
@@ -75,24 +97,31 @@ class Kept(Generic[Kind]):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask. `name`: what messages call it, such as "The candidate". Its key appears in no message."""
+    """Where to ask. `name`: what messages call it, such as "The candidate". Its key appears in no message.
+
+    `mend`: what to do where it can't be asked, as a sentence.
+    """
 
     name: str
     url: str
-    key: str = NO_KEY
+    key: str = field(default=NO_KEY, repr=False)
+    mend: str = ""
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[openai.AsyncOpenAI]:
-        """A client. Inside, what goes wrong becomes a StageError."""
+    async def client(self, kept: str = KEPT) -> AsyncIterator[openai.AsyncOpenAI]:
+        """A client. Inside, what goes wrong becomes a StageError; `kept`: what it says of the answers so far."""
         try:
             async with openai.AsyncOpenAI(
                 base_url=self.url, api_key=self.key, timeout=TIMEOUT_SECONDS, max_retries=RETRIES
             ) as client:
                 yield client
         except openai.APIStatusError as error:
-            raise self._refused(error) from error
+            raise self._failed(*_refused(error, self.key), kept) from error
         except openai.APIConnectionError as error:
-            raise StageError(Outcome.UNAVAILABLE, f"{self.name} at {self.url} does not answer. {KEPT}") from error
+            raise self._failed(Outcome.UNAVAILABLE, "does not answer", kept) from error
+        except Unreadable as error:
+            why = "does not answer as OpenAI's API does; its URL ends where /chat/completions begins"
+            raise self._failed(Outcome.CONFIG_INVALID, why, kept) from error
 
     def ask(
         self,
@@ -137,15 +166,19 @@ class Endpoint:
             await asyncio.gather(*(keep(client, request) for request in new.values()))
         return [kept[request.key] for request in requests]
 
-    def _refused(self, error: openai.APIStatusError) -> StageError:
-        """A server that has lost its engine is worth another try; a request that it takes for wrong is not."""
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            outcome, why = Outcome.ACCESS_DENIED, "refused the key"
-        else:
-            retry = error.status_code >= SERVER_ERROR or isinstance(error, openai.RateLimitError)
-            outcome = Outcome.UNAVAILABLE if retry else Outcome.CONFIG_INVALID
-            why = f"answered {error.status_code}: {error.message}"
-        return StageError(outcome, f"{self.name} at {self.url} {why}. {KEPT}")
+    def _failed(self, outcome: Outcome, why: str, kept: str) -> StageError:
+        return StageError(outcome, " ".join(filter(None, [f"{self.name} at {self.url} {why}.", self.mend, kept])))
+
+
+def _refused(error: openai.APIStatusError, key: str) -> tuple[Outcome, str]:
+    """A server that has lost its engine is worth another try; a request that it takes for wrong is not."""
+    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+        return Outcome.ACCESS_DENIED, "refused the key"
+    retry = error.status_code >= SERVER_ERROR or isinstance(error, openai.RateLimitError)
+    # What it says may be what it was told.
+    said = error.message if key == NO_KEY else error.message.replace(key, "…")
+    said = shorten(said, SAID, placeholder=" …")
+    return Outcome.UNAVAILABLE if retry else Outcome.CONFIG_INVALID, f"answered {error.status_code}: {said}"
 
 
 def _read(kind: type[Kind], file: Path) -> list[Kind]:

@@ -125,4 +125,6 @@ def _regression(row: Row, metric: Metric, similar: Similar) -> Regression:
 
 
 def _disagreement(row: Row, metric: Metric) -> Disagreement:
-    return Disagreement(prompt=row.asked, reference=row.reference, answers=row.answers, scores=row.scores[metric])
+    scores = row.scores[metric]
+    answers = {name: answer for name, answer in row.answers.items() if name in scores}
+    return Disagreement(prompt=row.asked, reference=row.reference, answers=answers, scores=scores)

@@ -1,17 +1,11 @@
 """Another model as the judge of answers, behind an OpenAI-compatible endpoint of its own.
 
-Called by `stages.evaluate`, for the metric judge. It is asked which of two answers is better, a contender's
-or the reference, and again with their places swapped, since judges favour a place (Zheng et al. 2023, "Judging
-LLM-as-a-Judge with MT-Bench and Chatbot Arena").
-
-Before anything else it is asked something easy (`probe`): whether it answers at all, and in which words it wants to be
-asked. OpenAI's reasoning models refuse max_tokens, and every temperature but their own, and think at the cost of
-max_completion_tokens; servers of other makers may know max_tokens alone.
+Called by `others`, for the metric judge. It is asked which of two answers is better, a contender's or the reference,
+and again with their places swapped, since judges favour a place (Zheng et al. 2023, "Judging LLM-as-a-Judge with
+MT-Bench and Chatbot Arena"). Before anything else it is asked something easy (`probe`).
 """
 
 import asyncio
-import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,23 +14,19 @@ from typing import Any
 
 import openai
 
-from finetune_trainer.contract.config import JudgeConfig
+from finetune_trainer.contract.config import EndpointConfig
 from finetune_trainer.evaluation.contenders import Question
-from finetune_trainer.evaluation.endpoint import NO_KEY, Endpoint, Kept, Line, digest
+from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, choice_of, digest, key_of
+from finetune_trainer.evaluation.manner import BRIEF, Manner, understood
 
-logger = logging.getLogger(__name__)
-
-# Set from the Secret that evaluation.judge names; on a laptop the shell's own key serves.
-KEYS = ("FINETUNE_JUDGE_OPENAI_API_KEY", "OPENAI_API_KEY")
 INSTRUCTION = (
     "You compare two answers to the same request. Judge how correct, complete and helpful they are; neither their "
     "order nor their length matters. Reply with one word: A if the first is better, B if the second is, or tie."
 )
-# How to ask for a word, and how to ask one that thinks before it says it.
-BRIEF: dict[str, Any] = {"max_tokens": 8, "temperature": 0}
-THINKING: dict[str, Any] = {"max_completion_tokens": 8192}
+MEND = "Mend evaluation.judge: its url, model and credentials."
+# Room for one word.
+WORD_TOKENS = 8
 THOUGHT = "</THINK>"
-REFUSED = (openai.BadRequestError, openai.UnprocessableEntityError)
 # What a place in the comparison is worth to the answer that stands first.
 WORTH = {"A": 1.0, "B": 0.0, "TIE": 0.5}
 
@@ -76,32 +66,24 @@ class Judged:
 class Judge:
     """The judge, and what it said before. Raises StageError when it says no more."""
 
-    def __init__(self, config: JudgeConfig, file: Path) -> None:
-        key = next((os.environ[name] for name in KEYS if os.environ.get(name)), NO_KEY)
-        self._endpoint = Endpoint("The judge", config.url, key)
+    def __init__(self, config: EndpointConfig, file: Path) -> None:
+        self._endpoint = Endpoint("The judge", config.url, key_of("JUDGE"), MEND)
         self._model = config.model
         self._kept = Kept(Judgement, file)
-        self._options = BRIEF
+        self._manner = BRIEF
 
     def probe(self) -> None:
-        """Ask it something easy, and from then on in the words that it understood."""
-        self._options = asyncio.run(self._probe())
+        """Ask it something easy, and from then on in the manner that it understood."""
+        self._manner = asyncio.run(self._probe())
 
-    async def _probe(self) -> dict[str, Any]:
+    async def _probe(self) -> Manner:
         easy = Comparison(self._model, "How much is two and two?", "Four.", "I like cheese.")
-        async with self._endpoint.client() as client:
-            try:
-                brief = await _judge(BRIEF, client, easy)
-            except REFUSED as error:
-                logger.info("The judge refuses max_tokens or temperature: %s", error.message)
-                await _judge(THINKING, client, easy)
-                return THINKING
-            if brief.winner is not None:
-                return BRIEF
-            try:
-                return BRIEF if (await _judge(THINKING, client, easy)).winner is None else THINKING
-            except REFUSED:
-                return BRIEF
+        async with self._endpoint.client(kept="") as client:
+
+            async def ask(manner: Manner) -> bool:
+                return (await _judge(manner, client, easy)).winner is not None
+
+            return await understood(self._endpoint.name, ask)
 
     def judged(self, questions: Sequence[Question], answers: Sequence[str], told: Callable[[int], None]) -> Judged:
         """Each answer held against its question's reference."""
@@ -109,7 +91,7 @@ class Judge:
         # The same text needs no judge.
         duels = [self._duel(question, answer) for question, answer in pairs if answer != question.reference]
         found = self._endpoint.ask(
-            [each for duel in duels for each in duel], self._kept, partial(_judge, self._options), told
+            [each for duel in duels for each in duel], self._kept, partial(_judge, self._manner), told
         )
         both = zip(found[::2], found[1::2], strict=True)
         worth = iter([(_worth(ours) + 1 - _worth(swapped)) / 2 for ours, swapped in both])
@@ -129,10 +111,11 @@ def _worth(judgement: Judgement) -> float:
     return WORTH[judgement.winner or "TIE"]
 
 
-async def _judge(options: dict[str, Any], client: openai.AsyncOpenAI, asked: Comparison) -> Judgement:
+async def _judge(manner: Manner, client: openai.AsyncOpenAI, asked: Comparison) -> Judgement:
     text = f"Request:\n{asked.asked}\n\nAnswer A:\n{asked.first}\n\nAnswer B:\n{asked.second}\n\nWhich is better?"
     messages: Any = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}]
+    options = manner.options(WORD_TOKENS)
     completion = await client.chat.completions.create(model=asked.model, messages=messages, **options)
-    words = (completion.choices[0].message.content or "").upper().rpartition(THOUGHT)[2].split()
+    words = (choice_of(completion).message.content or "").upper().rpartition(THOUGHT)[2].split()
     said = words[0].strip(".,:;*\"'()[]") if words else ""
     return Judgement(key=asked.key, winner=said if said in WORTH else None)

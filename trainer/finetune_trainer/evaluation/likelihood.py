@@ -102,7 +102,7 @@ def inverse_perplexity(logprobs: Sequence[float], tokens: Sequence[int]) -> Stat
         found: Array = np.exp((weights @ nats) / (weights @ counts))
         return found
 
-    return value
+    return Statistic(value, tuple(np.exp(nats / counts).tolist()))
 
 
 def guessed(tokens: int, vocabulary: int) -> float:

@@ -11,18 +11,20 @@ from finetune_trainer.contract.config import EvaluationConfig, RunConfig
 from finetune_trainer.contract.report import PrepareResult
 
 LOCAL = "file://"
+# Places of an environment, and what changes nothing that is measured.
+UNTOLD = {"prices": True, "accelerators": True, "judge": True, "baselines": {"__all__": {"endpoint": {"url"}}}}
 
 
 def fields(config: RunConfig, evaluation: EvaluationConfig, prepared: PrepareResult) -> dict[str, str]:
     """Each field by its path, such as training.adapter.rank; prepare's choices under plan."""
     told = _document(config, exclude={"name", "revision"})
-    told["evaluation"] = _document(evaluation, exclude={"prices", "accelerators", "judge"})
+    told["evaluation"] = _document(evaluation, exclude=UNTOLD)
     told["dataset"]["found"] = _document(prepared.dataset)
     told["plan"] = _document(prepared.plan, exclude={"reasons"})
     return dict(_flat(told))
 
 
-def _document(part: Any, exclude: set[str] | None = None) -> dict[str, Any]:
+def _document(part: Any, exclude: Any = None) -> dict[str, Any]:
     return dict(part.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=exclude))
 
 

@@ -8,6 +8,7 @@ import json
 import string
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,21 @@ from finetune_trainer.evaluation.normalise import document, label, said
 from finetune_trainer.evaluation.words import PUNCTUATION, length, words
 
 Array = NDArray[np.float64]
-# Weights of shape (resamples, rows), how often each row stands in a resample, to values of shape (resamples,).
-Statistic = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A metric of some rows. `resampled`: weights of shape (resamples, rows), how often each row stands in a resample,
+    to values of shape (resamples,). `rows`: the metric of each row by itself.
+    """
+
+    resampled: Callable[[Array], Array]
+    rows: tuple[float, ...]
+
+    def __call__(self, weights: Array) -> Array:
+        """The metric of each resample."""
+        return self.resampled(weights)
+
 
 # More labels than that, or fewer rows for each, are answers and no labels.
 LABELS, ROWS_PER_LABEL, LABEL_WORDS = 20, 5, 5
@@ -43,13 +57,7 @@ def statistic(metric: Metric, answers: Sequence[str], references: Sequence[str])
 def mean(scores: Sequence[float]) -> Statistic:
     """The mean of the rows' scores."""
     rows = np.array(scores, dtype=float)
-    return lambda weights: weights @ rows / weights.sum(axis=1)
-
-
-def by_row(statistic: Statistic, rows: int) -> list[float]:
-    """The metric of each row by itself."""
-    alone = (np.eye(1, rows, row) for row in range(rows))
-    return [float(statistic(weights)[0]) for weights in alone]
+    return Statistic(lambda weights: weights @ rows / weights.sum(axis=1), tuple(rows.tolist()))
 
 
 def fits(metric: Metric, references: Sequence[str]) -> str | None:
@@ -154,7 +162,9 @@ def _label_accuracy(answer: str, reference: str) -> float:
 
 
 def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
-    """The mean of each label's F1, all labels alike. Labels are those of the references that stand in the resample."""
+    """The mean of each label's F1, all labels alike. Labels are those of the references that stand in the resample: of
+    a row by itself one, so that it is wholly right or wrong.
+    """
     labels = sorted(set(references))
     said = np.array([[answer == label for label in labels] for answer in answers], dtype=float)
     right = np.array([[reference == label for label in labels] for reference in references], dtype=float)
@@ -166,7 +176,8 @@ def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
         mean: Array = (f1 * present).sum(axis=1) / present.sum(axis=1)
         return mean
 
-    return value
+    alone = tuple(float(answer == reference) for answer, reference in zip(answers, references, strict=True))
+    return Statistic(value, alone)
 
 
 def all_json(references: Sequence[str]) -> bool:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune_trainer.contract.report import Contender, Score
-from finetune_trainer.evaluation.costs import UNCOUNTED, amount
+from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision
-from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED
+from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED, unmeasured
 from finetune_trainer.evaluation.inspection import TUNED
 
 # A longer text is cut, and says so.
@@ -75,11 +75,14 @@ def render(decision: Decision) -> str:
         cut_note=NOTE,
         marked=lambda contender: marked(contender, result.rows),
         interval=_interval,
+        cached=cached(decision.costs, decision.prices),
+        unmeasured=unmeasured(result),
+        remote={name: found.model for name, found in result.baselines.items() if found.remote},
     )
 
 
 def _spans(contenders: dict[str, Contender], decision: Decision) -> list[Span]:
-    scores = {name: contender.scores[decision.metric] for name, contender in contenders.items()}
+    scores = {name: each.scores[decision.metric] for name, each in contenders.items() if decision.metric in each.scores}
     return [
         Span(name, _interval(found), 100 * found.score, 100 * found.low, 100 * found.high)
         for name, found in scores.items()

@@ -10,7 +10,7 @@ import numpy as np
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
 from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score
-from finetune_trainer.evaluation import calls, general, intervals, metrics
+from finetune_trainer.evaluation import calls, general, intervals
 from finetune_trainer.evaluation.ask import Answer
 from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.endpoint import CONCURRENCY
@@ -23,12 +23,16 @@ TUNED = "tuned"
 
 @dataclass(frozen=True)
 class Asked:
-    """One contender: its prompts by row, None where it does not fit, and how many examples were `wanted` in each."""
+    """One contender: its prompts by row, None where it does not fit, and how many examples were `wanted` in each.
+
+    `remote`: the model is behind an endpoint of its own.
+    """
 
     name: str
     model: str
     prompts: tuple[Prompt | None, ...]
     wanted: int
+    remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,16 @@ class Answered:
 
 @dataclass(frozen=True)
 class Measured:
-    """One contender with all that was measured of it, and the judge's words about it that could not be read."""
+    """One contender with all that could be measured of it, and the judge's words about it that could not be read."""
 
     answered: Answered
     statistics: Mapping[Metric, Statistic]
-    rows: Mapping[Metric, Sequence[float]]
     unread: int = 0
 
-
-def measured(answered: Answered, statistics: Mapping[Metric, Statistic], unread: int = 0) -> Measured:
-    """What it comes to over all rows, and by row."""
-    size = len(answered.texts)
-    rows = {name: metrics.by_row(each, size) for name, each in statistics.items()}
-    return Measured(answered, statistics, rows, unread)
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.answered.asked.name
 
 
 def answered(asked: Asked, answers: Mapping[tuple[str, int], Answer], questions: Sequence[Question]) -> Answered:
@@ -79,6 +80,7 @@ def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]
         )
     seconds = [answer.seconds for answer in answers]
     busy = min(CONCURRENCY, len(answers))
+    cached = [answer.cached_tokens for answer in answers if answer.cached_tokens is not None]
     return Requests(
         prompt_tokens=_mean([answer.prompt_tokens for answer in answers]),
         completion_tokens=_mean([answer.completion_tokens for answer in answers]),
@@ -88,6 +90,7 @@ def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]
         too_long=len(asked.prompts) - len(fitting),
         fewer_examples=sum(prompt.examples < asked.wanted for prompt in fitting),
         cut=sum(answer.cut for answer in answers),
+        cached_tokens=_mean(cached) if cached else None,
     )
 
 
@@ -111,14 +114,12 @@ def summed_up(
     drawn = intervals.resample(len(clean.kept), evaluation.seed)
 
     def scores(found: Measured) -> dict[Metric, Score]:
-        return {metric: intervals.score(found.statistics[metric], drawn) for metric in chosen}
+        return {metric: intervals.score(each, drawn) for metric, each in found.statistics.items()}
 
     def comparisons(found: Measured) -> dict[Metric, Comparison]:
         return {
-            metric: intervals.compare(
-                tuned.statistics[metric], found.statistics[metric], drawn, _differing(metric, tuned, found)
-            )
-            for metric in chosen
+            metric: intervals.compare(tuned.statistics[metric], each, drawn, _differing(metric, tuned, found))
+            for metric, each in found.statistics.items()
         }
 
     return EvaluateResult(
@@ -130,7 +131,8 @@ def summed_up(
         reason=reason,
         tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests, unread=tuned.unread),
         baselines={
-            found.answered.asked.name: Contender(
+            found.name: Contender(
+                model=found.answered.asked.model if found.answered.asked.remote else None,
                 scores=scores(found),
                 comparisons=comparisons(found),
                 requests=found.answered.requests,
@@ -144,7 +146,7 @@ def summed_up(
 
 def _differing(metric: Metric, tuned: Measured, baseline: Measured) -> Differing | None:
     """The rows that only one of the two has right; None where a row may be half right, or the metric is no mean."""
-    ours, theirs = tuned.rows[metric], baseline.rows[metric]
+    ours, theirs = tuned.statistics[metric].rows, baseline.statistics[metric].rows
     if metric == Metric.MACRO_F1 or not {*ours, *theirs} <= {0.0, 1.0}:
         return None
     pairs = list(zip(ours, theirs, strict=True))

@@ -35,11 +35,12 @@ class Recommendation(StrEnum):
 
 @dataclass(frozen=True)
 class Baseline:
-    """The best baseline: its score, and by how much the tuned model's is higher."""
+    """The best baseline: its score, and by how much the tuned model's is higher. `remote`: see `Contender`."""
 
     name: str
     score: float
     compared: Comparison
+    remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def standing(result: EvaluateResult, gate: GateConfig | None, passed: bool) -> S
     best = None
     if name is not None:
         found = result.baselines[name]
-        best = Baseline(name, found.scores[metric].score, found.comparisons[metric])
+        best = Baseline(name, found.scores[metric].score, found.comparisons[metric], found.remote)
     stands = Standing(metric, result.rows, result.tuned.scores[metric], best, gate, passed)
     return replace(stands, cut=cut.hanging(result, metric, stands.recommendation == Recommendation.SHIP))
 

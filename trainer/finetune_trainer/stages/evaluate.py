@@ -26,18 +26,31 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
-from finetune_trainer.evaluation import contenders, decision, general, likelihood, manifest, metrics, page, testset
-from finetune_trainer.evaluation.ask import Candidate, Request, Served, interleaved
-from finetune_trainer.evaluation.contenders import Chooser, Framing, Message, Prompt, Question
+from finetune_trainer.evaluation import (
+    choosers,
+    contenders,
+    decision,
+    general,
+    likelihood,
+    manifest,
+    metrics,
+    page,
+    testset,
+)
+from finetune_trainer.evaluation.ask import Answer, Candidate, Request, Served, interleaved
+from finetune_trainer.evaluation.choosers import Chooser, Choosers
+from finetune_trainer.evaluation.contenders import Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
-from finetune_trainer.evaluation.endpoint import Endpoint
+from finetune_trainer.evaluation.endpoint import Endpoint, Kept
 from finetune_trainer.evaluation.inspection import Learned, Row, Similar
 from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.likelihood import Reference
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
-from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, measured, summed_up
+from finetune_trainer.evaluation.others import probed
+from finetune_trainer.evaluation.remote import Remote
+from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered, summed_up
 from finetune_trainer.server import Reporter
 
 logger = logging.getLogger(__name__)
@@ -88,8 +101,11 @@ def _write(path: Path, result: EvaluateResult) -> None:
 
 def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen: Sequence[Metric]) -> list[Row]:
     """Every row with each contender's answer and scores."""
-    found = {each.answered.asked.name: each for each in contenders}
-    scores = {metric: {name: each.rows[metric] for name, each in found.items()} for metric in chosen}
+    found = {each.name: each for each in contenders}
+    scores = {
+        metric: {name: each.statistics[metric].rows for name, each in found.items() if metric in each.statistics}
+        for metric in chosen
+    }
     return [
         Row(
             prompt=question.prompt,
@@ -105,7 +121,7 @@ def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen
 def _similar(train: Sequence[Question]) -> Similar:
     """The rows of train that are most like one of test, the most similar first."""
     # Whoever has no regression needs no index.
-    index = cache(lambda: contenders.retrieval(train, LEARNED))
+    index = cache(lambda: choosers.retrieval(train, LEARNED))
 
     def similar(row: Row) -> list[Learned]:
         found = index()(Question(row.prompt, row.reference, row.tools))
@@ -163,7 +179,8 @@ class _Measuring:
         self._name, self._evaluation, self._workspace, self._reporter = config.name, evaluation, workspace, reporter
         self._questions, self._endpoint = clean.kept, endpoint
         self._references = [question.reference for question in clean.kept]
-        self._candidate = Candidate(endpoint, workspace.answers)
+        self._answers = Kept(Answer, workspace.answers)
+        self._candidate = Candidate(endpoint, self._answers)
         served = self._candidate.served()
         if config.name not in served.names:
             raise StageError(
@@ -175,28 +192,33 @@ class _Measuring:
         self._base = base.read(workspace.base_model(config), config.model)
         known = [question.reference for question in (*clean.kept, *train)]
         self._fitting = _fitting(self._base, workspace, served, known, evaluation.max_answer_tokens)
-        self._choosers = _Choosers(train, evaluation.seed)
+        self._choosers = Choosers(train, evaluation.seed)
         self._framing = (
             contenders.template(evaluation.chat_template_kwargs) if self._base.chat else contenders.verbatim(known)
         )
 
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
-        """The tuned model, and each baseline where the base model is served beside it."""
-        # Hours of answers are of no use to a judge that can't be asked.
-        judge = self._probed() if Metric.JUDGE in chosen else None
-        asked = [self._asked(TUNED, self._name, 0, contenders.none, self._framing)]
+        """The tuned model, each baseline where the base model is served beside it, and those that answer elsewhere."""
+        others = probed(self._evaluation, self._workspace, self._reporter)
+        asked = [self._asked(TUNED, self._name, 0, choosers.none, self._framing)]
         if self._compared:
             baselines, form = testset.baselines(self._evaluation, self._choosers.train)
-            asked += [self._baseline(baseline, form) for baseline in baselines]
-        return [self._measured(each, chosen, judge) for each in self._ask(asked)]
+            asked += [self._baseline(each, form) for each in baselines if not each.endpoint]
+        found = [*self._ask(asked), *(self._elsewhere(remote) for remote in others.remotes)]
+        return [self._measured(each, chosen, others.judge) for each in found]
+
+    def _elsewhere(self, remote: Remote) -> Answered:
+        told = partial(self._told, f"asking {remote.name}", 0, len(self._questions))
+        return remote.ask(self._questions, self._fitting.room.most, self._answers, told)
 
     def _measured(self, found: Answered, chosen: Sequence[Metric], judge: Judge | None) -> Measured:
         judged = judge and self._judged(judge, found)
         statistics = {
             metric: metrics.mean(judged.scores) if judged and metric == Metric.JUDGE else self._statistic(metric, found)
             for metric in chosen
+            if not (found.asked.remote and metric == Metric.INVERSE_PERPLEXITY)
         }
-        return measured(found, statistics, judged.unread if judged else 0)
+        return Measured(found, statistics, judged.unread if judged else 0)
 
     def drift(self) -> Statistic | None:
         """How far the tuned model is from the base model on general prompts; None where these can't be compared."""
@@ -233,14 +255,6 @@ class _Measuring:
         if metric == Metric.INVERSE_PERPLEXITY:
             return self._likely(found)
         return metrics.statistic(metric, found.texts, self._references)
-
-    def _probed(self) -> Judge:
-        if self._evaluation.judge is None:
-            raise StageError(Outcome.CONFIG_INVALID, "evaluation.metrics has judge; evaluation.judge must say who.")
-        self._reporter.update(activity="asking the judge something easy")
-        judge = Judge(self._evaluation.judge, self._workspace.evaluations / "judgements.jsonl")
-        judge.probe()
-        return judge
 
     def _judged(self, judge: Judge, found: Answered) -> Judged:
         told = partial(self._told, f"judging {found.asked.name}", 0, 2 * len(found.texts))
@@ -292,20 +306,3 @@ def _fitting(
     planned = PrepareResult.model_validate_json(workspace.prepared.read_bytes()).plan.context_length
     room = contenders.room(known, model.count, served.context_length or planned, max_answer_tokens)
     return _Fitting(contenders.measure_with(model.tokenizer), room)
-
-
-@dataclass(frozen=True)
-class _Choosers:
-    """Which rows of train stand in a baseline's prompts."""
-
-    train: Sequence[Question]
-    seed: int
-
-    def of(self, baseline: BaselineConfig) -> Chooser:
-        match baseline.type:
-            case BaselineType.FEW_SHOT:
-                return contenders.few_shot(self.train, baseline.examples, self.seed)
-            case BaselineType.RETRIEVAL:
-                return contenders.retrieval(self.train, baseline.examples)
-            case BaselineType.ZERO_SHOT | BaselineType.STRUCTURED:
-                return contenders.none

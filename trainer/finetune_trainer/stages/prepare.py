@@ -12,7 +12,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from finetune_trainer.contract.config import EvaluationConfig, Format, RunConfig, Source, Workspace
+from finetune_trainer.contract.config import (
+    EvaluationConfig,
+    Format,
+    Metric,
+    RunConfig,
+    Source,
+    Workspace,
+)
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, split, trained
@@ -62,6 +69,7 @@ def prepare(
     if evaluation is not None and _measured(evaluation, shape):
         testset.chosen(evaluation, testset.questions(workspace, "test"))
         testset.check_baselines(evaluation, workspace)
+        _probe(evaluation, workspace, reporter)
     workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     train = stored.learned["train"]
     counted = hyperparameters.Rows(train.rows, train.tokens, longest)
@@ -82,6 +90,16 @@ def prepare(
 def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
     """Rows of text are not measured, unless somebody counts on it."""
     return shape.format != Format.TEXT or bool(evaluation.metrics) or evaluation.gate is not None
+
+
+def _probe(evaluation: EvaluationConfig, workspace: Workspace, reporter: Reporter) -> None:
+    """Hours of training are of no use to a judge or a baseline that can't be asked."""
+    elsewhere = any(baseline.endpoint for baseline in evaluation.baselines)
+    if elsewhere or Metric.JUDGE in evaluation.metrics:
+        # The openai client takes a second to import, and most jobs ask nobody else.
+        from finetune_trainer.evaluation.others import probed
+
+        probed(evaluation, workspace, reporter)
 
 
 def _examples(

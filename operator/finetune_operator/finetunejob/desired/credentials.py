@@ -19,12 +19,22 @@ def credentials(spec: FineTuneJobSpec) -> list[Variable]:
     ]
 
 
-def judge_key(spec: FineTuneJobSpec) -> list[Variable]:
-    """FINETUNE_JUDGE_OPENAI_API_KEY, from the Secret that evaluation.judge names."""
-    judge = spec.evaluation.judge
-    if not judge or judge.credentials is None:
-        return []
-    return [from_secret("FINETUNE_JUDGE_", judge.credentials.secret_ref.name, "OPENAI_API_KEY", False)]
+def endpoint_keys(spec: FineTuneJobSpec) -> list[Variable]:
+    """The keys of whom an evaluation asks beside the candidate: FINETUNE_JUDGE_OPENAI_API_KEY, and by its place in the
+    list FINETUNE_BASELINE_0_OPENAI_API_KEY of a baseline.
+    """
+    secrets = endpoint_secrets(spec)
+    return [from_secret(f"FINETUNE_{owner}_", name, "OPENAI_API_KEY", False) for owner, name in secrets.items()]
+
+
+def endpoint_secrets(spec: FineTuneJobSpec) -> dict[str, str]:
+    """The Secrets that they are from, by owner."""
+    evaluation = spec.evaluation
+    if not evaluation.enabled:
+        return {}
+    asked = {f"BASELINE_{place}": baseline for place, baseline in enumerate(evaluation.baselines or [])}
+    given = {"JUDGE": evaluation.judge, **asked}
+    return {owner: each.credentials.secret_ref.name for owner, each in given.items() if each and each.credentials}
 
 
 def _credentials(prefix: str, given: Credentials | None, uris: list[str]) -> list[Variable]:

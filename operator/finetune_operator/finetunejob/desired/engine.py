@@ -28,6 +28,8 @@ def arguments(config: RunConfig, workspace: Workspace, context_length: int) -> l
         *("--max-model-len", str(context_length)),
         # Probes would push the lines that tell why an engine stopped out of its log's tail.
         *("--disable-access-log-for-endpoints", "/health,/metrics"),
+        # What the prefix cache had of a prompt, for the costs in an evaluation's report.
+        "--enable-prompt-tokens-details",
         *(["--trust-remote-code"] if config.model.trust_remote_code else []),
     ]
 

@@ -9,13 +9,14 @@ from finetune_trainer.contract.config import (
     EXAMPLES,
     BaselineConfig,
     BaselineType,
+    EndpointConfig,
     EvaluationConfig,
     GateConfig,
-    JudgeConfig,
     Prices,
+    TokenPrices,
 )
 
-from finetune_operator.api.evaluation import Baseline, Gate
+from finetune_operator.api.evaluation import Baseline, Evaluation, Gate
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
@@ -33,7 +34,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         only_these=named == DEFAULT_BASELINES,
         sample_size=evaluation.sample_size,
         seed=spec.training.seed,
-        judge=evaluation.judge and JudgeConfig(url=evaluation.judge.url, model=evaluation.judge.model),
+        judge=evaluation.judge and EndpointConfig(url=evaluation.judge.url, model=evaluation.judge.model),
         max_answer_tokens=evaluation.max_answer_tokens,
         chat_template_kwargs=evaluation.chat_template_kwargs,
         gate=gate_config(evaluation.gate),
@@ -42,6 +43,8 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
             accelerator_hour=settings.price_accelerator_hour,
             million_prompt_tokens=settings.price_million_prompt_tokens,
             million_completion_tokens=settings.price_million_completion_tokens,
+            million_cached_tokens=settings.price_million_cached_tokens,
+            endpoints=endpoint_prices(evaluation),
         ),
         accelerators=accelerators(spec.hosting.resources) * spec.hosting.replicas,
     )
@@ -61,7 +64,19 @@ def gate_config(gate: Gate | None) -> GateConfig | None:
     return GateConfig(metric=gate.metric, minimum=gate.minimum, margin=gate.margin, confidence=gate.confidence)
 
 
+def endpoint_prices(evaluation: Evaluation) -> dict[str, TokenPrices]:
+    """What the endpoints among the baselines cost, by label."""
+    priced = {each.label: each.prices for each in evaluation.baselines or [] if each.prices}
+    return {label: TokenPrices(**prices.model_dump()) for label, prices in priced.items()}
+
+
 def _baseline(baseline: Baseline) -> BaselineConfig:
     shows = baseline.type in (BaselineType.FEW_SHOT, BaselineType.RETRIEVAL)
     examples = baseline.examples or baseline.top_k or EXAMPLES
-    return BaselineConfig(type=baseline.type, examples=examples if shows else 0, prompt=baseline.prompt)
+    return BaselineConfig(
+        type=baseline.type,
+        examples=examples if shows else 0,
+        prompt=baseline.prompt,
+        name=baseline.name,
+        endpoint=EndpointConfig(url=baseline.url, model=baseline.model) if baseline.url and baseline.model else None,
+    )

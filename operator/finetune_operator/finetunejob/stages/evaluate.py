@@ -14,7 +14,7 @@ from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phas
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
-from finetune_operator.finetunejob.desired.credentials import judge_key
+from finetune_operator.finetunejob.desired.credentials import endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id, gate_config
 from finetune_operator.finetunejob.desired.hosting import candidate_url
 from finetune_operator.finetunejob.desired.jobs import Work
@@ -44,19 +44,18 @@ class Evaluate(JobStage):
         return spec.evaluation.enabled
 
     def work(self, target: Target) -> Work:
-        """It asks the candidate, reads rows and tokenizer from the volume, and gets of the Secrets the judge's."""
+        """It asks the candidate, reads rows and tokenizer from the volume, and gets keys of whom else it asks."""
         return Work(
             measured=True,
-            environment=[*variables({"HF_HUB_OFFLINE": "1"}), *judge_key(target.spec)],
+            environment=[*variables({"HF_HUB_OFFLINE": "1"}), *endpoint_keys(target.spec)],
             mounts=volumes.user_mounts([target.spec.model.source]),
             arguments=("--endpoint", candidate_url(target)),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets, what is measured, and the judge's key."""
-        judge = context.spec.evaluation.judge
-        key = judge and judge.credentials
-        measured = {"evaluation": evaluation_id(context.target), "judge": key and key.secret_ref.name}
+        """Beside what every Job gets, what is measured, and the keys for it."""
+        keys = endpoint_secrets(context.spec)
+        measured = {"evaluation": evaluation_id(context.target), "judge": keys.pop("JUDGE", None), **keys}
         return super().made_from(context) | measured
 
     def entry(self, target: Target) -> str:

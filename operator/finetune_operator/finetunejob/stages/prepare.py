@@ -8,7 +8,7 @@ from finetune_operator import names
 from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, PlanStatus
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
-from finetune_operator.finetunejob.desired.credentials import credentials
+from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.desired.run_config import data_uris
@@ -30,22 +30,26 @@ class Prepare(JobStage):
     result = PrepareResult
 
     def work(self, target: Target) -> Work:
-        """It fetches the model and the rows, and gets the credentials for that. It plans for the devices to come."""
+        """It fetches the model and the rows, asks whether judge and endpoints answer, and gets credentials for that.
+
+        It plans for the devices to come.
+        """
         devices = accelerators(target.spec.training.resources)
         sources = [target.spec.model.source, *data_uris(target.spec.dataset)]
         return Work(
             measured=True,
-            environment=credentials(target.spec),
+            environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
             mounts=volumes.user_mounts(sources),
             arguments=("--devices", str(devices)) if devices > 1 else (),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets, the credentials, and the metrics that have to fit the rows."""
-        return super().made_from(context) | {
+        """Beside what every Job gets, the credentials, and what is measured, which has to fit the rows."""
+        own = {
             "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
             "evaluation": evaluation_id(context.target),
         }
+        return super().made_from(context) | own | endpoint_secrets(context.spec)
 
     def entry(self, target: Target) -> str:
         """One for each revision."""

@@ -1,0 +1,100 @@
+"""An evaluation as the operator runs it: prepared rows and an engine in miniature, for the tests of evaluate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_trainer.contract.config import (
+    BaselineConfig,
+    BaselineType,
+    DatasetConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    Source,
+    SplitConfig,
+    Workspace,
+)
+from finetune_trainer.contract.outcome import StageError
+from finetune_trainer.contract.report import ArtifactReport, EvaluateResult, TrainResult, Usage
+from finetune_trainer.evaluation.general import PROMPTS
+from finetune_trainer.server import Reporter
+from finetune_trainer.stages.evaluate import evaluate
+from finetune_trainer.stages.prepare import prepare
+from small_engine import Engine
+from tiny import CHATML, write_model
+
+FOODS = ["egg", "flour", "rice", "leek", "pork"]
+TRAIN = [
+    {"prompt": f"list {number} cups of {FOODS[number % 5]}", "completion": FOODS[number % 5]} for number in range(40)
+]
+TEST = [
+    {"prompt": f"what is in my big bowl of {number} {FOODS[number % 5]} dish", "completion": FOODS[number % 5]}
+    for number in range(20)
+]
+BASELINES = (
+    BaselineConfig(type=BaselineType.ZERO_SHOT),
+    BaselineConfig(type=BaselineType.FEW_SHOT, examples=2),
+    BaselineConfig(type=BaselineType.RETRIEVAL, examples=2),
+)
+
+
+def reply(model: str, messages: list[dict[str, str]]) -> str:
+    """The tuned model is always right; the base model only when an example in its prompt had the same answer."""
+    right = next((food for food in FOODS if food in messages[-1]["content"]), None)
+    if right is None:
+        # A general prompt, which tuning has not changed.
+        return "as ever"
+    if model == "recipes":
+        return right
+    return right if right in [message["content"] for message in messages if message["role"] == "assistant"] else "soup"
+
+
+class Case:
+    """Prepared rows, and an engine that serves their model."""
+
+    def __init__(self, root: Path, engine: Engine) -> None:
+        self.root, self.engine = root, engine
+        self.workspace = Workspace(root / "workspace")
+        self.workspace.root.mkdir()
+        self.reporter = Reporter("evaluate")
+        self.config: RunConfig | None = None
+
+    def prepared(self, train: list[Any] = TRAIN, test: list[Any] = TEST, template: str | None = CHATML) -> None:
+        sources = {}
+        for split, rows in (("train", train), ("test", test)):
+            path = self.root / f"{split}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            sources[split] = Source(uri=f"pvc://data/{split}.jsonl", path=path)
+        self.config = RunConfig(
+            name="recipes",
+            revision="0a1b2c3d",
+            model=ModelConfig(source=Source(uri="pvc://models/tiny", path=write_model(self.root / "model", template))),
+            dataset=DatasetConfig(train=sources["train"], test=SplitConfig(source=sources["test"])),
+        )
+        prepare(self.config, self.workspace, Reporter("prepare"))
+        self.workspace.artifact.mkdir()
+        usage = Usage(trained_tokens=1000, seconds=10)
+        trained = TrainResult(artifact=ArtifactReport(digest="sha256:0", bytes=1), usage=usage, steps=1)
+        self.workspace.trained.write_text(trained.model_dump_json(by_alias=True))
+
+    def evaluate(self, **fields: Any) -> EvaluateResult:
+        assert self.config is not None
+        evaluation = EvaluationConfig(**({"baselines": BASELINES} | fields))
+        return evaluate(self.config, evaluation, self.workspace, self.engine.url, self.reporter)
+
+    def refused(self, **fields: Any) -> StageError:
+        with pytest.raises(StageError) as error:
+            self.evaluate(**fields)
+        return error.value
+
+    def answers(self) -> list[dict[str, Any]]:
+        """What was kept about the test rows."""
+        found = (json.loads(line) for line in self.workspace.answers.read_text().splitlines())
+        return [answer for answer in found if answer["contender"] != "general"]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """What the engine was asked about the test rows."""
+        general = set(PROMPTS)
+        return [body for body in self.engine.asked if body["messages"][-1]["content"] not in general]

@@ -1,0 +1,96 @@
+"""What an evaluation leaves behind: answers that are not asked again, and the report."""
+
+import json
+
+from evaluating import BASELINES, TEST, Case, reply
+from finetune_trainer.contract.config import GateConfig, Metric
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.evaluation.decision import Decision
+from finetune_trainer.evaluation.inspection import Row
+
+
+def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) -> None:
+    case.prepared()
+    case.engine.healthy = 30
+    error = case.refused()
+    assert error.outcome == Outcome.UNAVAILABLE
+    assert f"The candidate at {case.engine.url} answered 500" in error.message
+    assert "the next run asks the rest" in error.message
+    kept = len(case.answers())
+    # A kill tore the last line.
+    with case.workspace.answers.open("a") as file:
+        file.write('{"key": "half')
+    case.engine.healthy = 10_000
+    asked = len(case.asked())
+    case.evaluate()
+    # On a busy machine one may be asked twice, because its answer was late.
+    new = {json.dumps(request, sort_keys=True) for request in case.asked()[asked:]}
+    assert len(new) == 80 - kept
+    assert len(case.answers()) == 80
+
+
+def test_the_same_evaluation_is_not_done_twice_and_other_metrics_ask_nothing_again(case: Case) -> None:
+    case.prepared()
+    first = case.evaluate()
+    asked = len(case.engine.asked)
+    assert case.evaluate() == first
+    other = case.evaluate(metrics=(Metric.ROUGE_L,))
+    assert other.metrics == (Metric.ROUGE_L,)
+    assert len(case.engine.asked) == asked
+
+
+def test_a_report_is_left_beside_the_result(case: Case) -> None:
+    case.prepared()
+    result = case.evaluate(metrics=(Metric.EXACT_MATCH,), baselines=BASELINES[:1])
+    directory = case.workspace.evaluations / result.evaluation
+    left = {path.name for path in directory.iterdir()}
+    assert left == {"evaluation.json", "report.json", "report.html", "rows.jsonl"}
+    decision = Decision.model_validate_json((directory / "report.json").read_bytes())
+    assert decision.result == result
+    assert decision.headline.startswith("Ship it: exact_match 1.000")
+    assert decision.inspection.worse == 0
+    assert "Ship it: exact_match 1.000" in (directory / "report.html").read_text()
+    assert decision.manifest["model.source"] == "pvc://models/tiny"
+    assert decision.manifest["dataset.found.rows.train"] == "40"
+    assert 0 < decision.seconds < 600
+    row = Row.model_validate_json((directory / "rows.jsonl").read_text().splitlines()[0])
+    assert row.prompt == ({"role": "user", "content": TEST[0]["prompt"]},)
+    assert row.scores == {Metric.EXACT_MATCH: {"tuned": 1, "zero-shot": 0}}
+
+
+def test_another_gate_is_in_the_report_and_asks_nothing(case: Case) -> None:
+    case.prepared()
+    result = case.evaluate(baselines=BASELINES[:1])
+    asked = len(case.engine.asked)
+    case.evaluate(baselines=BASELINES[:1], gate=GateConfig(minimum=0.5, margin=0.999999))
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    decision = Decision.model_validate_json(report.read_bytes())
+    assert decision.verdict.passed is False
+    assert len(case.engine.asked) == asked
+
+
+def test_another_versions_report_is_made_anew_from_the_answers_that_were_kept(case: Case) -> None:
+    case.prepared()
+    result = case.evaluate(baselines=BASELINES[:1])
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    report.write_text('{"anotherVersions": true}')
+    asked = len(case.engine.asked)
+    assert case.evaluate(baselines=BASELINES[:1]) == result
+    assert Decision.model_validate_json(report.read_bytes()).result == result
+    assert len(case.engine.asked) == asked
+
+
+def test_rows_that_a_baseline_answered_better_stand_in_the_report(case: Case) -> None:
+    case.engine.reply = lambda model, messages: "soup" if model == "recipes" else reply("recipes", messages)
+    case.prepared()
+    result = case.evaluate(baselines=BASELINES[:1])
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    decision = Decision.model_validate_json(report.read_bytes())
+    assert decision.inspection.worse == 20
+    assert decision.inspection.regressions[0].tuned == "soup"
+    worst = decision.inspection.regressions[0]
+    assert worst.answer == worst.reference
+    # Of the rows of train those with the same words are the most like it.
+    assert len(worst.learned) == 2
+    assert worst.learned[0].reference == worst.reference
+    assert decision.inspection.disagreements[0].scores == {"tuned": 0, "zero-shot": 1}
