@@ -111,6 +111,10 @@ benchmark-operator: venv tools ## What the operator costs with thousands of Fine
 benchmark-data: model ## What preparing data costs: 1,000,000 rows and 60 (SIZES="--rows 100000")
 	@.venv/bin/python tests/performance/benchmark_data.py $(SIZES)
 
+.PHONY: benchmark-train
+benchmark-train: model ## How fast training is, against TRL's on the same rows (SIZES="--repeats 1 --steps 4")
+	@.venv/bin/python tests/performance/benchmark_train.py $(SIZES)
+
 .PHONY: test
 test: ## Everything: every check and every test, with the time each took
 	@hack/test.sh

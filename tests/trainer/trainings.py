@@ -161,7 +161,7 @@ def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:
     """What prepare would have found and planned."""
     chosen = {
         "batch_size": 4,
-        "gradient_accumulation": 1,
+        "tokens_per_pass": 4 * 64,
         "max_length": 64,
         "learning_rate": 5e-3,
         "total_steps": STEPS,

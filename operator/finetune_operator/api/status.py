@@ -95,8 +95,8 @@ class PlanStatus(ApiModel):
 
     batch_size: int
     """Rows per optimizer step, over all devices."""
-    gradient_accumulation: int
-    """Passes per optimizer step."""
+    tokens_per_pass: int
+    """Tokens that pass through the model at once, at most; a step takes as many passes as its rows need."""
     max_length: int
     """Tokens per row."""
     learning_rate: str

@@ -40,7 +40,7 @@ PREPARED = {
     },
     "plan": {
         "batchSize": 8,
-        "gradientAccumulation": 1,
+        "tokensPerPass": 2048,
         "maxLength": 256,
         "learningRate": 0.0005,
         "totalSteps": 40,

@@ -30,17 +30,17 @@ def config(adapter: AdapterType) -> RunConfig:
 
 
 def test_out_of_memory_says_what_was_too_much_and_what_to_lower() -> None:
-    found = failures.out_of_memory(config(AdapterType.LORA), 4, 512, "NVIDIA H100", 80 * failures.GIB)
+    found = failures.out_of_memory(config(AdapterType.LORA), 2048, 512, "NVIDIA H100", 80 * failures.GIB)
 
     assert found.outcome == Outcome.OUT_OF_MEMORY
     assert found.message == (
-        "NVIDIA H100 ran out of its 80 GiB of memory, training 4 rows of up to 512 tokens at once: lower "
+        "NVIDIA H100 ran out of its 80 GiB of memory, training up to 2048 tokens at once: lower "
         "training.batchSize, lower training.maxLength (it was 512), or ask for an accelerator with more memory."
     )
 
 
 def test_out_of_memory_with_one_row_leaves_the_batch_alone_and_offers_an_adapter() -> None:
-    message = failures.out_of_memory(config(AdapterType.NONE), 1, 512, "NVIDIA H100", 80 * failures.GIB).message
+    message = failures.out_of_memory(config(AdapterType.NONE), 512, 512, "NVIDIA H100", 80 * failures.GIB).message
 
     assert "training.batchSize" not in message
     assert "train an adapter (training.adapter.type lora)" in message

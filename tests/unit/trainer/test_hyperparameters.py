@@ -6,8 +6,8 @@ import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.base import Model
+from finetune_trainer.training import schedule
 from finetune_trainer.training.hyperparameters import PASS_TOKENS, Rows, choose, epochs
-from finetune_trainer.training.schedule import split
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ def training(**fields: Any) -> TrainingConfig:
 
 def test_the_smallest_manifest_gets_a_plan_with_reasons() -> None:
     plan = choose(training(), RECIPES, SMOLLM2)
-    assert (plan.batch_size, plan.gradient_accumulation, plan.max_length) == (8, 1, 128)
+    assert (plan.batch_size, plan.tokens_per_pass, plan.max_length) == (8, 1024, 128)
     assert (plan.learning_rate, plan.total_steps, plan.context_length) == (3.9e-4, 109, 2048)
     assert plan.estimated_trained_tokens == pytest.approx(3 * RECIPES.tokens, rel=0.01)
     assert plan.reasons == {
@@ -31,7 +31,7 @@ def test_the_smallest_manifest_gets_a_plan_with_reasons() -> None:
         "batchSize": "it makes 37 steps an epoch of 290 rows",
         "totalSteps": "3 epochs are usual for 290 rows",
         "learningRate": "usual for an adapter of a model with 135 million parameters",
-        "gradientAccumulation": "8 of 8 rows of up to 128 tokens pass through the model at once",
+        "tokensPerPass": "all rows of a step pass through the model together, one behind the other, without padding",
         "contextLength": "room for twice the longest trained row, and for a conversation",
     }
 
@@ -40,14 +40,14 @@ def test_what_the_user_gives_is_used_and_needs_no_reason() -> None:
     given = training(epochs=2, learning_rate=1e-5, batch_size=10, max_length=64)
     plan = choose(given, RECIPES, SMOLLM2)
     assert (plan.batch_size, plan.max_length, plan.learning_rate, plan.total_steps) == (10, 64, 1e-5, 58)
-    assert plan.reasons.keys() == {"gradientAccumulation", "contextLength"}
+    assert plan.reasons.keys() == {"tokensPerPass", "contextLength"}
 
 
 @pytest.mark.parametrize(("devices", "size"), [(1, 8), (2, 8), (3, 9), (6, 12), (16, 16)])
 def test_the_devices_that_will_train_can_share_the_chosen_batch(devices: int, size: int) -> None:
     plan = choose(training(), RECIPES, SMOLLM2, devices)
     assert plan.batch_size == size
-    split(plan, devices)
+    schedule.check_shared(plan.batch_size, devices)
     assert ("devices share it evenly" in plan.reasons["batchSize"]) is (devices > 1)
 
 
@@ -123,9 +123,7 @@ def test_every_plan_can_be_carried_out(
 ) -> None:
     plan = choose(training(**fields), Rows(count, count * min(mean, longest), longest), model)
     assert 1 <= plan.max_length <= plan.context_length <= model.context_length
-    assert plan.batch_size % plan.gradient_accumulation == 0
-    rows = plan.batch_size // plan.gradient_accumulation
-    assert rows == 1 or rows * plan.max_length <= PASS_TOKENS
+    assert plan.max_length <= plan.tokens_per_pass <= max(PASS_TOKENS, plan.max_length)
     assert plan.total_steps >= 1
     assert 0 < plan.learning_rate < 0.1
     assert plan.estimated_memory_bytes > 4 * model.parameters

@@ -19,7 +19,7 @@ PREPARED = PrepareResult(
     ),
     plan=Plan(
         batch_size=16,
-        gradient_accumulation=1,
+        tokens_per_pass=512,
         max_length=512,
         learning_rate=2e-4,
         total_steps=9,

@@ -1,79 +1,46 @@
-"""The arithmetic of a run: batches, the order of the rows, when to log and validate, when it will end."""
+"""The arithmetic of a run: who takes which rows, the order of the rows, when to log and validate, when it will end."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan
 from finetune_trainer.training import schedule
 from hypothesis import given
 from hypothesis import strategies as st
 
 
-def plan(batch_size: int, accumulation: int) -> Plan:
-    return Plan(
-        batch_size=batch_size,
-        gradient_accumulation=accumulation,
-        max_length=64,
-        learning_rate=1e-4,
-        total_steps=10,
-        context_length=64,
-        estimated_memory_bytes=1,
-        estimated_trained_tokens=1,
-    )
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "accumulation", "devices", "rows", "steps"),
-    [(8, 1, 1, 8, 1), (8, 4, 1, 2, 4), (8, 4, 2, 2, 2), (8, 4, 8, 1, 1), (12, 2, 2, 6, 1), (6, 6, 1, 1, 6)],
-)
-def test_devices_share_the_batch_and_no_pass_exceeds_the_plan(
-    batch_size: int, accumulation: int, devices: int, rows: int, steps: int
-) -> None:
-    assert schedule.split(plan(batch_size, accumulation), devices) == schedule.Batch(rows, steps)
+def test_devices_share_the_rows_of_a_step() -> None:
+    assert schedule.share(8, 2) == 4
 
 
 def test_a_batch_that_the_devices_cannot_share_is_told() -> None:
     with pytest.raises(StageError) as raised:
-        schedule.split(plan(8, 1), 3)
+        schedule.share(8, 3)
 
     assert raised.value.outcome == Outcome.CONFIG_INVALID
     assert raised.value.message == ("training.batchSize 8 can't be shared evenly by 3 devices; choose a multiple of 3.")
 
 
-lengths = st.lists(st.integers(1, 500), min_size=1, max_size=60)
+@given(st.integers(1, 60), st.integers(1, 100), st.integers())
+def test_every_row_is_taken_equally_often(count: int, wanted: int, seed: int) -> None:
+    taken = Counter(schedule.order(count, wanted, seed))
 
-
-@given(lengths, st.integers(1, 9), st.integers(1, 12), st.integers())
-def test_every_row_is_taken_equally_often(sizes: list[int], batch_size: int, steps: int, seed: int) -> None:
-    taken = Counter(schedule.order(sizes, batch_size, steps, seed))
-
-    assert taken.total() == batch_size * steps
-    times = [taken[row] for row in range(len(sizes))]
+    assert taken.total() == wanted
+    times = [taken[row] for row in range(count)]
     assert max(times) - min(times) <= 1
 
 
-@given(lengths, st.integers(1, 9), st.integers(1, 12), st.integers())
-def test_the_order_is_the_seeds_alone(sizes: list[int], batch_size: int, steps: int, seed: int) -> None:
-    assert schedule.order(sizes, batch_size, steps, seed) == schedule.order(sizes, batch_size, steps, seed)
+@given(st.integers(1, 60), st.integers(1, 100), st.integers())
+def test_the_order_is_the_seeds_alone_and_a_longer_run_begins_alike(count: int, wanted: int, seed: int) -> None:
+    assert schedule.order(count, wanted, seed) == schedule.order(count, wanted + 7, seed)[:wanted]
 
 
 def test_another_seed_and_another_epoch_have_another_order() -> None:
-    sizes = list(range(1, 33))
+    first = schedule.order(32, 64, seed=1)
 
-    first = schedule.order(sizes, 4, 16, seed=1)
-
-    assert first != schedule.order(sizes, 4, 16, seed=2)
+    assert first != schedule.order(32, 64, seed=2)
     assert first[:32] != first[32:]
-
-
-def test_rows_of_like_length_share_a_batch() -> None:
-    sizes = [10, 100] * 32
-
-    taken = schedule.order(sizes, 8, 8, seed=0)
-
-    assert all(len({sizes[row] for row in taken[at : at + 8]}) == 1 for at in range(0, 64, 8))
 
 
 @pytest.mark.parametrize(("total", "steps"), [(1, 1), (40, 2), (1000, 30)])

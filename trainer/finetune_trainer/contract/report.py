@@ -68,7 +68,7 @@ class Plan(Contract):
     """The hyperparameters in use, chosen or given, and why each chosen one was (`reasons`: field → sentence)."""
 
     batch_size: Count
-    gradient_accumulation: Count
+    tokens_per_pass: Count
     max_length: Count
     learning_rate: float
     total_steps: Count

@@ -8,24 +8,20 @@ checkpoint and ends with the same weights.
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import AutoConfig, set_seed
-from trl import SFTConfig, SFTTrainer
+from transformers import AutoConfig, TrainingArguments, set_seed
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import failures, machine, model, rows, schedule
+from finetune_trainer.training import failures, flat, machine, model, rows, schedule
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
+from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, StopRequest, diverged, interrupted, stop_request
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.publish import metrics, publish
-from finetune_trainer.training.schedule import Batch
 
 
 def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainResult:
@@ -35,9 +31,8 @@ def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainR
     """
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
     found = machine.look(workspace.precision)
-    batch = schedule.split(prepared.plan, found.processes)
-    with stop_request() as stop, _explained(config, workspace, prepared.plan, batch):
-        trainer, follow = _build(config, workspace, prepared, found, batch, reporter, stop)
+    with stop_request() as stop, _explained(config, workspace, prepared.plan):
+        trainer, follow = _build(config, workspace, prepared, found, reporter, stop)
         _run(trainer, follow, config, workspace)
         if trainer.is_world_process_zero():
             _publish(trainer, follow, config, workspace, prepared, found)
@@ -50,22 +45,22 @@ def _build(
     workspace: Workspace,
     prepared: PrepareResult,
     found: Machine,
-    batch: Batch,
     reporter: Reporter,
     stop: StopRequest,
-) -> tuple[SFTTrainer, Follow]:
+) -> tuple[FlatTrainer, Follow]:
     """Load everything into a trainer that is ready to run."""
     plan, checkpoints = prepared.plan, Checkpoints(workspace.checkpoints)
     reporter.update(activity=f"loading {config.model.source.uri}", total_steps=plan.total_steps)
-    settings = _settings(config, plan, found, batch, checkpoints, prepared.model.parameters)
+    settings = _settings(config, plan, found, checkpoints, prepared.model.parameters)
     with settings.main_process_first():
         if settings.process_index == 0:
             checkpoints.clean()
     splits = rows.load(workspace)
     lengths = rows.lengths(splits.train)
-    order = schedule.order(lengths, plan.batch_size, plan.total_steps, config.training.seed)
+    order = schedule.order(len(lengths), plan.batch_size * plan.total_steps, config.training.seed)
     dtype = model.weights_dtype(config.training, found.bf16)
     base, tokenizer = model.load(workspace.base_model(config), config.model, dtype)
+    tokens_per_pass = plan.tokens_per_pass if flat.attends_to_each_row(base) else None
     stop.check()
     set_seed(config.training.seed)
     validating = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
@@ -77,7 +72,8 @@ def _build(
         validating if splits.validation is not None else None,
         elapsed(checkpoints.latest()),
     )
-    trainer = _Trainer(
+    trainer = FlatTrainer(
+        tokens_per_pass,
         model=model.with_adapter(base, config.training),
         args=settings,
         train_dataset=splits.train.select(order),
@@ -89,43 +85,32 @@ def _build(
     return trainer, follow
 
 
-class _Trainer(SFTTrainer):  # type: ignore[misc]  # the library comes without types
-    """TRL's trainer with our learning rate, by the method that the library gives for that."""
-
-    lr_scheduler: LambdaLR | None
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
-        """The scheduler of one run."""
-        if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, partial(schedule.rate, total=num_training_steps))
-        return self.lr_scheduler
-
-
 def _settings(
-    config: RunConfig, plan: Plan, found: Machine, batch: Batch, checkpoints: Checkpoints, parameters: int
-) -> SFTConfig:
+    config: RunConfig, plan: Plan, found: Machine, checkpoints: Checkpoints, parameters: int
+) -> TrainingArguments:
     """The plan in the library's words. Saving and validating are decided by `Follow`, after each step."""
-    return SFTConfig(
+    return TrainingArguments(
         output_dir=str(checkpoints.staging),
         max_steps=plan.total_steps,
-        per_device_train_batch_size=batch.rows,
-        per_device_eval_batch_size=batch.rows,
-        gradient_accumulation_steps=batch.accumulation,
-        # prepare made what is trained, cut to the plan's length.
-        dataset_kwargs={"skip_prepare_dataset": True},
+        # All rows of a step at once: `FlatTrainer` makes passes of them.
+        per_device_train_batch_size=schedule.share(plan.batch_size, found.processes),
+        per_device_eval_batch_size=plan.batch_size,
+        remove_unused_columns=False,
         learning_rate=plan.learning_rate,
         seed=config.training.seed,
         train_sampling_strategy="sequential",
         bf16=found.bf16,
         use_cpu=found.accelerators == 0,
         gradient_checkpointing=model.recompute_activations(parameters, found.accelerators),
+        # The other kind needs inputs with gradients, which frozen embeddings don't give.
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         dataloader_pin_memory=found.accelerators > 0,
         ddp_find_unused_parameters=False,
         logging_steps=schedule.log_every(plan.total_steps),
         logging_first_step=True,
         # A loss that is no number has to be seen, not averaged away.
         logging_nan_inf_filter=False,
-        include_num_input_tokens_seen="non_padding",
+        include_num_input_tokens_seen="all",
         eval_strategy="no",
         save_strategy="no",
         report_to="none",
@@ -133,7 +118,7 @@ def _settings(
     )
 
 
-def _run(trainer: SFTTrainer, follow: Follow, config: RunConfig, workspace: Workspace) -> None:
+def _run(trainer: FlatTrainer, follow: Follow, config: RunConfig, workspace: Workspace) -> None:
     """Train to the last step, from the last checkpoint when there is one."""
     follow.stop.check()
     checkpoint = follow.checkpoints.latest()
@@ -146,7 +131,7 @@ def _run(trainer: SFTTrainer, follow: Follow, config: RunConfig, workspace: Work
 
 
 def _publish(
-    trainer: SFTTrainer,
+    trainer: FlatTrainer,
     follow: Follow,
     config: RunConfig,
     workspace: Workspace,
@@ -176,13 +161,15 @@ def _publish(
 
 
 @contextmanager
-def _explained(config: RunConfig, workspace: Workspace, plan: Plan, batch: Batch) -> Iterator[None]:
+def _explained(config: RunConfig, workspace: Workspace, plan: Plan) -> Iterator[None]:
     """Turn the libraries' errors that a user can mend into StageErrors."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
-        raise failures.out_of_memory(config, batch.rows, plan.max_length, device.name, device.total_memory) from error
+        raise failures.out_of_memory(
+            config, plan.tokens_per_pass, plan.max_length, device.name, device.total_memory
+        ) from error
     except StageError:
         raise
     except Exception as error:

@@ -15,18 +15,18 @@ GIB = 1024**3
 NOTHING_LEFT = 1024**2
 
 
-def out_of_memory(config: RunConfig, rows: int, max_length: int, device: str, memory: int) -> StageError:
-    """The accelerator, which has `memory` bytes, took fewer than `rows` rows of `max_length` tokens at once."""
+def out_of_memory(config: RunConfig, tokens: int, max_length: int, device: str, memory: int) -> StageError:
+    """The accelerator, which has `memory` bytes, took less than a pass of `tokens`, of rows of up to `max_length`."""
     advice = [f"lower training.maxLength (it was {max_length})"]
-    if rows > 1:
+    if tokens > max_length:
         advice.insert(0, "lower training.batchSize")
     if config.training.adapter.type == AdapterType.NONE:
         advice.append("train an adapter (training.adapter.type lora) instead of every weight")
     advice.append("ask for an accelerator with more memory")
     return StageError(
         Outcome.OUT_OF_MEMORY,
-        f"{device} ran out of its {memory / GIB:.0f} GiB of memory, training {rows} rows of up to {max_length} tokens "
-        f"at once: {', '.join(advice[:-1])}, or {advice[-1]}.",
+        f"{device} ran out of its {memory / GIB:.0f} GiB of memory, training up to {tokens} tokens at "
+        f"once: {', '.join(advice[:-1])}, or {advice[-1]}.",
     )
 
 

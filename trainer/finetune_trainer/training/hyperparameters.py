@@ -11,7 +11,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import Plan
 from finetune_trainer.data.base import Model
 
-# Tokens of one pass through the model that fit beside a small model on most devices; more rows are accumulated.
+# Tokens of one pass through the model that fit beside a small model on most devices; more rows take more passes.
 PASS_TOKENS = 16_384
 # Lengths are rounded up to this, so that a few longer rows in the next version of the data change nothing.
 LENGTH_STEP = 64
@@ -41,15 +41,15 @@ def choose(training: TrainingConfig, rows: Rows, model: Model, devices: int = 1)
     batch_size = training.batch_size or _batch_size(rows, devices, reasons)
     total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
-    accumulation = _accumulation(batch_size, max_length, reasons)
+    tokens_per_pass = _tokens_per_pass(batch_size, max_length, devices, reasons)
     return Plan(
         batch_size=batch_size,
-        gradient_accumulation=accumulation,
+        tokens_per_pass=tokens_per_pass,
         max_length=max_length,
         learning_rate=learning_rate,
         total_steps=total_steps,
         context_length=_context_length(max_length, model, reasons),
-        estimated_memory_bytes=_memory(training, model, batch_size // accumulation * max_length),
+        estimated_memory_bytes=_memory(training, model, tokens_per_pass),
         estimated_trained_tokens=round(rows.tokens / rows.count * batch_size * total_steps),
         reasons=reasons,
     )
@@ -125,13 +125,12 @@ def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, st
     return chosen
 
 
-def _accumulation(batch_size: int, max_length: int, reasons: dict[str, str]) -> int:
-    """The smallest divisor of the batch size whose passes hold no more than PASS_TOKENS."""
-    divisors = (parts for parts in range(1, batch_size + 1) if batch_size % parts == 0)
-    chosen = next((parts for parts in divisors if batch_size // parts * max_length <= PASS_TOKENS), batch_size)
-    reasons["gradientAccumulation"] = (
-        f"{batch_size // chosen} of {batch_size} rows of up to {max_length} tokens pass through the model at once"
-    )
+def _tokens_per_pass(batch_size: int, max_length: int, devices: int, reasons: dict[str, str]) -> int:
+    """PASS_TOKENS, or the longest row's where that is more; a step that has fewer is one pass."""
+    most = batch_size // devices * max_length
+    chosen = min(most, max(PASS_TOKENS, max_length))
+    all_of_them = "all rows of a step" if chosen == most else "as many rows"
+    reasons["tokensPerPass"] = f"{all_of_them} pass through the model together, one behind the other, without padding"
     return chosen
 
 

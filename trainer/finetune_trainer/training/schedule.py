@@ -5,12 +5,9 @@ Pure functions for `train`; no torch.
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan
 
 # A linear warm-up over the first 3 % of the steps and a cosine decay to zero: the recipe of Stanford Alpaca
 # (https://github.com/tatsu-lab/stanford_alpaca), which most supervised fine-tuning since has kept.
@@ -21,28 +18,12 @@ VALIDATION_SHARE = 0.1
 VALIDATIONS = 4
 # Rows in metrics.jsonl: enough to draw a curve from, whatever the length of the run.
 LOG_ROWS = 500
-# Batches whose rows are sorted by length together: long enough to save padding, short enough to stay a shuffle.
-WINDOW = 8
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows that one device takes at once, and how many such micro-batches make a step."""
-
-    rows: int
-    accumulation: int
-
-
-def split(plan: Plan, devices: int) -> Batch:
-    """Share the planned batch among `devices` without changing its size or exceeding the planned micro-batch.
-
-    Raises StageError (CONFIG_INVALID) when the batch can't be shared evenly.
-    """
-    check_shared(plan.batch_size, devices)
-    share = plan.batch_size // devices
-    largest = max(1, plan.batch_size // plan.gradient_accumulation)
-    rows = next(rows for rows in range(min(share, largest), 0, -1) if share % rows == 0)
-    return Batch(rows, share // rows)
+def share(batch_size: int, devices: int) -> int:
+    """The rows of a step that each device takes. Raises StageError (CONFIG_INVALID) where they can't share evenly."""
+    check_shared(batch_size, devices)
+    return batch_size // devices
 
 
 def check_shared(batch_size: int, devices: int) -> None:
@@ -55,24 +36,17 @@ def check_shared(batch_size: int, devices: int) -> None:
         )
 
 
-def order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
-    """Indices of the rows that the steps take, `batch_size` after `batch_size`: every epoch in an order of its own.
+def order(count: int, wanted: int, seed: int) -> list[int]:
+    """Indices of the `wanted` rows, of `count`, that the steps take in turn: every epoch in an order of its own.
 
-    Rows of like length share a batch, which saves padding. What a step takes depends on these arguments alone, so a
-    resumed run, on however many devices, takes what the uninterrupted one would have.
+    It depends on these arguments alone, so a resumed run, on however many devices, takes what the uninterrupted one
+    would have.
     """
     chance = random.Random(seed)  # noqa: S311 - a shuffle, no secret
-    stream: list[int] = []
-    while len(stream) < steps * batch_size:
-        stream += chance.sample(range(len(lengths)), len(lengths))
-    window = WINDOW * batch_size
     found: list[int] = []
-    for start in range(0, steps * batch_size, window):
-        rows = sorted(stream[start : min(start + window, steps * batch_size)], key=lengths.__getitem__)
-        batches = [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
-        for batch in chance.sample(batches, len(batches)):
-            found += batch
-    return found
+    while len(found) < wanted:
+        found += chance.sample(range(count), count)
+    return found[:wanted]
 
 
 def rate(step: int, total: int) -> float:

@@ -1,0 +1,119 @@
+"""Flattened rows train as padded ones do, and no row knows of another."""
+
+from typing import Any
+
+import pytest
+import torch
+from finetune_trainer.data.tokens import IGNORED
+from finetune_trainer.training import flat
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES),
+    "qwen2": Qwen2Config(**SIZES),
+    "gemma": GemmaConfig(**SIZES, head_dim=4),
+    # Shorter than the longest row, so that it matters.
+    "sliding window": MistralConfig(**SIZES, sliding_window=4),
+}
+# Rows of several lengths, with prompts that aren't learned.
+ROWS = [
+    {"input_ids": [3, 4, 5, 6, 7, 8, 9], "labels": [IGNORED] * 4 + [7, 8, 9]},
+    {"input_ids": [10, 11], "labels": [10, 11]},
+    {"input_ids": [12, 13, 14, 15], "labels": [IGNORED] * 3 + [15]},
+]
+ALL = sum(len(row["input_ids"]) for row in ROWS)
+
+
+def model(config: PretrainedConfig, attention: str = "sdpa", **changed: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    copied = type(config).from_dict(config.to_dict() | changed)
+    return AutoModelForCausalLM.from_config(copied, attn_implementation=attention)
+
+
+def padded(found: PreTrainedModel) -> torch.Tensor:
+    """The loss as the libraries reckon it, of rows that were made equally long."""
+    longest = max(len(row["input_ids"]) for row in ROWS)
+
+    def column(name: str, filling: int) -> torch.Tensor:
+        return torch.tensor([row[name] + [filling] * (longest - len(row[name])) for row in ROWS])
+
+    mask = torch.tensor([[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in ROWS])
+    return found(column("input_ids", 0), attention_mask=mask, labels=column("labels", IGNORED)).loss
+
+
+def flattened(found: PreTrainedModel, rows: list[dict[str, list[int]]], tokens: int) -> list[torch.Tensor]:
+    """The loss of each label, in passes of so many tokens."""
+    losses = []
+    for each in flat.passes(flat.flatten(rows), tokens):
+        labels = each.pop("labels")[0]
+        losses += list(cross_entropy(found(**each).logits[0], labels, reduction="none"))
+    return losses
+
+
+def gradients(loss: torch.Tensor, of: PreTrainedModel) -> torch.Tensor:
+    of.zero_grad()
+    loss.backward()
+    return torch.cat([weights.grad.flatten() for weights in of.parameters() if weights.grad is not None])
+
+
+@pytest.mark.parametrize("tokens", [ALL, 7, 1])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_loss_and_gradients_are_those_of_padded_rows(config: PretrainedConfig, tokens: int) -> None:
+    usual, ours = model(config), model(config)
+    assert flat.attends_to_each_row(ours)
+    expected, found = padded(usual), torch.stack(flattened(ours, ROWS, tokens)).mean()
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert torch.allclose(gradients(found, ours), gradients(expected, usual), atol=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_row_comes_to_the_same_whatever_the_rows_beside_it(config: PretrainedConfig, dropout: float) -> None:
+    found = model(config, attention_dropout=dropout).train()
+    assert flat.attends_to_each_row(found)
+    others = [ROWS[0] | {"input_ids": [20] * 7}, *ROWS[1:]]
+    torch.manual_seed(1)
+    before = flattened(found, ROWS, ALL)
+    torch.manual_seed(1)
+    after = flattened(found, others, ALL)
+    assert before[:3] != after[:3]
+    assert before[3:] == after[3:]
+
+
+def test_a_model_whose_rows_would_meet_takes_them_one_by_one() -> None:
+    sizes = {"vocab_size": 32, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "initializer_range": 0.3}
+    found = AutoModelForCausalLM.from_config(MambaConfig(**sizes))
+    assert not flat.attends_to_each_row(found)
+    losses = []
+    for each, row in zip(flat.alone(flat.flatten(ROWS)), ROWS, strict=True):
+        assert each["input_ids"].tolist() == [row["input_ids"]]
+        labels = each.pop("labels")[0]
+        losses.append(cross_entropy(found(**each).logits[0], labels, ignore_index=IGNORED))
+    for loss, row in zip(losses, ROWS, strict=True):
+        alone = found(torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
+        assert loss.item() == pytest.approx(alone.item(), abs=1e-5)
+
+
+def test_a_pass_has_whole_rows_up_to_its_tokens_and_one_that_has_more_alone() -> None:
+    found = [each["position_ids"].tolist()[0] for each in flat.passes(flat.flatten(ROWS), 6)]
+    assert found == [[0, 1, 2, 3, 4, 5, 6], [0, 1, 0, 1, 2, 3]]

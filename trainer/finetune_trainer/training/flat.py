@@ -1,0 +1,143 @@
+"""Rows one behind the other: a pass through the model has whole rows and no padding, and attention stays within each.
+
+Called by `train`. What makes it right is in three places of the libraries that are open to it: position ids that begin
+anew with each row; an attention function, registered as ATTENTION, that attends to each row by itself; and labels that
+were shifted within their rows, of which only those that are learned reach the output layer.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from finetune_trainer.data.tokens import IGNORED
+
+ATTENTION = "each_row"
+Inputs = dict[str, Any]
+# Tokens of the rows that are tried.
+TRIED = 8
+
+logger = logging.getLogger(__name__)
+
+
+def flatten(rows: Sequence[dict[str, Any]]) -> Inputs:
+    """The rows as one, of shape (1, tokens): what Trainer calls a data collator. `row_ends`: behind each row's last."""
+    ids = [torch.tensor(row["input_ids"]) for row in rows]
+    shifted = [pad(torch.tensor(row["labels"])[1:], (0, 1), value=IGNORED) for row in rows]
+    labels = torch.cat(shifted)[None]
+    return {
+        "input_ids": torch.cat(ids)[None],
+        "position_ids": torch.cat([torch.arange(len(row)) for row in ids])[None],
+        "row_ends": torch.tensor([len(row) for row in ids]).cumsum(0),
+        # Under the one name Trainer finds that there are labels; under the other it counts those that are learned.
+        "labels": labels,
+        "shift_labels": labels,
+    }
+
+
+def passes(inputs: Inputs, tokens: int) -> Iterator[Inputs]:
+    """What the model takes at once: whole rows, as many as come to `tokens`, and at least one."""
+    for start, ends in _grouped(inputs["row_ends"].tolist(), tokens):
+        stop = ends[-1]
+        labels = inputs["shift_labels"][:, start:stop]
+        learned = (labels[0] != IGNORED).nonzero()[:, 0]
+        yield {
+            "input_ids": inputs["input_ids"][:, start:stop],
+            "position_ids": inputs["position_ids"][:, start:stop],
+            "labels": labels[:, learned],
+            "logits_to_keep": learned,
+            # Numbers, not a tensor: each layer would have to wait for an accelerator to tell them.
+            "row_bounds": (0, *(end - start for end in ends)),
+            "use_cache": False,
+        }
+
+
+def alone(inputs: Inputs) -> Iterator[Inputs]:
+    """Row by row, for a model that would mix them; it is asked for nothing but its logits."""
+    for start, end in pairwise([0, *inputs["row_ends"].tolist()]):
+        yield {"input_ids": inputs["input_ids"][:, start:end], "labels": inputs["shift_labels"][:, start:end]}
+
+
+def _grouped(ends: Sequence[int], tokens: int) -> Iterator[tuple[int, list[int]]]:
+    """Where each pass begins, and the ends of its rows."""
+    start, found = 0, list[int]()
+    for end in ends:
+        if found and end - start > tokens:
+            yield start, found
+            start, found = found[-1], []
+        found.append(end)
+    if found:
+        yield start, found
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    row_bounds: Sequence[int] | None = None,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each row, of shapes (1, heads, tokens, size) to (1, tokens, heads, size)."""
+    if row_bounds is None:
+        whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return whole, None
+    found = []
+    for start, end in pairwise(row_bounds):
+        row = (each[:, :, start:end] for each in (query, key, value))
+        mask = _window(end - start, sliding_window, query.device)
+        found.append(sdpa_attention_forward(module, *row, mask, **options)[0])
+    return torch.cat(found, dim=1), None
+
+
+def _window(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """What each token sees, where that is less than all before it."""
+    if window is None or length <= window:
+        return None
+    at = torch.arange(length, device=device)
+    distance = at[:, None] - at[None, :]
+    return ((distance >= 0) & (distance < window))[None, None]
+
+
+def _no_mask(**_: Any) -> None:
+    """Nothing has to be masked between rows that never meet."""
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, _no_mask)
+
+
+def attends_to_each_row(model: PreTrainedModel) -> bool:
+    """Have a model use `attend`; False, and no change, where rows would meet all the same or it takes no such input.
+
+    Not all layers ask the attention function (those of Mamba do not), so it is tried.
+    """
+    before = model.config._attn_implementation
+    try:
+        model.set_attn_implementation(ATTENTION)
+        if _keeps_apart(model):
+            return True
+    except (TypeError, ValueError) as error:
+        logger.info("%s takes no flattened rows: %s", type(model).__name__, error)
+    model.set_attn_implementation(before)
+    return False
+
+
+def _keeps_apart(model: PreTrainedModel) -> bool:
+    """Whether a row comes to the same whatever the row before it."""
+    training = model.training
+    model.eval()
+    ones = {"input_ids": [1] * TRIED, "labels": [1] * TRIED}
+    twos = {"input_ids": [2] * TRIED, "labels": [2] * TRIED}
+    with torch.no_grad():
+        (one,), (other,) = (passes(flatten([first, ones]), 2 * TRIED) for first in (ones, twos))
+        logits = [model(**each).logits[0, -1] for each in (one, other)]
+    model.train(training)
+    return bool(torch.equal(*logits))

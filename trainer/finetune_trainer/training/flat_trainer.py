@@ -1,0 +1,91 @@
+"""transformers' trainer over flattened rows: a step's rows go through the model in passes of so many tokens.
+
+Made by `train`. The loss of a step is the mean over all its labels, on whatever number of passes and devices, as it is
+with padded rows; what the model's own loss adds to that (a router's, of a mixture of experts) is left out.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from finetune_trainer.data.tokens import IGNORED
+from finetune_trainer.training import flat, schedule
+from finetune_trainer.training.flat import Inputs
+
+
+class FlatTrainer(Trainer):  # type: ignore[misc]  # the library comes without types
+    """The trainer. `tokens_per_pass`: how many a pass has, but for a row that alone has more; None: a row is a pass."""
+
+    lr_scheduler: LambdaLR | None
+
+    def __init__(self, tokens_per_pass: int | None, **options: Any) -> None:
+        super().__init__(data_collator=flat.flatten, compute_loss_func=self._loss, **options)
+        self.tokens_per_pass = tokens_per_pass
+        # Labels that were the most likely token, and all, since the last log.
+        self._right = self._labels = 0
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
+        """Our learning rate, by the method that the library gives for that."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, partial(schedule.rate, total=num_training_steps))
+        return self.lr_scheduler
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: Inputs, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Go through a step's rows, pass by pass; gradients of several devices are joined after the last."""
+        *others, last = self._passes(inputs)
+        losses = []
+        for each in [*others, last]:
+            with nullcontext() if each is last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, each, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: Inputs,
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor, None, None]:
+        """The mean loss over the labels of these rows."""
+        total, count = torch.zeros((), device=self.args.device), 0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for each in self._passes(inputs):
+                labels = int((each["labels"] != IGNORED).sum())
+                if labels:
+                    total += self.compute_loss(model, self._prepare_inputs(each)) * labels
+                count += labels
+        return total / max(1, count), None, None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add how many of the learned tokens the model would have written."""
+        if "loss" in logs and self._labels:
+            logs["mean_token_accuracy"] = float(self._right / self._labels)
+            self._right = self._labels = 0
+        super().log(logs, start_time)
+
+    def _passes(self, inputs: Inputs) -> Iterator[Inputs]:
+        return flat.passes(inputs, self.tokens_per_pass) if self.tokens_per_pass else flat.alone(inputs)
+
+    def _loss(
+        self,
+        outputs: CausalLMOutputWithPast,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        logits, labels = outputs.logits[0].float(), labels[0]
+        learned = (labels != IGNORED).sum()
+        if torch.is_grad_enabled():
+            self._right += (logits.argmax(-1) == labels).sum()
+            self._labels += learned
+        total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        return total / (learned if num_items_in_batch is None else num_items_in_batch)
