@@ -50,15 +50,11 @@ class Store:
         """Keep an object as it is now; whether that is news. What is older than what is there is ignored."""
         metadata = raw["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
-        entry = Entry(
-            metadata["uid"],
-            int(metadata["resourceVersion"]),
-            _controller(kind, raw),
-            self._packed(kind, trim(kind, raw)),
-        )
+        uid, version = metadata["uid"], int(metadata["resourceVersion"])
         before = self._objects[kind].get(key)
-        if entry.uid in self._gone or (before and before.version >= entry.version):
+        if uid in self._gone or (before and before.version >= version):
             return False
+        entry = Entry(uid, version, _controller(kind, raw), self._packed(kind, trim(kind, raw)))
         if before:
             self._forget(kind, key, before)
         self._objects[kind][key] = entry
