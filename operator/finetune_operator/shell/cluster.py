@@ -13,6 +13,7 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.client.rest import RESTResponse
+from pydantic_core import from_json
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
@@ -96,7 +97,7 @@ class Cluster:
                 failure = _failure(response, (await response.read()).decode())
                 raise Unavailable(_sentence(failure)) if isinstance(failure, ApiException) else failure
             async for line in _lines(response):
-                event = json.loads(line)
+                event = from_json(line)
                 if event["type"] == "ERROR":
                     raise Gone(str(event["object"].get("message")))
                 yield event["type"], event["object"]
@@ -269,12 +270,12 @@ class Cluster:
     ) -> Any:
         try:
             response = await self._call(method, path, body, content, query)
-            text = (await response.read()).decode()
+            text = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
         if 200 <= response.status <= 299:
-            return json.loads(text)
-        raise _failure(response, text)
+            return from_json(text)
+        raise _failure(response, text.decode())
 
     async def _call(
         self,
