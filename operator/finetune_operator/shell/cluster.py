@@ -32,8 +32,8 @@ _REFUSING = {400, 403, 413, 422}
 # An Event's message may have this many bytes.
 _EVENT_MESSAGE = 1024
 REQUEST_SECONDS = 30.0
-# Objects in a page of a list: a few megabytes of JSON.
-PAGE = 500
+# Objects in a page of a list: a megabyte or three of JSON, and ten times that while it is read.
+PAGE = 250
 # The API server ends a watch after so many seconds. It sends a bookmark every minute: silence means a dead line.
 WATCH_SECONDS, SILENCE_SECONDS = 600, 150.0
 
