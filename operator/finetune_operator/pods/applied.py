@@ -51,7 +51,9 @@ def _owned(wanted: Any, fields: Raw) -> bool:
     if not fields:
         return True
     if isinstance(wanted, dict):
-        return all(f"f:{key}" in fields and _owned(value, fields[f"f:{key}"]) for key, value in wanted.items())
+        found = ((value, fields.get(f"f:{key}")) for key, value in wanted.items())
+        # Most are leaves, {}.
+        return all(below is not None and (not below or _owned(value, below)) for value, below in found)
     if isinstance(wanted, list) and (items := _items(fields)):
         return all(_item_owned(item, items) for item in wanted)
     return True
