@@ -15,6 +15,7 @@ from typing import Any
 
 from control_plane import ADMIN, ControlPlane
 from finetune_operator.api.v1alpha1 import GROUP
+from finetune_operator.shell.workqueue import WORKERS
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.config import new_client_from_config
 from simulated import MEASURED, PLAIN
@@ -24,8 +25,8 @@ Raw = dict[str, Any]
 
 JOBS = "/apis/finetune.dev/v1alpha1/namespaces/{}/finetunejobs"
 APPLY, MERGE, JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
-# Requests, or FineTuneJobs, at a time.
-AT_ONCE = 16
+# FineTuneJobs at a time: as many as the operator works on, so that a bare loop can be held against it.
+AT_ONCE = WORKERS
 # One FineTuneJob in so many is measured: its path has a stage more.
 MEASURED_EVERY = 10
 

@@ -26,7 +26,8 @@ class OperatorProcess:
 
     def __init__(self, kubeconfig: Path, log: Path, *, debug: bool = True, **settings: object) -> None:
         self.metrics, self.health = free_port(), free_port()
-        python = {"PYTHONASYNCIODEBUG": "1"} if debug else {}
+        # An image has its libraries compiled.
+        python = {"PYTHONDONTWRITEBYTECODE": ""} | ({"PYTHONASYNCIODEBUG": "1"} if debug else {})
         self._environment = {**os.environ, **python, "KUBECONFIG": str(kubeconfig)}
         ports = {"metrics_port": self.metrics, "health_port": self.health, "progress_seconds": 1}
         self.configure(**(ports | settings))

@@ -65,6 +65,10 @@ class ApiModel(BaseModel):
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> "ApiModel":
+        """Itself: pydantic copies a default at each use of it, and what is frozen needs no copy."""
+        return self
+
     @model_validator(mode="after")
     def _obey_rules(self) -> "ApiModel":
         for rule in self.rules:

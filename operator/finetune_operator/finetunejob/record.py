@@ -8,6 +8,7 @@ made. `stages` and `hosting` read it and say what to add; the pods of the stages
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from finetune_trainer.contract.config import Contract, EvaluationConfig, RunConfig
@@ -45,17 +46,17 @@ class Record:
     def __contains__(self, key: str) -> bool:
         return key in self.entries
 
-    @property
+    @cached_property
     def run_config(self) -> RunConfig | None:
         """What the trainer was told."""
         return self._read(RUN_CONFIG, RunConfig)
 
-    @property
+    @cached_property
     def prepared(self) -> PrepareResult | None:
         """What prepare found; None until it is done."""
         return self._read(PREPARED, PrepareResult)
 
-    @property
+    @cached_property
     def trained(self) -> TrainResult | None:
         """The artifact, and what it took; None until there is one."""
         return self._read(TRAINED, TrainResult)

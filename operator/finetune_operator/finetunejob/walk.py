@@ -67,7 +67,7 @@ def walk(target: Target, world: World) -> Walk:
     steps: dict[str, Step] = {}
     for stage in stages:
         context = Context(target, world, status)
-        steps[stage.name] = step = stage.step(context, stage.inputs(context))
+        steps[stage.name] = step = stage.step(context)
         status = status.model_copy(update=step.report)
         if not step.passed:
             break

@@ -51,15 +51,21 @@ def _owned(wanted: Any, fields: Raw) -> bool:
     if not fields:
         return True
     if isinstance(wanted, dict):
-        return all(f"f:{key}" in fields and _owned(value, fields[f"f:{key}"]) for key, value in wanted.items())
-    if isinstance(wanted, list) and any(key.startswith("k:") for key in fields):
-        return all(_item_owned(item, fields) for item in wanted)
+        found = ((value, fields.get(f"f:{key}")) for key, value in wanted.items())
+        # Most are leaves, {}.
+        return all(below is not None and (not below or _owned(value, below)) for value, below in found)
+    if isinstance(wanted, list) and (items := _items(fields)):
+        return all(_item_owned(item, items) for item in wanted)
     return True
 
 
-def _item_owned(item: Raw, fields: Raw) -> bool:
-    """Whether an item of a list with keys is ours: FieldsV1 names it by the values of its key fields."""
-    for key, below in fields.items():
-        if key.startswith("k:") and all(item.get(name) == value for name, value in json.loads(key[2:]).items()):
+def _items(fields: Raw) -> list[tuple[Raw, Raw]]:
+    """The items of a list with keys: FieldsV1 names each by the values of its key fields."""
+    return [(json.loads(key[2:]), below) for key, below in fields.items() if key.startswith("k:")]
+
+
+def _item_owned(item: Raw, items: list[tuple[Raw, Raw]]) -> bool:
+    for keys, below in items:
+        if all(item.get(name) == value for name, value in keys.items()):
             return _owned(item, below)
     return False

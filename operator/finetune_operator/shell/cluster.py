@@ -13,6 +13,7 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.client.rest import RESTResponse
+from pydantic_core import from_json
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
@@ -31,8 +32,8 @@ _REFUSING = {400, 403, 413, 422}
 # An Event's message may have this many bytes.
 _EVENT_MESSAGE = 1024
 REQUEST_SECONDS = 30.0
-# Objects in a page of a list: a few megabytes of JSON.
-PAGE = 500
+# Objects in a page of a list: a megabyte or three of JSON, and ten times that while it is read.
+PAGE = 250
 # The API server ends a watch after so many seconds. It sends a bookmark every minute: silence means a dead line.
 WATCH_SECONDS, SILENCE_SECONDS = 600, 150.0
 
@@ -96,7 +97,7 @@ class Cluster:
                 failure = _failure(response, (await response.read()).decode())
                 raise Unavailable(_sentence(failure)) if isinstance(failure, ApiException) else failure
             async for line in _lines(response):
-                event = json.loads(line)
+                event = from_json(line)
                 if event["type"] == "ERROR":
                     raise Gone(str(event["object"].get("message")))
                 yield event["type"], event["object"]
@@ -279,12 +280,12 @@ class Cluster:
     ) -> Any:
         try:
             response = await self._call(method, path, body, content, query)
-            text = (await response.read()).decode()
+            text = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
         if 200 <= response.status <= 299:
-            return json.loads(text)
-        raise _failure(response, text)
+            return from_json(text)
+        raise _failure(response, text.decode())
 
     async def _call(
         self,

@@ -82,6 +82,8 @@ class Informer:
                 seen.append(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
                 self._put(raw)
             listed = version
+            # Tens of megabytes, which need not stay while the next page is read.
+            page.clear()
             # A page takes a while to read; others have something to do, too.
             await asyncio.sleep(0)
         for raw in self._store.drop_unseen(self._kind, self._namespace, seen, listed):

@@ -7,11 +7,12 @@ are meant for, and what deletes is looked at live first.
 A hundred thousand objects have to fit: each is kept as JSON, compressed against the first one of its kind.
 """
 
-import json
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, KIND
@@ -40,8 +41,8 @@ class Store:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, Entry]] = defaultdict(dict)
-        self._controlled: dict[str, set[tuple[str, Key]]] = defaultdict(set)
-        self._pods: dict[Key, set[Key]] = defaultdict(set)
+        self._controlled: dict[str, list[tuple[str, Key]]] = defaultdict(list)
+        self._pods: dict[Key, list[Key]] = defaultdict(list)
         self._samples: dict[str, bytes] = {}
         # An answer to a call of ours may come after the watch has told that the object is gone.
         self._gone: deque[str] = deque(maxlen=1000)
@@ -50,22 +51,18 @@ class Store:
         """Keep an object as it is now; whether that is news. What is older than what is there is ignored."""
         metadata = raw["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
-        entry = Entry(
-            metadata["uid"],
-            int(metadata["resourceVersion"]),
-            _controller(kind, raw),
-            self._packed(kind, trim(kind, raw)),
-        )
+        uid, version = metadata["uid"], int(metadata["resourceVersion"])
         before = self._objects[kind].get(key)
-        if entry.uid in self._gone or (before and before.version >= entry.version):
+        if uid in self._gone or (before and before.version >= version):
             return False
+        entry = Entry(uid, version, _controller(kind, raw), self._packed(kind, trim(kind, raw)))
         if before:
             self._forget(kind, key, before)
         self._objects[kind][key] = entry
         if entry.controller:
-            self._controlled[entry.controller].add((kind, key))
+            self._controlled[entry.controller].append((kind, key))
         if kind == "Pod" and (job := _job_of(raw)):
-            self._pods[job].add(key)
+            self._pods[job].append(key)
         return before is None or before.uid != entry.uid or before.data != entry.data
 
     def drop(self, kind: str, key: Key, uid: str) -> bool:
@@ -127,12 +124,12 @@ class Store:
         return found
 
     def _packed(self, kind: str, raw: Raw) -> bytes:
-        text = json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
+        text = to_json(raw)
         packer = zlib.compressobj(zdict=self._samples.setdefault(kind, text))
         return packer.compress(text) + packer.flush()
 
     def _unpacked(self, kind: str, key: Key, entry: Entry) -> Raw:
-        raw: Raw = json.loads(zlib.decompressobj(zdict=self._samples[kind]).decompress(entry.data))
+        raw: Raw = from_json(zlib.decompressobj(zdict=self._samples[kind]).decompress(entry.data))
         identity = {
             "name": key.name,
             "namespace": key.namespace,
@@ -149,8 +146,8 @@ class Store:
             _discard(self._pods, job, key)
 
 
-def _discard(index: dict[Any, set[Any]], at: Any, what: Any) -> None:
-    index[at].discard(what)
+def _discard(index: dict[Any, list[Any]], at: Any, what: Any) -> None:
+    index[at].remove(what)
     if not index[at]:
         del index[at]
 

@@ -17,7 +17,8 @@ from finetune_operator.shell.errors import Unavailable
 logger = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 
-WORKERS = 4
+# Each waits for the API server most of its time, which answers many at once: client-go's controllers have 5 to 20.
+WORKERS = 16
 # Seconds until a failed key is tried again: doubled each time, up to the limit, and spread by up to half.
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
 

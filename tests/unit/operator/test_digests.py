@@ -15,7 +15,7 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Training
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import evaluation_key
-from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.finetunejob.stages import HOST, JOBS
 from finetune_operator.finetunejob.stages.base import Context
 from finetune_operator.finetunejob.walk import begin
 from paths import ROOT
@@ -56,7 +56,7 @@ def digests(spec: dict[str, Any]) -> dict[str, str | None]:
         "revision": found.revision,
         "evaluation": evaluation_id(found),
         "evaluation entry": evaluation_key(evaluation_config(found.spec, found.settings)),
-        **{stage.name: stage.inputs(context) for stage in STAGES},
+        **{stage.name: stage.inputs(context) for stage in (*JOBS.values(), HOST)},
     }
 
 

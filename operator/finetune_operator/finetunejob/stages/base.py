@@ -172,10 +172,7 @@ class Stage(Protocol):
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Whether this manifest goes through it."""
 
-    def inputs(self, context: Context) -> str:
-        """A digest of what it is started with; a change tries a failed stage again."""
-
-    def step(self, context: Context, inputs: str) -> Step:
+    def step(self, context: Context) -> Step:
         """Look, and say what to do next."""
 
 

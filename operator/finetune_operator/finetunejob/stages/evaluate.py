@@ -72,9 +72,9 @@ class Evaluate(JobStage):
         report = f"pvc://{claim}/evaluations"
         return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT}") if found else None
 
-    def ended(self, context: Context, inputs: str) -> Step | None:
+    def ended(self, context: Context) -> Step | None:
         """A person's word counts for more than the gate's, and than a measurement that failed."""
-        found = super().ended(context, inputs)
+        found = super().ended(context)
         if found is None or found.passed or context.world.promote != context.target.revision:
             return found
         message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."

@@ -44,21 +44,21 @@ class Host:
         return spec.hosting.enabled or self._measures.wanted(spec)
 
     def inputs(self, context: Context) -> str:
-        """Everything of hosting that can keep an engine from starting."""
+        """A digest of everything of hosting that can keep an engine from starting: a change tries it again."""
         hosting = names.given(context.spec.hosting, exclude={"replicas", "rollout"})
         return names.digest({"hosting": hosting, "retry": context.world.retry, "upgrade": context.world.upgrade})
 
-    def step(self, context: Context, inputs: str) -> Step:
+    def step(self, context: Context) -> Step:
         """Released, failed before, suspended, or the Deployment as it is."""
         if why := self._released(context):
             return Step(State.RELEASED, Reason.RELEASED, why)
         if not context.serves:
-            if before := context.failed_before(self.name, inputs):
+            if before := context.failed_before(self.name, self.inputs(context)):
                 return before
             if context.spec.suspend:
                 message = "spec.suspend is true; set it to false and the candidate starts."
                 return Step(State.SUSPENDED, Reason.SUSPENDED, message)
-        return self._assess(context, inputs)
+        return self._assess(context)
 
     def _released(self, context: Context) -> str | None:
         """Why the candidate is no longer needed, as a sentence; None while it is."""
@@ -67,7 +67,7 @@ class Host:
         if context.serves and hosting.enabled and not gives_way:
             return None
         asked = self._measures.wanted(context.spec)
-        measured = self._measures.ended(context, self._measures.inputs(context)) if asked else None
+        measured = self._measures.ended(context) if asked else None
         if asked and measured is None:
             return None
         if context.pinned:
@@ -78,7 +78,7 @@ class Host:
             return "It is not to be promoted; the candidate was taken down."
         return None
 
-    def _assess(self, context: Context, inputs: str) -> Step:
+    def _assess(self, context: Context) -> Step:
         name = names.of_revision(context.target.name, context.target.revision)
         found = context.world.deployments.get(name)
         actions = (applied(candidate_service(context.target)),)
@@ -90,17 +90,18 @@ class Host:
             return Step(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers completions.", actions)
         pods = context.world.pods_of(self.name, context.target.revision)
         if crashed := next((pod for pod in pods if _keeps_crashing(pod)), None):
-            return self._crashed(context, crashed, inputs)
+            return self._crashed(context, crashed)
         return _waiting(context, found, pods, actions)
 
-    def _crashed(self, context: Context, pod: PodState, inputs: str) -> Step:
+    def _crashed(self, context: Context, pod: PodState) -> Step:
         cause = diagnose(context.evidence(pod))
         reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
         message = f"The engine crashed {pod.restarts} times. {cause.message if cause else ''}".strip()
         failure = Failure(reason, message)
         step = failed(failure)
         # What serves may recover, with nothing changed in the manifest.
-        told = () if context.serves else context.remember(failure_key(self.name, inputs), failure_text(failure))
+        key = failure_key(self.name, self.inputs(context))
+        told = () if context.serves else context.remember(key, failure_text(failure))
         return Step(step.state, step.reason, step.message, told)
 
 

@@ -64,8 +64,8 @@ class JobStage(ABC):
         return jobs.job(target, self.name, self.grace_seconds, self.work(target), inputs, suspended)
 
     def inputs(self, context: Context) -> str:
-        """A digest of all that could mend a failure: what its pods are made from, how long and how often they may try,
-        and how much they may write.
+        """A digest of all that could mend a failure, so that a change tries it again: what its pods are made from, how
+        long and how often they may try, and how much they may write.
         """
         training = names.given(context.spec.training)
         return names.digest(
@@ -91,13 +91,13 @@ class JobStage(ABC):
             "retry": context.world.retry,
         }
 
-    def ended(self, context: Context, inputs: str) -> Step | None:
+    def ended(self, context: Context) -> Step | None:
         """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
-        return self.verdict(context) or context.failed_before(self.name, inputs)
+        return self.verdict(context) or context.failed_before(self.name, self.inputs(context))
 
-    def step(self, context: Context, inputs: str) -> Step:
+    def step(self, context: Context) -> Step:
         """Ended, to be made, to be replaced, or under way."""
-        if ended := self.ended(context, inputs):
+        if ended := self.ended(context):
             return ended
         job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, self.name))
         if job is None and context.spec.suspend:
@@ -112,7 +112,7 @@ class JobStage(ABC):
             return self._replace(job, "was started with other settings than the manifest has now")
         if context.record.tells_of(job.ref.uid):
             return self._replace(job, "failed, and the manifest has changed since")
-        return self._follow(context, job, inputs)
+        return self._follow(context, job)
 
     def _outdated(self, context: Context, job: JobState) -> bool:
         """A Job that is complete has a result, whatever its pods were made from."""
@@ -128,17 +128,17 @@ class JobStage(ABC):
     def _replace(self, job: JobState, why: str) -> Step:
         return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} {why}; it is replaced.", (Delete(job.ref),))
 
-    def _follow(self, context: Context, job: JobState, inputs: str) -> Step:
+    def _follow(self, context: Context, job: JobState) -> Step:
         if job.complete:
-            return self._succeed(context, job, inputs)
+            return self._succeed(context, job)
         if job.failure is not None:
-            return self._failed(context, job, inputs, self._failure(context, job))
+            return self._failed(context, job, self._failure(context, job))
         actions = _adjust(context, job)
         if context.spec.suspend:
             return _suspended(self.name, actions)
         return self._watch(context, job, actions)
 
-    def _succeed(self, context: Context, job: JobState, inputs: str) -> Step:
+    def _succeed(self, context: Context, job: JobState) -> Step:
         """Remember the result. Without a pod that has it, run the Job again: it finds its work done and says so."""
         endings = (pod.exit.termination for pod in self._pods(context) if pod.exit and pod.exit.code == 0)
         found = next((ending.result for ending in endings if ending and ending.result is not None), None)
@@ -148,13 +148,14 @@ class JobStage(ABC):
             result = self.result.model_validate(found, extra="ignore")
         except ValidationError:
             message = f"Job {job.ref.name} ended with a result that this operator can't read; see training.image."
-            return self._failed(context, job, inputs, Failure(Reason.INTERNAL_ERROR, message))
+            return self._failed(context, job, Failure(Reason.INTERNAL_ERROR, message))
         actions = context.remember(self.entry(context.target), text(result))
         return Step(State.RUNNING, Reason.RUNNING, f"Job {job.ref.name} is complete.", actions)
 
-    def _failed(self, context: Context, job: JobState, inputs: str, failure: Failure) -> Step:
+    def _failed(self, context: Context, job: JobState, failure: Failure) -> Step:
         step = failed(failure)
-        actions = context.remember(failure_key(self.name, inputs), failure_text(failure, job.ref.uid))
+        key = failure_key(self.name, self.inputs(context))
+        actions = context.remember(key, failure_text(failure, job.ref.uid))
         return Step(step.state, step.reason, step.message, actions)
 
     def _failure(self, context: Context, job: JobState) -> Failure:

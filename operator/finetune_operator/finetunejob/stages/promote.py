@@ -23,11 +23,7 @@ class Promote:
         """Only with hosting.enabled."""
         return spec.hosting.enabled
 
-    def inputs(self, context: Context) -> str:
-        """Nothing of its own: a Service can always be moved."""
-        return names.digest(context.world.retry)
-
-    def step(self, context: Context, inputs: str) -> Step:
+    def step(self, context: Context) -> Step:
         """Point the Service at this revision, unless a person has chosen an earlier one."""
         target = context.target
         if context.pinned:

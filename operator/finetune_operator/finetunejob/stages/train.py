@@ -34,9 +34,9 @@ class Train(JobStage):
             mounts=volumes.user_mounts([target.spec.model.source]),
         )
 
-    def ended(self, context: Context, inputs: str) -> Step | None:
+    def ended(self, context: Context) -> Step | None:
         """Devices that can't share the batch of the plan, which the manifest may ask for since, are never held."""
-        return super().ended(context, inputs) or _unshared(context)
+        return super().ended(context) or _unshared(context)
 
     def entry(self, target: Target) -> str:
         """One for each revision."""
