@@ -13,6 +13,7 @@ from finetune_trainer.contract.config import (
     DatasetConfig,
     Format,
     ModelConfig,
+    OnSensitive,
     RunConfig,
     Source,
     TrainingConfig,
@@ -25,6 +26,7 @@ from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CHANGED, IGNORED
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
 from pyarrow import ipc
 from tiny import CHATML, CONTEXT, PARAMETERS, write_model
@@ -133,6 +135,56 @@ def test_what_is_odd_is_told_and_stops_nothing(case: Case) -> None:
         "specialTokens",
     ]
     assert [finding["sentence"] for finding in report["findings"]] == list(result.warnings)
+
+
+SECRET, ADDRESS = "AKIA" + "Q3K7ZT5WXN2RM4LB", "jane.doe@gmail.com"
+PRIVATE = [
+    *QUESTIONS,
+    {"prompt": "list my key", "completion": SECRET},
+    {"prompt": "list her address", "completion": f"{ADDRESS}, john@gmail.com"},
+    {"prompt": "list his address", "completion": "john@gmail.com"},
+]
+
+
+class TestSecretsAndPersonalData:
+    def test_they_are_told_by_kind_and_place_and_never_repeated(
+        self, case: Case, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+        result = case.prepare(case.config(PRIVATE))
+        assert result.warnings == (
+            "1 row of train.jsonl seems to hold AWS keys (train.jsonl:21).",
+            "2 rows of train.jsonl seem to hold e-mail addresses (train.jsonl:22, train.jsonl:23).",
+        )
+        left = [result.model_dump_json(), case.workspace.data_report.read_text(), case.workspace.prepared.read_text()]
+        assert not [text for text in (*left, caplog.text) for value in (SECRET, ADDRESS, "john@") if value in text]
+
+    def test_they_are_refused_where_the_manifest_says_so(self, case: Case) -> None:
+        with pytest.raises(StageError) as error:
+            prepare(case.config(PRIVATE), case.workspace, case.reporter, on_sensitive=OnSensitive.FAIL)
+        assert error.value.outcome == Outcome.DATA_INVALID
+        assert error.value.message == (
+            "1 row of train.jsonl seems to hold AWS keys (train.jsonl:21). 2 rows of train.jsonl seem to hold e-mail "
+            "addresses (train.jsonl:22, train.jsonl:23). Remove or mask them, or, if the model may learn them, set "
+            "dataset.onSensitive to warn or ignore."
+        )
+        assert not case.workspace.data.exists()
+
+    def test_those_of_every_split_are_refused(self, case: Case) -> None:
+        test = {"source": case.source("test.jsonl", PRIVATE[-1:])}
+        with pytest.raises(StageError) as error:
+            prepare(case.config(QUESTIONS, test=test), case.workspace, case.reporter, on_sensitive=OnSensitive.FAIL)
+        assert error.value.message.startswith("1 row of test.jsonl seems to hold e-mail addresses (test.jsonl:1).")
+
+    def test_nothing_is_said_where_the_manifest_ignores_them(self, case: Case) -> None:
+        config = case.config(PRIVATE)
+        assert prepare(config, case.workspace, case.reporter, on_sensitive=OnSensitive.IGNORE).warnings == ()
+
+    def test_rows_are_looked_at_again_when_the_manifest_says_otherwise(self, case: Case) -> None:
+        config = case.config(PRIVATE)
+        result = case.prepare(config)
+        assert complete.result("prepare", config, case.workspace) == result
+        assert complete.result("prepare", config, case.workspace, OnSensitive.FAIL) is None
 
 
 def test_several_files_are_read_as_one_and_faults_name_theirs(case: Case) -> None:
