@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
+from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
@@ -30,7 +30,8 @@ from finetune_trainer.data.findings import DataReport, Finding
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
 from finetune_trainer.data.stored import LEARNED, Stored, store
-from finetune_trainer.evaluation import testset
+from finetune_trainer.evaluation import foreseen, testset
+from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, schedule
 
@@ -68,14 +69,15 @@ def prepare(
         if not content.rows:
             raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
         noticed += trained.findings(name, content, max_length)
-    if evaluation is not None and _measured(evaluation, shape):
-        testset.chosen(evaluation, testset.questions(workspace, "test"))
-        testset.check_baselines(evaluation, workspace)
-        _probe(evaluation, workspace, reporter)
-    workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     train = stored.learned["train"]
     counted = hyperparameters.Rows(train.rows, train.tokens, longest)
     plan = hyperparameters.choose(config.training, counted, found.model, devices)
+    if evaluation is not None and _measured(evaluation, shape):
+        testset.chosen(evaluation, testset.questions(workspace, "test"))
+        testset.check_baselines(evaluation, workspace)
+        noticed += _foreseen(splits, found, plan, evaluation)
+        _probe(evaluation, workspace, reporter)
+    workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     result = PrepareResult(
         revision=config.revision,
         on_sensitive=on_sensitive,
@@ -88,6 +90,17 @@ def prepare(
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
+
+
+def _foreseen(splits: dict[str, Spool], found: Base, plan: Plan, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    """What the measurement will leave out, or count as wrong."""
+    if "test" not in splits:
+        return
+    context = Context(plan.context_length, found.model.context_length)
+    if leaked := foreseen.leaked(splits["test"], splits["train"].lines()):
+        yield leaked
+    if too_long := foreseen.too_long(splits["test"], context, found, evaluation):
+        yield too_long
 
 
 def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
