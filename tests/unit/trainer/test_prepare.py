@@ -227,7 +227,7 @@ def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
 
 
 def test_many_rows_are_made_by_other_processes_as_they_are_here(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = case.config([*QUESTIONS, QUESTIONS[3]], test={"fraction": 0.1})
+    config = case.config([*PRIVATE, QUESTIONS[3]], test={"fraction": 0.1})
     here = case.prepare(config)
     files = {path.name: path.read_bytes() for path in case.workspace.data.iterdir()}
     monkeypatch.setattr(batch, "HERE", 1)
