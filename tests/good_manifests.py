@@ -13,6 +13,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "a bucket's root": {MODEL: "s3://models"},
     "rows of the hub": {TRAIN: "hf://datasets/org/data@main/train/0.parquet"},
     "rows of a config map": {TRAIN: "configmap://rows/train.jsonl"},
+    "rows that may hold anything": {"spec.dataset.onSensitive": "ignore"},
     "a claim": {MODEL: "pvc://models/SmolLM2", TRAIN: "pvc://data/train.csv"},
     "all rows of its own": {VALIDATION: {"source": "s3://b/v.csv"}, "spec.dataset.test": {"source": "s3://b/t.csv"}},
     "full fine-tuning": {f"{ADAPTER}.type": "none"},

@@ -9,6 +9,7 @@ from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.record import text
 from finetune_operator.finetunejob.stages.job import JobStage
+from finetune_operator.finetunejob.stages.prepare import on_sensitive
 from finetune_operator.names import EVALUATION, RUN_CONFIG
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
@@ -36,14 +37,14 @@ class Attempt:
         self._termination_log.unlink(missing_ok=True)
         self._port = free_port()
         self._child = Child(
-            self._command(store, job.revision),
+            self._command(store, job),
             store.log(job.revision, stage.name),
             {**os.environ, "PYTHONUNBUFFERED": "1"},
             stage.grace_seconds,
         )
 
-    def _command(self, store: Store, revision: str) -> list[str]:
-        root = store.workspace(revision).root
+    def _command(self, store: Store, job: LocalJob) -> list[str]:
+        root = store.workspace(job.revision).root
         return [
             *(sys.executable, "-m", "finetune_trainer", self.stage),
             *("--config", str(root / RUN_CONFIG)),
@@ -52,6 +53,7 @@ class Attempt:
             *("--status-port", str(self._port)),
             *("--status-host", LOOPBACK),
             *("--evaluation", str(root / EVALUATION)),
+            *on_sensitive(job.spec.dataset),
             *(["--endpoint", self._endpoint] if self._endpoint else []),
         ]
 

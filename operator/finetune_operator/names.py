@@ -35,6 +35,8 @@ def digest(value: Any) -> str:
 
 # Fields of spec.training that say how the weights are made, not what they are. Every other one counts.
 NOT_IN_REVISION = frozenset({"resources", "max_runtime", "retries", "pod"})
+# And of spec.dataset, those that say how rows are come by and whether they are let through.
+DATASET_NOT_IN_REVISION = frozenset({"credentials", "on_sensitive"})
 
 
 def revision_of(spec: FineTuneJobSpec) -> str:
@@ -46,7 +48,7 @@ def revision_of(spec: FineTuneJobSpec) -> str:
     return digest(
         {
             "model": given(spec.model, exclude={"credentials"}),
-            "dataset": given(spec.dataset, exclude={"credentials"}),
+            "dataset": given(spec.dataset, exclude=set(DATASET_NOT_IN_REVISION)),
             "training": given(spec.training, exclude=set(NOT_IN_REVISION)),
         }
     )

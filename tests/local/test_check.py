@@ -49,6 +49,21 @@ def test_as_json_it_is_what_prepare_found(finetune: Finetune, rows: Callable[...
     assert [finding["kind"] for finding in found["findings"]] == ["duplicates"]
 
 
+def test_secrets_and_personal_data_are_told_or_refused_as_the_manifest_says(
+    finetune: Finetune, rows: Callable[..., None], directory: Path, write: Callable[..., None]
+) -> None:
+    rows(*(row(f"{number} eggs") for number in range(18)), row("her address", "jane.doe@gmail.com"))
+    told = "1 row of train.jsonl seems to hold e-mail addresses (train.jsonl:19)."
+    check = finetune("check", "job.yaml")
+    assert check.ends() == 0, check.said
+    assert told in " ".join(check.said.split())
+    train = {"source": "file://train.jsonl"}
+    write(dataset={"train": train, "onSensitive": "fail"}, evaluation={"enabled": False})
+    check = finetune("check", "job.yaml")
+    assert check.ends() == Outcome.DATA_INVALID.exit.code
+    assert f"error: prepare failed (DataInvalid): {told}" in " ".join(check.said.split())
+
+
 def test_what_can_not_be_trained_is_a_sentence_and_an_exit_code(finetune: Finetune, rows: Callable[..., None]) -> None:
     rows(row("2 eggs"), {"messages": []})
     check = finetune("check", "job.yaml")

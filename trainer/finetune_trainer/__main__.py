@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from finetune_trainer.contract.config import Contract, EvaluationConfig, RunConfig, Workspace
+from finetune_trainer.contract.config import Contract, EvaluationConfig, OnSensitive, RunConfig, Workspace
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageError
 from finetune_trainer.contract.report import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
@@ -30,6 +30,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--status-host", default="", help="left out: every address of the machine")
     parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune/evaluation.json"))
     parser.add_argument("--devices", type=int, default=1, help="how many will train; for prepare's plan")
+    parser.add_argument(
+        "--on-sensitive", type=OnSensitive, default=OnSensitive.WARN, help="warn, fail or ignore; for prepare alone"
+    )
     parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
     return parser.parse_args(arguments)
 
@@ -54,7 +57,7 @@ def load(kind: type[Config], path: Path) -> Config:
 def stage(options: argparse.Namespace) -> Contract:
     """Run the stage that was asked for, unless it is complete. Each is imported only then: prepare needs no torch."""
     config, workspace = load(RunConfig, options.config), Workspace(options.workspace)
-    if done := complete.result(options.stage, config, workspace):
+    if done := complete.result(options.stage, config, workspace, options.on_sensitive):
         logger.info("%s is complete already.", options.stage)
         return done
     reporter = Reporter(options.stage)
@@ -65,7 +68,7 @@ def stage(options: argparse.Namespace) -> Contract:
             from finetune_trainer.stages.prepare import prepare
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
-            return prepare(config, workspace, reporter, evaluation, options.devices)
+            return prepare(config, workspace, reporter, evaluation, options.devices, options.on_sensitive)
         if options.stage == "evaluate":
             from finetune_trainer.stages.evaluate import evaluate
 

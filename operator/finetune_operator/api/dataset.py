@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from finetune_trainer.contract.config import Format
+from finetune_trainer.contract.config import Format, OnSensitive
 from pydantic import Field
 
 from finetune_operator.api.model import Credentials
@@ -62,6 +62,10 @@ class Dataset(ApiModel):
     """The format's column: the user's column. For example {prompt: question, completion: answer}."""
     system_prompt: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
     """A system message for rows that have none, of at most 65,536 characters."""
+    on_sensitive: OnSensitive = OnSensitive.WARN
+    """What becomes of rows that seem to hold secrets (keys, tokens, passwords) or personal data (e-mail addresses,
+    phone numbers, payment cards, IBANs, national identity numbers), counted with the first places: warn tells them in
+    DataReady, fail refuses the dataset, ignore does not look for them. It is decided when the rows are prepared."""
     credentials: Credentials | None = None
     """For a private dataset."""
 

@@ -73,6 +73,12 @@ def test_prepare_plans_for_the_accelerators_that_will_train():
     assert main(prepare(target(training={"resources": gpus})))["args"][-2:] == ["--devices", "3"]
 
 
+def test_prepare_is_told_what_to_do_about_secrets_and_personal_data():
+    rows = {"train": {"source": "s3://bucket/train.jsonl"}}
+    assert "--on-sensitive" not in main(prepare(target(dataset=rows | {"onSensitive": "warn"})))["args"]
+    assert main(prepare(target(dataset=rows | {"onSensitive": "fail"})))["args"][-2:] == ["--on-sensitive", "fail"]
+
+
 @every_stage
 def test_the_manifests_image_is_used(stage):
     assert main(STAGES[stage](target()))["image"] == "trainer:1"

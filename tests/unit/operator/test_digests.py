@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from finetune_operator import names
+from finetune_operator.api.dataset import Dataset
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Training
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
 from finetune_operator.finetunejob.observe import World
@@ -71,6 +72,11 @@ def test_a_default_written_out_is_the_same_as_left_out() -> None:
     assert digests(written) == digests({})
 
 
+def test_a_dataset_that_was_refused_is_tried_again_once_the_manifest_lets_it_through() -> None:
+    usual, fail = digests({}), digests({"dataset": ROWS | {"onSensitive": "fail"}})
+    assert {name for name, digest in usual.items() if digest != fail[name]} == {"prepare"}
+
+
 # What has to be given for another value of each field of training, beside the field itself.
 OTHERS: dict[str, Any] = {
     "adapter": {"rank": 8},
@@ -98,5 +104,26 @@ def test_a_field_of_training_changes_the_revision_or_is_on_the_list_that_says_wh
     assert changes is (name not in names.NOT_IN_REVISION)
 
 
-def _spec(training: dict[str, Any]) -> FineTuneJobSpec:
-    return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": ROWS, "training": training})
+# Another value of each field of dataset.
+OTHER_ROWS: dict[str, Any] = {
+    "train": {"source": "s3://bucket/other.jsonl"},
+    "validation": {"fraction": 0.2},
+    "test": {"fraction": 0.2},
+    "format": "chat",
+    "columns": {"prompt": "q"},
+    "systemPrompt": "Be brief.",
+    "onSensitive": "fail",
+    "credentials": {"secretRef": {"name": "hub"}},
+}
+
+
+@pytest.mark.parametrize("name", Dataset.model_fields)
+def test_a_field_of_dataset_changes_the_revision_or_is_on_the_list_that_says_why_not(name: str) -> None:
+    alias = Dataset.model_fields[name].alias or name
+    changes = names.revision_of(_spec({}, {alias: OTHER_ROWS[alias]})) != names.revision_of(_spec({}))
+    assert changes is (name not in names.DATASET_NOT_IN_REVISION)
+
+
+def _spec(training: dict[str, Any], dataset: Any = None) -> FineTuneJobSpec:
+    rows = ROWS | (dataset or {})
+    return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": rows, "training": training})

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from finetune_trainer.contract.config import OnSensitive
 from pyarrow import ipc
 from pyarrow.parquet import write_table
 
@@ -24,7 +25,10 @@ REFUSED, TOLD = "refused", "told"
 
 @dataclass(frozen=True)
 class OddDataset:
-    """One file, or a few; what of the manifest goes with them; and what is said. `template`: the model has one."""
+    """One file, or a few; what of the manifest goes with them; and what is said.
+
+    `template`: the model has one. `on_sensitive`: what it is told to do about secrets and personal data.
+    """
 
     name: str
     says: str
@@ -33,6 +37,7 @@ class OddDataset:
     dataset: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     template: bool = True
+    on_sensitive: OnSensitive = OnSensitive.WARN
 
 
 def pairs() -> list[Row]:
@@ -291,6 +296,16 @@ def odd_rows() -> Iterator[OddDataset]:
             {"prompt": "two " * 200, "completion": "egg"},
             "1 row of {file} is far longer than the rest",
         ),
+        (
+            "an address",
+            {"prompt": "list eggs", "completion": "ask jane.doe@gmail.com"},
+            "1 row of {file} seems to hold e-mail addresses ({place}).",
+        ),
+        (
+            "a key",
+            {"prompt": "list my key", "completion": "AKIA" + "Q3K7ZT5WXN2RM4LB"},
+            "1 row of {file} seems to hold AWS keys ({place}).",
+        ),
     ):
         for file, (write, place) in (ANY | TYPED).items():
             rows = pairs()
@@ -301,6 +316,10 @@ def odd_rows() -> Iterator[OddDataset]:
     rows = [*pairs()[:BAD], long, *pairs()[BAD + 1 :]]
     cut = "1 row of train is longer than maxLength (64 tokens) and cut (train.jsonl:17)."
     yield OddDataset("a row that is cut", cut, {"train.jsonl": jsonl(rows)}, TOLD, training={"maxLength": 64})
+    private = jsonl([*pairs()[:BAD], {"prompt": "list", "completion": "call +44 20 7946 0018"}, *pairs()[BAD:]])
+    refused = "1 row of train.jsonl seems to hold phone numbers (train.jsonl:17). Remove or mask them, or, if"
+    fail = OnSensitive.FAIL
+    yield OddDataset("a number that is not to be learned", refused, {"train.jsonl": private}, on_sensitive=fail)
     silent = [*chats()[:BAD], chat("list", "egg", weight=0), *chats()[BAD + 1 :]]
     left = "1 row of train is left out, with no answer left to learn (train.jsonl:17)."
     yield OddDataset("a row of weight 0", left, {"train.jsonl": jsonl(silent)}, TOLD)

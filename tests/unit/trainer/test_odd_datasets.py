@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.prepare import prepare
 from odd_datasets import TOLD, OddDataset, everything
@@ -35,6 +36,10 @@ def config(odd: OddDataset, root: Path, model: Path) -> RunConfig:
     )
 
 
+def prepared(wanted: RunConfig, workspace: Workspace, odd: OddDataset) -> PrepareResult:
+    return prepare(wanted, workspace, Reporter("prepare"), on_sensitive=odd.on_sensitive)
+
+
 def test_the_corpus_is_large_and_no_two_of_it_are_one() -> None:
     assert len(CORPUS) >= 100
     assert len({odd.name for odd in CORPUS}) == len(CORPUS)
@@ -46,11 +51,11 @@ def test_each_has_its_sentence(odd: OddDataset, tmp_path: Path, models: dict[boo
     workspace.root.mkdir()
     wanted = config(odd, tmp_path, models[odd.template])
     if odd.ends == TOLD:
-        said = "\n".join(prepare(wanted, workspace, Reporter("prepare")).warnings)
+        said = "\n".join(prepared(wanted, workspace, odd).warnings)
         assert workspace.learned("train").exists()
     else:
         with pytest.raises(StageError) as error:
-            prepare(wanted, workspace, Reporter("prepare"))
+            prepared(wanted, workspace, odd)
         assert error.value.outcome in (Outcome.DATA_INVALID, Outcome.CONFIG_INVALID)
         assert not workspace.prepared.exists()
         said = error.value.message

@@ -11,8 +11,10 @@ import psutil
 import pytest
 from finetune_trainer.contract.config import (
     DatasetConfig,
+    EvaluationConfig,
     Format,
     ModelConfig,
+    OnSensitive,
     RunConfig,
     Source,
     TrainingConfig,
@@ -25,6 +27,7 @@ from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CHANGED, IGNORED
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
 from pyarrow import ipc
 from tiny import CHATML, CONTEXT, PARAMETERS, write_model
@@ -135,6 +138,74 @@ def test_what_is_odd_is_told_and_stops_nothing(case: Case) -> None:
     assert [finding["sentence"] for finding in report["findings"]] == list(result.warnings)
 
 
+SECRET, ADDRESS = "AKIA" + "Q3K7ZT5WXN2RM4LB", "jane.doe@gmail.com"
+PRIVATE = [
+    *QUESTIONS,
+    {"prompt": "list my key", "completion": SECRET},
+    {"prompt": "list her address", "completion": f"{ADDRESS}, john@gmail.com"},
+    {"prompt": "list his address", "completion": "john@gmail.com"},
+]
+
+
+class TestSecretsAndPersonalData:
+    def test_they_are_told_by_kind_and_place_and_never_repeated(
+        self, case: Case, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+        result = case.prepare(case.config(PRIVATE))
+        assert result.warnings == (
+            "1 row of train.jsonl seems to hold AWS keys (train.jsonl:21).",
+            "2 rows of train.jsonl seem to hold e-mail addresses (train.jsonl:22, train.jsonl:23).",
+        )
+        left = [result.model_dump_json(), case.workspace.data_report.read_text(), case.workspace.prepared.read_text()]
+        assert not [text for text in (*left, caplog.text) for value in (SECRET, ADDRESS, "john@") if value in text]
+
+    def test_they_are_refused_where_the_manifest_says_so(self, case: Case) -> None:
+        with pytest.raises(StageError) as error:
+            prepare(case.config(PRIVATE), case.workspace, case.reporter, on_sensitive=OnSensitive.FAIL)
+        assert error.value.outcome == Outcome.DATA_INVALID
+        assert error.value.message == (
+            "1 row of train.jsonl seems to hold AWS keys (train.jsonl:21). 2 rows of train.jsonl seem to hold e-mail "
+            "addresses (train.jsonl:22, train.jsonl:23). Remove or mask them, or, if the model may learn them, set "
+            "dataset.onSensitive to warn or ignore."
+        )
+        assert not case.workspace.data.exists()
+
+    def test_those_of_every_split_are_refused(self, case: Case) -> None:
+        test = {"source": case.source("test.jsonl", PRIVATE[-1:])}
+        with pytest.raises(StageError) as error:
+            prepare(case.config(QUESTIONS, test=test), case.workspace, case.reporter, on_sensitive=OnSensitive.FAIL)
+        assert error.value.message.startswith("1 row of test.jsonl seems to hold e-mail addresses (test.jsonl:1).")
+
+    def test_nothing_is_said_where_the_manifest_ignores_them(self, case: Case) -> None:
+        config = case.config(PRIVATE)
+        assert prepare(config, case.workspace, case.reporter, on_sensitive=OnSensitive.IGNORE).warnings == ()
+
+    def test_rows_are_looked_at_again_when_the_manifest_says_otherwise(self, case: Case) -> None:
+        config = case.config(PRIVATE)
+        result = case.prepare(config)
+        assert complete.result("prepare", config, case.workspace) == result
+        assert complete.result("prepare", config, case.workspace, OnSensitive.FAIL) is None
+
+
+class TestTheMeasurementToCome:
+    def test_rows_of_test_that_train_has_are_told_before_anything_is_trained(self, case: Case) -> None:
+        rows = [{"prompt": " List two CUPS of flour 3", "completion": "rice"}, {"prompt": "eggs", "completion": "egg"}]
+        config = case.config(QUESTIONS, test={"source": case.source("test.jsonl", rows)})
+        told = prepare(config, case.workspace, case.reporter, EvaluationConfig()).warnings
+        assert told == (
+            "1 row of test stands in train too and is left out when the result is measured (test.jsonl:1).",
+        )
+        assert case.prepare(config).warnings == (), "and where nothing is measured, nothing of it"
+
+    def test_rows_of_test_that_fit_no_context_are_told(self, case: Case) -> None:
+        rows = [{"prompt": "list", "completion": "two eggs " * 200}, {"prompt": "eggs", "completion": "egg"}]
+        config = case.config(QUESTIONS, test={"source": case.source("test.jsonl", rows)})
+        (told,) = prepare(config, case.workspace, case.reporter, EvaluationConfig()).warnings
+        assert told.startswith("1 row of test needs 41")
+        assert f"where the context has {CONTEXT}: not asked, it counts as answered wrong" in told
+
+
 def test_several_files_are_read_as_one_and_faults_name_theirs(case: Case) -> None:
     for number, rows in enumerate((QUESTIONS[:9], QUESTIONS[9:])):
         case.source(f"part-{number}.jsonl", rows)
@@ -156,7 +227,7 @@ def test_rows_lie_in_the_workspace_as_trl_takes_them(case: Case) -> None:
 
 
 def test_many_rows_are_made_by_other_processes_as_they_are_here(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = case.config([*QUESTIONS, QUESTIONS[3]], test={"fraction": 0.1})
+    config = case.config([*PRIVATE, QUESTIONS[3]], test={"fraction": 0.1})
     here = case.prepare(config)
     files = {path.name: path.read_bytes() for path in case.workspace.data.iterdir()}
     monkeypatch.setattr(batch, "HERE", 1)

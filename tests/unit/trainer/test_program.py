@@ -18,7 +18,7 @@ from hub import Hub, Repository, listening
 from tiny import write_model
 
 ROWS = '{"prompt": "list two eggs", "completion": "eggs"}\n' * 4
-Run = Callable[[], tuple[int, dict[str, Any]]]
+Run = Callable[..., tuple[int, dict[str, Any]]]
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def port() -> int:
 
 @pytest.fixture
 def run(tmp_path: Path, config: dict[str, Any], port: int, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run prepare on `config` as it is then."""
+    """Run prepare on `config` as it is then, with more arguments if need be."""
     (tmp_path / "workspace").mkdir()
 
-    def run_it() -> tuple[int, dict[str, Any]]:
+    def run_it(*more: str) -> tuple[int, dict[str, Any]]:
         (tmp_path / "run.json").write_text(json.dumps(config))
         options = {"config": "run.json", "workspace": "workspace", "termination-log": "termination-log"}
         arguments = [part for name, path in options.items() for part in (f"--{name}", str(tmp_path / path))]
-        monkeypatch.setattr(sys, "argv", ["finetune_trainer", "prepare", "--status-port", str(port), *arguments])
+        monkeypatch.setattr(sys, "argv", ["finetune_trainer", "prepare", "--status-port", str(port), *arguments, *more])
         with pytest.raises(SystemExit) as ending:
             program.main()
         assert isinstance(ending.value.code, int)
@@ -93,6 +93,15 @@ def test_bad_rows_end_as_data_invalid(run: Run, tmp_path: Path) -> None:
         "reason": "DataInvalid",
         "message": "pvc://data/train.jsonl has 1 fault:\ntrain.jsonl:5: has no completion",
     }
+
+
+def test_what_becomes_of_secrets_and_personal_data_is_an_argument(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(ROWS + '{"prompt": "list eggs", "completion": "jane.doe@gmail.com"}\n')
+    code, termination = run("--on-sensitive", "fail")
+    assert (code, termination["reason"]) == (Outcome.DATA_INVALID.exit.code, "DataInvalid")
+    assert "1 row of train.jsonl seems to hold e-mail addresses (train.jsonl:5)." in termination["message"]
+    code, termination = run("--on-sensitive", "ignore")
+    assert (code, [told for told in termination["result"]["warnings"] if "e-mail" in told]) == (0, [])
 
 
 def test_a_config_of_another_version_names_the_field(run: Run, config: dict[str, Any], tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ class Format(StrEnum):
     SHAREGPT = "sharegpt"
 
 
+class OnSensitive(StrEnum):
+    """What becomes of rows that seem to hold secrets or personal data: told, refused, or not looked for."""
+
+    WARN = "warn"
+    FAIL = "fail"
+    IGNORE = "ignore"
+
+
 class Method(StrEnum):
     """How the model learns from the rows."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetune_trainer.contract.config import Contract, Format, Metric
+from finetune_trainer.contract.config import Contract, Format, Metric, OnSensitive
 
 STATUS_PORT = 8080
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
@@ -81,10 +81,12 @@ class Plan(Contract):
 class PrepareResult(Contract):
     """What prepare leaves in `prepared.json`. `revision`: the run config's that it was made for.
 
-    `warnings`: what is odd about the rows, a sentence each; data-report.json has more.
+    `on_sensitive`: what it was told to do about secrets and personal data. `warnings`: what is odd about the rows, a
+    sentence each; data-report.json has more.
     """
 
     revision: str = ""
+    on_sensitive: OnSensitive = OnSensitive.WARN
     model: ModelReport
     dataset: DatasetReport
     plan: Plan

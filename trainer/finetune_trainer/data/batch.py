@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from finetune_trainer.contract.config import Format, ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.data import base, examples, notices, spool, tokens
+from finetune_trainer.data import base, examples, notices, sensitive, spool, tokens
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Checked, Example, Shape
 from finetune_trainer.data.line import Line
@@ -32,11 +32,15 @@ HERE = 16
 
 @dataclass(frozen=True)
 class Reading:
-    """How lines become examples. `special`: the model's special tokens. `learn`: they are trained, not only asked."""
+    """How lines become examples. `special`: the model's special tokens. `learn`: they are trained, not only asked.
+
+    `private`: they are searched for secrets and personal data.
+    """
 
     shape: Shape
     special: tuple[str, ...] = ()
     learn: bool = True
+    private: bool = True
 
     @property
     def odd(self) -> tuple[str, ...]:
@@ -70,8 +74,12 @@ def make(lines: Sequence[Line], reading: Reading, tokenizer: Tokenizer) -> Made:
         faults=tuple(faults),
         examples=spool.pack([Example(each.line, each.place, found) for each, found in zip(kept, made, strict=True)]),
         lengths=tuple(map(len, made)),
-        odd=tuple(notices.look(each.row, reading.odd) for each in kept),
+        odd=tuple(_look(each, reading) for each in kept),
     )
+
+
+def _look(row: Checked, reading: Reading) -> Odd:
+    return notices.look(row.row, reading.odd, sensitive.kinds(row.line) if reading.private else ())
 
 
 def each(lines: Iterable[Line], reading: Reading, found: Base, model: tuple[Path, ModelConfig]) -> Iterator[Made]:

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from statistics import median
 from typing import Any
 
+from finetune_trainer.data import sensitive
 from finetune_trainer.data.examples import COLUMNS, Shape, unused
 from finetune_trainer.data.findings import NAMED, Finding, Places, short
 from finetune_trainer.data.line import Line
@@ -23,15 +24,19 @@ FAR, REST = 10, 10
 
 @dataclass(frozen=True)
 class Odd:
-    """What matters of one row: prints of what is asked and of what is answered, and what its text should not hold."""
+    """What matters of one row: prints of what is asked and of what is answered, and what its text should not hold.
+
+    `private`: the kinds of secrets and personal data, see `sensitive`.
+    """
 
     asked: int
     answered: int
     nul: bool
     token: str | None
+    private: tuple[str, ...] = ()
 
 
-def look(row: Row, special: Sequence[str]) -> Odd:
+def look(row: Row, special: Sequence[str], private: tuple[str, ...] = ()) -> Odd:
     """Look at a checked row. `special`: the model's special tokens, which mean something where a template writes them.
 
     Pure, and all that costs time: `batch` calls it in as many processes as there are cores.
@@ -39,7 +44,7 @@ def look(row: Row, special: Sequence[str]) -> Odd:
     text = "\n".join(_texts(row))
     token = next((token for token in special if token in text), None)
     asked, answered = _halves(row)
-    return Odd(_print(asked), _print(answered), "\0" in text, token)
+    return Odd(_print(asked), _print(answered), "\0" in text, token, private)
 
 
 # In the order in which they are told, for one row and for several.
@@ -58,6 +63,9 @@ SENTENCES = {
         "1 row of {name} is far longer than the rest, {longest} tokens where {usual} are usual",
         "{count} rows of {name} are far longer than the rest, up to {longest} tokens where {usual} are usual",
     ),
+} | {
+    kind: (f"1 row of {{name}} seems to hold {what}", f"{{count}} rows of {{name}} seem to hold {what}")
+    for kind, what in sensitive.NAMES.items()
 }
 
 
@@ -88,6 +96,8 @@ class Notices:
         if odd.token:
             self._token = self._token or odd.token
             self._found["specialTokens"].add(place)
+        for kind in odd.private:
+            self._found[kind].add(place)
         self._lengths.append(length)
         if len(self._longest) < NAMED or length > self._longest[-1][0]:
             self._longest = sorted([*self._longest, (length, place)], reverse=True)[:NAMED]

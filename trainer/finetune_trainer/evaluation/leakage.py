@@ -1,7 +1,8 @@
 """Which test rows were seen in training, exactly or nearly, and which of the others are evaluated.
 
-Called by `stages.evaluate`. Pure. A model that repeats what it has learned by heart is right for the wrong
-reason, so such rows are left out, and counted.
+Called by `stages.evaluate`; `foreseen` tells exact ones by the same content. Pure.
+
+A model that repeats what it has learned by heart is right for the wrong reason, so such rows are left out, and counted.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_trainer.evaluation.contenders import INSTRUCTING, Question
+from finetune_trainer.evaluation.contenders import INSTRUCTING, Question, read
 
 # Rows are near duplicates when they share this much (Jaccard) of their shingles, runs of so many characters: the rule
 # of Lee et al., "Deduplicating Training Data Makes Language Models Better" (2022), with exact counts in place of
@@ -47,6 +48,11 @@ def without_leaks(test: Sequence[Question], train: Sequence[Question], size: int
         alike = [seen[text] for row in some if (text := _text(test[row])) in seen]
         exact, near = exact + alike.count(EXACTLY), near + alike.count(NEARLY)
     return Clean(tuple(test[row] for row in sorted(kept)), exact, near)
+
+
+def fingerprint(line: bytes) -> bytes:
+    """Eight bytes of a digest of what a row as prepare stores it asks: rows that are exactly alike have the same."""
+    return hashlib.blake2b(_text(read(line)).encode(), digest_size=8).digest()
 
 
 def _rank(question: Question, seed: int) -> bytes:

@@ -5,24 +5,28 @@ So a stage that is run again, by a Job made anew or by a user who wants the resu
 
 import json
 
-from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.config import OnSensitive, RunConfig, Workspace
 from finetune_trainer.contract.report import PrepareResult, TrainResult
 
 
-def result(stage: str, config: RunConfig, workspace: Workspace) -> PrepareResult | TrainResult | None:
+def result(
+    stage: str, config: RunConfig, workspace: Workspace, on_sensitive: OnSensitive = OnSensitive.WARN
+) -> PrepareResult | TrainResult | None:
     """What the stage left when it was completed for this revision; None when it has to run.
 
-    evaluate is not asked here: it loads nothing that takes long.
+    `on_sensitive`: what prepare is told; it looks again when that has changed. evaluate is not asked here: it loads
+    nothing that takes long.
     """
-    known = {"prepare": _prepared, "train": _trained}
-    return known[stage](config, workspace) if stage in known else None
+    if stage == "prepare":
+        return _prepared(config, workspace, on_sensitive)
+    return _trained(config, workspace) if stage == "train" else None
 
 
-def _prepared(config: RunConfig, workspace: Workspace) -> PrepareResult | None:
+def _prepared(config: RunConfig, workspace: Workspace, on_sensitive: OnSensitive) -> PrepareResult | None:
     if not workspace.prepared.exists():
         return None
     done = PrepareResult.model_validate_json(workspace.prepared.read_bytes())
-    return done if done.revision == config.revision else None
+    return done if (done.revision, done.on_sensitive) == (config.revision, on_sensitive) else None
 
 
 def _trained(config: RunConfig, workspace: Workspace) -> TrainResult | None:

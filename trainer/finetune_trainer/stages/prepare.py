@@ -16,20 +16,22 @@ from finetune_trainer.contract.config import (
     EvaluationConfig,
     Format,
     Metric,
+    OnSensitive,
     RunConfig,
     Source,
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
-from finetune_trainer.data import base, batch, examples, fetch, formats, gather, split, trained
+from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.data import base, batch, examples, fetch, formats, gather, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.findings import DataReport, Finding
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
 from finetune_trainer.data.stored import LEARNED, Stored, store
-from finetune_trainer.evaluation import testset
+from finetune_trainer.evaluation import foreseen, testset
+from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, schedule
 
@@ -45,11 +47,12 @@ def prepare(
     reporter: Reporter,
     evaluation: EvaluationConfig | None = None,
     devices: int = 1,
+    on_sensitive: OnSensitive = OnSensitive.WARN,
 ) -> PrepareResult:
     """Fill the workspace with the model and the rows; what was found. Raises StageError.
 
     `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained. `devices`:
-    how many will train it.
+    how many will train it. `on_sensitive`: what becomes of secrets and personal data.
     """
     workspace.prepared.unlink(missing_ok=True)
     if config.training.batch_size:
@@ -57,7 +60,7 @@ def prepare(
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = fetch.model(config.model, workspace.model)
     found = base.read(workspace.base_model(config), config.model)
-    splits, shape, noticed = _examples(config, workspace, found, reporter)
+    splits, shape, noticed = _examples(config, workspace, found, reporter, on_sensitive)
     reporter.update(activity="writing the rows")
     longest = splits["train"].longest()
     max_length = hyperparameters.longest_trained(config.training, longest, found.model)
@@ -66,16 +69,18 @@ def prepare(
         if not content.rows:
             raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
         noticed += trained.findings(name, content, max_length)
-    if evaluation is not None and _measured(evaluation, shape):
-        testset.chosen(evaluation, testset.questions(workspace, "test"))
-        testset.check_baselines(evaluation, workspace)
-        _probe(evaluation, workspace, reporter)
-    workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     train = stored.learned["train"]
     counted = hyperparameters.Rows(train.rows, train.tokens, longest)
     plan = hyperparameters.choose(config.training, counted, found.model, devices)
+    if evaluation is not None and _measured(evaluation, shape):
+        testset.chosen(evaluation, testset.questions(workspace, "test"))
+        testset.check_baselines(evaluation, workspace)
+        noticed += _foreseen(splits, found, plan, evaluation)
+        _probe(evaluation, workspace, reporter)
+    workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     result = PrepareResult(
         revision=config.revision,
+        on_sensitive=on_sensitive,
         model=ModelReport(commit=commit, parameters=found.model.parameters, context_length=found.model.context_length),
         dataset=_report(shape, stored, longest),
         plan=plan,
@@ -85,6 +90,17 @@ def prepare(
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
+
+
+def _foreseen(splits: dict[str, Spool], found: Base, plan: Plan, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    """What the measurement will leave out, or count as wrong."""
+    if "test" not in splits:
+        return
+    context = Context(plan.context_length, found.model.context_length)
+    if leaked := foreseen.leaked(splits["test"], splits["train"].lines()):
+        yield leaked
+    if too_long := foreseen.too_long(splits["test"], context, found, evaluation):
+        yield too_long
 
 
 def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
@@ -103,7 +119,7 @@ def _probe(evaluation: EvaluationConfig, workspace: Workspace, reporter: Reporte
 
 
 def _examples(
-    config: RunConfig, workspace: Workspace, found: Base, reporter: Reporter
+    config: RunConfig, workspace: Workspace, found: Base, reporter: Reporter, on_sensitive: OnSensitive
 ) -> tuple[dict[str, Spool], examples.Shape, list[Finding]]:
     """The rows by split, checked, normalised and tokenized; and what is odd about them."""
     dataset = config.dataset
@@ -119,7 +135,7 @@ def _examples(
     noticed: list[Finding] = []
     for name, source in wanted.items():
         reporter.update(activity=f"checking {source.uri}", step=0)
-        reading = Reading(shape, found.special, learn=name in LEARNED)
+        reading = Reading(shape, found.special, name in LEARNED, on_sensitive != OnSensitive.IGNORE)
         splits[name], odd = gather.gather(
             _lines(files[name]),
             source.uri,
@@ -129,6 +145,8 @@ def _examples(
             told=lambda rows: reporter.update(step=rows),
         )
         noticed += odd
+    if on_sensitive == OnSensitive.FAIL and (held := sensitive.refusal(noticed)):
+        raise StageError(Outcome.DATA_INVALID, held)
     fractions = {name: choice.fraction for name, choice in given.items() if choice.fraction is not None}
     if fractions:
         whole = splits["train"]

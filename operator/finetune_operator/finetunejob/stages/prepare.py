@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from finetune_trainer.contract.config import OnSensitive
 from finetune_trainer.contract.report import PrepareResult
 
 from finetune_operator import names
+from finetune_operator.api.dataset import Dataset
 from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, PlanStatus
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
@@ -40,14 +42,19 @@ class Prepare(JobStage):
             measured=True,
             environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
             mounts=volumes.user_mounts(sources),
-            arguments=("--devices", str(devices)) if devices > 1 else (),
+            arguments=(
+                *(("--devices", str(devices)) if devices > 1 else ()),
+                *on_sensitive(target.spec.dataset),
+            ),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets, the credentials, and what is measured, which has to fit the rows."""
+        """Beside what every Job gets, the credentials, what is measured, and what is told of the rows."""
+        told = on_sensitive(context.spec.dataset)
         own = {
             "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
             "evaluation": evaluation_id(context.target),
+            **({"arguments": told} if told else {}),
         }
         return super().made_from(context) | own | endpoint_secrets(context.spec)
 
@@ -59,6 +66,15 @@ class Prepare(JobStage):
         """How many rows there are, and the plan."""
         found = context.record.prepared
         return prepared(found) if found else None
+
+
+def on_sensitive(dataset: Dataset) -> tuple[str, ...]:
+    """The argument that tells prepare of dataset.onSensitive; none for the default.
+
+    The run config can't: a revision's is written once, and this is no part of the revision.
+    """
+    wanted = dataset.on_sensitive
+    return () if wanted == OnSensitive.WARN else ("--on-sensitive", wanted.value)
 
 
 def prepared(result: PrepareResult) -> Step:
