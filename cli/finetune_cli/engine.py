@@ -51,6 +51,11 @@ class Engine:
     port: int
     cpu: bool
 
+    @property
+    def url(self) -> str:
+        """Where an OpenAI client of this machine finds it."""
+        return f"http://{LOOPBACK}:{self.port}/v1"
+
     def start(self, log: Path) -> Child:
         """Start it."""
         environment = {**engine.ENVIRONMENT, **(engine.CPU_ENVIRONMENT if self.cpu else {}), **os.environ}
@@ -71,7 +76,7 @@ class Engine:
         """Whether it answers a completion; an open port says little."""
         try:
             answer = httpx.post(
-                f"http://{LOOPBACK}:{self.port}/v1/completions",
+                f"{self.url}/completions",
                 json={"model": self.job.name, "prompt": "Hello", "max_tokens": 1},
                 timeout=ANSWER_TIMEOUT,
                 trust_env=False,

@@ -1,9 +1,10 @@
 """What a stage is to `plan`: one step from the observed world to a verdict and the actions that bring it closer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus, Phase
@@ -155,26 +156,32 @@ def pinned_revision(target: Target, world: World) -> str | None:
     return world.promote if kept else None
 
 
-class Stage(Protocol):
+class Stage(ABC):
     """One stage. `phase`: what people read while it is under way. `frees_serving`: with rollout recreate, the serving
     revision may have to give way to it. `hosts`: while it has not given up, the revision's engine runs. `serves`: where
     a manifest wants it, its end is an endpoint. `unwanted`: the sentence for manifests that don't go through it.
+    `stops` and `resumes`: what it does when `finetune run` is stopped, and started again.
     """
 
     name: str
     condition: Type
     phase: Phase
-    frees_serving: bool
-    hosts: bool
-    serves: bool
-    unwanted: str
+    frees_serving: bool = False
+    hosts: bool = False
+    serves: bool = False
+    unwanted: str = ""
+    stops: str = "ends by itself"
+    resumes: str = "starts again"
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
-        """Whether this manifest goes through it."""
+        """Whether this manifest goes through it: every one does, where a stage says nothing else."""
+        return True
 
+    @abstractmethod
     def inputs(self, context: Context) -> str:
         """A digest of what it is started with; a change tries a failed stage again."""
 
+    @abstractmethod
     def step(self, context: Context, inputs: str) -> Step:
         """Look, and say what to do next."""
 

@@ -37,6 +37,8 @@ class Evaluate(JobStage):
     phase = Phase.EVALUATING
     result = EvaluateResult
     frees_serving = True
+    stops = "keeps its answers"
+    resumes = "goes on from the answers that it has"
     unwanted = "evaluation.enabled is false."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
@@ -68,8 +70,7 @@ class Evaluate(JobStage):
         if prepared and prepared.dataset.format == Format.TEXT:
             return without_answers(spec)
         found = context.record.evaluated(evaluation_config(spec, context.target.settings).id)
-        claim = names.of_revision(context.target.name, context.target.revision)
-        report = f"pvc://{claim}/evaluations"
+        report = f"{context.target.files}/evaluations"
         return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT}") if found else None
 
     def ended(self, context: Context, inputs: str) -> Step | None:
@@ -94,7 +95,7 @@ def without_answers(spec: FineTuneJobSpec) -> Step:
 
 
 def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Step:
-    """Hold a result against the manifest's gate, and fill status.evaluation; the local backend calls it too.
+    """Hold a result against the manifest's gate, and fill status.evaluation.
 
     `report` is the report's URI.
     """

@@ -14,7 +14,7 @@ from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.hosting import candidate_service
 from finetune_operator.finetunejob.observe import DeploymentState
 from finetune_operator.finetunejob.record import Failure, failure_key, failure_text
-from finetune_operator.finetunejob.stages.base import Action, Context, State, Step, applied, failed
+from finetune_operator.finetunejob.stages.base import Action, Context, Stage, State, Step, applied, failed
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.pods.diagnose import Finding, diagnose, stuck
 from finetune_operator.pods.state import PodState
@@ -25,7 +25,7 @@ RESTARTS = 3
 LONG_SECONDS = 600
 
 
-class Host:
+class Host(Stage):
     """The candidate. `measures`: the stage that asks it, after which it may not be needed any more."""
 
     name = "host"
@@ -33,7 +33,6 @@ class Host:
     phase = Phase.HOSTING
     frees_serving = True
     hosts = True
-    serves = False
 
     def __init__(self, measures: JobStage) -> None:
         self._measures = measures
@@ -50,7 +49,7 @@ class Host:
 
     def step(self, context: Context, inputs: str) -> Step:
         """Released, failed before, suspended, or the Deployment as it is."""
-        if why := self._released(context):
+        if why := self.released(context):
             return Step(State.RELEASED, Reason.RELEASED, why)
         if not context.serves:
             if before := context.failed_before(self.name, inputs):
@@ -60,7 +59,7 @@ class Host:
                 return Step(State.SUSPENDED, Reason.SUSPENDED, message)
         return self._assess(context, inputs)
 
-    def _released(self, context: Context) -> str | None:
+    def released(self, context: Context) -> str | None:
         """Why the candidate is no longer needed, as a sentence; None while it is."""
         hosting = context.spec.hosting
         gives_way = context.pinned and hosting.rollout == Rollout.RECREATE

@@ -4,7 +4,7 @@ A stage counts as done when the record says so, never because a Job exists; a Jo
 the stage is not done, and the trainer then finds its work complete in the workspace and ends.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,14 +12,12 @@ from finetune_trainer.contract.config import Contract
 from pydantic import ValidationError
 
 from finetune_operator import names
-from finetune_operator.api.status import Phase
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.conditions import Reason, Type
+from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import jobs
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
-from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, State, Step, failed
+from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, Stage, State, Step, failed
 from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
@@ -27,21 +25,14 @@ from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.state import PodState
 
 
-class JobStage(ABC):
+class JobStage(Stage):
     """A stage carried by a Job of the trainer image.
 
     `result`: what its termination message holds. `grace_seconds`: from being asked to stop to being killed.
     """
 
-    name: str
-    condition: Type
-    phase: Phase
     result: ClassVar[type[Contract]]
     grace_seconds = 30
-    frees_serving = False
-    hosts = False
-    serves = False
-    unwanted = ""
 
     @abstractmethod
     def work(self, target: Target) -> Work:
@@ -54,10 +45,6 @@ class JobStage(ABC):
     @abstractmethod
     def verdict(self, context: Context) -> Step | None:
         """What the result in the record comes to; None while there is none."""
-
-    def wanted(self, spec: FineTuneJobSpec) -> bool:
-        """Every manifest is prepared and trained."""
-        return True
 
     def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
         """The Job; `inputs` as `pod_inputs` has them."""
