@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
 from finetune_operator.finetunejob.stages import HOST, wanted
 from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step
@@ -121,17 +122,29 @@ class Backend:
         return ended
 
     def _tried(self, stage: JobStage) -> Step:
-        """Run a stage's process, again where that can help, until it is done."""
+        """Run a stage's process until it is done, beside the base model's engine where it asks that."""
+        if not stage.asks_base(self._job.spec):
+            return self._repeated(stage, None)
+        self._view.say("The base model is loaded beside it, to compare with.")
+        engine = self._engine(free_port(), base=True)
+        with engine.start(self._store.log(self._job.revision, BASE)) as child:
+            with self._stoppable(stage):
+                step = _await(engine, child)
+            if not step.passed:
+                self._give_up(stage, Failure(step.reason, f"The base model, to compare with: {step.message}"))
+            return self._repeated(stage, engine.url)
+
+    def _repeated(self, stage: JobStage, base: str | None) -> Step:
+        """Run it again where that can help. `base`: the URL of the base model's engine."""
         limit = self._job.spec.training.max_runtime
         deadline = time.monotonic() + seconds(limit) if limit else None
         failures = 0
         while (ended := self._ended(stage)) is None:
-            match self._attempt(stage, deadline, failures):
+            match self._attempt(stage, base, deadline, failures):
                 case Done(result):
                     self._remember(stage.entry(self._target), text(stage.result.model_validate(result)))
                 case Failed(reason, message):
-                    failure = failure_text(Failure(reason, message))
-                    self._remember(failure_key(stage.name, stage.inputs(self._context)), failure)
+                    self._give_up(stage, Failure(reason, message))
                 case Again(delay, why):
                     failures += 1
                     self._announce(stage, failures, delay, why)
@@ -141,9 +154,12 @@ class Backend:
     def _ended(self, stage: JobStage) -> Step | None:
         return stage.ended(self._context, stage.inputs(self._context))
 
-    def _attempt(self, stage: JobStage, deadline: float | None, failures: int) -> Next:
+    def _give_up(self, stage: JobStage, failure: Failure) -> None:
+        self._remember(failure_key(stage.name, stage.inputs(self._context)), failure_text(failure))
+
+    def _attempt(self, stage: JobStage, base: str | None, deadline: float | None, failures: int) -> Next:
         endpoint = self._run.url if self._child else None
-        with Attempt(stage, self._job, self._store, endpoint) as attempt, self._stoppable(stage):
+        with Attempt(stage, self._job, self._store, endpoint, base) as attempt, self._stoppable(stage):
             while (ending := attempt.wait(POLL_SECONDS)) is None:
                 self._follow(attempt)
                 if deadline is not None and time.monotonic() > deadline:
@@ -167,7 +183,7 @@ class Backend:
         if port != self._port:
             self._view.say(f"Port {self._port} is taken; the model is served on port {port}.")
         self._run = replace(self._run, url=f"http://{LOOPBACK}:{port}/v1")
-        engine = Engine(self._job, self._workspace, self._context_length, port, self._cpu)
+        engine = self._engine(port)
         self._child = engine.start(self._store.log(self._job.revision, HOST.name))
         with self._stoppable(HOST):
             step = _await(engine, self._child)
@@ -216,11 +232,11 @@ class Backend:
         """What the operator's stages decide from."""
         return Context(self._target, self._run.world, self._run.old)
 
-    @property
-    def _context_length(self) -> int:
-        if given := self._job.spec.hosting.context_length:
-            return given
-        return PrepareResult.model_validate_json(self._workspace.prepared.read_bytes()).plan.context_length
+    def _engine(self, port: int, base: bool = False) -> Engine:
+        length = self._job.spec.hosting.context_length
+        if length is None:
+            length = PrepareResult.model_validate_json(self._workspace.prepared.read_bytes()).plan.context_length
+        return Engine(self._job, self._workspace, length, port, self._cpu, base)
 
     def _remember(self, key: str, entry: str) -> None:
         self._run = self._run.remember(key, entry)

@@ -31,6 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune/evaluation.json"))
     parser.add_argument("--devices", type=int, default=1, help="how many will train; for prepare's plan")
     parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
+    parser.add_argument("--base-endpoint", help="the base model's, where it has an engine of its own")
     return parser.parse_args(arguments)
 
 
@@ -70,7 +71,7 @@ def stage(options: argparse.Namespace) -> Contract:
             from finetune_trainer.stages.evaluate import evaluate
 
             evaluation = load(EvaluationConfig, options.evaluation)
-            return evaluate(config, evaluation, workspace, options.endpoint, reporter)
+            return evaluate(config, evaluation, workspace, options.endpoint, reporter, options.base_endpoint)
         from finetune_trainer.stages.train import train
 
         return train(config, workspace, reporter)

@@ -52,12 +52,14 @@ class Laptop:
     arguments: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
     pages: list[Path] = field(default_factory=list)
     served: Endpoint | None = None
+    served_beside: set[str] = field(default_factory=set)
+    broken: dict[str, str] = field(default_factory=dict)
 
     def measured(self, page: Path) -> None:
         self.pages.append(page)
 
     def answering(self, endpoint: Endpoint) -> None:
-        self.served = endpoint
+        self.served, self.served_beside = endpoint, set(self.up)
         raise KeyboardInterrupt
 
 
@@ -95,6 +97,12 @@ class Child:
         laptop.ran.append(name)
         laptop.up.add(name)
 
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self.stop()
+
     def wait(self, seconds: float) -> int | None:
         return 1 if self.said else None
 
@@ -115,8 +123,8 @@ def laptop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     found = Laptop({"prepare": PREPARED, "train": TRAINED, "evaluate": measured})
     monkeypatch.setattr(Attempt, "laptop", found, raising=False)
     monkeypatch.setattr(local, "Attempt", Attempt)
-    monkeypatch.setattr(Engine, "start", lambda engine, log: Child(found, log.stem))
-    monkeypatch.setattr(Engine, "answers", lambda engine: True)
+    monkeypatch.setattr(Engine, "start", lambda engine, log: Child(found, log.stem, found.broken.get(log.stem, "")))
+    monkeypatch.setattr(Engine, "answers", lambda engine: not (engine.base and found.broken))
     yield found
     assert found.up == set(), "an engine outlives the run"
 
@@ -204,3 +212,41 @@ def test_a_new_stage_needs_no_word_here(laptop: Laptop, tmp_path: Path, monkeypa
     laptop.results["quantize"] = TRAINED
     run(laptop, tmp_path, job())
     assert laptop.ran == ["prepare", "train", "quantize", "host", "evaluate"]
+
+
+class TestBesideTheBaseModel:
+    FULL = {"training": {"adapter": {"type": "none"}}}
+
+    @pytest.fixture(autouse=True)
+    def measured(self, laptop: Laptop) -> None:
+        laptop.results["evaluate"] = evaluated(evaluation_config(job(**self.FULL).spec, Settings()).id)
+
+    def test_it_is_up_while_it_is_asked_and_no_longer(self, laptop: Laptop, tmp_path: Path) -> None:
+        status = run(laptop, tmp_path, job(**self.FULL))
+        assert laptop.ran == ["prepare", "train", "host", "base", "evaluate"]
+        assert laptop.beside["evaluate"] == {"host", "base"}
+        endpoint, base = laptop.arguments["evaluate"]
+        assert laptop.served is not None
+        assert endpoint == laptop.served.url
+        assert base not in (None, endpoint)
+        assert status.phase == Phase.SERVING
+        assert laptop.served_beside == {"host"}
+
+    def test_beside_a_lora_adapter_there_is_none(self, laptop: Laptop, tmp_path: Path) -> None:
+        laptop.results["evaluate"] = evaluated(evaluation_config(job().spec, Settings()).id)
+        run(laptop, tmp_path, job())
+        assert laptop.arguments["evaluate"][1] is None
+
+    def test_one_that_does_not_start_is_told_with_its_log(self, laptop: Laptop, tmp_path: Path) -> None:
+        laptop.broken["base"] = "no memory is left"
+        with pytest.raises(UserError) as failure:
+            run(laptop, tmp_path, job(**self.FULL))
+        assert failure.value.message.startswith(
+            "evaluate failed (EngineFailed): The base model, to compare with: The engine does not start"
+        )
+        assert failure.value.message.endswith("no memory is left")
+        assert "evaluate" not in laptop.ran
+        status = Store("recipes", tmp_path).read()
+        assert status
+        assert conditions(status)["Evaluated"] == ("False", "EngineFailed")
+        assert conditions(status)["Hosted"] == ("False", "Released")

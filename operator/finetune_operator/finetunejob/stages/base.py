@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -11,7 +11,7 @@ from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.observe import RecordState, Ref, World
-from finetune_operator.finetunejob.record import Failure, Record
+from finetune_operator.finetunejob.record import Failure, Record, failure_key, failure_text
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.applied import stamped
 from finetune_operator.pods.diagnose import Evidence
@@ -125,6 +125,11 @@ class Context:
         found = self.record.failure(stage, inputs)
         return failed(found) if found else None
 
+    def give_up(self, stage: str, inputs: str, failure: Failure, job: str = "") -> Step:
+        """The verdict of a stage that has failed for good, to be remembered. `job`: the uid of the Job that failed."""
+        told = self.remember(failure_key(stage, inputs), failure_text(failure, job))
+        return replace(failed(failure), actions=told)
+
     def evidence(self, pod: PodState) -> Evidence:
         """A pod and what surrounds it, for a diagnosis."""
         claim = names.of_revision(self.target.name, self.target.revision)
@@ -176,6 +181,10 @@ class Stage(ABC):
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Whether this manifest goes through it: every one does, where a stage says nothing else."""
         return True
+
+    def asks_base(self, spec: FineTuneJobSpec) -> bool:
+        """Whether it asks the base model at an engine of its own, which is there while the stage is under way."""
+        return False
 
     @abstractmethod
     def inputs(self, context: Context) -> str:

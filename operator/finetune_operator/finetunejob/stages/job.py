@@ -16,8 +16,8 @@ from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import jobs
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
-from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
-from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, Stage, State, Step, failed
+from finetune_operator.finetunejob.record import Failure, text
+from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, Stage, State, Step
 from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
@@ -82,6 +82,10 @@ class JobStage(Stage):
         """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
         return self.verdict(context) or context.failed_before(self.name, inputs)
 
+    def waits(self, context: Context, inputs: str) -> Step | None:
+        """What its pods need beside them before they may start; None where nothing is missing."""
+        return None
+
     def step(self, context: Context, inputs: str) -> Step:
         """Ended, to be made, to be replaced, or under way."""
         if ended := self.ended(context, inputs):
@@ -92,7 +96,7 @@ class JobStage(Stage):
         if waiting := workspace(context, grow=job is None):
             return waiting
         if job is None:
-            return self._start(context)
+            return self.waits(context, inputs) or self._start(context)
         if job.ref.deleting:
             return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} makes way for a new one.")
         if job.inputs != self.pod_inputs(context) and self._outdated(context, job):
@@ -119,10 +123,12 @@ class JobStage(Stage):
         if job.complete:
             return self._succeed(context, job, inputs)
         if job.failure is not None:
-            return self._failed(context, job, inputs, self._failure(context, job))
+            return context.give_up(self.name, inputs, self._failure(context, job), job.ref.uid)
         actions = _adjust(context, job)
         if context.spec.suspend:
             return _suspended(self.name, actions)
+        if waiting := self.waits(context, inputs):
+            return waiting
         return self._watch(context, job, actions)
 
     def _succeed(self, context: Context, job: JobState, inputs: str) -> Step:
@@ -135,14 +141,9 @@ class JobStage(Stage):
             result = self.result.model_validate(found, extra="ignore")
         except ValidationError:
             message = f"Job {job.ref.name} ended with a result that this operator can't read; see training.image."
-            return self._failed(context, job, inputs, Failure(Reason.INTERNAL_ERROR, message))
+            return context.give_up(self.name, inputs, Failure(Reason.INTERNAL_ERROR, message), job.ref.uid)
         actions = context.remember(self.entry(context.target), text(result))
         return Step(State.RUNNING, Reason.RUNNING, f"Job {job.ref.name} is complete.", actions)
-
-    def _failed(self, context: Context, job: JobState, inputs: str, failure: Failure) -> Step:
-        step = failed(failure)
-        actions = context.remember(failure_key(self.name, inputs), failure_text(failure, job.ref.uid))
-        return Step(step.state, step.reason, step.message, actions)
 
     def _failure(self, context: Context, job: JobState) -> Failure:
         if job.failure == "DeadlineExceeded":
