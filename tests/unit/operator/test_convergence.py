@@ -21,6 +21,7 @@ from rehearsal import ENGINES, PREPARED, TRAINED, Rehearsal, evaluated
 SEQUENCES = int(os.environ.get("FINETUNE_SEQUENCES", "50"))
 SEEDS = st.integers(1, 3)
 STAGES = ("prepare", "train", "evaluate")
+ADAPTERS = st.sampled_from(("lora", "dora"))
 KINDS = st.sampled_from(("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap"))
 STRANGER = {
     "kind": "ConfigMap",
@@ -43,8 +44,10 @@ class Life(RuleBasedStateMachine):
         self.cluster.objects["ConfigMap", "somebodys"] = copy.deepcopy(STRANGER)
         self.up = True
 
-    @initialize(stages=st.integers(0, 3))
-    def some_of_its_life_is_behind_it(self, stages: int) -> None:
+    @initialize(stages=st.integers(0, 3), adapter=ADAPTERS, measured=st.booleans())
+    def some_of_its_life_is_behind_it(self, stages: int, adapter: str, measured: bool) -> None:
+        self.edit_the_adapter(adapter)
+        self.edit_what_is_measured(measured, 50)
         self.cluster.reconcile()
         for stage, result in (("prepare", PREPARED), ("train", TRAINED))[:stages]:
             self.cluster.complete(stage, result)
@@ -72,7 +75,7 @@ class Life(RuleBasedStateMachine):
     def edit_what_is_measured(self, enabled: bool, rows: int) -> None:
         self.cluster.edit(evaluation={"enabled": enabled, "sampleSize": rows})
 
-    @rule(adapter=st.sampled_from(("lora", "dora")))
+    @rule(adapter=ADAPTERS)
     def edit_the_adapter(self, adapter: str) -> None:
         self.cluster.edit(training=self.cluster.job["spec"]["training"] | {"adapter": {"type": adapter}})
 
