@@ -250,23 +250,6 @@ BAD = [
         f"{EVALUATION}.gate.minimum",
         "is all that a gate can ask without baselines: set it, or name a baseline",
     ),
-    *(
-        Bad(
-            f"a margin over a base model that is not served beside {adapter}",
-            {**TEST, f"{ADAPTER}.type": adapter, EVALUATION: {"gate": {"minimum": 0.5, "margin": margin}}},
-            f"{EVALUATION}.gate.margin",
-            "is over the base model, which is not served beside what adapter.type dora or none trains: remove it and "
-            "set gate.minimum, or choose lora",
-        )
-        for adapter, margin in (("dora", 0.02), ("none", -0.1))
-    ),
-    Bad(
-        "a gate that demands nothing of a full model",
-        {**TEST, f"{ADAPTER}.type": "none", EVALUATION: {"gate": {"margin": 0}}},
-        f"{EVALUATION}.gate.minimum",
-        "is all that a gate can ask of what adapter.type dora or none trains, since the base model is not served "
-        "beside it: set it, or choose lora",
-    ),
     Bad(
         "a judge without a scheme",
         {**TEST, f"{EVALUATION}.metrics": ["judge"], f"{EVALUATION}.judge": {"url": "judge:8000", "model": "large"}},

@@ -120,6 +120,7 @@ def decision(
     gate: GateConfig | None = None,
     prices: Prices | None = None,
     accelerators: int = 1,
+    base_alone: bool = False,
     accelerator_seconds: float = 3600,
     curve: Curve = CURVE,
     rows: tuple[Row, ...] = ROWS,
@@ -128,7 +129,9 @@ def decision(
     manifest: dict[str, str] | None = None,
 ) -> Decision:
     """What is decided from it."""
-    evaluation = EvaluationConfig(gate=gate, prices=prices or Prices(), accelerators=accelerators)
+    evaluation = EvaluationConfig(
+        gate=gate, prices=prices or Prices(), accelerators=accelerators, base_alone=base_alone
+    )
     usage = Usage(trained_tokens=100_000, seconds=3600, accelerator_seconds=accelerator_seconds)
     made = Found(found or result(), rows, usage, curve, seconds, similar, manifest or {})
     return decide(CONFIG, evaluation, made, NOW)

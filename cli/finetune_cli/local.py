@@ -1,34 +1,37 @@
 """The local backend: a job's stages as processes of this machine, one after the other, then the engine.
 
 `run` starts it. The trainer keeps checkpoints and completion marks in the workspace, so nothing here remembers what
-was done: running again runs every stage again, and a complete one ends at once.
+was done: running again runs every stage again, and a complete one ends at once. What a result comes to, and whether an
+engine is of use, the operator's stages say here as they do in a cluster.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+from urllib.parse import unquote
 
 from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.stages import JOBS, wanted
-from finetune_operator.finetunejob.stages.base import State, Step
-from finetune_operator.finetunejob.stages.evaluate import REPORT, Evaluate, evaluated, without_answers
-from finetune_operator.finetunejob.stages.prepare import prepared
-from finetune_operator.finetunejob.stages.train import trained
+from finetune_operator.finetunejob.desired.hosting import BASE
+from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
+from finetune_operator.finetunejob.stages import HOST, wanted
+from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step
+from finetune_operator.finetunejob.stages.job import JobStage
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import LOG_TAIL
-from finetune_trainer.contract.config import Format
-from finetune_trainer.contract.report import EvaluateResult, Plan, PrepareResult, TrainResult
+from finetune_operator.settings import Settings
+from finetune_trainer.contract.report import PrepareResult
 
 from finetune_cli import state
-from finetune_cli.ending import Again, Done, Ending, Failed, after
+from finetune_cli.ending import Again, Done, Failed, Next, after
 from finetune_cli.engine import START_SECONDS, Engine
 from finetune_cli.errors import UserError, code_of
-from finetune_cli.job import LocalJob
+from finetune_cli.job import FILE, LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.progress import View
 from finetune_cli.store import Store
@@ -49,108 +52,156 @@ class Shown(Protocol):
 
 
 class Backend:
-    """Carries one job through its stages and keeps its status document up to date."""
+    """Carries one job through its stages and keeps its status document up to date.
 
-    def __init__(self, job: LocalJob, store: Store, view: View) -> None:
+    `port`: where the result is served, if it is free. `cpu`: whether the engine is one for CPUs.
+    """
+
+    def __init__(self, job: LocalJob, store: Store, view: View, cpu: bool, port: int) -> None:
         self._job = job
         self._store = store
         self._view = view
+        self._cpu = cpu
+        self._port = port
         self._workspace = store.workspace(job.revision)
-        self._stage = "prepare"
-        # Whether the rows have answers to measure by, once they are prepared.
-        self._answers = True
+        files = self._workspace.root.as_uri()
+        self._target = Target(job.name, "", "", job.spec, job.revision, Settings.from_environment(), files)
         self._run = state.Run(
             name=job.name,
             revision=job.revision,
             wanted=wanted(job.spec),
             old=store.read() or FineTuneJobStatus(),
         )
+        self._stage = self._run.wanted[0]
+        self._child: Child | None = None
 
-    def make(self) -> Plan:
-        """Prepare and train, and return prepare's plan; what is complete ends at once. UserError when a stage fails."""
+    def carry_out(self, shown: Shown) -> None:
+        """Take each stage in turn; what is complete ends at once. Then serve the result, where that is wanted.
+
+        Until KeyboardInterrupt. UserError when a stage fails, or the engine ends.
+        """
         write_run_config(self._job, self._store)
         write_evaluation_config(self._job, self._store)
-        result = self._carry_out("prepare", lambda result: prepared(PrepareResult.model_validate(result)))
-        found = PrepareResult.model_validate(result)
-        self._answers = found.dataset.format != Format.TEXT
-        artifact = self._workspace.artifact.as_uri()
-        self._carry_out("train", lambda result: trained(TrainResult.model_validate(result), artifact))
-        return found.plan
-
-    def serve(self, plan: Plan, cpu: bool, wanted_port: int, shown: Shown) -> None:
-        """Start the engine, measure the candidate where there are rows for that, and serve it where that is wanted.
-
-        Until KeyboardInterrupt. UserError when the engine ends, or the gate is not met.
-        """
-        self._begin("host", "the engine loads the model")
-        port = free_port(wanted_port)
-        if port != wanted_port:
-            self._view.say(f"Port {wanted_port} is taken; the model is served on port {port}.")
-        endpoint = Endpoint(url=f"http://{LOOPBACK}:{port}/v1", model=self._job.name)
-        self._run = replace(self._run, url=endpoint.url)
-        context_length = self._job.spec.hosting.context_length or plan.context_length
-        engine = Engine(self._job, self._workspace, context_length, port, cpu)
-        with engine.start(self._store.log(self._job.revision, "host")) as child:
-            with self._stoppable():
-                self._await(engine, child)
-            self._end(state.done(f"The engine answers completions at {endpoint.url}."))
-            self._measure(endpoint, shown)
-            if not self._job.spec.hosting.enabled:
-                return self._release(
-                    "Nothing is left to measure, and hosting.enabled is false; the engine was stopped."
-                )
-            self._tell("promote", state.done(f"{endpoint.url} is revision {self._job.revision}."))
-            # From here on it is the engine that a stop ends.
-            self._stage = "host"
-            shown.answering(endpoint)
-            with self._stoppable():
-                while child.wait(POLL_SECONDS) is None:
-                    pass
-            step = state.failed(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
-            self._without_engine(step)
-            raise _failure("host", step)
-
-    def _measure(self, endpoint: Endpoint, shown: Shown) -> None:
-        if not Evaluate().wanted(self._job.spec):
-            return None
-        if not self._answers:
-            return self._tell("evaluate", without_answers(self._job.spec))
         try:
-            self._evaluate(endpoint, shown)
-        except UserError:
-            self._release("The candidate is not promoted; the engine was stopped.")
-            raise
-
-    def _release(self, why: str) -> None:
-        self._run = self._run.released(why)
-        self._write()
-
-    def _evaluate(self, endpoint: Endpoint, shown: Shown) -> None:
-        spec = self._job.spec
-        config = write_evaluation_config(self._job, self._store)
-        page = self._workspace.evaluation(config) / REPORT
-        try:
-            self._carry_out(
-                "evaluate",
-                lambda result: evaluated(EvaluateResult.model_validate(result), spec, page.as_uri()),
-                endpoint.url,
-            )
+            for stage in self._run.wanted:
+                self._stage = stage
+                self._take(stage, shown)
+            if self._child:
+                self._answer(self._child, shown)
         finally:
-            # What missed the gate is worth a look, too.
-            if page.exists():
-                shown.measured(page)
+            self._stop_engine()
 
-    def _await(self, engine: Engine, child: Child) -> None:
-        started = time.monotonic()
-        while not engine.answers():
-            late = time.monotonic() - started > START_SECONDS
-            if late or child.wait(POLL_SECONDS) is not None:
-                raise self._fail(Reason.ENGINE_FAILED, _with_log("The engine does not start", child))
+    def _take(self, stage: Stage, shown: Shown) -> None:
+        step = self._step(stage)
+        self._tell(stage, step)
+        if self._child and (why := HOST.released(self._context)):
+            self._stop_engine()
+            self._run = self._run.released(why)
+            self._write()
+        # What missed the gate is worth a look, too.
+        if found := step.report.get("evaluation"):
+            shown.measured(Path(unquote(found.report.removeprefix(FILE))))
+        if not step.passed:
+            raise _failure(stage, step)
 
-    @property
-    def needs_engine(self) -> bool:
-        """Whether a candidate is started: to serve it, or to measure it."""
-        return self._job.spec.hosting.enabled or (Evaluate().wanted(self._job.spec) and self._answers)
+    def _step(self, stage: Stage) -> Step:
+        if isinstance(stage, JobStage):
+            return self._carry_out(stage)
+        if stage.hosts:
+            return self._host()
+        return state.done(f"{self._run.url} is revision {self._job.revision}.")
+
+    def _carry_out(self, stage: JobStage) -> Step:
+        """What a stage has come to, its process run unless that is known already."""
+        ended = self._ended(stage)
+        if ended is None:
+            self._begin(stage, "starting")
+            ended = self._tried(stage)
+            if ended.passed:
+                self._view.end(ended.message)
+        return ended
+
+    def _tried(self, stage: JobStage) -> Step:
+        """Run a stage's process until it is done, beside the base model's engine where it asks that."""
+        if not stage.asks_base(self._job.spec):
+            return self._repeated(stage, None)
+        self._view.say("The base model is loaded beside it, to compare with.")
+        engine = self._engine(free_port(), base=True)
+        with engine.start(self._store.log(self._job.revision, BASE)) as child:
+            with self._stoppable(stage):
+                step = _await(engine, child)
+            if not step.passed:
+                self._give_up(stage, Failure(step.reason, f"The base model, to compare with: {step.message}"))
+            return self._repeated(stage, engine.url)
+
+    def _repeated(self, stage: JobStage, base: str | None) -> Step:
+        """Run it again where that can help. `base`: the URL of the base model's engine."""
+        limit = self._job.spec.training.max_runtime
+        deadline = time.monotonic() + seconds(limit) if limit else None
+        failures = 0
+        while (ended := stage.ended(self._context)) is None:
+            match self._attempt(stage, base, deadline, failures):
+                case Done(result):
+                    self._remember(stage.entry(self._target), text(stage.result.model_validate(result)))
+                case Failed(reason, message):
+                    self._give_up(stage, Failure(reason, message))
+                case Again(delay, why):
+                    failures += 1
+                    self._announce(stage, failures, delay, why)
+                    time.sleep(delay)
+        return ended
+
+    def _give_up(self, stage: JobStage, failure: Failure) -> None:
+        self._remember(failure_key(stage.name, stage.inputs(self._context)), failure_text(failure))
+
+    def _attempt(self, stage: JobStage, base: str | None, deadline: float | None, failures: int) -> Next:
+        endpoint = self._run.url if self._child else None
+        with Attempt(stage, self._job, self._store, endpoint, base) as attempt, self._stoppable(stage):
+            while (ending := attempt.wait(POLL_SECONDS)) is None:
+                self._follow(attempt)
+                if deadline is not None and time.monotonic() > deadline:
+                    return Failed(
+                        Reason.DEADLINE_EXCEEDED,
+                        f"{stage.name} took longer than training.maxRuntime ({self._job.spec.training.max_runtime}); "
+                        "raise it, and `finetune run` goes on from its last checkpoint.",
+                    )
+        return after(ending, failures, self._job.spec.training.retries)
+
+    def _announce(self, stage: JobStage, failures: int, delay: float, why: str) -> None:
+        retries, first_line = self._job.spec.training.retries, why.partition("\n")[0]
+        self._view.say(f"{stage.name} is tried again in {delay:.0f} s ({failures} of {retries}): {first_line}")
+
+    def _host(self) -> Step:
+        """Start the engine, unless there is nothing to serve and nothing to measure."""
+        if why := HOST.released(self._context):
+            return Step(State.RELEASED, Reason.RELEASED, why)
+        self._begin(HOST, "the engine loads the model")
+        port = free_port(self._port)
+        if port != self._port:
+            self._view.say(f"Port {self._port} is taken; the model is served on port {port}.")
+        self._run = replace(self._run, url=f"http://{LOOPBACK}:{port}/v1")
+        engine = self._engine(port)
+        self._child = engine.start(self._store.log(self._job.revision, HOST.name))
+        with self._stoppable(HOST):
+            step = _await(engine, self._child)
+        if step.passed:
+            self._view.end(step.message)
+        return step
+
+    def _answer(self, child: Child, shown: Shown) -> None:
+        """Serve until the engine ends."""
+        shown.answering(Endpoint(url=self._run.url, model=self._job.name))
+        with self._stoppable(HOST):
+            while child.wait(POLL_SECONDS) is None:
+                pass
+        step = state.failed(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
+        self._without_engine(step)
+        raise _failure(HOST, step)
+
+    def _stop_engine(self) -> None:
+        if self._child:
+            self._child.stop()
+            self._child = None
 
     @property
     def artifact(self) -> Path:
@@ -160,12 +211,12 @@ class Backend:
     @property
     def serving(self) -> bool:
         """Whether the model answers."""
-        return "promote" in self._run.steps
+        return self._run.serves
 
     def stopped(self) -> None:
         """The user stopped the run: say in status what comes next."""
         if self.serving:
-            self._without_engine(state.stopped("host"))
+            self._without_engine(state.stopped(HOST))
         else:
             self._tell(self._stage, state.stopped(self._stage))
 
@@ -173,52 +224,27 @@ class Backend:
         self._run = self._run.without_engine(step)
         self._write()
 
-    def _carry_out(
-        self, stage: str, told: Callable[[Mapping[str, Any]], Step], endpoint: str | None = None
-    ) -> Mapping[str, Any]:
-        """Run a stage's process, again where that can help, until it is done. `endpoint`: what evaluate asks."""
-        self._begin(stage, "starting")
-        limit = self._job.spec.training.max_runtime
-        deadline = time.monotonic() + seconds(limit) if limit else None
-        retries = self._job.spec.training.retries
-        failures = 0
-        while True:
-            match after(self._attempt(deadline, endpoint), failures, retries):
-                case Done(result):
-                    step = told(result)
-                    if step.state == State.FAILED:
-                        raise self._refuse(step)
-                    self._end(step)
-                    return result
-                case Failed(reason, message):
-                    raise self._fail(reason, message)
-                case Again(delay, why):
-                    failures += 1
-                    first_line = why.partition("\n")[0]
-                    self._view.say(f"{stage} is tried again in {delay:.0f} s ({failures} of {retries}): {first_line}")
-                    time.sleep(delay)
+    @property
+    def _context(self) -> Context:
+        """What the operator's stages decide from."""
+        return Context(self._target, self._run.world, self._run.old)
 
-    def _attempt(self, deadline: float | None, endpoint: str | None) -> Ending:
-        with Attempt(JOBS[self._stage], self._job, self._store, endpoint) as attempt, self._stoppable():
-            while (ending := attempt.wait(POLL_SECONDS)) is None:
-                self._follow(attempt)
-                if deadline is not None and time.monotonic() > deadline:
-                    raise self._fail(
-                        Reason.DEADLINE_EXCEEDED,
-                        f"{self._stage} took longer than training.maxRuntime ({self._job.spec.training.max_runtime}); "
-                        "raise it, and `finetune run` goes on from its last checkpoint.",
-                    )
-        return ending
+    def _engine(self, port: int, base: bool = False) -> Engine:
+        length = self._job.spec.hosting.context_length
+        if length is None:
+            length = PrepareResult.model_validate_json(self._workspace.prepared.read_bytes()).plan.context_length
+        return Engine(self._job, self._workspace, length, port, self._cpu, base)
+
+    def _remember(self, key: str, entry: str) -> None:
+        self._run = self._run.remember(key, entry)
 
     @contextmanager
-    def _stoppable(self) -> Iterator[None]:
+    def _stoppable(self, stage: Stage) -> Iterator[None]:
         """Tell a user who presses Ctrl-C why it does not end at once."""
-        keeps = {"train": "finishes its step and keeps a checkpoint", "evaluate": "keeps its answers"}
-        first = keeps.get(self._stage, "ends by itself")
         try:
             yield
         except KeyboardInterrupt:
-            self._view.say(f"Stopping: {self._stage} {first}; Ctrl-C again kills it.")
+            self._view.say(f"Stopping: {stage.name} {stage.stops}; Ctrl-C again kills it.")
             raise
 
     def _follow(self, attempt: Attempt) -> None:
@@ -228,24 +254,12 @@ class Backend:
             self._run = self._run.at(progress)
             self._write()
 
-    def _begin(self, stage: str, activity: str) -> None:
-        self._stage = stage
-        self._view.begin(stage, activity)
-        self._tell(stage, state.running(f"The {stage} process is running."))
+    def _begin(self, stage: Stage, activity: str) -> None:
+        self._view.begin(stage.name, activity)
+        self._tell(stage, state.running(f"The {stage.name} process is running."))
 
-    def _end(self, step: Step) -> None:
-        self._tell(self._stage, step)
-        self._view.end(step.message)
-
-    def _fail(self, reason: Reason, message: str) -> UserError:
-        return self._refuse(state.failed(reason, message))
-
-    def _refuse(self, step: Step) -> UserError:
-        self._tell(self._stage, step)
-        return _failure(self._stage, step)
-
-    def _tell(self, stage: str, step: Step) -> None:
-        self._run = self._run.after(stage, step)
+    def _tell(self, stage: Stage, step: Step) -> None:
+        self._run = self._run.after(stage.name, step)
         self._write()
 
     def _write(self) -> None:
@@ -255,8 +269,18 @@ class Backend:
         self._run = replace(self._run, old=status)
 
 
-def _failure(stage: str, step: Step) -> UserError:
-    return UserError(f"{stage} failed ({step.reason}): {step.message}", code_of(step.reason))
+def _await(engine: Engine, child: Child) -> Step:
+    """Wait until the engine answers."""
+    started = time.monotonic()
+    while not engine.answers():
+        late = time.monotonic() - started > START_SECONDS
+        if late or child.wait(POLL_SECONDS) is not None:
+            return state.failed(Reason.ENGINE_FAILED, _with_log("The engine does not start", child))
+    return state.done(f"The engine answers completions at {engine.url}.")
+
+
+def _failure(stage: Stage, step: Step) -> UserError:
+    return UserError(f"{stage.name} failed ({step.reason}): {step.message}", code_of(step.reason))
 
 
 def _with_log(what: str, child: Child) -> str:

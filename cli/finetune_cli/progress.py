@@ -7,13 +7,14 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+from finetune_operator.finetunejob.stages import STAGES
 from finetune_trainer.contract.report import Progress as Report
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 # Without a terminal, progress is told this often, in seconds.
 LINE_SECONDS = 15.0
-_WIDTH = max(len(stage) for stage in ("prepare", "train", "host", "evaluate"))
+_WIDTH = max(len(stage.name) for stage in STAGES)
 
 
 class View(Protocol):

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.hosting import (
+    base_service,
     candidate_service,
     deployment,
     pod_template,
@@ -48,7 +49,9 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
     made = [claim(target), record_map(target)]
     for stage in wanted(spec):
         if stage.hosts:
-            made += _candidate(target)
+            made += [_engine(target), candidate_service(target)]
+        if stage.asks_base(spec):
+            made += [_engine(target, base=True), base_service(target)]
         if job := JOBS.get(stage.name):
             made.append(job.job(target, "", suspended=spec.suspend))
         if stage.serves:
@@ -56,11 +59,11 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
     return made
 
 
-def _candidate(target: Target) -> list[Manifest]:
+def _engine(target: Target, base: bool = False) -> Manifest:
     config = run_config(target.name, target.revision, target.spec)
     hosting = target.spec.hosting
-    pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH)
-    return [deployment(target, pod, hosting.replicas), candidate_service(target)]
+    pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, base)
+    return deployment(target, pod, hosting.replicas, base)
 
 
 def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:

@@ -182,7 +182,7 @@ def _left_out(decision: Decision) -> str:
 
 def _forgotten(drift: Score | None) -> str:
     if drift is None:
-        return "Not measured: the base model is not served beside this one, or it has no chat template."
+        return "Not measured: the base model was not asked, or has no chat template."
     return f"Answers to general prompts have drifted by {drift.score:.2f} ({drift.low:.2f} to {drift.high:.2f})."
 
 

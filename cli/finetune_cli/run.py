@@ -33,9 +33,9 @@ def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
     with store.lock():
         for note in job.notes:
             shown.say(note)
-        backend = Backend(job, store, shown)
+        backend = Backend(job, store, shown, cpu, port)
         try:
-            _carry_out(backend, job, cpu, port, Result(shown, console))
+            _carry_out(backend, job, Result(shown, console))
         except KeyboardInterrupt:
             _stopped(backend, path, shown)
         finally:
@@ -89,10 +89,8 @@ class Result:
         self.view.say(f"\nThe artifact is in {artifact}.")
 
 
-def _carry_out(backend: Backend, job: LocalJob, cpu: bool, port: int, result: Result) -> None:
-    plan = backend.make()
-    if backend.needs_engine:
-        backend.serve(plan, cpu, port, result)
+def _carry_out(backend: Backend, job: LocalJob, result: Result) -> None:
+    backend.carry_out(result)
     if not job.spec.hosting.enabled:
         result.made(backend.artifact)
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
 
+from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.observe import World
-from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.finetunejob.observe import RecordState, Ref, World
+from finetune_operator.finetunejob.record import Record
+from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.base import Stage, State, Step
 from finetune_operator.finetunejob.summary import tell
 from finetune_operator.finetunejob.walk import Walk, begin
@@ -26,7 +28,7 @@ class Run:
     """Where a run stands.
 
     `wanted`: the stages that its manifest goes through; `old` is the document written last; `url` is where the result
-    answers, once it is hosted.
+    answers, once it is hosted; `entries` are those of the revision's record.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Run:
     old: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
     steps: Mapping[str, Step] = field(default_factory=dict)
     progress: Progress | None = None
+    entries: Mapping[str, str] = field(default_factory=dict)
 
     def after(self, stage: str, step: Step) -> "Run":
         """The run, now that `stage` has come to `step`: what came after it in an earlier try no longer counts."""
@@ -43,22 +46,33 @@ class Run:
         kept = {name: self.steps[name] for name in before if name in self.steps}
         return replace(self, steps={**kept, stage: step}, progress=None)
 
+    def remember(self, key: str, entry: str) -> "Run":
+        """The run, now that its record says this, too."""
+        return replace(self, entries={**self.entries, key: entry})
+
     def released(self, why: str) -> "Run":
         """The run, now that its engine was stopped though what came after it counts."""
-        return replace(self, steps={**self.steps, "host": Step(State.RELEASED, Reason.RELEASED, why)})
+        return replace(self, steps={**self.steps, HOST.name: Step(State.RELEASED, Reason.RELEASED, why)})
 
     def without_engine(self, step: Step) -> "Run":
         """The run, now that nothing serves any more: what was measured before that counts."""
-        kept = {name: found for name, found in self.steps.items() if name != "promote"}
-        return replace(self, steps={**kept, "host": step}, progress=None)
+        serving = [stage.name for stage in STAGES if stage.serves]
+        kept = {name: found for name, found in self.steps.items() if name not in serving}
+        return replace(self, steps={**kept, HOST.name: step}, progress=None)
 
     def at(self, progress: Progress) -> "Run":
         """The run, now that its running stage has come so far."""
         return replace(self, progress=progress)
 
+    @property
+    def serves(self) -> bool:
+        """Whether its result answers users."""
+        found = (self.steps.get(stage.name) for stage in STAGES if stage.serves)
+        return any(step is not None and step.state == State.SUCCEEDED for step in found)
+
     def status(self, now: datetime) -> FineTuneJobStatus:
         """The whole status document."""
-        world = self._world()
+        world = self.world
         status = begin(world, self.revision)
         steps = self._with_the_next()
         for step in steps.values():
@@ -72,10 +86,11 @@ class Run:
             return self.steps
         return {**self.steps, following: Step(State.RUNNING, Reason.STARTING, f"{following} starts.")}
 
-    def _world(self) -> World:
+    @property
+    def world(self) -> World:
         """What a cluster would look like in which exactly this had happened."""
-        promoted = self.steps.get("promote")
-        serves = promoted is not None and promoted.state == State.SUCCEEDED
+        ref = Ref("ConfigMap", names.of_revision(self.name, self.revision), "", self.revision)
+        record = RecordState(ref, "", Record(self.revision, entries=self.entries))
         return World(
             name=self.name,
             namespace="",
@@ -83,7 +98,8 @@ class Run:
             url=self.url,
             generation=GENERATION,
             status=self.old,
-            served_revision=self.revision if serves else None,
+            records={self.revision: record},
+            served_revision=self.revision if self.serves else None,
             progress=self.progress,
         )
 
@@ -98,11 +114,10 @@ def done(message: str) -> Step:
     return Step(State.SUCCEEDED, Reason.SUCCEEDED, message)
 
 
-def stopped(stage: str) -> Step:
+def stopped(stage: Stage) -> Step:
     """A stage that the user stopped."""
-    kept = {"train": "its last checkpoint", "evaluate": "the answers that it has"}
-    goes_on = f"goes on from {kept[stage]}" if stage in kept else "starts again"
-    return Step(State.SUSPENDED, Reason.SUSPENDED, f"The run was stopped; with `finetune run` {stage} {goes_on}.")
+    message = f"The run was stopped; with `finetune run` {stage.name} {stage.resumes}."
+    return Step(State.SUSPENDED, Reason.SUSPENDED, message)
 
 
 def failed(reason: Reason, message: str) -> Step:

@@ -29,10 +29,17 @@ STATUS_TIMEOUT = 2.0
 class Attempt:
     """A stage's process. Leaving the `with` block stops it; the trainer keeps a checkpoint then."""
 
-    def __init__(self, stage: JobStage, job: LocalJob, store: Store, endpoint: str | None = None) -> None:
-        """Start it. `endpoint`: what evaluate asks."""
+    def __init__(
+        self,
+        stage: JobStage,
+        job: LocalJob,
+        store: Store,
+        endpoint: str | None = None,
+        base_endpoint: str | None = None,
+    ) -> None:
+        """Start it. `endpoint`: what evaluate asks; `base_endpoint`: the base model, where it has one of its own."""
         self.stage = stage.name
-        self._endpoint = endpoint
+        self._endpoints = {"--endpoint": endpoint, "--base-endpoint": base_endpoint}
         self._termination_log = store.termination_log(job.revision, stage.name)
         self._termination_log.unlink(missing_ok=True)
         self._port = free_port()
@@ -54,7 +61,7 @@ class Attempt:
             *("--status-host", LOOPBACK),
             *("--evaluation", str(root / EVALUATION)),
             *on_sensitive(job.spec.dataset),
-            *(["--endpoint", self._endpoint] if self._endpoint else []),
+            *(part for option, url in self._endpoints.items() if url for part in (option, url)),
         ]
 
     def __enter__(self) -> "Attempt":

@@ -64,6 +64,11 @@ def of_revision(name: str, revision: str) -> str:
     return f"{name}-{revision}"
 
 
+def of_base(name: str, revision: str) -> str:
+    """The name of the Deployment and Service of the base model that a revision is compared with."""
+    return of_stage(name, revision, "base")
+
+
 def of_stage(name: str, revision: str, stage: str) -> str:
     """The name of a stage's Job."""
     return f"{name}-{revision}-{stage}"

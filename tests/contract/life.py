@@ -19,6 +19,8 @@ from rehearsal import MANIFEST, TEST
 NAME = "recipes"
 MADE = ("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap")
 GATED = {"dataset": TEST, "evaluation": {"enabled": True, "gate": {"minimum": 0.5, "margin": 0.01}}}
+# As much of the path as there can be: its base model has an engine of its own while it is measured.
+ALL = GATED | {"training": MANIFEST["training"] | {"adapter": {"type": "none"}}}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Given by the API server and the controllers.
@@ -195,7 +197,7 @@ def _none_runs(life: Life, stage: str) -> bool:
 
 
 WHOLE = (
-    Step("create", lambda life: life.create(**GATED), lambda life: life.serves),
+    Step("create", lambda life: life.create(**ALL), lambda life: life.serves),
     Step("train again", _train_again, lambda life: life.condition("Trained")[1] == "Running"),
     Step(
         "suspend",

@@ -13,7 +13,7 @@ from api_client import Api, Mirror, Raw, Refusal
 from finetune_operator import names
 from finetune_trainer.contract.config import EvaluationConfig
 from finetune_trainer.contract.outcome import Outcome
-from rehearsal import PREPARED, TRAINED, evaluated
+from rehearsal import ENGINES, PREPARED, TRAINED, evaluated
 
 # An address where nothing listens: no pod tells its progress, unless a test gives it another one.
 NOWHERE = "127.0.78.1"
@@ -122,7 +122,7 @@ class Node:
     async def _end(self, pod: Raw) -> None:
         stage = _stage(pod)
         ending = self.endings.get((_job(pod), stage)) or self.endings.get(stage, Ending.SUCCEED)
-        if stage == "host" or ending == Ending.HOLD:
+        if stage in ENGINES or ending == Ending.HOLD:
             return
         if ending == Ending.SUCCEED:
             message, code = {"reason": "Succeeded", "result": self._result(pod, stage)}, 0

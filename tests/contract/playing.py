@@ -12,7 +12,7 @@ from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.pods.template import MAIN_CONTAINER
 from finetune_trainer.contract.config import EvaluationConfig
-from rehearsal import MANIFEST, PREPARED, TRAINED, evaluated
+from rehearsal import ENGINES, MANIFEST, PREPARED, TRAINED, evaluated
 
 Raw = dict[str, Any]
 
@@ -72,8 +72,8 @@ class Played:
 
     def owner(self, stage: str) -> tuple[str, str]:
         """Kind and name of the stage's object for the current revision."""
-        if stage == "host":
-            return "deployment", names.of_revision(NAME, self.revision)
+        if stage in ENGINES:
+            return "deployment", names.of_revision(NAME, self.revision) + ENGINES[stage]
         return "job", names.of_stage(NAME, self.revision, stage)
 
     def start(self, stage: str, address: str = "10.0.0.7") -> None:
@@ -93,9 +93,9 @@ class Played:
         counts = {"succeeded": 1, "uncountedTerminatedPods": {}}
         self._status(*self.owner(stage), {**times, **counts, "conditions": conditions})
 
-    def roll_out(self, revision: str = "") -> None:
+    def roll_out(self, revision: str = "", stage: str = "host") -> None:
         """The pods of a revision's Deployment answer; the manifest's own when none is given."""
-        name = names.of_revision(NAME, revision or self.revision)
+        name = names.of_revision(NAME, revision or self.revision) + ENGINES[stage]
         self.wait(f"deployment/{name}", "create")
         raw = self.get("deployment", name)
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)

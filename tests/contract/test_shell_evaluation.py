@@ -82,3 +82,24 @@ def test_an_earlier_revision_is_brought_back_by_hand(measured: Played) -> None:
     measured.wait(f"ftj/{NAME}", f"jsonpath={{.status.servedRevision}}={old}")
     measured.wait_reason("Promoted", "Pinned")
     measured.wait(f"deployment/{NAME}-{measured.revision}", "jsonpath={.metadata.deletionTimestamp}")
+
+
+def test_a_full_model_is_compared_with_its_base_model_on_an_engine_of_its_own(
+    operator: OperatorProcess, played: Played
+) -> None:
+    full = {"maxSteps": 40, "adapter": {"type": "none"}}
+    played.create(dataset=TEST, training=full, evaluation={"gate": {"margin": 0.01}})
+    train(played)
+    base = "/".join(played.owner("base"))
+    played.wait(base, "create")
+    played.wait(base.replace("deployment/", "service/"), "create")
+    assert played.kubectl.run("get", "/".join(played.owner("evaluate"))).returncode != 0
+    name = f"{NAME}-{played.revision}-base"
+    assert played.get("service", name)["spec"]["selector"]["finetune.dev/stage"] == "base"
+    played.roll_out(stage="base")
+    played.measure()
+    played.wait_reason("Evaluated", "Succeeded")
+    played.wait(base, "jsonpath={.metadata.deletionTimestamp}")
+    played.wait(f"service/{name}", "jsonpath={.metadata.deletionTimestamp}")
+    played.wait(f"ftj/{NAME}", "condition=Ready")
+    assert "retrieval" in played.condition("Evaluated")["message"]

@@ -1,9 +1,9 @@
 """How fast training is: this trainer against TRL's on the same rows, as ratios of one run.
 
 `make benchmark-train` runs it and prints one table: the small model, LoRA of rank 16 on every linear layer, rows of
-restaurant8k, 8 to a step. Each configuration is a process of its own that trains the rows of one prepared workspace; they
-take turns, forth and back, and each figure is the median. What the machine can do at that time is said by products of
-matrices. A share counts four operations a weight and token: frozen weights need no gradient of their own.
+restaurant8k, 8 to a step. Each configuration is a process of its own that trains the rows of one prepared workspace.
+They take turns, forth and back, and each figure is the median. What the machine can do at that time is said by products
+of matrices. A share counts four operations a weight and token: frozen weights need no gradient of their own.
 """
 
 import argparse

@@ -34,6 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--on-sensitive", type=OnSensitive, default=OnSensitive.WARN, help="warn, fail or ignore; for prepare alone"
     )
     parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
+    parser.add_argument("--base-endpoint", help="the base model's, where it has an engine of its own")
     return parser.parse_args(arguments)
 
 
@@ -73,7 +74,7 @@ def stage(options: argparse.Namespace) -> Contract:
             from finetune_trainer.stages.evaluate import evaluate
 
             evaluation = load(EvaluationConfig, options.evaluation)
-            return evaluate(config, evaluation, workspace, options.endpoint, reporter)
+            return evaluate(config, evaluation, workspace, options.endpoint, reporter, options.base_endpoint)
         from finetune_trainer.stages.train import train
 
         return train(config, workspace, reporter)

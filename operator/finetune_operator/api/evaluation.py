@@ -137,8 +137,7 @@ class Gate(ApiModel):
     minimum: Annotated[float, Field(ge=0, le=1)] | None = None
     """The score that the tuned model reaches at least."""
     margin: Annotated[float, Field(ge=-1, lt=1)] = 0.0
-    """The tuned score exceeds the best baseline's by more than this, at the given confidence. Not for adapter.type dora
-    or none, whose base model is not served for comparison."""
+    """The tuned score exceeds the best baseline's by more than this, at the given confidence."""
     confidence: Annotated[
         float,
         Rule(
@@ -148,21 +147,6 @@ class Gate(ApiModel):
         ),
     ] = 0.95
     """How sure that has to be, by the paired bootstrap over the test rows: 0.8, 0.9, 0.95 or 0.99."""
-
-
-# What a gate may ask with nothing to compare with. A margin of 0 is the default, which the API server fills in.
-NO_MARGIN = "!has(self.gate) || self.gate.margin == 0.0"
-HAS_MINIMUM = "!has(self.gate) || has(self.gate.minimum)"
-
-
-def no_margin(evaluation: "Evaluation") -> bool:
-    """NO_MARGIN in Python."""
-    return evaluation.gate is None or evaluation.gate.margin == 0
-
-
-def has_minimum(evaluation: "Evaluation") -> bool:
-    """HAS_MINIMUM in Python."""
-    return evaluation.gate is None or evaluation.gate.minimum is not None
 
 
 def _endpoints(evaluation: "Evaluation") -> list[Baseline]:
@@ -255,16 +239,17 @@ class Evaluation(ApiModel):
             "gate.metric",
         ),
         Rule(
-            f"!has(self.baselines) || self.baselines.size() > 0 || {NO_MARGIN}",
+            # The API server has filled in a margin of 0 when it checks.
+            "!has(self.baselines) || self.baselines.size() > 0 || !has(self.gate) || self.gate.margin == 0.0",
             "is over the best baseline, and evaluation.baselines has none: remove it and set gate.minimum, or name a "
             "baseline",
-            lambda evaluation: evaluation.baselines != [] or no_margin(evaluation),
+            lambda evaluation: evaluation.baselines != [] or not evaluation.gate or evaluation.gate.margin == 0,
             "gate.margin",
         ),
         Rule(
-            f"!has(self.baselines) || self.baselines.size() > 0 || {HAS_MINIMUM}",
+            "!has(self.baselines) || self.baselines.size() > 0 || !has(self.gate) || has(self.gate.minimum)",
             "is all that a gate can ask without baselines: set it, or name a baseline",
-            lambda evaluation: evaluation.baselines != [] or has_minimum(evaluation),
+            lambda evaluation: evaluation.baselines != [] or not evaluation.gate or evaluation.gate.minimum is not None,
             "gate.minimum",
         ),
     )

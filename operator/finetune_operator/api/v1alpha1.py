@@ -7,11 +7,10 @@ acts on does not belong here.
 
 from typing import Literal
 
-from finetune_trainer.contract.config import AdapterType
 from pydantic import ConfigDict
 
 from finetune_operator.api.dataset import Dataset
-from finetune_operator.api.evaluation import HAS_MINIMUM, NO_MARGIN, Evaluation, has_minimum, no_margin
+from finetune_operator.api.evaluation import Evaluation
 from finetune_operator.api.hosting import Hosting
 from finetune_operator.api.model import Model
 from finetune_operator.api.rules import ApiModel, Rule
@@ -52,20 +51,6 @@ class FineTuneJobSpec(ApiModel):
             "a ReadWriteOnce volume holds all replicas on one node",
             lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,
             "hosting.replicas",
-        ),
-        Rule(
-            f"self.training.adapter.type == 'lora' || {NO_MARGIN.replace('self.', 'self.evaluation.')}",
-            "is over the base model, which is not served beside what adapter.type dora or none trains: remove it and "
-            "set gate.minimum, or choose lora",
-            lambda spec: spec.training.adapter.type == AdapterType.LORA or no_margin(spec.evaluation),
-            "evaluation.gate.margin",
-        ),
-        Rule(
-            f"self.training.adapter.type == 'lora' || {HAS_MINIMUM.replace('self.', 'self.evaluation.')}",
-            "is all that a gate can ask of what adapter.type dora or none trains, since the base model is not served "
-            "beside it: set it, or choose lora",
-            lambda spec: spec.training.adapter.type == AdapterType.LORA or has_minimum(spec.evaluation),
-            "evaluation.gate.minimum",
         ),
     )
 

@@ -1,7 +1,7 @@
 """Which revisions have an engine, and how many replicas each: the candidate, what serves, what a person chose.
 
-The one place that makes, scales and removes Deployments, and that moves the stable Service to a revision that a person
-chose. `plan` carries it out.
+And whether the base model has one, for a candidate to be compared with. The one place that makes, scales and removes
+Deployments, and that moves the stable Service to a revision that a person chose. `plan` carries it out.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.desired.hosting import deployment, pod_template, stable_service
+from finetune_operator.finetunejob.desired.hosting import BASE, base_service, deployment, pod_template, stable_service
 from finetune_operator.finetunejob.observe import DeploymentState, World
 from finetune_operator.finetunejob.record import template_key
 from finetune_operator.finetunejob.stages.base import Action, Delete, State, applied, pinned_revision, remember
@@ -24,13 +24,22 @@ _HOSTED = (State.RUNNING, State.BLOCKED, State.SUCCEEDED)
 
 
 @dataclass(frozen=True)
+class Engine:
+    """A revision's, or that of its base model. `replicas`: None to leave its Deployment as it is."""
+
+    revision: str
+    replicas: int | None
+    base: bool = False
+
+
+@dataclass(frozen=True)
 class Hosting:
     """What to do about engines: `serve` keeps up what answers users, `release` gives back, `work` is the candidate's.
 
-    `engines`: revision → replicas, None to leave a Deployment as it is. `gives_way`: what serves is to make room.
+    `engines` by the name of their Deployment and Service. `gives_way`: what serves is to make room.
     """
 
-    engines: Mapping[str, int | None]
+    engines: Mapping[str, Engine]
     gives_way: bool = False
     serve: tuple[Action, ...] = ()
     release: tuple[Action, ...] = ()
@@ -45,17 +54,17 @@ def hosting(target: Target, world: World, walk: Walk) -> Hosting:
     serve: tuple[Action, ...] = ()
     release: tuple[Action, ...] = ()
     work: tuple[Action, ...] = ()
-    for revision, replicas in engines.items():
-        if replicas is None:
+    for name, engine in engines.items():
+        if engine.replicas is None:
             continue
-        actions = _deploy(replace(target, revision=revision), world, replicas)
-        if replicas == 0:
+        actions = _deploy(replace(target, revision=engine.revision), world, name, engine, engine.replicas)
+        if engine.replicas == 0:
             release += actions
-        elif revision == target.revision and revision != served:
+        elif engine.base or (engine.revision == target.revision != served):
             work += actions
         else:
             serve += actions
-    gone = (found.ref for found in world.deployments.values() if found.ref.revision not in engines)
+    gone = (found.ref for name, found in world.deployments.items() if name not in engines)
     release += tuple(Delete(ref) for ref in gone if not ref.deleting)
     return Hosting(engines, gives_way, serve + _service(target, world), release, work)
 
@@ -66,20 +75,38 @@ def serving(world: World) -> str | None:
     return world.served_revision or (told if told and world.record(told).trained else None)
 
 
-def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[str, int | None]:
+def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[str, Engine]:
     spec = target.spec.hosting
-    found: dict[str, int | None] = {}
+    found: list[Engine] = []
     if spec.enabled:
         others = {serving(world), pinned_revision(target, world)} - {None, target.revision}
-        found = {str(revision): 0 if gives_way else spec.replicas for revision in sorted(others, key=str)}
+        found += [Engine(str(revision), 0 if gives_way else spec.replicas) for revision in sorted(others, key=str)]
     step = walk.hosted
     if step is None:
         # What serves is not taken down because a stage before it has to run again; without its volume it can't run.
         if target.revision == serving(world) and names.of_revision(target.name, target.revision) in world.claims:
-            found[target.revision] = None
+            found.append(Engine(target.revision, None))
     elif step.state in _HOSTED or (step.state == State.FAILED and target.revision == serving(world)):
-        found[target.revision] = spec.replicas
-    return found
+        found.append(Engine(target.revision, spec.replicas))
+    named = {names.of_revision(target.name, engine.revision): engine for engine in found}
+    if _compared(target, world, walk):
+        # As many as answer for the candidate, or its latency would be compared with that of fewer.
+        named[names.of_base(target.name, target.revision)] = Engine(target.revision, spec.replicas, base=True)
+    return named
+
+
+def _compared(target: Target, world: World, walk: Walk) -> bool:
+    """Whether the base model has an engine: while a stage that asks it is under way, and no longer.
+
+    It outlasts a candidate that starts again, but not one that can't: that may lack just what this one holds.
+    """
+    if walk.current is None:
+        return False
+    stage, step = walk.current
+    if stage.asks_base(target.spec):
+        return step.state in (State.RUNNING, State.BLOCKED)
+    there = names.of_base(target.name, target.revision) in world.deployments
+    return there and stage.hosts and step.state == State.RUNNING
 
 
 def _gives_way(target: Target, world: World, walk: Walk) -> bool:
@@ -95,7 +122,8 @@ def _gives_way(target: Target, world: World, walk: Walk) -> bool:
     if not stage.frees_serving or served == target.revision:
         return False
     if step.reason in (Reason.ACCELERATORS_IN_USE, Reason.UNSCHEDULABLE):
-        return _helps(holder, world.pods_of(stage.name, target.revision), target.spec.hosting.replicas)
+        pods = world.pods_of(stage.name, target.revision) + world.pods_of(BASE, target.revision)
+        return _helps(holder, pods, target.spec.hosting.replicas)
     return holder.replicas == 0 and step.state == State.RUNNING
 
 
@@ -111,24 +139,26 @@ def _helps(holder: DeploymentState, pods: tuple[PodState, ...], replicas: int) -
     )
 
 
-def _deploy(target: Target, world: World, replicas: int) -> tuple[Action, ...]:
+def _deploy(target: Target, world: World, name: str, engine: Engine, replicas: int) -> tuple[Action, ...]:
     """The Deployment of a trained revision. Its pods are made once for each hosting that the manifest asks for, and
     kept in the record: another version of the operator would make others, and roll every engine.
     """
     state = world.records.get(target.revision)
-    found = world.deployments.get(names.of_revision(target.name, target.revision))
+    found = world.deployments.get(name)
     if state is None or (found and found.ref.deleting):
         return ()
     spec = names.given(target.spec.hosting, exclude=set(_NOT_THE_PODS))
-    inputs = names.digest({"hosting": spec, "upgrade": world.upgrade})
+    of_base = {"base": True} if engine.base else {}
+    inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **of_base})
     pod = state.record.template(inputs)
     if pod is not None:
-        return (applied(deployment(target, pod, replicas)),)
+        service = (applied(base_service(target)),) if engine.base else ()
+        return (applied(deployment(target, pod, replicas, engine.base)), *service)
     config, prepared = state.record.run_config, state.record.prepared
     if config is None or prepared is None:
         return ()
     length = target.spec.hosting.context_length or prepared.plan.context_length
-    return remember(state, {template_key(inputs): json.dumps(pod_template(target, config, length))})
+    return remember(state, {template_key(inputs): json.dumps(pod_template(target, config, length, engine.base))})
 
 
 _NOT_THE_PODS = ("enabled", "replicas", "rollout", "revision_history_limit")

@@ -170,7 +170,7 @@ def _prune(target: Target, world: World, engines: Hosting) -> tuple[Action, ...]
             case "Service" if ref.revision is None:
                 return target.spec.hosting.enabled
             case "Service":
-                return ref.revision in engines.engines
+                return ref.name in engines.engines
             case "Job":
                 return ref.revision in worked_on
             case _:

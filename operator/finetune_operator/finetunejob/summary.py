@@ -20,6 +20,7 @@ from finetune_operator.api.status import (
     ProgressStatus,
 )
 from finetune_operator.conditions import KSTATUS, Reason, Status, Type, condition, merge
+from finetune_operator.finetunejob.desired.hosting import HOST
 from finetune_operator.finetunejob.observe import DeploymentState, World, is_going
 from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.finetunejob.stages.base import Action, Patch, Stage, State, Step
@@ -92,7 +93,7 @@ def tell(world: World, walk: Walk, wanted: Collection[Stage], gives_way: bool, n
         "progress_summary": f"{progress.step}/{progress.total_steps}" if progress and progress.total_steps else None,
         "served_revision": world.served_revision,
         "replicas": engine.pods if engine else None,
-        "selector": f"{names.JOB}={world.name},{names.REVISION}={world.served_revision}" if engine else None,
+        "selector": _selector(world) if engine else None,
     }
     status = walk.status.model_copy(update=update)
     return status.model_copy(update={"endpoint": _endpoint(world, status), "history": _history(world, status)})
@@ -173,6 +174,11 @@ def _engine(world: World) -> DeploymentState | None:
     return (
         world.deployments.get(names.of_revision(world.name, world.served_revision)) if world.served_revision else None
     )
+
+
+def _selector(world: World) -> str:
+    """The pods behind the endpoint, for autoscalers; others of the revision have its labels, too."""
+    return f"{names.JOB}={world.name},{names.REVISION}={world.served_revision},{names.STAGE}={HOST}"
 
 
 def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, str]:

@@ -10,7 +10,10 @@ from finetune_operator.settings import Settings
 
 @dataclass(frozen=True)
 class Target:
-    """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings."""
+    """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings.
+
+    `directory`: where its files lie when there is no cluster, as a URI.
+    """
 
     name: str
     namespace: str
@@ -18,11 +21,17 @@ class Target:
     spec: FineTuneJobSpec
     revision: str
     settings: Settings
+    directory: str = ""
 
     @property
     def owner(self) -> Owner:
         """The FineTuneJob."""
         return Owner(API_VERSION, KIND, self.name, self.namespace, self.uid)
+
+    @property
+    def files(self) -> str:
+        """Where its files lie, as a URI: on its volume."""
+        return self.directory or f"pvc://{names.of_revision(self.name, self.revision)}"
 
     @property
     def together(self) -> dict[str, str] | None:

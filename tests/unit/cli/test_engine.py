@@ -7,6 +7,7 @@ from finetune_cli import engine, run
 from finetune_cli.engine import Engine, runs_on_cpu
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob
+from finetune_operator.api.training import Training
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_trainer.contract.config import Workspace
 
@@ -49,3 +50,15 @@ def test_missing_training_libraries_are_told_before_anything_starts(monkeypatch:
     with pytest.raises(UserError) as failure:
         run._require_trainer()
     assert failure.value.message == "Training needs the trainer's libraries: pip install 'finetune-operator[trainer]'."
+
+
+def test_the_base_model_is_served_alone_beside_what_is_no_lora_adapter() -> None:
+    spec = SPEC.model_copy(update={"training": Training.model_validate({"adapter": {"type": "none"}})})
+    job = LocalJob("recipes", "aaaa0001", spec, ())
+    ours, base = (
+        " ".join(Engine(job, Workspace(Path("/space")), 512, 8001, False, base).command()) for base in (False, True)
+    )
+    assert "--model /space/artifact --served-model-name recipes --" in ours
+    assert "--model /models/base --served-model-name recipes-base --" in base
+    assert all("--gpu-memory-utilization 0.45" in command for command in (ours, base)), "both are on one GPU"
+    assert "--gpu-memory-utilization" not in command(cpu=False)

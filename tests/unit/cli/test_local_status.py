@@ -11,7 +11,7 @@ from finetune_operator.api.evaluation import Evaluation
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.stages import wanted
+from finetune_operator.finetunejob.stages import HOST, JOBS, wanted
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.contract.report import Progress
 from rich.console import Console
@@ -109,7 +109,7 @@ def test_stopped_while_it_serves_what_was_measured_counts() -> None:
     hosted = trained(Run("recipes", "aaaa0001", wanted(MEASURED), URL)).after("host", state.done("It answers."))
     run = hosted.after("evaluate", evaluated(result(), MEASURED, "file:///report.html"))
     run = run.after("promote", state.done("It is served."))
-    status = run.without_engine(state.stopped("host")).status(NOW)
+    status = run.without_engine(state.stopped(HOST)).status(NOW)
     assert conditions(status)["Evaluated"][0] == "True"
     assert status.evaluation is not None
     assert conditions(status)["Hosted"] == ("Unknown", "Suspended")
@@ -119,7 +119,7 @@ def test_stopped_while_it_serves_what_was_measured_counts() -> None:
 
 
 def test_stopped_while_it_serves_nothing_answers_any_more() -> None:
-    status = served(NEW).without_engine(state.stopped("host")).status(NOW)
+    status = served(NEW).without_engine(state.stopped(HOST)).status(NOW)
     assert status.endpoint is None
     assert status.served_revision is None
     assert conditions(status)["Hosted"] == ("Unknown", "Suspended")
@@ -127,7 +127,7 @@ def test_stopped_while_it_serves_nothing_answers_any_more() -> None:
 
 
 def test_stopped_while_it_trains_it_says_how_to_go_on() -> None:
-    status = prepared(NEW).after("train", state.stopped("train")).status(NOW)
+    status = prepared(NEW).after("train", state.stopped(JOBS["train"])).status(NOW)
     assert status.phase == Phase.SUSPENDED
     assert conditions(status)["Trained"] == ("Unknown", "Suspended")
     assert "The run was stopped; with `finetune run` train goes on from its last checkpoint." in shown(status, False)

@@ -67,3 +67,10 @@ def test_a_file_is_refused_as_the_cluster_would() -> None:
         "model.source: file://model exists only for `finetune run`; in a cluster use hf://, s3:// or pvc:// "
         "(for a dataset also configmap://)."
     )
+
+
+def test_the_base_model_beside_a_full_one_is_shown_where_it_is_asked() -> None:
+    found = [(made["kind"], made["metadata"]["name"]) for made in rendered(training={"adapter": {"type": "none"}})]
+    revision = found[0][1].removeprefix("recipes-")
+    base = f"recipes-{revision}-base"
+    assert found[6:9] == [("Deployment", base), ("Service", base), ("Job", f"recipes-{revision}-evaluate")]

@@ -58,6 +58,8 @@ TRAINED = {
     "validationLoss": 0.36,
 }
 
+# The stages of pods that Deployments make, and what stands behind a revision in their names.
+ENGINES = {"host": "", "base": "-base"}
 TEST = {"train": {"source": "s3://data/train.jsonl"}, "test": {"source": "s3://data/test.jsonl"}}
 
 
@@ -315,9 +317,13 @@ class Rehearsal:
 
     # What the controllers and the kubelet do.
 
+    def owner(self, stage: str) -> tuple[str, str]:
+        """Kind, and end of the name, of what makes a stage's pods."""
+        return ("Deployment", ENGINES[stage]) if stage in ENGINES else ("Job", f"-{stage}")
+
     def pod(self, stage: str, status: dict[str, Any], name: str = "", **metadata: Any) -> None:
         """The pod of a stage of the current revision, in the given status."""
-        kind, owner = ("Deployment", "") if stage == "host" else ("Job", f"-{stage}")
+        kind, owner = self.owner(stage)
         raw = self.get(kind, owner)
         template = json.loads(json.dumps(raw["spec"]["template"]))
         name = name or f"{raw['metadata']['name']}-x"
@@ -333,7 +339,7 @@ class Rehearsal:
 
     def container(self, stage: str, state: dict[str, Any], phase: str = "Pending", **more: Any) -> None:
         """A pod whose main container is in the given state."""
-        container = {"name": "engine" if stage == "host" else stage, "state": state} | more
+        container = {"name": "engine" if stage in ENGINES else stage, "state": state} | more
         self.pod(stage, {"phase": phase, "podIP": "10.0.0.7", "containerStatuses": [container]})
 
     def unschedulable(self, stage: str, message: str) -> None:
@@ -377,8 +383,8 @@ class Rehearsal:
     def job_failed(self, stage: str, reason: str, message: str = "") -> None:
         self._job_condition(stage, "Failed", reason, message)
 
-    def roll_out(self) -> None:
-        raw = self.get("Deployment")
+    def roll_out(self, stage: str = "host") -> None:
+        raw = self.get(*self.owner(stage))
         replicas = raw["spec"].get("replicas", 1)
         raw["status"] = {
             "observedGeneration": 1,
@@ -396,9 +402,12 @@ class Rehearsal:
         self.reconcile()
 
     def measure(self, **scores: float) -> None:
-        """The candidate answers, and the evaluate Job ends with these scores."""
+        """The candidate answers, and so does a base model of its own; the evaluate Job ends with these scores."""
         self.roll_out()
         self.reconcile()
+        if self.exists("Deployment", "-base"):
+            self.roll_out("base")
+            self.reconcile()
         self.complete("evaluate", evaluated(self.evaluation().id, **scores))
         self.reconcile()
 

@@ -16,10 +16,12 @@ from finetune_trainer.contract.outcome import Outcome
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from rehearsal import PREPARED, TRAINED, Rehearsal
+from rehearsal import ENGINES, PREPARED, TRAINED, Rehearsal, evaluated
 
 SEQUENCES = int(os.environ.get("FINETUNE_SEQUENCES", "50"))
 SEEDS = st.integers(1, 3)
+STAGES = ("prepare", "train", "evaluate")
+ADAPTERS = st.sampled_from(("lora", "dora"))
 KINDS = st.sampled_from(("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap"))
 STRANGER = {
     "kind": "ConfigMap",
@@ -42,8 +44,10 @@ class Life(RuleBasedStateMachine):
         self.cluster.objects["ConfigMap", "somebodys"] = copy.deepcopy(STRANGER)
         self.up = True
 
-    @initialize(stages=st.integers(0, 3))
-    def some_of_its_life_is_behind_it(self, stages: int) -> None:
+    @initialize(stages=st.integers(0, 3), adapter=ADAPTERS, measured=st.booleans())
+    def some_of_its_life_is_behind_it(self, stages: int, adapter: str, measured: bool) -> None:
+        self.edit_the_adapter(adapter)
+        self.edit_what_is_measured(measured, 50)
         self.cluster.reconcile()
         for stage, result in (("prepare", PREPARED), ("train", TRAINED))[:stages]:
             self.cluster.complete(stage, result)
@@ -66,6 +70,14 @@ class Life(RuleBasedStateMachine):
     def edit_hosting(self, context: int, limit: int, rollout: str) -> None:
         changed = {"contextLength": context, "revisionHistoryLimit": limit, "rollout": rollout}
         self.cluster.edit(hosting=self.cluster.job["spec"]["hosting"] | changed)
+
+    @rule(enabled=st.booleans(), rows=st.sampled_from((50, 60)))
+    def edit_what_is_measured(self, enabled: bool, rows: int) -> None:
+        self.cluster.edit(evaluation={"enabled": enabled, "sampleSize": rows})
+
+    @rule(adapter=ADAPTERS)
+    def edit_the_adapter(self, adapter: str) -> None:
+        self.cluster.edit(training=self.cluster.job["spec"]["training"] | {"adapter": {"type": adapter}})
 
     @rule(enabled=st.booleans())
     def switch_hosting(self, enabled: bool) -> None:
@@ -100,29 +112,35 @@ class Life(RuleBasedStateMachine):
 
     # What the cluster does.
 
-    @rule(stage=st.sampled_from(("prepare", "train")), how=st.sampled_from(("run", "complete", "fail", "lose its pod")))
+    @rule(stage=st.sampled_from(STAGES), how=st.sampled_from(("run", "complete", "fail", "lose its pod")))
     def a_stage_goes_on(self, stage: str, how: str) -> None:
-        if not self._current("Job", f"-{stage}"):
+        if not self._current("Job", f"-{stage}") or not self._current("ConfigMap"):
             return
         match how:
             case "run":
                 self.cluster.running(stage)
             case "complete":
-                self.cluster.complete(stage, {"prepare": PREPARED, "train": TRAINED}[stage])
+                self.cluster.complete(stage, result(self.cluster, stage))
             case "fail":
                 self.cluster.fail(stage, Outcome.DIVERGED, "The loss became NaN.")
             case _:
                 self.objects.pop(("Pod", f"recipes-{self.cluster.revision}-{stage}-x"), None)
 
-    @rule(answers=st.booleans())
-    def the_engine_goes_on(self, answers: bool) -> None:
-        if self._current("Deployment"):
-            self.cluster.roll_out() if answers else self.cluster.running("host")
+    @rule(stage=st.sampled_from(sorted(ENGINES)), how=st.sampled_from(("start", "answer", "crash")))
+    def an_engine_goes_on(self, stage: str, how: str) -> None:
+        if not self._current("Deployment", ENGINES[stage]):
+            return
+        match how:
+            case "start":
+                self.cluster.running(stage)
+            case "answer":
+                self.cluster.roll_out(stage)
+            case _:
+                self.cluster.container(stage, {"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=3)
 
-    @rule(stage=st.sampled_from(("train", "host")))
+    @rule(stage=st.sampled_from(("train", *ENGINES)))
     def no_node_has_an_accelerator(self, stage: str) -> None:
-        kind, suffix = ("Deployment", "") if stage == "host" else ("Job", "-train")
-        if self._current(kind, suffix):
+        if self._current(*self.cluster.owner(stage)):
             self.cluster.unschedulable(stage, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
 
     @rule()
@@ -172,8 +190,14 @@ class Life(RuleBasedStateMachine):
         finish(fresh)
         assert shape(self.cluster) == shape(fresh)
         assert self.cluster.condition("Ready")[:2] == fresh.condition("Ready")[:2]
+        assert not self.cluster.exists("Deployment", "-base"), "nothing is asked any more"
         orphans = [key for key, raw in self.objects.items() if controller_of(raw) == "gone"]
         assert orphans == []
+
+
+def result(cluster: Rehearsal, stage: str) -> dict[str, Any]:
+    """What a stage that ends well leaves."""
+    return {"prepare": PREPARED, "train": TRAINED}.get(stage) or evaluated(cluster.evaluation().id)
 
 
 def finish(cluster: Rehearsal) -> None:
@@ -181,16 +205,17 @@ def finish(cluster: Rehearsal) -> None:
     for _ in range(12):
         cluster.collect()
         cluster.reconcile()
-        for stage, result in (("prepare", PREPARED), ("train", TRAINED)):
+        for stage in STAGES:
             if cluster.exists("Job", f"-{stage}"):
-                cluster.complete(stage, result)
+                cluster.complete(stage, result(cluster, stage))
                 cluster.reconcile()
-        if cluster.exists("Deployment"):
-            for pod in [key for key in cluster.objects if key[0] == "Pod" and "-x" in key[1]]:
-                if controller_of(cluster.objects[pod]) == cluster.get("Deployment")["metadata"]["uid"]:
-                    del cluster.objects[pod]
-            cluster.roll_out()
-            cluster.reconcile()
+        for stage, suffix in ENGINES.items():
+            if cluster.exists("Deployment", suffix):
+                for pod in [key for key in cluster.objects if key[0] == "Pod" and "-x" in key[1]]:
+                    if controller_of(cluster.objects[pod]) == cluster.get("Deployment", suffix)["metadata"]["uid"]:
+                        del cluster.objects[pod]
+                cluster.roll_out(stage)
+                cluster.reconcile()
     cluster.collect()
     cluster.reconcile()
 

@@ -187,3 +187,15 @@ def test_it_runs_beside_the_accelerators_and_holds_none() -> None:
     assert main(found)["resources"]["limits"] == {"memory": "8Gi"}
     tolerations = found["spec"]["template"]["spec"]["tolerations"]
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in tolerations
+
+
+def test_the_base_model_is_asked_alone_where_one_engine_can_not_be_both() -> None:
+    adapters = {kind: {"training": {"adapter": {"type": kind}}} for kind in ("lora", "dora", "none")}
+    alone = {kind: evaluation_config(target(**spec).spec, Settings()).base_alone for kind, spec in adapters.items()}
+    assert alone == {"lora": False, "dora": True, "none": True}
+    for baselines, asked in (([], False), ([ENDPOINT], False), ([ENDPOINT, {"type": "zero-shot"}], True)):
+        found = target(**adapters["dora"], evaluation={"baselines": baselines})
+        assert evaluation_config(found.spec, Settings()).base_alone is asked
+    assert len({evaluation_id(target(**spec)) for spec in adapters.values()}) == 2
+    for kind, spec in adapters.items():
+        assert ("--base-endpoint" in main(evaluate(target(**spec)))["args"]) is alone[kind]

@@ -56,6 +56,8 @@ class Case:
 
     def __init__(self, root: Path, engine: Engine) -> None:
         self.root, self.engine = root, engine
+        # Where the base model has an engine of its own.
+        self.base: Engine | None = None
         self.workspace = Workspace(root / "workspace")
         self.workspace.root.mkdir()
         self.reporter = Reporter("evaluate")
@@ -82,7 +84,8 @@ class Case:
     def evaluate(self, **fields: Any) -> EvaluateResult:
         assert self.config is not None
         evaluation = EvaluationConfig(**({"baselines": BASELINES} | fields))
-        return evaluate(self.config, evaluation, self.workspace, self.engine.url, self.reporter)
+        base_url = self.base and self.base.url
+        return evaluate(self.config, evaluation, self.workspace, self.engine.url, self.reporter, base_url)
 
     def refused(self, **fields: Any) -> StageError:
         with pytest.raises(StageError) as error:

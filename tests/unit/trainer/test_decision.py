@@ -116,6 +116,14 @@ class TestWhatItCosts:
         # 200 rows, of each contender its prompt and 12 tokens of answer.
         assert found.making.evaluation_tokens == 200 * (73 + 73 + 173 + 203 + 4 * 12)
 
+    def test_an_engine_for_the_base_model_is_held_beside_it_and_serves_nobody(self) -> None:
+        prices = Prices(accelerator_hour=2.5)
+        found = decision(prices=prices, accelerators=4, seconds=1800, base_alone=True)
+        assert found.making.evaluation_accelerator_hours == 4
+        assert found.making.money == 2.5 + 10
+        assert found.costs == decision(prices=prices, accelerators=4, seconds=1800).costs
+        assert again(found, None, prices, accelerators=1).making.evaluation_accelerator_hours == 1
+
     def test_requests_are_paid_by_the_token_and_by_the_time_that_they_keep_accelerators_busy(self) -> None:
         prices = Prices(accelerator_hour=3.6, million_prompt_tokens=1, million_completion_tokens=10)
         found = decision(prices=prices, accelerators=2).costs

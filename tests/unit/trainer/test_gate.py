@@ -65,7 +65,7 @@ def test_compared_with_nothing_only_the_minimum_counts() -> None:
     verdict = check(alone, GateConfig(minimum=0.5))
     assert verdict.passed
     assert "compared with nothing" in verdict.message
-    assert "a margin could not be measured" in verdict.message
+    assert "there is no baseline to hold a margin against" in verdict.message
     assert not check(alone, GateConfig(minimum=0.9)).passed
 
 

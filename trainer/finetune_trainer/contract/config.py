@@ -53,6 +53,11 @@ class AdapterType(StrEnum):
     DORA = "dora"
     NONE = "none"
 
+    @property
+    def beside_base(self) -> bool:
+        """Whether one engine answers as the base model and as what was trained: vLLM loads LoRA adapters alone."""
+        return self == AdapterType.LORA
+
 
 class Source(Contract):
     """Where a file or a directory comes from: the URI as the user wrote it, and its path when somebody mounted it."""
@@ -237,7 +242,8 @@ class EvaluationConfig(Contract):
     """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
 
     DEFAULT_BASELINES bring structured along where the answers are JSON or labels, unless the manifest names
-    `only_these`. `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's
+    `only_these`. `base_alone`: the base model answers from an engine of its own, as large as the tuned one's.
+    `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's
     chat template. `gate`, `prices` and `accelerators` (of all replicas that serve) change what the report says, and
     nothing that is measured.
     """
@@ -245,6 +251,7 @@ class EvaluationConfig(Contract):
     metrics: tuple[Metric, ...] = ()
     baselines: tuple[BaselineConfig, ...] = ()
     only_these: bool = False
+    base_alone: bool = False
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
     judge: EndpointConfig | None = None

@@ -93,7 +93,7 @@ def bound_name(confidence: float) -> str:
 def _demanded(result: EvaluateResult, gate: GateConfig) -> str:
     minimum = f" a score of {gate.minimum:g}" if gate.minimum is not None else ""
     if not result.baselines:
-        margin = " a margin could not be measured: the base model is not served beside this one"
+        margin = " there is no baseline to hold a margin against"
         return f":{minimum or ' no minimum is asked for'};{margin}"
     margin = f" a margin of {gate.margin:g} at {gate.confidence:.0%} confidence"
     return f":{minimum}{' and' if minimum else ''}{margin}"

@@ -186,9 +186,8 @@ class EvaluateResult(Contract):
     """What evaluate leaves in `evaluation.json`. The first of `metrics` decides; `reason` says why it was chosen.
 
     `leaked` and `near_duplicates`: rows of test left out since they stand in train, exactly or nearly. `baselines` by
-    label; none is on the base model where that is not served beside the tuned one, and there is no `drift` then: how
-    far the tuned model's answers to general prompts are from the base model's, 0 for the same words and 1 for none in
-    common.
+    label; none is on the base model where that was not asked, and there is no `drift` then: how far the tuned model's
+    answers to general prompts are from the base model's, 0 for the same words and 1 for none in common.
     """
 
     evaluation: str

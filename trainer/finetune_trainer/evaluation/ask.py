@@ -1,4 +1,4 @@
-"""Asks the candidate what each contender would be asked, as its users will: the answers, and what they took.
+"""Asks an engine what each contender would be asked, as its users will: the answers, and what they took.
 
 Called by `stages.evaluate`, and by `remote` for models that the candidate does not serve.
 """
@@ -6,12 +6,14 @@ Called by `stages.evaluate`, and by `remote` for models that the candidate does 
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 
+from finetune_trainer.contract.config import RunConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import calls
 from finetune_trainer.evaluation.contenders import Message, Prompt
 from finetune_trainer.evaluation.endpoint import CONCURRENCY, Endpoint, Kept, Line, Unreadable, choice_of, digest
@@ -72,11 +74,11 @@ class Served:
     context_length: int | None
 
 
-class Candidate:
-    """The candidate's endpoint. Raises StageError when it gives no more answers; `kept` has those that it gave."""
+class Engine:
+    """An engine's endpoint. Raises StageError when it gives no more answers; `kept` has those that engines gave."""
 
     def __init__(self, endpoint: Endpoint, kept: Kept[Answer]) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._kept = kept
 
     def served(self) -> Served:
@@ -88,13 +90,31 @@ class Candidate:
 
         `timed`: somebody looks at how long they took, so that the engine is warmed up for each contender first.
         """
-        return self._endpoint.ask(requests, self._kept, complete, told, _warm_up if timed else None)
+        return self.endpoint.ask(requests, self._kept, complete, told, _warm_up if timed else None)
 
     async def _served(self) -> Served:
-        async with self._endpoint.client() as client:
+        async with self.endpoint.client() as client:
             models = [model async for model in client.models.list()]
         lengths = (getattr(model, "max_model_len", None) for model in models)
         return Served(tuple(model.id for model in models), next((found for found in lengths if found), None))
+
+
+def engines(config: RunConfig, url: str, base_url: str | None, kept: Kept[Answer]) -> dict[str, Engine]:
+    """Who answers, by the model's name: the tuned model, and its base model where that is served, too.
+
+    `base_url`: where the base model has an engine of its own. Raises StageError for an engine of something else.
+    """
+    candidate = Engine(Endpoint("The candidate", url), kept)
+    base = Engine(Endpoint("The base model", base_url), kept) if base_url else candidate
+    found = {config.name: candidate, config.base_name: base}
+    for model, engine in tuple(found.items()):
+        if model in (served := engine.served().names):
+            continue
+        if model == config.name or base_url:
+            message = f"{engine.endpoint.url} serves {', '.join(served)}, and not {model}: is it another's?"
+            raise StageError(Outcome.CONFIG_INVALID, message)
+        del found[model]
+    return found
 
 
 async def complete(client: openai.AsyncOpenAI, request: Request) -> Answer:
@@ -149,6 +169,16 @@ def interleaved(contenders: Sequence[Sequence[Request]]) -> list[Request]:
         for requests in order[number % len(order)]
         for request in requests[begin : begin + TURN]
     ]
+
+
+def by_engine(
+    contenders: Sequence[Sequence[Request]], engines: Mapping[str, Engine]
+) -> list[tuple[Engine, list[Request]]]:
+    """What each engine is asked, one after the other; the contenders that share one take turns."""
+    found: dict[Engine, list[Sequence[Request]]] = {}
+    for requests in filter(None, contenders):
+        found.setdefault(engines[requests[0].model], []).append(requests)
+    return [(engine, interleaved(theirs)) for engine, theirs in found.items()]
 
 
 async def _warm_up(client: openai.AsyncOpenAI, requests: Sequence[Request]) -> None:

@@ -76,7 +76,7 @@ class BreakEven(Contract):
 
 
 def making(result: EvaluateResult, usage: Usage, prices: Prices, accelerators: int, seconds: float) -> Making:
-    """Training and evaluation. `accelerators` serve, and were held for the evaluation's `seconds`."""
+    """Training and evaluation. `accelerators`, of all engines together, were held for the evaluation's `seconds`."""
     hours, measuring = usage.accelerator_seconds / HOUR, seconds * accelerators / HOUR
     ours = (result.tuned, *(each for each in result.baselines.values() if not each.remote))
     tokens = sum((result.rows - each.requests.too_long) * _tokens(each) for each in ours)

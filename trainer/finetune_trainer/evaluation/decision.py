@@ -23,7 +23,8 @@ from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation,
 class Decision(Contract):
     """The report: report.json. `inspections`: the rows that deserve a look, by each metric.
 
-    `seconds` are the evaluation's. `break_even`: when training is paid back, against the best baseline.
+    `seconds` are the evaluation's, `engines` those that were held for it, each as large as what serves.
+    `break_even`: when training is paid back, against the best baseline.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Decision(Contract):
     result: EvaluateResult
     usage: Usage
     seconds: float
+    engines: int = 1
     curve: Curve
     inspections: dict[Metric, Inspection]
     gate: GateConfig | None
@@ -87,6 +89,7 @@ def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: d
         "result": found.result,
         "usage": found.usage,
         "seconds": found.seconds,
+        "engines": 2 if evaluation.base_alone else 1,
         "curve": found.curve,
         "inspections": {metric: inspect(found.rows, metric, found.similar) for metric in found.result.metrics},
     }
@@ -113,7 +116,7 @@ def _decided(facts: Mapping[str, Any], gate: GateConfig | None, prices: Prices, 
     result: EvaluateResult = facts["result"]
     verdict = gates.check(result, gate)
     stands = standing(result, gate, verdict.passed)
-    made = making(result, facts["usage"], prices, accelerators, facts["seconds"])
+    made = making(result, facts["usage"], prices, accelerators * facts["engines"], facts["seconds"])
     contenders = {TUNED: result.tuned, **result.baselines}
     costs = {name: cost(name, contender, prices, accelerators) for name, contender in contenders.items()}
     best = stands.best.name if stands.best else None

@@ -37,11 +37,11 @@ from finetune_trainer.evaluation import (
     page,
     testset,
 )
-from finetune_trainer.evaluation.ask import Answer, Candidate, Request, Served, interleaved
+from finetune_trainer.evaluation.ask import Answer, Request, Served, by_engine, engines
 from finetune_trainer.evaluation.choosers import Chooser, Choosers
 from finetune_trainer.evaluation.contenders import Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.decision import Decision, Found
-from finetune_trainer.evaluation.endpoint import Endpoint, Kept
+from finetune_trainer.evaluation.endpoint import Kept
 from finetune_trainer.evaluation.inspection import Learned, Row, Similar
 from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.leakage import Clean
@@ -62,22 +62,32 @@ LEARNED = 2
 
 
 def evaluate(
-    config: RunConfig, evaluation: EvaluationConfig, workspace: Workspace, url: str, reporter: Reporter
+    config: RunConfig,
+    evaluation: EvaluationConfig,
+    workspace: Workspace,
+    url: str,
+    reporter: Reporter,
+    base_url: str | None = None,
 ) -> EvaluateResult:
-    """Ask, score and write evaluation.json. `url`: the candidate's OpenAI-compatible endpoint. Raises StageError."""
+    """Ask, score and write evaluation.json. `url`: the candidate's OpenAI-compatible endpoint; `base_url`: that of the
+    base model, where it has one of its own. Raises StageError.
+    """
     done, before = complete(evaluation, workspace), _reported(evaluation, workspace)
     if done and before:
         logger.info("This was evaluated already.")
         decided = decision.again(before, evaluation.gate, evaluation.prices, evaluation.accelerators)
         _write_report(workspace.evaluation(evaluation), decided)
         return done
+    if evaluation.base_alone and not base_url:
+        message = "The base model has an engine of its own: --base-endpoint must say where."
+        raise StageError(Outcome.CONFIG_INVALID, message)
     workspace.evaluation(evaluation).mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     reporter.update(activity="comparing the test rows with train")
     test, train = (testset.questions(workspace, split) for split in ("test", "train"))
     clean = testset.clean(test, train, evaluation)
     chosen, reason = testset.chosen(evaluation, test)
-    measuring = _Measuring(config, evaluation, workspace, Endpoint("The candidate", url), clean, train, reporter)
+    measuring = _Measuring(config, evaluation, workspace, (url, base_url), clean, train, reporter)
     found = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift())
     table, seconds = _table(clean.kept, found, chosen), time.monotonic() - began
@@ -171,26 +181,21 @@ class _Measuring:
         config: RunConfig,
         evaluation: EvaluationConfig,
         workspace: Workspace,
-        endpoint: Endpoint,
+        urls: tuple[str, str | None],
         clean: Clean,
         train: Sequence[Question],
         reporter: Reporter,
     ) -> None:
         self._name, self._evaluation, self._workspace, self._reporter = config.name, evaluation, workspace, reporter
-        self._questions, self._endpoint = clean.kept, endpoint
+        self._questions = clean.kept
         self._references = [question.reference for question in clean.kept]
         self._answers = Kept(Answer, workspace.answers)
-        self._candidate = Candidate(endpoint, self._answers)
-        served = self._candidate.served()
-        if config.name not in served.names:
-            raise StageError(
-                Outcome.CONFIG_INVALID,
-                f"{endpoint.url} serves {', '.join(served.names)}, and not {config.name}: is it another's?",
-            )
+        self._engines = engines(config, *urls, self._answers)
         self._base_name = config.base_name
-        self._compared = config.base_name in served.names
+        self._compared = config.base_name in self._engines
         self._base = base.read(workspace.base_model(config), config.model)
         known = [question.reference for question in (*clean.kept, *train)]
+        served = self._engines[config.name].served()
         self._fitting = _fitting(self._base, workspace, served, known, evaluation.max_answer_tokens)
         self._choosers = Choosers(train, evaluation.seed)
         self._framing = (
@@ -198,7 +203,7 @@ class _Measuring:
         )
 
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
-        """The tuned model, each baseline where the base model is served beside it, and those that answer elsewhere."""
+        """The tuned model, each baseline where the base model is served, too, and those that answer elsewhere."""
         others = probed(self._evaluation, self._workspace, self._reporter)
         asked = [self._asked(TUNED, self._name, 0, choosers.none, self._framing)]
         if self._compared:
@@ -231,7 +236,7 @@ class _Measuring:
                 Request("general", number, model, prompt, general.MAX_TOKENS)
                 for number, prompt in enumerate(general.prompts(self._framing))
             ]
-            texts[model] = [answer.text for answer in self._candidate.ask(requests, told, timed=False)]
+            texts[model] = [answer.text for answer in self._engines[model].ask(requests, told, timed=False)]
         return general.drift(*texts.values())
 
     def _baseline(self, baseline: BaselineConfig, form: Message | None) -> Asked:
@@ -245,10 +250,12 @@ class _Measuring:
         return Asked(name, model, tuple(prompts), examples)
 
     def _ask(self, contenders: Sequence[Asked]) -> list[Answered]:
-        requests = interleaved([_requests(contender) for contender in contenders])
-        names = ", ".join(contender.name for contender in contenders)
-        answers = self._candidate.ask(requests, partial(self._told, f"asking {names}", 0, len(requests)))
-        found = {(request.contender, request.row): answer for request, answer in zip(requests, answers, strict=True)}
+        asked = by_engine([_requests(contender) for contender in contenders], self._engines)
+        total, names = sum(len(requests) for _, requests in asked), ", ".join(each.name for each in contenders)
+        found: dict[tuple[str, int], Answer] = {}
+        for engine, requests in asked:
+            answers = engine.ask(requests, partial(self._told, f"asking {names}", len(found), total))
+            found |= {(each.contender, each.row): answer for each, answer in zip(requests, answers, strict=True)}
         return [answered(contender, found, self._questions) for contender in contenders]
 
     def _statistic(self, metric: Metric, found: Answered) -> Statistic:
@@ -267,7 +274,7 @@ class _Measuring:
         references = [Reference(contender.name, row, contender.model, *pair) for row, pair in pairs]
         told = partial(self._told, f"measuring {contender.name}", 0, len(references))
         file = self._workspace.evaluations / "likelihoods.jsonl"
-        measured = likelihood.measure(self._endpoint, references, file, told)
+        measured = likelihood.measure(self._engines[contender.model].endpoint, references, file, told)
         known = {asked.row: found for asked, found in zip(references, measured, strict=True)}
         rows = range(len(self._questions))
         tokens = [known[row].tokens if row in known else self._base.count(self._references[row]) + 1 for row in rows]

@@ -17,14 +17,14 @@ CPU_ENVIRONMENT = {
 CPU_ARGUMENTS = ["--distributed-executor-backend", "uni"]
 
 
-def arguments(config: RunConfig, workspace: Workspace, context_length: int) -> list[str]:
+def arguments(config: RunConfig, workspace: Workspace, context_length: int, base: bool = False) -> list[str]:
     """vLLM's arguments for a trained revision: the tuned model answers as `config.name`.
 
     Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no DoRA adapters, so train
-    leaves them merged into a full model, served like one that was trained in full.
+    leaves them merged into a full model, served like one that was trained in full. `base`: the base model alone.
     """
     return [
-        *_models(config, workspace),
+        *(_served(workspace.base_model(config), config.base_name) if base else _models(config, workspace)),
         *("--max-model-len", str(context_length)),
         # Probes would push the lines that tell why an engine stopped out of its log's tail.
         *("--disable-access-log-for-endpoints", "/health,/metrics"),
@@ -36,7 +36,7 @@ def arguments(config: RunConfig, workspace: Workspace, context_length: int) -> l
 
 def _models(config: RunConfig, workspace: Workspace) -> list[str]:
     adapter = config.training.adapter
-    if adapter.type != AdapterType.LORA:
+    if not adapter.type.beside_base:
         return _served(_full_model(adapter.type, workspace), config.name)
     return [
         *_served(workspace.base_model(config), config.base_name),

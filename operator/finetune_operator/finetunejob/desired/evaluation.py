@@ -32,6 +32,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         baselines=DEFAULT_BASELINES if named is None else named,
         # Elsewhere it would say nothing, and be one more digest for the same measurement.
         only_these=named == DEFAULT_BASELINES,
+        base_alone=base_alone(spec),
         sample_size=evaluation.sample_size,
         seed=spec.training.seed,
         judge=evaluation.judge and EndpointConfig(url=evaluation.judge.url, model=evaluation.judge.model),
@@ -48,6 +49,15 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         ),
         accelerators=accelerators(spec.hosting.resources) * spec.hosting.replicas,
     )
+
+
+def base_alone(spec: FineTuneJobSpec) -> bool:
+    """Whether the base model needs an engine of its own to be compared with: a baseline is on it, and the engine of
+    what is trained can't answer as it.
+    """
+    named = spec.evaluation.baselines
+    asked = named is None or any(each.type != BaselineType.ENDPOINT for each in named)
+    return asked and not spec.training.adapter.type.beside_base
 
 
 def evaluation_id(target: Target) -> str | None:

@@ -1,4 +1,6 @@
-"""The Deployment that serves a revision, its Service, and the stable Service. For `hosting` and `stages.promote`."""
+"""The Deployment that serves a revision, its Service, and the stable Service; and those of the base model that it is
+compared with, where the first engine can't answer as that. For `hosting` and `stages`.
+"""
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 
@@ -13,7 +15,8 @@ from finetune_operator.pods.mounts import scratch
 from finetune_operator.pods.resources import accelerators, devices, resources
 from finetune_operator.pods.template import ENVIRONMENT, container, template
 
-HOST = "host"
+# The stages that label an engine's pods: the revision's own, and the base model's that it is compared with.
+HOST, BASE = "host", "base"
 # Until a pod that ends is no longer sent requests by any node; uvicorn closes idle connections after 5.
 WITHDRAWAL_SECONDS = 10
 # In which requests under way at SIGTERM may finish; vLLM's own default, 0, cuts them off.
@@ -25,8 +28,8 @@ GRACE_SECONDS = WITHDRAWAL_SECONDS + DRAIN_SECONDS + _TEARDOWN_SECONDS
 PROGRESS_SECONDS = STARTUP_SECONDS + 900
 
 
-def pod_template(target: Target, run_config: RunConfig, context_length: int) -> Manifest:
-    """The engine's pods: the model of `run_config`, hosted as the target's spec and this operator say.
+def pod_template(target: Target, run_config: RunConfig, context_length: int, base: bool = False) -> Manifest:
+    """The engine's pods: the model of `run_config`, or its base model, as the target's spec and this operator say.
 
     Without the user's variables: this is kept in the record, and their values are nobody else's to read.
     """
@@ -36,26 +39,27 @@ def pod_template(target: Target, run_config: RunConfig, context_length: int) -> 
         inside.mount(),
         *volumes.user_mounts([run_config.model.source.uri]),
     ]
-    settings, run = target.spec.hosting.pod, _engine(target, run_config, context_length)
-    pod = template(names.labels(target.name, target.revision, HOST), settings, run, mounts, target.together)
+    settings, run = target.spec.hosting.pod, _engine(target, run_config, context_length, base)
+    labels = names.labels(target.name, target.revision, _stage(base))
+    pod = template(labels, settings, run, mounts, target.together)
     pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
     pod["metadata"]["annotations"] |= inside.annotations()
     return pod
 
 
-def deployment(target: Target, pod: Manifest, replicas: int) -> Manifest:
+def deployment(target: Target, pod: Manifest, replicas: int, base: bool = False) -> Manifest:
     """The Deployment of a revision, whose pods were made by `pod_template`, by this version or by an earlier one."""
-    name = names.of_revision(target.name, target.revision)
     (run,) = pod["spec"]["containers"]
     run = {**run, "env": merged(run["env"], target.spec.hosting.pod.env)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(target.owner, name, names.labels(target.name, target.revision, HOST)),
+        "metadata": _metadata(target, base),
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": _selector(target.name, target.revision)},
-            "strategy": _strategy(target.spec.hosting.rollout),
+            "selector": {"matchLabels": _selector(target.name, target.revision, base)},
+            # Nobody misses the base model for a moment, and a pod more would need accelerators more.
+            "strategy": _strategy(Rollout.RECREATE if base else target.spec.hosting.rollout),
             "progressDeadlineSeconds": PROGRESS_SECONDS,
             "revisionHistoryLimit": 2,
             "template": {**pod, "spec": {**pod["spec"], "containers": [run]}},
@@ -65,14 +69,22 @@ def deployment(target: Target, pod: Manifest, replicas: int) -> Manifest:
 
 def candidate_service(target: Target) -> Manifest:
     """The Service of one revision, for whoever wants that one and no other."""
-    name = names.of_revision(target.name, target.revision)
-    described = metadata(target.owner, name, names.labels(target.name, target.revision, HOST))
-    return _service(described, target, target.revision)
+    return _service(_metadata(target), target, target.revision)
 
 
 def candidate_url(target: Target) -> str:
     """Where an OpenAI client within the cluster finds that one revision."""
-    return f"http://{names.of_revision(target.name, target.revision)}.{target.namespace}.svc/v1"
+    return _url(names.of_revision(target.name, target.revision), target)
+
+
+def base_service(target: Target) -> Manifest:
+    """The Service of the base model that a revision is compared with."""
+    return _service(_metadata(target, base=True), target, target.revision, base=True)
+
+
+def base_url(target: Target) -> str:
+    """Where an OpenAI client within the cluster finds that base model."""
+    return _url(names.of_base(target.name, target.revision), target)
 
 
 def stable_service(target: Target, revision: str) -> Manifest:
@@ -80,27 +92,40 @@ def stable_service(target: Target, revision: str) -> Manifest:
     return _service(metadata(target.owner, target.name, names.labels(target.name)), target, revision)
 
 
-def _engine(target: Target, config: RunConfig, context_length: int) -> Manifest:
+def _stage(base: bool) -> str:
+    return BASE if base else HOST
+
+
+def _metadata(target: Target, base: bool = False) -> Manifest:
+    name = (names.of_base if base else names.of_revision)(target.name, target.revision)
+    return metadata(target.owner, name, names.labels(target.name, target.revision, _stage(base)))
+
+
+def _url(service: str, target: Target) -> str:
+    return f"http://{service}.{target.namespace}.svc/v1"
+
+
+def _engine(target: Target, config: RunConfig, context_length: int, base: bool) -> Manifest:
     hosting = target.spec.hosting
     gpus = bool(devices(hosting.resources))
     settings = target.settings
     image = hosting.image or (settings.hosting_image if gpus else settings.hosting_cpu_image)
     return container(names.ENGINE, image, settings.image_pull_policy, resources(hosting.resources)) | {
         # No command: images of vLLM differ in how it is started, and all of them take its arguments.
-        "args": _arguments(target, config, context_length),
+        "args": _arguments(target, config, context_length, base),
         "env": _environment(target),
         "ports": [{"name": names.ENGINE_PORT_NAME, "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         # An engine that gets SIGTERM takes no new request, so its clients have to be elsewhere by then.
         "lifecycle": {"preStop": {"exec": {"command": ["python3", str(inside.DRAIN), str(WITHDRAWAL_SECONDS)]}}},
-        **probes(config.name),
+        **probes(config.base_name if base else config.name),
     }
 
 
-def _arguments(target: Target, config: RunConfig, context_length: int) -> list[str]:
+def _arguments(target: Target, config: RunConfig, context_length: int, base: bool) -> list[str]:
     wanted = target.spec.hosting.resources
     gpus = ["--tensor-parallel-size", str(max(1, accelerators(wanted)))]
     return [
-        *engine.arguments(config, Workspace(volumes.WORKSPACE), context_length),
+        *engine.arguments(config, Workspace(volumes.WORKSPACE), context_length, base),
         *("--port", str(names.ENGINE_PORT)),
         *("--shutdown-timeout", str(DRAIN_SECONDS)),
         *("--middleware", inside.MIDDLEWARE),
@@ -122,17 +147,17 @@ def _strategy(rollout: Rollout) -> Manifest:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
-def _selector(name: str, revision: str) -> dict[str, str]:
-    return {names.JOB: name, names.REVISION: revision, names.STAGE: HOST}
+def _selector(name: str, revision: str, base: bool = False) -> dict[str, str]:
+    return {names.JOB: name, names.REVISION: revision, names.STAGE: _stage(base)}
 
 
-def _service(described: Manifest, target: Target, revision: str) -> Manifest:
+def _service(described: Manifest, target: Target, revision: str, base: bool = False) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": described,
         "spec": {
-            "selector": _selector(target.name, revision),
+            "selector": _selector(target.name, revision, base),
             "ports": [
                 {
                     "name": names.ENGINE_PORT_NAME,

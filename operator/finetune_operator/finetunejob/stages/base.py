@@ -1,16 +1,17 @@
 """What a stage is to `plan`: one step from the observed world to a verdict and the actions that bring it closer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.observe import RecordState, Ref, World
-from finetune_operator.finetunejob.record import Failure, Record
+from finetune_operator.finetunejob.record import Failure, Record, failure_key, failure_text
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.applied import stamped
 from finetune_operator.pods.diagnose import Evidence
@@ -124,6 +125,11 @@ class Context:
         found = self.record.failure(stage, inputs)
         return failed(found) if found else None
 
+    def give_up(self, stage: str, inputs: str, failure: Failure, job: str = "") -> Step:
+        """The verdict of a stage that has failed for good, to be remembered. `job`: the uid of the Job that failed."""
+        told = self.remember(failure_key(stage, inputs), failure_text(failure, job))
+        return replace(failed(failure), actions=told)
+
     def evidence(self, pod: PodState) -> Evidence:
         """A pod and what surrounds it, for a diagnosis."""
         claim = names.of_revision(self.target.name, self.target.revision)
@@ -155,23 +161,32 @@ def pinned_revision(target: Target, world: World) -> str | None:
     return world.promote if kept else None
 
 
-class Stage(Protocol):
+class Stage(ABC):
     """One stage. `phase`: what people read while it is under way. `frees_serving`: with rollout recreate, the serving
     revision may have to give way to it. `hosts`: while it has not given up, the revision's engine runs. `serves`: where
     a manifest wants it, its end is an endpoint. `unwanted`: the sentence for manifests that don't go through it.
+    `stops` and `resumes`: what it does when `finetune run` is stopped, and started again.
     """
 
     name: str
     condition: Type
     phase: Phase
-    frees_serving: bool
-    hosts: bool
-    serves: bool
-    unwanted: str
+    frees_serving: bool = False
+    hosts: bool = False
+    serves: bool = False
+    unwanted: str = ""
+    stops: str = "ends by itself"
+    resumes: str = "starts again"
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
-        """Whether this manifest goes through it."""
+        """Whether this manifest goes through it: every one does, where a stage says nothing else."""
+        return True
 
+    def asks_base(self, spec: FineTuneJobSpec) -> bool:
+        """Whether it asks the base model at an engine of its own, which is there while the stage is under way."""
+        return False
+
+    @abstractmethod
     def step(self, context: Context) -> Step:
         """Look, and say what to do next."""
 

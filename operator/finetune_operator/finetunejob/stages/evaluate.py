@@ -1,8 +1,11 @@
 """evaluate: the candidate is measured against the base model, and the gate decides whether it is promoted.
 
 What was measured stays in the record, so that another gate, or a promotion by hand, is decided without asking again.
+Where the candidate's engine can't answer as the base model, that has an engine of its own until there is a verdict:
+the stage waits for it here, and `hosting` makes and removes it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from finetune_trainer.contract.config import Format, Metric
@@ -15,18 +18,22 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
 from finetune_operator.finetunejob.desired.credentials import endpoint_keys, endpoint_secrets
-from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id, gate_config
-from finetune_operator.finetunejob.desired.hosting import candidate_url
+from finetune_operator.finetunejob.desired.evaluation import base_alone, evaluation_config, evaluation_id, gate_config
+from finetune_operator.finetunejob.desired.hosting import BASE, base_url, candidate_url
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
-from finetune_operator.finetunejob.record import evaluated_key
+from finetune_operator.finetunejob.record import Failure, evaluated_key
 from finetune_operator.finetunejob.stages.base import Context, State, Step
+from finetune_operator.finetunejob.stages.engine import inputs_of, rollout
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import variables
 
 TUNED = "tuned"
 REPORT = "report.html"
+# What there is too little of, where the base model's engine can't be had beside the candidate's.
+_LACKING = (Reason.UNSCHEDULABLE, Reason.ACCELERATORS_IN_USE, Reason.POD_NOT_CREATED)
+_WITHOUT = "It is as large as the candidate's engine; with evaluation.baselines: [] there is none, and no comparison."
 
 
 class Evaluate(JobStage):
@@ -37,20 +44,32 @@ class Evaluate(JobStage):
     phase = Phase.EVALUATING
     result = EvaluateResult
     frees_serving = True
+    stops = "keeps its answers"
+    resumes = "goes on from the answers that it has"
     unwanted = "evaluation.enabled is false."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Unless evaluation.enabled is false."""
         return spec.evaluation.enabled
 
+    def asks_base(self, spec: FineTuneJobSpec) -> bool:
+        """Where the candidate's engine can't answer as the base model."""
+        return base_alone(spec)
+
     def work(self, target: Target) -> Work:
         """It asks the candidate, reads rows and tokenizer from the volume, and gets keys of whom else it asks."""
+        base = ("--base-endpoint", base_url(target)) if self.asks_base(target.spec) else ()
         return Work(
             measured=True,
             environment=[*variables({"HF_HUB_OFFLINE": "1"}), *endpoint_keys(target.spec)],
             mounts=volumes.user_mounts([target.spec.model.source]),
-            arguments=("--endpoint", candidate_url(target)),
+            arguments=("--endpoint", candidate_url(target), *base),
         )
+
+    def inputs(self, context: Context) -> str:
+        """Beside what can mend any Job's failure, what can mend the base model's engine."""
+        found = super().inputs(context)
+        return names.digest([found, inputs_of(context)]) if self.asks_base(context.spec) else found
 
     def made_from(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, what is measured, and the keys for it."""
@@ -68,8 +87,7 @@ class Evaluate(JobStage):
         if prepared and prepared.dataset.format == Format.TEXT:
             return without_answers(spec)
         found = context.record.evaluated(evaluation_config(spec, context.target.settings).id)
-        claim = names.of_revision(context.target.name, context.target.revision)
-        report = f"pvc://{claim}/evaluations"
+        report = f"{context.target.files}/evaluations"
         return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT}") if found else None
 
     def ended(self, context: Context) -> Step | None:
@@ -79,6 +97,22 @@ class Evaluate(JobStage):
             return found
         message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."
         return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
+
+    def waits(self, context: Context) -> Step | None:
+        """The base model's engine, where it is asked at one of its own; an engine that never starts is a failure."""
+        if not self.asks_base(context.spec):
+            return None
+        target = context.target
+        step = rollout(context, names.of_base(target.name, target.revision), BASE)
+        if step.passed:
+            return None
+        advice = f" {_WITHOUT}" if step.reason in _LACKING else ""
+        step = replace(step, message=f"The base model, to compare with: {step.message}{advice}")
+        if step.state != State.FAILED:
+            return step
+        job = context.world.jobs.get(names.of_stage(target.name, target.revision, self.name))
+        failure = Failure(step.reason, step.message)
+        return context.give_up(self.name, self.inputs(context), failure, job.ref.uid if job else "")
 
     def _outdated(self, context: Context, job: JobState) -> bool:
         """A Job that measured something else says nothing, complete or not."""
@@ -94,7 +128,7 @@ def without_answers(spec: FineTuneJobSpec) -> Step:
 
 
 def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Step:
-    """Hold a result against the manifest's gate, and fill status.evaluation; the local backend calls it too.
+    """Hold a result against the manifest's gate, and fill status.evaluation.
 
     `report` is the report's URI.
     """

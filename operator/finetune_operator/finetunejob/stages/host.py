@@ -6,34 +6,28 @@ measured, another revision serves because a person said so, or hosting.enabled i
 for that: its rolling update keeps the old pods. The verdict is told here; `hosting` makes and removes the Deployment.
 """
 
+from dataclasses import replace
+
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired.hosting import candidate_service
-from finetune_operator.finetunejob.observe import DeploymentState
-from finetune_operator.finetunejob.record import Failure, failure_key, failure_text
-from finetune_operator.finetunejob.stages.base import Action, Context, State, Step, applied, failed
+from finetune_operator.finetunejob.desired.hosting import HOST, candidate_service
+from finetune_operator.finetunejob.record import Failure
+from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step, applied
+from finetune_operator.finetunejob.stages.engine import inputs_of, rollout
 from finetune_operator.finetunejob.stages.job import JobStage
-from finetune_operator.pods.diagnose import Finding, diagnose, stuck
-from finetune_operator.pods.state import PodState
-
-# An engine that has crashed so often in one pod does not start by itself, unless it ran for long in between: the
-# kubelet forgets crashes after ten minutes, and so do we.
-RESTARTS = 3
-LONG_SECONDS = 600
 
 
-class Host:
+class Host(Stage):
     """The candidate. `measures`: the stage that asks it, after which it may not be needed any more."""
 
-    name = "host"
+    name = HOST
     condition = Type.HOSTED
     phase = Phase.HOSTING
     frees_serving = True
     hosts = True
-    serves = False
 
     def __init__(self, measures: JobStage) -> None:
         self._measures = measures
@@ -45,12 +39,11 @@ class Host:
 
     def inputs(self, context: Context) -> str:
         """A digest of everything of hosting that can keep an engine from starting: a change tries it again."""
-        hosting = names.given(context.spec.hosting, exclude={"replicas", "rollout"})
-        return names.digest({"hosting": hosting, "retry": context.world.retry, "upgrade": context.world.upgrade})
+        return inputs_of(context)
 
     def step(self, context: Context) -> Step:
         """Released, failed before, suspended, or the Deployment as it is."""
-        if why := self._released(context):
+        if why := self.released(context):
             return Step(State.RELEASED, Reason.RELEASED, why)
         if not context.serves:
             if before := context.failed_before(self.name, self.inputs(context)):
@@ -60,7 +53,7 @@ class Host:
                 return Step(State.SUSPENDED, Reason.SUSPENDED, message)
         return self._assess(context)
 
-    def _released(self, context: Context) -> str | None:
+    def released(self, context: Context) -> str | None:
         """Why the candidate is no longer needed, as a sentence; None while it is."""
         hosting = context.spec.hosting
         gives_way = context.pinned and hosting.rollout == Rollout.RECREATE
@@ -80,48 +73,15 @@ class Host:
 
     def _assess(self, context: Context) -> Step:
         name = names.of_revision(context.target.name, context.target.revision)
+        step = rollout(context, name, self.name)
         found = context.world.deployments.get(name)
-        actions = (applied(candidate_service(context.target)),)
-        if found is None:
-            return Step(State.RUNNING, Reason.STARTING, f"Deployment {name} is created.", actions)
-        if found.ref.deleting:
-            return Step(State.RUNNING, Reason.RESTARTING, f"Deployment {name} makes way for a new one.")
-        if found.rolled_out:
-            return Step(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers completions.", actions)
-        pods = context.world.pods_of(self.name, context.target.revision)
-        if crashed := next((pod for pod in pods if _keeps_crashing(pod)), None):
-            return self._crashed(context, crashed)
-        return _waiting(context, found, pods, actions)
-
-    def _crashed(self, context: Context, pod: PodState) -> Step:
-        cause = diagnose(context.evidence(pod))
-        reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
-        message = f"The engine crashed {pod.restarts} times. {cause.message if cause else ''}".strip()
-        failure = Failure(reason, message)
-        step = failed(failure)
-        # What serves may recover, with nothing changed in the manifest.
-        key = failure_key(self.name, self.inputs(context))
-        told = () if context.serves else context.remember(key, failure_text(failure))
-        return Step(step.state, step.reason, step.message, told)
-
-
-def _keeps_crashing(pod: PodState) -> bool:
-    briefly = pod.exit is None or pod.exit.seconds < LONG_SECONDS
-    return pod.restarts >= RESTARTS and not pod.ready and briefly
-
-
-def _waiting(context: Context, found: DeploymentState, pods: tuple[PodState, ...], actions: tuple[Action, ...]) -> Step:
-    unready = [pod for pod in pods if not pod.ready and not pod.deleting]
-    findings = (stuck(context.evidence(pod)) for pod in unready)
-    finding = next((finding for finding in findings if finding), None)
-    if finding is None and found.failure_message and not pods:
-        finding = Finding(
-            Reason.POD_NOT_CREATED, f"Deployment {found.ref.name} can't create its pod: {found.failure_message}"
-        )
-    if finding:
-        return Step(State.BLOCKED, finding.reason, finding.message, actions)
-    if context.serves and found.available == 0:
-        message = f"No pod of Deployment {found.ref.name}, which serves, is available; its pods are starting."
-        return Step(State.RUNNING, Reason.ENGINE_UNAVAILABLE, message, actions)
-    message = f"Deployment {found.ref.name} is starting: the engine loads the model."
-    return Step(State.RUNNING, Reason.RUNNING, message, actions)
+        if step.state == State.FAILED:
+            # What serves may recover, with nothing changed in the manifest.
+            failure = Failure(step.reason, step.message)
+            return step if context.serves else context.give_up(self.name, self.inputs(context), failure)
+        if found and found.ref.deleting:
+            return step
+        if context.serves and found and step.reason == Reason.RUNNING and found.available == 0:
+            message = f"No pod of Deployment {name}, which serves, is available; its pods are starting."
+            step = replace(step, reason=Reason.ENGINE_UNAVAILABLE, message=message)
+        return replace(step, actions=(applied(candidate_service(context.target)),))

@@ -4,7 +4,7 @@ A stage counts as done when the record says so, never because a Job exists; a Jo
 the stage is not done, and the trainer then finds its work complete in the workspace and ends.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,14 +12,12 @@ from finetune_trainer.contract.config import Contract
 from pydantic import ValidationError
 
 from finetune_operator import names
-from finetune_operator.api.status import Phase
-from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.conditions import Reason, Type
+from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import jobs
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
-from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
-from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, State, Step, failed
+from finetune_operator.finetunejob.record import Failure, text
+from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, Stage, State, Step
 from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
@@ -27,21 +25,14 @@ from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.state import PodState
 
 
-class JobStage(ABC):
+class JobStage(Stage):
     """A stage carried by a Job of the trainer image.
 
     `result`: what its termination message holds. `grace_seconds`: from being asked to stop to being killed.
     """
 
-    name: str
-    condition: Type
-    phase: Phase
     result: ClassVar[type[Contract]]
     grace_seconds = 30
-    frees_serving = False
-    hosts = False
-    serves = False
-    unwanted = ""
 
     @abstractmethod
     def work(self, target: Target) -> Work:
@@ -54,10 +45,6 @@ class JobStage(ABC):
     @abstractmethod
     def verdict(self, context: Context) -> Step | None:
         """What the result in the record comes to; None while there is none."""
-
-    def wanted(self, spec: FineTuneJobSpec) -> bool:
-        """Every manifest is prepared and trained."""
-        return True
 
     def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
         """The Job; `inputs` as `pod_inputs` has them."""
@@ -95,6 +82,10 @@ class JobStage(ABC):
         """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
         return self.verdict(context) or context.failed_before(self.name, self.inputs(context))
 
+    def waits(self, context: Context) -> Step | None:
+        """What its pods need beside them before they may start; None where nothing is missing."""
+        return None
+
     def step(self, context: Context) -> Step:
         """Ended, to be made, to be replaced, or under way."""
         if ended := self.ended(context):
@@ -105,7 +96,7 @@ class JobStage(ABC):
         if waiting := workspace(context, grow=job is None):
             return waiting
         if job is None:
-            return self._start(context)
+            return self.waits(context) or self._start(context)
         if job.ref.deleting:
             return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} makes way for a new one.")
         if job.inputs != self.pod_inputs(context) and self._outdated(context, job):
@@ -132,10 +123,12 @@ class JobStage(ABC):
         if job.complete:
             return self._succeed(context, job)
         if job.failure is not None:
-            return self._failed(context, job, self._failure(context, job))
+            return context.give_up(self.name, self.inputs(context), self._failure(context, job), job.ref.uid)
         actions = _adjust(context, job)
         if context.spec.suspend:
             return _suspended(self.name, actions)
+        if waiting := self.waits(context):
+            return waiting
         return self._watch(context, job, actions)
 
     def _succeed(self, context: Context, job: JobState) -> Step:
@@ -148,15 +141,10 @@ class JobStage(ABC):
             result = self.result.model_validate(found, extra="ignore")
         except ValidationError:
             message = f"Job {job.ref.name} ended with a result that this operator can't read; see training.image."
-            return self._failed(context, job, Failure(Reason.INTERNAL_ERROR, message))
+            failure = Failure(Reason.INTERNAL_ERROR, message)
+            return context.give_up(self.name, self.inputs(context), failure, job.ref.uid)
         actions = context.remember(self.entry(context.target), text(result))
         return Step(State.RUNNING, Reason.RUNNING, f"Job {job.ref.name} is complete.", actions)
-
-    def _failed(self, context: Context, job: JobState, failure: Failure) -> Step:
-        step = failed(failure)
-        key = failure_key(self.name, self.inputs(context))
-        actions = context.remember(key, failure_text(failure, job.ref.uid))
-        return Step(step.state, step.reason, step.message, actions)
 
     def _failure(self, context: Context, job: JobState) -> Failure:
         if job.failure == "DeadlineExceeded":

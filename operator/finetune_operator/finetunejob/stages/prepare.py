@@ -65,7 +65,7 @@ class Prepare(JobStage):
     def verdict(self, context: Context) -> Step | None:
         """How many rows there are, and the plan."""
         found = context.record.prepared
-        return prepared(found) if found else None
+        return _told(found) if found else None
 
 
 def on_sensitive(dataset: Dataset) -> tuple[str, ...]:
@@ -77,8 +77,8 @@ def on_sensitive(dataset: Dataset) -> tuple[str, ...]:
     return () if wanted == OnSensitive.WARN else ("--on-sensitive", wanted.value)
 
 
-def prepared(result: PrepareResult) -> Step:
-    """Fill status.model, status.dataset and status.plan; the local backend calls it too."""
+def _told(result: PrepareResult) -> Step:
+    """Fill status.model, status.dataset and status.plan."""
     rows = result.dataset.rows
     told = f"{rows.train} rows to train on, {rows.validation} to validate, {rows.test} set aside."
     plan = result.plan.model_dump(exclude={"learning_rate", "estimated_memory_bytes"})

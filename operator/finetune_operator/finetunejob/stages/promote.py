@@ -5,17 +5,15 @@ from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.hosting import stable_service
-from finetune_operator.finetunejob.stages.base import Context, State, Step, applied
+from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step, applied
 
 
-class Promote:
+class Promote(Stage):
     """The stable Service."""
 
     name = "promote"
     condition = Type.PROMOTED
     phase = Phase.PROMOTING
-    frees_serving = False
-    hosts = False
     serves = True
     unwanted = "hosting.enabled is false."
 

@@ -2,7 +2,6 @@
 
 from finetune_trainer.contract.report import TrainResult
 
-from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, Phase, UsageStatus
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
@@ -25,6 +24,8 @@ class Train(JobStage):
     frees_serving = True
     # It ends its step and writes a checkpoint: minutes for all weights of a large model.
     grace_seconds = 300
+    stops = "finishes its step and keeps a checkpoint"
+    resumes = "goes on from its last checkpoint"
 
     def work(self, target: Target) -> Work:
         """What it needs lies on the volume: it gets no credential and asks no hub."""
@@ -45,8 +46,7 @@ class Train(JobStage):
     def verdict(self, context: Context) -> Step | None:
         """The artifact, and what it took."""
         found = context.record.trained
-        claim = names.of_revision(context.target.name, context.target.revision)
-        return trained(found, f"pvc://{claim}/artifact") if found else None
+        return _told(found, f"{context.target.files}/artifact") if found else None
 
 
 def _unshared(context: Context) -> Step | None:
@@ -62,8 +62,8 @@ def _unshared(context: Context) -> Step | None:
     )
 
 
-def trained(result: TrainResult, uri: str) -> Step:
-    """Fill status.artifact and status.usage; the local backend calls it too."""
+def _told(result: TrainResult, uri: str) -> Step:
+    """Fill status.artifact and status.usage."""
     usage = result.usage
     return Step(
         State.SUCCEEDED,
