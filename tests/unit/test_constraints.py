@@ -21,7 +21,7 @@ ENGINE = [
 ]
 INSTALLED = {
     "operator": EXTRAS["operator"],
-    "trainer": EXTRAS["trainer"],
+    "trainer": [*EXTRAS["trainer"], *EXTRAS["lm-eval"]],
     "vllm-cpu": ENGINE,
     "venv": [*chain(*EXTRAS.values()), *ENGINE],
 }

@@ -180,13 +180,21 @@ class Contender(Contract):
         return self.model is not None
 
 
+class Benchmark(Contract):
+    """A task of lm-evaluation-harness by its first metric. No `base`: that model is not served beside the tuned one."""
+
+    metric: str
+    tuned: float
+    base: float | None = None
+
+
 class EvaluateResult(Contract):
     """What evaluate leaves in `evaluation.json`. The first of `metrics` decides; `reason` says why it was chosen.
 
     `leaked` and `near_duplicates`: rows of test left out since they stand in train, exactly or nearly. `baselines` by
     label; none is on the base model where that is not served beside the tuned one, and there is no `drift` then: how
     far the tuned model's answers to general prompts are from the base model's, 0 for the same words and 1 for none in
-    common.
+    common. `benchmarks` by task, where the manifest names some; they decide nothing.
     """
 
     evaluation: str
@@ -198,3 +206,4 @@ class EvaluateResult(Contract):
     tuned: Contender
     baselines: dict[str, Contender] = {}
     drift: Score | None = None
+    benchmarks: dict[str, Benchmark] = {}
