@@ -11,6 +11,10 @@ help: ## List the targets
 venv: ## Make the environment (.venv); nothing to do when its inputs are unchanged
 	@PYTHON="$(PYTHON)" hack/venv.sh
 
+.PHONY: constraints
+constraints: ## Lock the versions of every library, here and in the images (UPGRADE=1 takes the newest)
+	@PYTHON="$(PYTHON)" UPGRADE="$(UPGRADE)" hack/constraints.sh
+
 .PHONY: crds
 crds: venv ## Generate the CustomResourceDefinition and the chart's copy from the pydantic models
 	@.venv/bin/python -m finetune_operator.api.crd

@@ -12,7 +12,8 @@ CREDENTIALS = {"secretRef": {"name": "hub"}}
 VALIDATION = "spec.dataset.validation"
 ADAPTER = "spec.training.adapter"
 LIMITS = "spec.training.resources.limits"
-EVALUATION = "spec.evaluation"
+EVALUATION, LM_EVAL = "spec.evaluation", "spec.evaluation.lmEval"
+TASKS_URIS = "must be pvc://CLAIM/PATH or configmap://NAME"
 TEST = {"spec.dataset.test": {"fraction": 0.1}}
 POSITIVE = {"server": "should be greater than 0", "local": "must be greater than 0"}
 MODEL_URIS = "must be hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
@@ -185,6 +186,29 @@ BAD = [
         {f"{EVALUATION}.enabled": False, f"{EVALUATION}.gate": {"minimum": 0.5}},
         f"{EVALUATION}.gate",
         "needs a measurement: remove it, or set evaluation.enabled to true",
+    ),
+    Bad(
+        "benchmarks of nothing",
+        {f"{EVALUATION}.enabled": False, LM_EVAL: {"source": "configmap://tasks", "tasks": ["capitals"]}},
+        LM_EVAL,
+        "needs a measurement: remove it, or set evaluation.enabled to true",
+    ),
+    *(
+        Bad(f"tasks at {uri}", {LM_EVAL: {"source": uri, "tasks": ["capitals"]}}, f"{LM_EVAL}.source", TASKS_URIS)
+        for uri in ("s3://bucket/tasks", "pvc://benchmarks", "configmap://tasks/capitals.yaml", "capitals")
+    ),
+    Bad(
+        "tasks elsewhere",
+        {LM_EVAL: {"source": "pvc://benchmarks/../other", "tasks": ["capitals"]}},
+        f"{LM_EVAL}.source",
+        "must not have '..' in its path: name the place itself",
+    ),
+    Bad(
+        "tasks on a laptop",
+        {LM_EVAL: {"source": "file://tasks", "tasks": ["capitals"]}},
+        f"{LM_EVAL}.source",
+        f"file:// exists only for `finetune run`; in a cluster it {TASKS_URIS}",
+        cluster_only=True,
     ),
     *(
         Bad(f"{what}", {**TEST, f"{EVALUATION}.{field}": value}, f"{EVALUATION}.{named}", allowed)

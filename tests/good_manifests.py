@@ -45,6 +45,7 @@ GOOD: dict[str, dict[str, Any]] = {
             "maxAnswerTokens": 512,
             "chatTemplateKwargs": {"enable_thinking": False, "budget": 5, "date": "today"},
             "judge": {"url": "https://judge/v1", "model": "large", "credentials": {"secretRef": {"name": "judge"}}},
+            "lmEval": {"source": "configmap://benchmarks", "tasks": ["capitals"], "limit": 20},
             "gate": {"metric": "judge", "minimum": 0.5, "margin": 0.02, "confidence": 0.9},
         },
     },

@@ -51,6 +51,8 @@ def check_manifest(path: Path, as_json: bool, console: Console, notes: Console) 
     store = Store(job.name)
     shown = view(notes)
     with store.lock():
+        for note in job.notes:
+            shown.say(note)
         try:
             result = _prepare(job, store, shown)
         finally:

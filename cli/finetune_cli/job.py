@@ -52,7 +52,7 @@ def localize(name: str, spec: FineTuneJobSpec, directory: Path) -> LocalJob:
     """Fit a manifest that lies in `directory` to this machine; UserError for what can only be had in a cluster."""
     if spec.suspend:
         raise UserError(f"{name} has suspend: true, so nothing is run; set it to false, or remove it.")
-    for field, source in sources(spec):
+    for field, source in (*sources(spec), *_tasks(spec)):
         _refuse_cluster_source(field, source)
     absolute = FineTuneJobSpec.model_validate(_absolute(spec.model_dump(by_alias=True, exclude_unset=True), directory))
     return LocalJob(name, _revision(spec, absolute), absolute, notes(spec))
@@ -65,6 +65,12 @@ def sources(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
     for field, split in (("validation", spec.dataset.validation), ("test", spec.dataset.test)):
         if split and split.source:
             yield f"dataset.{field}.source", split.source
+
+
+def _tasks(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
+    """The source of what is measured beside the rows: no weight depends on it."""
+    if spec.evaluation.lm_eval:
+        yield "evaluation.lmEval.source", spec.evaluation.lm_eval.source
 
 
 def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:

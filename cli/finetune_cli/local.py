@@ -113,7 +113,7 @@ class Backend:
 
     def _carry_out(self, stage: JobStage) -> Step:
         """What a stage has come to, its process run unless that is known already."""
-        ended = self._ended(stage)
+        ended = stage.ended(self._context)
         if ended is None:
             self._begin(stage, "starting")
             ended = self._tried(stage)

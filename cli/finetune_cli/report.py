@@ -10,6 +10,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
 from finetune_trainer.contract.report import Contender, EvaluateResult, Score
+from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision, again
@@ -164,10 +165,10 @@ def _details(decision: Decision) -> Iterator[RenderableType]:
     yield _titled("What did training cost?", [*_making(decision), UNCOUNTED])
     yield _titled("What do a thousand requests cost?", [])
     yield _costs(decision)
-    yield from (Text(told) for told in (cached(decision.costs, decision.prices),) if told)
+    yield from (Text(each) for each in (cached(decision.costs, decision.prices),) if each)
     yield from (Text(each.told) for each in decision.break_even)
     yield from _rows(decision)
-    yield _titled("What was forgotten?", [_forgotten(decision.result.drift)])
+    yield _titled("What was forgotten?", [_forgotten(decision.result.drift), *told(decision.result.benchmarks)])
     yield _titled("What to try next", decision.advice)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import MOST_TOKENS, Scalars, distinct
+from finetune_operator.api.values import MOST_TOKENS, Scalars, TasksUri, distinct
 
 EndpointUrl = Annotated[
     str,
@@ -129,6 +129,19 @@ class Judge(ApiModel):
     """Its key. Left out: it asks for none."""
 
 
+class LmEval(ApiModel):
+    """Benchmarks by lm-evaluation-harness, asked of the tuned and of the base model. They are reported, and decide
+    nothing. The trainer's image needs the harness (the build argument EXTRAS=trainer,lm-eval)."""
+
+    source: TasksUri
+    """The directory that has the tasks as the harness reads them, one YAML file each, and their rows beside them:
+    pvc://CLAIM/PATH or configmap://NAME (and file://PATH for `finetune run`). Code of a task's is not run."""
+    tasks: Annotated[list[Annotated[str, Field(min_length=1, max_length=63)]], Field(min_length=1, max_length=8)]
+    """The tasks by their names."""
+    limit: Annotated[int, Field(ge=1, le=100000)] = 200
+    """At most so many rows of each."""
+
+
 class Gate(ApiModel):
     """What the tuned model has to reach before it is promoted."""
 
@@ -183,6 +196,8 @@ class Evaluation(ApiModel):
     example. Texts, numbers and booleans."""
     judge: Judge | None = None
     """Another model as the judge of answers, for the metric judge."""
+    lm_eval: LmEval | None = None
+    """Benchmarks beside the task's own rows, to see what else the model has gained or lost."""
     gate: Gate | None = None
     """What has to be reached for promotion. Left out: everything is promoted, and the condition says so."""
 
@@ -221,6 +236,12 @@ class Evaluation(ApiModel):
             "needs a measurement: remove it, or set evaluation.enabled to true",
             lambda evaluation: evaluation.enabled or evaluation.gate is None,
             "gate",
+        ),
+        Rule(
+            "self.enabled || !has(self.lmEval)",
+            "needs a measurement: remove it, or set evaluation.enabled to true",
+            lambda evaluation: evaluation.enabled or evaluation.lm_eval is None,
+            "lmEval",
         ),
         Rule(
             "(has(self.metrics) && 'judge' in self.metrics) == has(self.judge)",

@@ -139,6 +139,14 @@ DataUri = Annotated[
     _STAYS,
     _not_file(_DATA_URIS),
 ]
+_TASKS_URIS = "pvc://CLAIM/PATH or configmap://NAME"
+TasksUri = Annotated[
+    str,
+    Field(max_length=1024),
+    _matches(f"pvc://{SUBDOMAIN}/.+|configmap://{SUBDOMAIN}|file://.+", f"must be {_TASKS_URIS}"),
+    _STAYS,
+    _not_file(_TASKS_URIS),
+]
 GitRevision = Annotated[
     str,
     Field(max_length=255),

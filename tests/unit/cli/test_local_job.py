@@ -91,6 +91,10 @@ def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
             "dataset.train.source: configmap://rows/train.jsonl is a ConfigMap",
         ),
         (
+            {"evaluation": {"lmEval": {"source": "configmap://benchmarks", "tasks": ["capitals"]}}},
+            "evaluation.lmEval.source: configmap://benchmarks is a ConfigMap",
+        ),
+        (
             {"dataset": {"train": {"source": "s3://b/t"}, "test": {"source": "pvc://rows/test.jsonl"}}},
             "dataset.test.source: pvc://rows/test.jsonl is a PersistentVolumeClaim",
         ),

@@ -1,6 +1,7 @@
 """What evaluate is told, and the Job that it runs in, as the manifest asks for them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
 from finetune_operator.finetunejob.desired.workspace import record_map
@@ -16,7 +17,9 @@ from finetune_trainer.contract.config import (
     EndpointConfig,
     EvaluationConfig,
     GateConfig,
+    LmEvalConfig,
     Metric,
+    Source,
     TokenPrices,
 )
 from rendering import environment, evaluate, main, mounts, prepare, target, train
@@ -91,6 +94,16 @@ def test_other_metrics_baselines_rows_or_seeds_are_another() -> None:
         {"training": {"seed": 7}},
     )
     assert len({evaluation_id(target(**change)) for change in changes} | {evaluation_id(target())}) == 7
+
+
+def test_benchmarks_are_another_measurement_and_both_pods_see_their_tasks() -> None:
+    found = target(evaluation={"lmEval": {"source": "configmap://benchmarks", "tasks": ["capitals"], "limit": 20}})
+    where = "/mnt/configmaps/benchmarks"
+    wanted = LmEvalConfig(source=Source(uri="configmap://benchmarks", path=Path(where)), tasks=("capitals",), limit=20)
+    assert evaluation_config(found.spec, found.settings).lm_eval == wanted
+    assert evaluation_id(found) != evaluation_id(target())
+    for workload in (prepare(found), evaluate(found)):
+        assert mounts(workload)[where]["configMap"] == {"name": "benchmarks"}
 
 
 def test_the_trainer_reads_what_the_operator_writes() -> None:

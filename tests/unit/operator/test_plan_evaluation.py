@@ -96,8 +96,11 @@ class TestTheMeasurement:
         assert cluster.condition("Ready")[0] == "True"
         assert cluster.exists("Deployment") is hosting
 
-    def test_a_gate_on_plain_text_is_refused(self) -> None:
-        cluster = job(evaluation=GATE)
+    @pytest.mark.parametrize(
+        "evaluation", [GATE, {"lmEval": {"source": "configmap://benchmarks", "tasks": ["capitals"]}}]
+    )
+    def test_what_counts_on_a_measurement_of_plain_text_is_refused(self, evaluation: dict[str, Any]) -> None:
+        cluster = job(evaluation=evaluation)
         cluster.reconcile()
         cluster.complete("prepare", PREPARED | {"dataset": PREPARED["dataset"] | {"format": "text"}})
         cluster.reconcile()
@@ -105,7 +108,7 @@ class TestTheMeasurement:
         cluster.reconcile()
         status, reason, message = cluster.condition("Evaluated")
         assert (status, reason) == ("False", "ConfigInvalid")
-        assert message.endswith("remove evaluation's metrics and gate.")
+        assert message.endswith("remove evaluation's metrics, gate and lmEval.")
         assert ("Service", "recipes") not in cluster.objects
 
     def test_without_hosting_the_candidate_goes_once_it_is_measured(self) -> None:

@@ -51,6 +51,8 @@ class Engine:
         told = None
         if body["model"] in self.likelihoods:
             logprob = math.log(self.likelihoods[body["model"]])
+            if body.get("echo"):
+                return 200, {"id": "1", "choices": [_echoed(body["prompt"][0], logprob)]}
             told = [None, *({str(token): {"logprob": logprob}} for token in body["prompt"][1:])]
         choice = {"index": 0, "text": "", "finish_reason": "length", "prompt_logprobs": told}
         return 200, {"id": "1", "object": "text_completion", "created": 1, "model": body["model"], "choices": [choice]}
@@ -95,6 +97,13 @@ class Engine:
     def list(self) -> dict[str, Any]:
         models = [{"id": name, "object": "model", "created": 1, "owned_by": "us"} for name in self.models]
         return {"object": "list", "data": [model | {"max_model_len": self.context_length} for model in models]}
+
+
+def _echoed(prompt: list[int], logprob: float) -> dict[str, Any]:
+    """OpenAI's older form: the prompt's own tokens, and the one that was made."""
+    known = [None, *([logprob] * len(prompt))]
+    top = [None if each is None else {"a": each} for each in known]
+    return {"index": 0, "text": "", "logprobs": {"token_logprobs": known, "top_logprobs": top}}
 
 
 @contextmanager

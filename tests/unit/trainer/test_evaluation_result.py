@@ -23,7 +23,9 @@ def compared(metric: Metric, wrong: str = "no") -> Comparison:
     """The tuned model has three rows more right than the baseline, and none less."""
     clean = Clean((Question("a", "yes"),) * ROWS, 0, 0)
     both = [contender("tuned", 103, metric, wrong), contender("zero-shot", 100, metric, wrong)]
-    return summed_up(EvaluationConfig(), clean, (metric,), "", both, None).baselines["zero-shot"].comparisons[metric]
+    return (
+        summed_up(EvaluationConfig(), clean, (metric,), "", both, None, {}).baselines["zero-shot"].comparisons[metric]
+    )
 
 
 def test_three_wins_of_200_rows_are_no_lead() -> None:

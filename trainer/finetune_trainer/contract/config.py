@@ -202,6 +202,14 @@ DEFAULT_BASELINES = (
 )
 
 
+class LmEvalConfig(Contract):
+    """Tasks of lm-evaluation-harness: the directory that has them, which of them, and at most how many rows of each."""
+
+    source: Source
+    tasks: tuple[str, ...]
+    limit: int = 200
+
+
 class GateConfig(Contract):
     """What the tuned model has to reach: see `finetune_trainer.contract.gate`. No metric: the evaluation's first."""
 
@@ -255,6 +263,7 @@ class EvaluationConfig(Contract):
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
     judge: EndpointConfig | None = None
+    lm_eval: LmEvalConfig | None = None
     max_answer_tokens: Annotated[int, Field(ge=1)] | None = None
     chat_template_kwargs: dict[str, bool | int | float | str] = {}
     gate: GateConfig | None = None

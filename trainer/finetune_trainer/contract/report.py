@@ -182,12 +182,21 @@ class Contender(Contract):
         return self.model is not None
 
 
+class Benchmark(Contract):
+    """A task of lm-evaluation-harness by its first metric. No `base`: that model is not served beside the tuned one."""
+
+    metric: str
+    tuned: float
+    base: float | None = None
+
+
 class EvaluateResult(Contract):
     """What evaluate leaves in `evaluation.json`. The first of `metrics` decides; `reason` says why it was chosen.
 
     `leaked` and `near_duplicates`: rows of test left out since they stand in train, exactly or nearly. `baselines` by
     label; none is on the base model where that was not asked, and there is no `drift` then: how far the tuned model's
-    answers to general prompts are from the base model's, 0 for the same words and 1 for none in common.
+    answers to general prompts are from the base model's, 0 for the same words and 1 for none in common. `benchmarks` by
+    task, where the manifest names some; they decide nothing.
     """
 
     evaluation: str
@@ -199,3 +208,4 @@ class EvaluateResult(Contract):
     tuned: Contender
     baselines: dict[str, Contender] = {}
     drift: Score | None = None
+    benchmarks: dict[str, Benchmark] = {}

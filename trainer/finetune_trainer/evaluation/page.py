@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune_trainer.contract.report import Contender, Score
+from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision
@@ -77,6 +78,7 @@ def render(decision: Decision) -> str:
         interval=_interval,
         cached=cached(decision.costs, decision.prices),
         unmeasured=unmeasured(result),
+        benchmarks=told(result.benchmarks),
         remote={name: found.model for name, found in result.baselines.items() if found.remote},
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
-from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score
+from finetune_trainer.contract.report import Benchmark, Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.evaluation import calls, general, intervals
 from finetune_trainer.evaluation.ask import Answer
 from finetune_trainer.evaluation.contenders import Prompt, Question
@@ -105,10 +105,11 @@ def summed_up(
     reason: str,
     contenders: Sequence[Measured],
     drift: Statistic | None,
+    benchmarks: dict[str, Benchmark],
 ) -> EvaluateResult:
     """The result. The first of `contenders` is the tuned model; all are resampled by the same rows, so paired.
 
-    `drift`: of the general prompts, where they were asked.
+    `drift`: of the general prompts, where they were asked. `benchmarks`: of lm-evaluation-harness, likewise.
     """
     tuned, *baselines = contenders
     drawn = intervals.resample(len(clean.kept), evaluation.seed)
@@ -141,6 +142,7 @@ def summed_up(
             for found in baselines
         },
         drift=drift and intervals.score(drift, intervals.resample(len(general.PROMPTS), evaluation.seed)),
+        benchmarks=benchmarks,
     )
 
 

@@ -23,10 +23,11 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
+from finetune_trainer.contract.report import Benchmark, EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import (
+    benchmarks,
     choosers,
     contenders,
     decision,
@@ -89,7 +90,7 @@ def evaluate(
     chosen, reason = testset.chosen(evaluation, test)
     measuring = _Measuring(config, evaluation, workspace, (url, base_url), clean, train, reporter)
     found = measuring.all(chosen)
-    result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift())
+    result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift(), measuring.benchmarks())
     table, seconds = _table(clean.kept, found, chosen), time.monotonic() - began
     _report(config, evaluation, workspace, result, table, seconds, _similar(train))
     _write(workspace.evaluation(evaluation) / RESULT, result)
@@ -193,7 +194,8 @@ class _Measuring:
         self._engines = engines(config, *urls, self._answers)
         self._base_name = config.base_name
         self._compared = config.base_name in self._engines
-        self._base = base.read(workspace.base_model(config), config.model)
+        self._base_model = workspace.base_model(config)
+        self._base = base.read(self._base_model, config.model)
         known = [question.reference for question in (*clean.kept, *train)]
         served = self._engines[config.name].served()
         self._fitting = _fitting(self._base, workspace, served, known, evaluation.max_answer_tokens)
@@ -238,6 +240,22 @@ class _Measuring:
             ]
             texts[model] = [answer.text for answer in self._engines[model].ask(requests, told, timed=False)]
         return general.drift(*texts.values())
+
+    def benchmarks(self) -> dict[str, Benchmark]:
+        """What lm-evaluation-harness finds, where the manifest asks for it."""
+        wanted = self._evaluation.lm_eval
+        if wanted is None:
+            return {}
+        self._reporter.update(activity=f"running lm-evaluation-harness: {', '.join(wanted.tasks)}")
+        urls = {model: engine.endpoint.url for model, engine in self._engines.items()}
+        asked = benchmarks.Asked(urls, self._base_model, self._fitting.room.context)
+        base = self._base_name if self._compared else None
+        return benchmarks.measure(wanted, asked, self._name, base, self._alive)
+
+    def _alive(self) -> None:
+        """Raises StageError where an engine does not answer any more."""
+        for engine in self._engines.values():
+            engine.served()
 
     def _baseline(self, baseline: BaselineConfig, form: Message | None) -> Asked:
         choose = self._choosers.of(baseline)

@@ -30,7 +30,7 @@ from finetune_trainer.data.findings import DataReport, Finding
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
 from finetune_trainer.data.stored import LEARNED, Stored, store
-from finetune_trainer.evaluation import foreseen, testset
+from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, schedule
@@ -69,6 +69,8 @@ def prepare(
         if not content.rows:
             raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
         noticed += trained.findings(name, content, max_length)
+    if evaluation is not None and evaluation.lm_eval is not None:
+        benchmarks.check(evaluation.lm_eval)
     train = stored.learned["train"]
     counted = hyperparameters.Rows(train.rows, train.tokens, longest)
     plan = hyperparameters.choose(config.training, counted, found.model, devices)
@@ -105,7 +107,8 @@ def _foreseen(splits: dict[str, Spool], found: Base, plan: Plan, evaluation: Eva
 
 def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
     """Rows of text are not measured, unless somebody counts on it."""
-    return shape.format != Format.TEXT or bool(evaluation.metrics) or evaluation.gate is not None
+    counted_on = bool(evaluation.metrics) or evaluation.gate is not None or evaluation.lm_eval is not None
+    return shape.format != Format.TEXT or counted_on
 
 
 def _probe(evaluation: EvaluationConfig, workspace: Workspace, reporter: Reporter) -> None:

@@ -12,12 +12,14 @@ from finetune_trainer.contract.config import (
     EndpointConfig,
     EvaluationConfig,
     GateConfig,
+    LmEvalConfig,
     Prices,
     TokenPrices,
 )
 
-from finetune_operator.api.evaluation import Baseline, Evaluation, Gate
+from finetune_operator.api.evaluation import Baseline, Evaluation, Gate, LmEval
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.finetunejob.desired.run_config import source
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
 from finetune_operator.settings import Settings
@@ -36,6 +38,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         sample_size=evaluation.sample_size,
         seed=spec.training.seed,
         judge=evaluation.judge and EndpointConfig(url=evaluation.judge.url, model=evaluation.judge.model),
+        lm_eval=evaluation.lm_eval and _lm_eval(evaluation.lm_eval),
         max_answer_tokens=evaluation.max_answer_tokens,
         chat_template_kwargs=evaluation.chat_template_kwargs,
         gate=gate_config(evaluation.gate),
@@ -72,6 +75,15 @@ def gate_config(gate: Gate | None) -> GateConfig | None:
     if gate is None:
         return None
     return GateConfig(metric=gate.metric, minimum=gate.minimum, margin=gate.margin, confidence=gate.confidence)
+
+
+def tasks_uris(evaluation: Evaluation) -> list[str]:
+    """The URI of lm-evaluation-harness's tasks, where there are some."""
+    return [evaluation.lm_eval.source] if evaluation.lm_eval else []
+
+
+def _lm_eval(wanted: LmEval) -> LmEvalConfig:
+    return LmEvalConfig(source=source(wanted.source), tasks=tuple(wanted.tasks), limit=wanted.limit)
 
 
 def endpoint_prices(evaluation: Evaluation) -> dict[str, TokenPrices]:

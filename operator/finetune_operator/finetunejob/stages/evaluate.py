@@ -18,7 +18,13 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
 from finetune_operator.finetunejob.desired.credentials import endpoint_keys, endpoint_secrets
-from finetune_operator.finetunejob.desired.evaluation import base_alone, evaluation_config, evaluation_id, gate_config
+from finetune_operator.finetunejob.desired.evaluation import (
+    base_alone,
+    evaluation_config,
+    evaluation_id,
+    gate_config,
+    tasks_uris,
+)
 from finetune_operator.finetunejob.desired.hosting import BASE, base_url, candidate_url
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
@@ -62,7 +68,7 @@ class Evaluate(JobStage):
         return Work(
             measured=True,
             environment=[*variables({"HF_HUB_OFFLINE": "1"}), *endpoint_keys(target.spec)],
-            mounts=volumes.user_mounts([target.spec.model.source]),
+            mounts=volumes.user_mounts([target.spec.model.source, *tasks_uris(target.spec.evaluation)]),
             arguments=("--endpoint", candidate_url(target), *base),
         )
 
@@ -121,8 +127,8 @@ class Evaluate(JobStage):
 
 def without_answers(spec: FineTuneJobSpec) -> Step:
     """Rows of format text are not measured; who has set metrics or a gate counts on it, and is told."""
-    if spec.evaluation.metrics or spec.evaluation.gate:
-        message = "Rows of format text have no answer to measure by: remove evaluation's metrics and gate."
+    if spec.evaluation.metrics or spec.evaluation.gate or spec.evaluation.lm_eval:
+        message = "Rows of format text have no answer to measure by: remove evaluation's metrics, gate and lmEval."
         return Step(State.FAILED, Reason.CONFIG_INVALID, message)
     return Step(State.RELEASED, Reason.DISABLED, "Rows of format text have no answer to measure by.")
 

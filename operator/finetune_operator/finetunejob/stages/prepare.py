@@ -11,7 +11,7 @@ from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, Plan
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
-from finetune_operator.finetunejob.desired.evaluation import evaluation_id
+from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.record import PREPARED
@@ -37,7 +37,8 @@ class Prepare(JobStage):
         It plans for the devices to come.
         """
         devices = accelerators(target.spec.training.resources)
-        sources = [target.spec.model.source, *data_uris(target.spec.dataset)]
+        spec = target.spec
+        sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation)]
         return Work(
             measured=True,
             environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
