@@ -87,12 +87,13 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan:
         return Plan(world.status, reads=walked.reads)
     engines = hosting(target, world, walked)
     status = tell(world, walked, wanted(spec), engines.gives_way, now)
-    serve = _needed(world, engines.serve)
+    taken: set[Id] = set()
+    release = (*_needed(world, engines.release), *_suspend(target, world), *_prune(target, world, engines))
     return Plan(
         status,
-        serve=serve,
-        release=(*_needed(world, engines.release), *_suspend(target, world), *_prune(target, world, engines)),
-        work=_besides(serve, _needed(world, (*engines.work, *walked.actions))),
+        serve=_once(taken, _needed(world, engines.serve)),
+        release=_once(taken, release),
+        work=_once(taken, _needed(world, (*engines.work, *walked.actions))),
         events=_events(world, status),
         again_after=MISSING_SECONDS if walked.problem else None,
         ask=_address(target, world, walked),
@@ -129,19 +130,27 @@ def _needed(world: World, actions: Iterable[Action]) -> tuple[Action, ...]:
     return tuple(action for action in found if action is not None)
 
 
-def _besides(serve: Sequence[Action], work: Sequence[Action]) -> tuple[Action, ...]:
-    """`work` without applies to what `serve` applies: those name the object that the next look will find."""
-    taken = [_applied(action) for action in serve if isinstance(action, Apply)]
-    return tuple(action for action in work if not (isinstance(action, Apply) and _applied(action) in taken))
+def _once(taken: set[Id], actions: Iterable[Action]) -> tuple[Action, ...]:
+    """The actions on objects that are not `taken`: a second one has to name what the first makes of its object, which
+    the next look finds.
+    """
+    found = []
+    for action in actions:
+        if (of := _object(action)) not in taken:
+            taken.add(of)
+            found.append(action)
+    return tuple(found)
 
 
-def _applied(action: Apply) -> Id:
+def _object(action: Action) -> Id:
+    if isinstance(action, Patch | Delete):
+        return action.ref.kind, action.ref.name
     return action.manifest["kind"], action.manifest["metadata"]["name"]
 
 
 def _apply(world: World, action: Apply) -> Apply | None:
     manifest = action.manifest
-    found = world.objects.get(_applied(action))
+    found = world.objects.get(_object(action))
     if found is None:
         return action
     if "deletionTimestamp" in found["metadata"] or as_applied(found, manifest):

@@ -7,7 +7,7 @@ from finetune_operator.finetunejob.desired.evaluation import evaluation_config, 
 from finetune_operator.finetunejob.desired.workspace import record_map
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import evaluation_key
-from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.base import Context
 from finetune_operator.finetunejob.walk import begin
 from finetune_operator.settings import Settings
@@ -192,7 +192,7 @@ def _inputs(evaluation: dict[str, object]) -> dict[str, str]:
     found = target(evaluation=evaluation)
     world = World(found.name, found.namespace, found.uid)
     context = Context(found, world, begin(world, found.revision))
-    return {stage.name: stage.inputs(context) for stage in STAGES}
+    return {name: stage.inputs(context) for name, stage in JOBS.items()}
 
 
 def test_it_runs_beside_the_accelerators_and_holds_none() -> None:

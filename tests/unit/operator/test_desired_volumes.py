@@ -106,7 +106,7 @@ def test_a_local_path_is_taken_as_it_is():
 
 
 def test_pods_of_one_read_write_once_volume_land_on_one_node():
-    assert affinities(target()) == [{"podAffinity": {REQUIRED: [TOGETHER]}}] * 4
+    assert affinities(target()) == [{"podAffinity": {REQUIRED: [TOGETHER]}}] * 5
 
 
 def test_a_pod_matches_its_own_term_or_the_first_would_wait_for_ever():
@@ -116,14 +116,14 @@ def test_a_pod_matches_its_own_term_or_the_first_would_wait_for_ever():
 
 
 def test_pods_of_a_read_write_many_volume_may_spread():
-    assert affinities(target(workspace={"accessModes": ["ReadWriteOnce", "ReadWriteMany"]})) == [{}] * 4
+    assert affinities(target(workspace={"accessModes": ["ReadWriteOnce", "ReadWriteMany"]})) == [{}] * 5
 
 
 def test_the_users_affinity_is_kept():
     users = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": []}}, "podAffinity": {PREFERRED: [{"weight": 1}]}}
     found = target(training={"pod": {"affinity": users}}, hosting={"pod": {"affinity": users}})
     wanted = {**users, "podAffinity": {PREFERRED: [{"weight": 1}], REQUIRED: [TOGETHER]}}
-    assert affinities(found) == [wanted] * 4
+    assert affinities(found) == [wanted] * 5
 
 
 def test_beside_the_users_required_term_ours_is_a_preference():

@@ -69,7 +69,7 @@ def test_what_is_compressed_is_read_as_what_was_compressed(tmp_path: Path, name:
 
 def squeezed(content: bytes, compressed: str) -> bytes:
     if compressed == ".gz":
-        return gzip.compress(content)
+        return gzip.compress(content, mtime=0)
     found = pyarrow.BufferOutputStream()
     with pyarrow.CompressedOutputStream(found, "zstd") as stream:
         stream.write(content)
@@ -145,7 +145,11 @@ def test_a_list_item_that_is_no_object_is_a_fault_of_its_line(tmp_path: Path) ->
         ("rows.txt.gz", b"a", "rows.txt.gz has none of the endings .jsonl, "),
         ("rows.gz", b"a", "rows.gz has none of the endings .jsonl, "),
         ("rows.jsonl.gz", b"no gzip", "rows.jsonl.gz can't be decompressed as .gz: Not a gzipped file (b'no')."),
-        ("rows.jsonl.gz", gzip.compress(b'{"text": "a"}')[:-9], "rows.jsonl.gz can't be decompressed as .gz: Compress"),
+        (
+            "rows.jsonl.gz",
+            gzip.compress(b'{"text": "a"}', mtime=0)[:-9],
+            "rows.jsonl.gz can't be decompressed as .gz: Compress",
+        ),
         ("rows.csv.zst", b"no zstandard", "rows.csv.zst can't be decompressed as .zst: ZSTD decompress failed: "),
         ("rows.json.zst", squeezed(b"[]", ".zst")[:-3], "rows.json.zst can't be decompressed as .zst: Truncated com"),
         (
