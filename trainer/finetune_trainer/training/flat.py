@@ -52,7 +52,7 @@ def passes(inputs: Inputs, tokens: int) -> Iterator[Inputs]:
             "labels": labels[:, learned],
             "logits_to_keep": learned,
             # Numbers, not a tensor: each layer would have to wait for an accelerator to tell them.
-            "row_bounds": (0, *(end - start for end in ends)),
+            "row_lengths": tuple(after - before for before, after in pairwise([start, *ends])),
             "use_cache": False,
         }
 
@@ -81,18 +81,18 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    row_bounds: Sequence[int] | None = None,
+    row_lengths: Sequence[int] | None = None,
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each row, of shapes (1, heads, tokens, size) to (1, tokens, heads, size)."""
-    if row_bounds is None:
+    if row_lengths is None:
         whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return whole, None
     found = []
-    for start, end in pairwise(row_bounds):
-        row = (each[:, :, start:end] for each in (query, key, value))
-        mask = _window(end - start, sliding_window, query.device)
+    # Not sliced: the gradient of a slice is as large as all rows.
+    for row in zip(*(each.split(row_lengths, dim=2) for each in (query, key, value)), strict=True):
+        mask = _window(row[0].shape[2], sliding_window, query.device)
         found.append(sdpa_attention_forward(module, *row, mask, **options)[0])
     return torch.cat(found, dim=1), None
 
