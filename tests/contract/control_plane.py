@@ -121,6 +121,10 @@ class ControlPlane:
             process.send_signal(signal.SIGCONT)
             self._wait_until_ready()
 
+    def pid(self, program: str) -> int:
+        """The process of a program that was started."""
+        return self._processes[program].pid
+
     def stop(self) -> None:
         """Stop everything, etcd last."""
         for program in reversed(list(self._processes)):

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 from control_plane import RECORDED, ControlPlane, User, with_crd
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
@@ -20,6 +21,8 @@ from rehearsal import MANIFEST, PREPARED, TEST, TRAINED, evaluated
 
 HERE = Path(__file__).parent
 NODES, PODS = HERE / "simulated_nodes.yaml", HERE / "simulated_pods.yaml"
+# Of one core.
+BUSY_PERCENT = 20
 CONTROLLERS = ("job", "deployment", "replicaset", "garbage-collector")
 # What the manifests of these clusters say: one that is not measured, and one that is.
 PLAIN: dict[str, Any] = MANIFEST
@@ -65,6 +68,12 @@ class SimulatedCluster(ControlPlane):
             manage_all_nodes="true",
             node_lease_duration_seconds=0,
         )
+
+    def catch_up(self) -> None:
+        """Wait until the API server has read what was written into etcd beside it: it does next to nothing then."""
+        server = psutil.Process(self.pid("kube-apiserver"))
+        while server.cpu_percent(interval=1) > BUSY_PERCENT:
+            pass
 
     def pause(self) -> None:
         """Stop them: nothing but the operator and the test changes anything from here on."""

@@ -90,7 +90,8 @@ def test_run_again_resumes_then_serves_both_models(finetune: Finetune, directory
 def _ask_with_the_cli(finetune: Finetune, url: str, run: Command) -> None:
     chat = finetune("chat", "--message", "2 eggs, 100 g flour")
     assert chat.ends() == 0
-    assert chat.said.strip()
+    # More than the end of its line, though a model of random weights may have no other words.
+    assert len(chat.said) > 1
     shown = finetune("status")
     assert shown.ends() == 0
     assert url in shown.said

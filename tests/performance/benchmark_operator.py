@@ -118,6 +118,7 @@ def rest(ground: Ground, sizes: Sizes) -> list[Row]:
     multiply(cluster.etcd, ground.log.since().writes, count)
     listed = cluster.request("GET", f"/api/v1/namespaces/{RECORDED}/pods?limit=1")["metadata"]
     pods = 1 + listed["remainingItemCount"]
+    cluster.catch_up()
     say(f"{count} FineTuneJobs at rest; the operator starts")
     ground.log.since()
     took = ground.first_look(count, sizes.limit)
