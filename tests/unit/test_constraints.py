@@ -28,6 +28,8 @@ INSTALLED = {
 DOCKERFILES = {"operator": "operator/Dockerfile", "trainer": "trainer/Dockerfile", "vllm-cpu": "hosting/Dockerfile"}
 # The base image of the trainer has it, for the accelerators that it is made for.
 BASE = {"trainer": {"torch"}}
+# Newer than what vLLM allows beside it: with Debian's torch, the other one can't be imported. The e2e stories train with it.
+APART = {"trainer": {"transformers"}}
 
 
 def locked(name: str) -> list[str]:
@@ -82,9 +84,10 @@ def test_a_lock_is_names_and_versions_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_the_images_have_what_the_tests_run(name: str) -> None:
-    here = versions("venv")
-    assert {library: here[library] for library in versions(name)} == versions(name)
-    assert {library: version(library) for library in versions(name)} == versions(name), "run `make venv`"
+    here, apart = versions("venv"), APART.get(name, set())
+    there = {library: found for library, found in versions(name).items() if library not in apart}
+    assert {library: here[library] for library in there} == there
+    assert {library: version(library) for library in there} == there, "run `make venv`"
 
 
 @pytest.mark.parametrize(("name", "path"), DOCKERFILES.items())
