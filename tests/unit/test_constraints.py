@@ -28,7 +28,7 @@ INSTALLED = {
 DOCKERFILES = {"operator": "operator/Dockerfile", "trainer": "trainer/Dockerfile", "vllm-cpu": "hosting/Dockerfile"}
 # The base image of the trainer has it, for the accelerators that it is made for.
 BASE = {"trainer": {"torch"}}
-# Newer than what vLLM allows beside it: with Debian's torch, the other one can't be imported. The e2e stories train with it.
+# Newer than what vLLM allows beside it: with Debian's torch, that one can't be imported. Stories of e2e train with it.
 APART = {"trainer": {"transformers"}}
 
 
