@@ -19,7 +19,7 @@ from stages import (
 )
 
 # So many that there is time to stop and kill what trains.
-STEPS = 100
+STEPS = 1000
 
 
 def versions(namespace: str) -> dict[str, str]:

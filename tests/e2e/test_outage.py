@@ -18,7 +18,7 @@ def training(namespace: str) -> str:
     """A job that serves, and the pod of another that trains."""
     apply_job(namespace, manifest(maxSteps=2))
     wait(namespace, FTJ, "condition=Ready", READY_SECONDS)
-    job = manifest(NEXT, maxSteps=200)
+    job = manifest(NEXT, maxSteps=2000)
     job["spec"]["hosting"] = {"enabled": False}
     apply_job(namespace, job)
     pod = running(namespace, "train", first_revision(namespace, NEXT), NEXT)
