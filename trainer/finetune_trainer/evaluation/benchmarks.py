@@ -32,7 +32,7 @@ TAIL = 400
 
 
 @dataclass(frozen=True)
-class Asked:
+class Engines:
     """Whom the harness asks: where each model answers, the base model's tokenizer, and a request's tokens at most."""
 
     urls: Mapping[str, str]
@@ -63,13 +63,13 @@ def check(wanted: LmEvalConfig) -> None:
 
 
 def measure(
-    wanted: LmEvalConfig, asked: Asked, tuned: str, base: str | None, alive: Callable[[], object]
+    wanted: LmEvalConfig, engines: Engines, tuned: str, base: str | None, alive: Callable[[], object]
 ) -> dict[str, Benchmark]:
     """Each task by its first metric, of the models of these names.
 
     `alive` raises StageError where a failure is an engine's. Raises StageError for others.
     """
-    found = _results(wanted, asked, alive)
+    found = _results(wanted, engines, alive)
     measured = {}
     for task in wanted.tasks:
         key = _first(found[tuned][task])
@@ -90,7 +90,7 @@ def _compared(found: Benchmark) -> str:
     return f"{found.metric} {found.tuned:.3f}, the base model {found.base:.3f}, a difference of {gained:+.3f}"
 
 
-def _results(wanted: LmEvalConfig, asked: Asked, alive: Callable[[], object]) -> dict[str, Any]:
+def _results(wanted: LmEvalConfig, engines: Engines, alive: Callable[[], object]) -> dict[str, Any]:
     """What the harness found, by model, task and metric."""
     with TemporaryDirectory() as scratch:
         told, found, tasks = (Path(scratch) / name for name in ("told.json", "found.json", "tasks"))
@@ -99,7 +99,7 @@ def _results(wanted: LmEvalConfig, asked: Asked, alive: Callable[[], object]) ->
         for path in _files(wanted, "*"):
             if path.suffix != ".py":
                 shutil.copy(path, tasks)
-        told.write_text(json.dumps(_told(wanted, asked, tasks)))
+        told.write_text(json.dumps(_told(wanted, engines, tasks)))
         # The judge's key is nobody else's.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("FINETUNE_")}
         environment |= {**OFFLINE, "HF_HOME": scratch, "OPENAI_API_KEY": "none"}
@@ -118,13 +118,13 @@ def _results(wanted: LmEvalConfig, asked: Asked, alive: Callable[[], object]) ->
         return dict(json.loads(found.read_text()))
 
 
-def _told(wanted: LmEvalConfig, asked: Asked, tasks: Path) -> dict[str, Any]:
+def _told(wanted: LmEvalConfig, engines: Engines, tasks: Path) -> dict[str, Any]:
     return {
-        "urls": {model: f"{url}/completions" for model, url in asked.urls.items()},
+        "urls": {model: f"{url}/completions" for model, url in engines.urls.items()},
         "model_args": {
-            "tokenizer": str(asked.tokenizer),
+            "tokenizer": str(engines.tokenizer),
             "tokenizer_backend": "huggingface",
-            "max_length": asked.context_length,
+            "max_length": engines.context_length,
             # On CPUs vLLM's engine can't tell the likelihoods of two prompts to a LoRA model at once.
             "num_concurrent": 1,
         },

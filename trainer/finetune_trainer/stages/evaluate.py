@@ -248,9 +248,9 @@ class _Measuring:
             return {}
         self._reporter.update(activity=f"running lm-evaluation-harness: {', '.join(wanted.tasks)}")
         urls = {model: engine.endpoint.url for model, engine in self._engines.items()}
-        asked = benchmarks.Asked(urls, self._base_model, self._fitting.room.context)
+        reached = benchmarks.Engines(urls, self._base_model, self._fitting.room.context)
         base = self._base_name if self._compared else None
-        return benchmarks.measure(wanted, asked, self._name, base, self._alive)
+        return benchmarks.measure(wanted, reached, self._name, base, self._alive)
 
     def _alive(self) -> None:
         """Raises StageError where an engine does not answer any more."""

@@ -57,6 +57,8 @@ def prepare(
     workspace.prepared.unlink(missing_ok=True)
     if config.training.batch_size:
         schedule.check_shared(config.training.batch_size, devices)
+    if evaluation is not None and evaluation.lm_eval is not None:
+        benchmarks.check(evaluation.lm_eval)
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = fetch.model(config.model, workspace.model)
     found = base.read(workspace.base_model(config), config.model)
@@ -69,8 +71,6 @@ def prepare(
         if not content.rows:
             raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
         noticed += trained.findings(name, content, max_length)
-    if evaluation is not None and evaluation.lm_eval is not None:
-        benchmarks.check(evaluation.lm_eval)
     train = stored.learned["train"]
     counted = hyperparameters.Rows(train.rows, train.tokens, longest)
     plan = hyperparameters.choose(config.training, counted, found.model, devices)
