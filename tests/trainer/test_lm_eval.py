@@ -10,21 +10,9 @@ from evaluating import Case, reply
 from finetune_trainer.contract.config import LmEvalConfig, Source
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.contract.report import Benchmark
+from foods import ROWS, TASK
 from small_engine import Engine, running
 
-TASK = {
-    "task": "foods",
-    "dataset_path": "json",
-    "dataset_kwargs": {"data_files": {"test": "foods.jsonl"}},
-    "test_split": "test",
-    "output_type": "multiple_choice",
-    "doc_to_text": "{{asked}}",
-    "doc_to_choice": "{{choices}}",
-    "doc_to_target": "right",
-    "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-}
-# The right one is the shorter, which is likelier where each token has its price, and the second, which no tie goes to.
-ROWS = [{"asked": f"{number} eggs", "choices": ["egg flour rice", "egg"], "right": 1} for number in range(4)]
 LIKELIHOODS = {"recipes": 0.5, "recipes-base": 1.0}
 
 
