@@ -100,6 +100,25 @@ def test_a_row_comes_to_the_same_whatever_the_rows_beside_it(config: PretrainedC
     assert before[3:] == after[3:]
 
 
+@pytest.mark.parametrize("length", [flat.SHORT, flat.SHORT + 1])
+@pytest.mark.parametrize("window", [None, 5])
+def test_short_rows_and_long_ones_attend_alike_in_bfloat16(length: int, window: int | None) -> None:
+    """They are attended to by different kernels."""
+    torch.manual_seed(0)
+    query, key, value, weights = (torch.randn(1, 2, 2 * length, 8, dtype=torch.bfloat16) for _ in range(4))
+    lengths = flat.Lengths((length, length))
+    layer = torch.nn.Module()
+    found, exact = [], []
+    for dtype, into in ((torch.bfloat16, found), (torch.float32, exact)):
+        inputs = [each.to(dtype, copy=True).requires_grad_() for each in (query, key, value)]
+        answer, _ = flat.attend(layer, *inputs, None, lengths, window, scaling=1.0, is_causal=True)
+        into += [answer, *torch.autograd.grad(answer, inputs, weights.to(dtype).transpose(1, 2))]
+    for one, other in zip(found, exact, strict=True):
+        assert one.dtype == torch.bfloat16
+        # bfloat16 has eight bits, the largest of these values are about ten.
+        assert torch.allclose(one.float(), other, atol=0.1, rtol=0.02)
+
+
 def test_a_model_whose_rows_would_meet_takes_them_one_by_one() -> None:
     sizes = {"vocab_size": 32, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "initializer_range": 0.3}
     found = AutoModelForCausalLM.from_config(MambaConfig(**sizes))

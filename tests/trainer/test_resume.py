@@ -57,13 +57,17 @@ def checkpoints(case: Case) -> list[str]:
     return sorted(path.name for path in case.workspace.checkpoints.glob("checkpoint-*"))
 
 
-@pytest.mark.parametrize("adapter", [LORA, EVERYTHING], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    ("adapter", "compiled"), [(LORA, "no"), (EVERYTHING, "no"), (LORA, "yes")], ids=["lora", "full", "compiled"]
+)
 def test_a_killed_run_ends_with_the_same_weights_and_metrics(
-    make_case: MakeCase, recorder: Recorder, adapter: AdapterConfig
+    make_case: MakeCase, recorder: Recorder, adapter: AdapterConfig, compiled: str
 ) -> None:
     validation = [chat("sky", "blue")]
     whole = make_case("whole", adapter=adapter, validation=validation)
     killed = make_case("killed", adapter=adapter, validation=validation)
+    for case in (whole, killed):
+        case.workspace.compiled.write_text(compiled)
 
     ended = run_until(killed, signal.SIGKILL, MIDWAY)
 
@@ -71,6 +75,7 @@ def test_a_killed_run_ends_with_the_same_weights_and_metrics(
     assert checkpoints(killed) == [f"checkpoint-{MIDWAY - 1}"]
     train(whole.config, whole.workspace, Recorder())
     train(killed.config, killed.workspace, recorder)
+    assert ("compiling the model" in recorder.values("activity")) == (compiled == "yes")
     assert recorder.values("step")[0] == MIDWAY - 1
     assert weights(killed) == weights(whole)
     assert metrics(killed) == metrics(whole)

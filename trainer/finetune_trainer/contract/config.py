@@ -307,6 +307,7 @@ class Workspace:
         self.data_report = root / "data-report.json"
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
+        self.compiled = self.checkpoints / "compiled"
         self.artifact = root / "artifact"
         self.trained = self.artifact / ARTIFACT
         self.trained_with = self.artifact / RUN_CONFIG

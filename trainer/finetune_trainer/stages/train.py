@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from transformers import AutoConfig, TrainingArguments, set_seed
 
-from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.config import AdapterType, RunConfig, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import failures, flat, machine, model, rows, schedule
+from finetune_trainer.training import compiling, failures, flat, machine, model, rows, schedule
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, StopRequest, diverged, interrupted, stop_request
@@ -72,9 +73,14 @@ def _build(
         validating if splits.validation is not None else None,
         elapsed(checkpoints.latest()),
     )
+    trained = model.with_adapter(base, config.training)
+    if tokens_per_pass and compiling.worthwhile(workspace.compiled, _operations(config, prepared), found.accelerators):
+        reporter.update(activity="compiling the model")
+        with disable_input_dtype_casting(trained, active=found.bf16):
+            compiling.compile_layers(trained, found.bf16)
     trainer = FlatTrainer(
         tokens_per_pass,
-        model=model.with_adapter(base, config.training),
+        model=trained,
         args=settings,
         train_dataset=splits.train.select(order),
         eval_dataset=splits.validation,
@@ -83,6 +89,12 @@ def _build(
     )
     follow.steps_per_epoch = len(lengths) / plan.batch_size
     return trainer, follow
+
+
+def _operations(config: RunConfig, prepared: PrepareResult) -> float:
+    whole = config.training.adapter.type == AdapterType.NONE
+    each = compiling.TRAINED if whole else compiling.FROZEN
+    return each * prepared.model.parameters * prepared.plan.estimated_trained_tokens
 
 
 def _settings(
@@ -122,7 +134,10 @@ def _run(trainer: FlatTrainer, follow: Follow, config: RunConfig, workspace: Wor
     """Train to the last step, from the last checkpoint when there is one."""
     follow.stop.check()
     checkpoint = follow.checkpoints.latest()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # autocast makes of an adapter's inputs what its products take. PEFT would make them float32 before, for each of the
+    # adapters that share one.
+    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
         # Whichever process was asked: what ends early is no model yet.
         raise interrupted()

@@ -58,7 +58,9 @@ class FlatTrainer(Trainer):  # type: ignore[misc]  # the library comes without t
     ) -> tuple[torch.Tensor, None, None]:
         """The mean loss over the labels of these rows."""
         total, count = torch.zeros((), device=self.args.device), 0
-        with torch.no_grad(), self.compute_loss_context_manager():
+        # Compiled layers would be compiled once more, for what is a small part of the training.
+        eager = torch.compiler.set_stance("force_eager")
+        with torch.no_grad(), self.compute_loss_context_manager(), eager:
             for each in self._passes(inputs):
                 labels = int((each["labels"] != IGNORED).sum())
                 if labels:

@@ -1,0 +1,53 @@
+"""Layers are compiled where that pays, once for rows of any number and length, and come to the same."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from finetune_trainer.training import compiling, flat
+from test_flat import CONFIGS, ROWS, flattened, gradients, model
+from torch._dynamo.utils import counters
+
+
+def test_compiled_layers_come_to_the_same_for_any_number_of_rows() -> None:
+    usual, compiled = model(CONFIGS["llama"]), model(CONFIGS["llama"])
+    for each in (usual, compiled):
+        assert flat.attends_to_each_row(each)
+    torch.compiler.reset()
+    compiling.compile_layers(compiled, bf16=False)
+    made = []
+    for rows in (ROWS, ROWS[:2], ROWS[2:]):
+        tokens = sum(len(row["input_ids"]) for row in rows)
+        expected, found = (torch.stack(flattened(each, rows, tokens)).mean() for each in (usual, compiled))
+        assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+        assert torch.allclose(gradients(found, compiled), gradients(expected, usual), atol=1e-4)
+        made.append(counters["stats"]["unique_graphs"])
+    assert made[0] == made[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("operations", "accelerators", "compiler", "expected"),
+    [
+        (compiling.LASTING, 0, "sh", True),
+        (compiling.LASTING / 2, 0, "sh", False),
+        (compiling.LASTING, 1, "sh", False),
+        (compiling.LASTING, 0, "no-such-compiler", False),
+    ],
+    ids=["lasts", "is over soon", "on an accelerator", "without a compiler"],
+)
+def test_what_lasts_is_compiled_where_there_is_a_compiler(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    operations: float,
+    accelerators: int,
+    compiler: str,
+    expected: bool,
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    assert compiling.worthwhile(tmp_path / "compiled", operations, accelerators) == expected
+
+
+def test_a_training_that_goes_on_keeps_what_was_decided_when_it_began(tmp_path: Path) -> None:
+    kept = tmp_path / "compiled"
+    assert not compiling.worthwhile(kept, 0, 0)
+    assert not compiling.worthwhile(kept, compiling.LASTING, 0)
