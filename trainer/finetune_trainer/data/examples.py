@@ -9,7 +9,7 @@ Called by `batch`, row by row. What a row becomes:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,13 +72,16 @@ class Checked:
     rendered: Rendered
 
 
-def recognise(config: DatasetConfig, first: Row) -> Format:
-    """The format of a dataset, from its first row's columns unless the manifest names it. Raises StageError."""
+def recognise(config: DatasetConfig, first: Row, likely: Sequence[Format] = ()) -> Format:
+    """The format of a dataset, from its first row's columns unless the manifest names it. Raises StageError.
+
+    Columns may make several formats: one of the `likely` ones, which the method learns from, comes first.
+    """
     if config.format != Format.AUTO:
         return config.format
     there = set(first) | {ours for ours, theirs in config.columns.items() if theirs in first}
-    for format, (needed, _) in COLUMNS.items():
-        if there.issuperset(needed):
+    for format in (*likely, *COLUMNS):
+        if there.issuperset(COLUMNS[format][0]):
             return format
     wanted = "; ".join(f"{format.value}: {', '.join(needed)}" for format, (needed, _) in COLUMNS.items())
     raise StageError(

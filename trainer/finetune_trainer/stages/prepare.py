@@ -33,7 +33,7 @@ from finetune_trainer.data.stored import LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters, schedule
+from finetune_trainer.training import hyperparameters, methods, schedule
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,10 @@ def _shape(config: RunConfig, train: list[tuple[Source, Path]], found: Base) -> 
         raise StageError(Outcome.DATA_INVALID, f"{source.uri} has no rows.")
     if line.row is None:
         raise StageError(Outcome.DATA_INVALID, f"{line.place}: {line.problem}.")
-    return examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat, found.developer)
+    method = config.training.method
+    format = examples.recognise(config.dataset, line.row, methods.RECIPES[method].formats)
+    methods.check(method, format, source.uri)
+    return examples.shape_of(config.dataset, format, found.chat, found.developer)
 
 
 def _nothing(config: RunConfig, split: str, rows: Spool, max_length: int) -> str:

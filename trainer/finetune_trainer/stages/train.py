@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import AutoConfig, TrainingArguments, set_seed
+from transformers import AutoConfig, TrainingArguments
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import failures, flat, machine, model, rows, schedule
+from finetune_trainer.training import failures, flat, machine, methods, model, rows, schedule
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, StopRequest, diverged, interrupted, stop_request
+from finetune_trainer.training.given import Given
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.publish import metrics, publish
 
@@ -62,7 +63,6 @@ def _build(
     base, tokenizer = model.load(workspace.base_model(config), config.model, dtype)
     tokens_per_pass = plan.tokens_per_pass if flat.attends_to_each_row(base) else None
     stop.check()
-    set_seed(config.training.seed)
     validating = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
     follow = Follow(
         reporter,
@@ -72,15 +72,10 @@ def _build(
         validating if splits.validation is not None else None,
         elapsed(checkpoints.latest()),
     )
-    trainer = FlatTrainer(
-        tokens_per_pass,
-        model=model.with_adapter(base, config.training),
-        args=settings,
-        train_dataset=splits.train.select(order),
-        eval_dataset=splits.validation,
-        processing_class=tokenizer,
-        callbacks=[follow],
+    given = Given(
+        config.training, base, tokenizer, splits, order, tokens_per_pass, settings, follow, workspace.checkpoints
     )
+    trainer = methods.RECIPES[config.training.method].trainer(given)
     follow.steps_per_epoch = len(lengths) / plan.batch_size
     return trainer, follow
 
