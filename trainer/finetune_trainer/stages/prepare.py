@@ -181,6 +181,11 @@ def _nothing(config: RunConfig, split: str, rows: Spool, max_length: int) -> str
     where = f"of {config.dataset.train.uri}" if split == "train" else f"for {split}"
     if not any(row.tokens.learned for row in rows):
         return f"In every row {where} all answers have the weight 0, so there is nothing to learn."
+    if any(row.rejected for row in rows):
+        return (
+            f"No row {where} has two answers that differ within training.maxLength ({max_length} tokens), so there is "
+            "no preference to learn: raise it, or give rows whose chosen and rejected answers differ."
+        )
     return (
         f"In every row {where} the prompt alone fills training.maxLength ({max_length} tokens), so there is nothing to "
         "learn: raise it or shorten the prompts."
@@ -195,7 +200,7 @@ def _report(shape: examples.Shape, stored: Stored, longest: int) -> DatasetRepor
         tokens=train.tokens,
         longest=longest,
         longer_than_max_length=train.cut.count,
-        teaching_nothing=train.teaching_nothing.count,
+        teaching_nothing=train.left_out,
         digest=stored.digest,
     )
 
