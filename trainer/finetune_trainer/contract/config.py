@@ -184,7 +184,13 @@ class Metric(StrEnum):
     LABEL_ACCURACY = "label_accuracy"
     MACRO_F1 = "macro_f1"
     INVERSE_PERPLEXITY = "inverse_perplexity"
+    REWARD_ACCURACY = "reward_accuracy"
     JUDGE = "judge"
+
+    @property
+    def likely(self) -> bool:
+        """Whether it is made of likelihoods, which the engine tells and an endpoint does not."""
+        return self in (Metric.INVERSE_PERPLEXITY, Metric.REWARD_ACCURACY)
 
 
 class BaselineType(StrEnum):
