@@ -91,12 +91,13 @@ ENDPOINTS = [
                     f"an endpoint whose likelihoods decide, {more}",
                     [ENDPOINT],
                     "",
-                    "has an endpoint, which tells no likelihoods, and inverse_perplexity decides: put another metric "
-                    "first, or name it in gate.metric",
+                    "has an endpoint, which tells no likelihoods, and inverse_perplexity or reward_accuracy decides: "
+                    "put another metric first, or name it in gate.metric",
                     more,
                 )
                 for more in (
                     {"metrics": ["inverse_perplexity"]},
+                    {"metrics": ["reward_accuracy"]},
                     {"metrics": ["rouge_l", "inverse_perplexity"], "gate": {"metric": "inverse_perplexity"}},
                 )
             ),

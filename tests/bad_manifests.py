@@ -11,6 +11,7 @@ SYSTEM = "spec.dataset.systemPrompt"
 CREDENTIALS = {"secretRef": {"name": "hub"}}
 VALIDATION = "spec.dataset.validation"
 ADAPTER = "spec.training.adapter"
+METHOD, DPO = "spec.training.method", "spec.training.dpo"
 LIMITS = "spec.training.resources.limits"
 EVALUATION, LM_EVAL = "spec.evaluation", "spec.evaluation.lmEval"
 TASKS_URIS = "must be pvc://CLAIM/PATH or configmap://NAME"
@@ -157,6 +158,30 @@ BAD = [
         for bad in each(
             f"{ADAPTER}.targetModules", "must be all-linear or a module's name", [""], [".*_proj"], ["q proj"]
         )
+    ),
+    Bad(
+        "a method's settings without the method",
+        {f"{DPO}.beta": 0.2},
+        DPO,
+        "goes with method dpo only: remove it, or choose that method",
+    ),
+    Bad(
+        "more weights than losses",
+        {METHOD: "dpo", f"{DPO}.lossWeights": [1, 0.2]},
+        f"{DPO}.lossWeights",
+        "needs a weight for each loss of lossType",
+    ),
+    Bad(
+        "smoothing that no loss reads",
+        {METHOD: "dpo", f"{DPO}.labelSmoothing": 0.1},
+        f"{DPO}.labelSmoothing",
+        "is robust's alone: remove it, or add robust to lossType",
+    ),
+    Bad(
+        "a loss twice",
+        {METHOD: "dpo", f"{DPO}.lossType": ["ipo", "ipo"]},
+        f"{DPO}.lossType",
+        "names a loss twice",
     ),
     Bad("an adapter of the future", {f"{ADAPTER}.type": "qlora"}, f"{ADAPTER}.type", server='"lora"', local="'lora'"),
     *(Bad(f"epochs {value}", {"spec.training.epochs": value}, "spec.training.epochs", **POSITIVE) for value in (0, -1)),

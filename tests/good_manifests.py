@@ -17,6 +17,17 @@ GOOD: dict[str, dict[str, Any]] = {
     "a claim": {MODEL: "pvc://models/SmolLM2", TRAIN: "pvc://data/train.csv"},
     "all rows of its own": {VALIDATION: {"source": "s3://b/v.csv"}, "spec.dataset.test": {"source": "s3://b/t.csv"}},
     "full fine-tuning": {f"{ADAPTER}.type": "none"},
+    "preferences": {"spec.training.method": "dpo"},
+    "preferences with everything": {
+        "spec.dataset.format": "openai-preference",
+        "spec.training.method": "dpo",
+        "spec.training.dpo": {
+            "beta": 0.05,
+            "lossType": ["robust", "sft"],
+            "lossWeights": [1, 0.2],
+            "labelSmoothing": 0.1,
+        },
+    },
     "half an epoch": {"spec.training.epochs": 0.5},
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},

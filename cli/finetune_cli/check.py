@@ -13,7 +13,7 @@ from finetune_operator.finetunejob.stages import JOBS
 from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.data import base, seen
 from finetune_trainer.data.findings import DataReport
-from finetune_trainer.data.seen import Prepared, Seen
+from finetune_trainer.data.seen import Parts, Prepared, Seen
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -131,13 +131,16 @@ def _lengths(train: Prepared) -> Table:
 
 
 def _row(row: Seen) -> Text:
-    text = Text(f"{row.place}, {row.tokens} tokens:\n", "dim")
+    place = Text(f"{row.place}, {row.tokens} tokens:\n", "dim")
+    avoided = [Text("rejected:\n", "dim"), _marked(row.rejected)] if row.rejected else []
+    return Text.assemble(place, _marked(row.parts), *avoided)
+
+
+def _marked(parts: Parts) -> Text:
     shown = Text()
-    for part, learned in row.parts:
+    for part, learned in parts:
         shown.append(f"«{part}»" if learned else part, "bold green" if learned else "default")
-    if len(shown) > SHOWN:
-        shown = Text.assemble(shown[: SHOWN // 2], (" … ", "dim"), shown[-SHOWN // 2 :])
-    return Text.assemble(text, shown)
+    return shown if len(shown) <= SHOWN else Text.assemble(shown[: SHOWN // 2], (" … ", "dim"), shown[-SHOWN // 2 :])
 
 
 def _plan(result: PrepareResult) -> Table:

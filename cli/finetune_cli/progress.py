@@ -48,6 +48,8 @@ def detail(report: Report, now: datetime) -> str:
     parts = [f"step {report.step}/{report.total_steps}", f"loss {report.loss:.3f}"]
     if report.validation_loss is not None:
         parts.append(f"validation {report.validation_loss:.3f}")
+    if report.validation_reward_accuracy is not None:
+        parts.append(f"prefers {report.validation_reward_accuracy:.0%} of the chosen answers")
     if report.tokens_per_second is not None:
         parts.append(f"{report.tokens_per_second:,.0f} tokens/s")
     if report.eta is not None and report.step < report.total_steps:

@@ -128,7 +128,7 @@ def _scores(decision: Decision) -> Table:
     shown = table("", decides.value, *(metric.value for metric in others), "cut")
     shown.columns[1].no_wrap = True
     for name, contender in _contenders(result).items():
-        score, mark = contender.scores[decides], " *" if marked(contender, result.rows) else ""
+        score, mark = contender.scores[decides], " *" if marked(contender, result.rows, decides) else ""
         shown.add_row(
             name,
             f"{score.score:.3f} ({score.low:.2f} to {score.high:.2f}){mark}",

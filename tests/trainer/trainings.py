@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 from finetune_trainer.contract.config import (
     AdapterConfig,
     DatasetConfig,
+    DpoConfig,
     Format,
+    Method,
     ModelConfig,
     RunConfig,
     Source,
@@ -20,9 +23,10 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
-from finetune_trainer.data import tokens, trained
+from finetune_trainer.data import examples, tokens, trained
 from finetune_trainer.data.base import Base, Model
 from finetune_trainer.data.examples import Example
+from finetune_trainer.data.line import Line
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import machine
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -122,6 +126,8 @@ def make_case(base_model: Path, precision: Path, tmp_path: Path) -> MakeCase:
         validation: list[dict[str, Any]] | None = None,
         adapter: AdapterConfig = LORA,
         base: Path = base_model,
+        method: Method = Method.SFT,
+        dpo: DpoConfig | None = None,
         **plan: Any,
     ) -> Case:
         case = Case(
@@ -131,7 +137,7 @@ def make_case(base_model: Path, precision: Path, tmp_path: Path) -> MakeCase:
                 revision="0a1b2c3d",
                 model=ModelConfig(source=Source(uri="hf://example/tiny", path=base)),
                 dataset=DatasetConfig(train=Source(uri="s3://colours/train.jsonl")),
-                training=TrainingConfig(adapter=adapter),
+                training=TrainingConfig(adapter=adapter, method=method, dpo=dpo),
             ),
         )
         workspace = case.workspace
@@ -151,10 +157,17 @@ def make_case(base_model: Path, precision: Path, tmp_path: Path) -> MakeCase:
 def store(workspace: Workspace, split: str, rows: list[dict[str, Any]], base: Path) -> None:
     """Rows as prepare leaves them."""
     found = Base(FIGURES, AutoTokenizer.from_pretrained(base))
-    made = tokens.encode([tokens.render(row, found) for row in rows], found)
-    places = (f"{split}.jsonl:{number}" for number in itertools.count(1))
-    found = [Example(b"", *pair) for pair in zip(places, made, strict=False)]
-    trained.write(workspace.learned(split), found, longest=FIGURES.context_length)
+    source = DatasetConfig(train=Source(uri=f"s3://colours/{split}.jsonl"))
+    shape = examples.shape_of(source, examples.recognise(source, rows[0]), found.chat)
+    # Strings stay strings, as of a model without a chat template.
+    plain = replace(shape, chat=isinstance(next(iter(rows[0].values())), list))
+    made = []
+    for number, row in enumerate(rows, 1):
+        problems, checked = examples.check(Line(f"{split}.jsonl:{number}", row), plain, found, learn=True)
+        assert checked is not None, problems
+        both = [each for each in (checked.rendered, checked.rejected) if each]
+        made.append(Example(b"", checked.place, *tokens.encode(both, found)))
+    trained.write(workspace.learned(split), made, longest=FIGURES.context_length)
 
 
 def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:

@@ -20,7 +20,9 @@ from finetune_trainer.contract.report import Progress
 
 # Seconds; how often the server looks whether its stage has ended.
 STOP_WITHIN = 0.05
-_METRICS = ("step", "total_steps", "epoch", "loss", "validation_loss", "tokens_per_second")
+_METRICS = (
+    *("step", "total_steps", "epoch", "loss", "validation_loss", "validation_reward_accuracy", "tokens_per_second"),
+)
 
 
 class Reporter:

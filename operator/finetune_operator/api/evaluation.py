@@ -162,6 +162,10 @@ class Gate(ApiModel):
     """How sure that has to be, by the paired bootstrap over the test rows: 0.8, 0.9, 0.95 or 0.99."""
 
 
+# In CEL.
+_LIKELY = [metric.value for metric in Metric if metric.likely]
+
+
 def _endpoints(evaluation: "Evaluation") -> list[Baseline]:
     return [each for each in evaluation.baselines or [] if each.type == BaselineType.ENDPOINT]
 
@@ -224,11 +228,11 @@ class Evaluation(ApiModel):
         ),
         Rule(
             "!has(self.baselines) || !self.baselines.exists(a, a.type == 'endpoint') || "
-            "(has(self.gate) && has(self.gate.metric) ? self.gate.metric : "
-            "has(self.metrics) ? self.metrics[0] : '') != 'inverse_perplexity'",
-            "has an endpoint, which tells no likelihoods, and inverse_perplexity decides: put another metric first, or "
-            "name it in gate.metric",
-            lambda evaluation: not _endpoints(evaluation) or _deciding(evaluation) != Metric.INVERSE_PERPLEXITY,
+            "!((has(self.gate) && has(self.gate.metric) ? self.gate.metric : "
+            f"has(self.metrics) ? self.metrics[0] : '') in {_LIKELY})",
+            "has an endpoint, which tells no likelihoods, and inverse_perplexity or reward_accuracy decides: put "
+            "another metric first, or name it in gate.metric",
+            lambda evaluation: not _endpoints(evaluation) or not (found := _deciding(evaluation)) or not found.likely,
             "baselines",
         ),
         Rule(

@@ -127,9 +127,11 @@ class ProgressStatus(ApiModel):
     epoch: str | None = None
     """Passes over the rows so far."""
     loss: str | None = None
-    """The training loss, in nats per token."""
+    """The training loss: of method sft in nats per token, of dpo the mean over pairs."""
     validation_loss: str | None = None
     """The last validation loss."""
+    validation_reward_accuracy: str | None = None
+    """Of method dpo: the share of validation's pairs whose chosen answer has the higher reward."""
     tokens_per_second: str | None = None
     """The speed, over all devices."""
     eta: datetime | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from finetune_trainer.contract.config import AdapterType, Method
 from pydantic import Field
 
+from finetune_operator.api.methods import Dpo
 from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
@@ -82,7 +83,10 @@ class Training(ApiModel):
     """How the model learns."""
 
     method: Method = Method.SFT
-    """sft: supervised fine-tuning."""
+    """sft: supervised fine-tuning, on right answers; dpo: direct preference optimisation, on pairs of answers of which
+    one is preferred (dataset.format preference or openai-preference)."""
+    dpo: Dpo | None = None
+    """Of method dpo. Left out: its defaults."""
     adapter: Adapter = Adapter()
     """What is trained beside the frozen base model."""
     epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
@@ -116,5 +120,11 @@ class Training(ApiModel):
             "training takes either epochs or maxSteps",
             lambda training: training.epochs is None or training.max_steps is None,
             "maxSteps",
+        ),
+        Rule(
+            "!has(self.dpo) || self.method == 'dpo'",
+            "goes with method dpo only: remove it, or choose that method",
+            lambda training: training.dpo is None or training.method == Method.DPO,
+            "dpo",
         ),
     )

@@ -227,6 +227,7 @@ def progress_status(progress: Progress) -> ProgressStatus:
         epoch=_text(progress.epoch, ".2f"),
         loss=_text(progress.loss, ".4f"),
         validation_loss=_text(progress.validation_loss, ".4f"),
+        validation_reward_accuracy=_text(progress.validation_reward_accuracy, ".3f"),
         tokens_per_second=_text(progress.tokens_per_second, ".0f"),
         eta=progress.eta.replace(microsecond=0) if progress.eta else None,
     )

@@ -10,10 +10,12 @@ from finetune_trainer.contract.config import (
     BaselineType,
     DatasetConfig,
     EvaluationConfig,
+    Method,
     ModelConfig,
     RunConfig,
     Source,
     SplitConfig,
+    TrainingConfig,
     Workspace,
 )
 from finetune_trainer.contract.outcome import StageError
@@ -63,7 +65,13 @@ class Case:
         self.reporter = Reporter("evaluate")
         self.config: RunConfig | None = None
 
-    def prepared(self, train: list[Any] = TRAIN, test: list[Any] = TEST, template: str | None = CHATML) -> None:
+    def prepared(
+        self,
+        train: list[Any] = TRAIN,
+        test: list[Any] = TEST,
+        template: str | None = CHATML,
+        method: Method = Method.SFT,
+    ) -> None:
         sources = {}
         for split, rows in (("train", train), ("test", test)):
             path = self.root / f"{split}.jsonl"
@@ -74,6 +82,7 @@ class Case:
             revision="0a1b2c3d",
             model=ModelConfig(source=Source(uri="pvc://models/tiny", path=write_model(self.root / "model", template))),
             dataset=DatasetConfig(train=sources["train"], test=SplitConfig(source=sources["test"])),
+            training=TrainingConfig(method=method),
         )
         prepare(self.config, self.workspace, Reporter("prepare"))
         self.workspace.artifact.mkdir()

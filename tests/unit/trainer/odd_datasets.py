@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -63,6 +63,16 @@ def instructions() -> list[Row]:
 def sharegpt() -> list[Row]:
     turns = ({"from": "human", "value": "list"}, {"from": "gpt", "value": "egg"})
     return [{"conversations": [turns[0] | {"value": f"list {number}"}, turns[1]]} for number in range(ROWS)]
+
+
+def liked() -> list[Row]:
+    return [{"prompt": f"list two cups {number}", "chosen": "flour", "rejected": "eggs"} for number in range(ROWS)]
+
+
+def openai() -> list[Row]:
+    answers = {"preferred_output": "egg", "non_preferred_output": "eggs"}
+    pair = {name: [{"role": "assistant", "content": text}] for name, text in answers.items()}
+    return [{"input": {"messages": row["messages"][:1]}, **pair} for row in chats()]
 
 
 def jsonl(rows: list[Any]) -> bytes:
@@ -175,6 +185,20 @@ def broken_rows() -> Iterator[OddDataset]:
         ("a chat that ends with a question", chats(), {"messages": [answered, asked]}, "does not end with a message"),
     ):
         yield from _among(name, rows, bad, says, TYPED)
+    dpo = {"method": "dpo"}
+    for name, rows, bad, says in (
+        ("a pair without the worse answer", liked(), liked()[0] | {"rejected": None}, "has no rejected"),
+        ("a pair of texts in which nothing is asked", liked(), {"chosen": "a", "rejected": "b"}, "add a column prompt"),
+        (
+            "a pair whose answer is a question",
+            openai(),
+            openai()[0] | {"preferred_output": [asked]},
+            "preferred_output",
+        ),
+    ):
+        yield from (replace(odd, training=dpo) for odd in _among(name, rows, bad, says, ANY))
+    yield OddDataset("pairs for sft", "set training.method to dpo", {"train.jsonl": jsonl(liked())})
+    yield OddDataset("chats for dpo", "set training.method to sft", {"train.jsonl": jsonl(chats())}, training=dpo)
 
 
 def _among(name: str, rows: list[Row], bad: Row, says: str, kinds: Any) -> Iterator[OddDataset]:

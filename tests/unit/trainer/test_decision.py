@@ -8,6 +8,7 @@ from decisions import CURVE, ROWS, contender, decision, result, sure_of
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
 from finetune_trainer.contract.report import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.advice import Curve
+from finetune_trainer.evaluation.cut import marked
 from finetune_trainer.evaluation.decision import Decision, again, curve
 from finetune_trainer.evaluation.inspection import Row
 from finetune_trainer.evaluation.standing import Recommendation
@@ -83,6 +84,12 @@ class TestCutAnswers:
 
     def test_one_that_wins_whatever_was_cut_ships(self) -> None:
         assert self.decided(result(), retrieval=11).recommendation == Recommendation.SHIP
+
+    @pytest.mark.parametrize("metric", [Metric.INVERSE_PERPLEXITY, Metric.REWARD_ACCURACY])
+    def test_no_likelihood_hangs_on_answers(self, metric: Metric) -> None:
+        tuned = self.cut(result().tuned, 200)
+        assert marked(tuned, 200, Metric.EXACT_MATCH)
+        assert not marked(tuned, 200, metric)
 
     def test_a_few_cut_answers_are_as_good_as_none(self) -> None:
         assert self.decided(result(0.615), gate=None, retrieval=4).headline == decision(result(0.615)).headline

@@ -2,7 +2,7 @@
 
 import pytest
 from evaluating import BASELINES, TEST, TRAIN, Case
-from finetune_trainer.contract.config import EvaluationConfig, Metric
+from finetune_trainer.contract.config import EvaluationConfig, Method, Metric
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import endpoint
 from finetune_trainer.server import Reporter
@@ -150,7 +150,32 @@ def test_an_engine_that_knows_no_likelihoods_is_told_of(case: Case) -> None:
     case.prepared()
     error = case.refused(metrics=(Metric.INVERSE_PERPLEXITY,))
     assert error.outcome == Outcome.CONFIG_INVALID
-    assert error.message.startswith("The engine gives no prompt_logprobs, which the metric inverse_perplexity needs")
+    assert error.message.startswith("The engine gives no prompt_logprobs, which the metrics inverse_perplexity and ")
+
+
+PAIRS = [row | {"chosen": row["completion"], "rejected": "no idea at all"} for row in TRAIN + TEST]
+
+
+def test_of_pairs_it_is_told_which_answer_has_gained_more_over_the_base_model(case: Case) -> None:
+    """Each token is so many times as likely as for the base model, so that of two answers the longer one gains more."""
+    case.engine.likelihoods = {"recipes": 0.5, "recipes-base": 0.125}
+    test = [row | {"prompt": f"{row['prompt']} of mine"} for row in PAIRS[len(TRAIN) :]]
+    longer = [row | {"chosen": "of egg and flour and rice"} for row in test[:5]]
+    as_long = [row | {"chosen": "egg", "rejected": "rice"} for row in test[5:10]]
+    case.prepared(PAIRS[: len(TRAIN)], [*longer, *as_long, *test[10:]], method=Method.DPO)
+    result = case.evaluate(metrics=(Metric.REWARD_ACCURACY, Metric.EXACT_MATCH), baselines=BASELINES[:1])
+    assert result.rows == 20
+    # The longer ones, and half of those that gain as much.
+    assert result.tuned.scores[Metric.REWARD_ACCURACY].score == (5 + 2.5) / 20
+    assert result.baselines["zero-shot"].scores[Metric.REWARD_ACCURACY].score == 0.5
+
+
+def test_rows_without_rejected_answers_have_no_rewards(case: Case) -> None:
+    case.prepared()
+    error = case.refused(metrics=(Metric.REWARD_ACCURACY,))
+    assert error.message == (
+        "evaluation.metrics: reward_accuracy can't be used with these rows: they have no rejected answers."
+    )
 
 
 def test_a_metric_that_does_not_fit_is_refused_before_anything_is_trained(case: Case) -> None:

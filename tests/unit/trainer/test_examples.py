@@ -30,6 +30,12 @@ GOOD: dict[Format, Row] = {
     Format.INSTRUCTION: {"instruction": "List", "input": "2 eggs", "output": "egg"},
     Format.TEXT: {"text": "2 eggs are egg"},
     Format.SHAREGPT: {"conversations": [{"from": "human", "value": "2 eggs"}, {"from": "gpt", "value": "egg"}]},
+    Format.PREFERENCE: {"prompt": "2 eggs", "chosen": "egg", "rejected": "two"},
+    Format.OPENAI_PREFERENCE: {
+        "input": {"messages": [ASKED]},
+        "preferred_output": [ANSWERED],
+        "non_preferred_output": [ANSWERED | {"content": "two"}],
+    },
 }
 
 
@@ -79,6 +85,12 @@ def test_the_manifests_format_wins() -> None:
     assert examples.recognise(config(format=Format.TEXT), {"text": "a", "messages": []}) == Format.TEXT
 
 
+def test_of_several_formats_that_the_columns_make_the_methods_own_wins() -> None:
+    row = GOOD[Format.CHAT] | GOOD[Format.PREFERENCE]
+    assert examples.recognise(config(), row, [Format.CHAT]) == Format.CHAT
+    assert examples.recognise(config(), row, [Format.PREFERENCE]) == Format.PREFERENCE
+
+
 def test_columns_of_no_format_are_listed_with_those_that_would_do() -> None:
     with pytest.raises(StageError) as error:
         examples.recognise(config(), {"dialogue": [], "id": 1})
@@ -86,7 +98,8 @@ def test_columns_of_no_format_are_listed_with_those_that_would_do() -> None:
     assert error.value.message == (
         f"The format of {URI} can't be told from its columns (dialogue, id). Name them in dataset.columns so that "
         "they make one of these: chat: messages; prompt-completion: prompt, completion; instruction: instruction, "
-        "output; text: text; sharegpt: conversations."
+        "output; text: text; sharegpt: conversations; preference: chosen, rejected; openai-preference: input, "
+        "preferred_output, non_preferred_output."
     )
 
 
@@ -116,7 +129,7 @@ def test_columns_of_no_format_are_listed_with_those_that_would_do() -> None:
             False,
             {},
             f"{URI} holds chats, and the model's tokenizer has no chat template: choose an instruction-tuned model, or "
-            "write the rows as prompt and completion strings.",
+            "write the rows as strings, prompt and completion (or prompt, chosen and rejected).",
         ),
     ],
 )

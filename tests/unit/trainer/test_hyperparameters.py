@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrainingConfig
+from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.base import Model
 from finetune_trainer.training import schedule
@@ -49,6 +49,14 @@ def test_the_devices_that_will_train_can_share_the_chosen_batch(devices: int, si
     assert plan.batch_size == size
     schedule.check_shared(plan.batch_size, devices)
     assert ("devices share it evenly" in plan.reasons["batchSize"]) is (devices > 1)
+
+
+def test_pairs_are_learned_at_a_twentieth_of_the_rate_and_pass_through_the_model_together() -> None:
+    plan = choose(training(method=Method.DPO), RECIPES, SMOLLM2)
+    assert plan.learning_rate == pytest.approx(choose(training(), RECIPES, SMOLLM2).learning_rate / 20, rel=0.05)
+    assert plan.tokens_per_pass == 8 * 2 * 128
+    long = choose(training(method=Method.DPO, max_length=PASS_TOKENS), RECIPES, LLAMA_8B)
+    assert long.tokens_per_pass == 2 * PASS_TOKENS
 
 
 def test_max_steps_are_the_steps() -> None:

@@ -26,6 +26,7 @@ from finetune_trainer.data import base, batch, examples
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CHANGED, IGNORED
+from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
@@ -105,6 +106,42 @@ def test_the_result_tells_what_was_found_and_planned(case: Case) -> None:
     assert result.dataset.longer_than_max_length == 0
     assert result.plan.max_length == 64
     assert PrepareResult.model_validate_json(case.workspace.prepared.read_bytes()) == result
+
+
+LIKED = [{"prompt": f"list two cups {number}", "chosen": "flour", "rejected": "two eggs"} for number in range(20)]
+
+
+def test_of_preferences_both_answers_are_trained_and_the_chosen_one_is_asked(case: Case) -> None:
+    result = case.prepare(case.config(LIKED, training={"method": "dpo"}, test={"fraction": 0.2}))
+    assert result.dataset.format == "preference"
+    first = case.learned("train")[0]
+    asked = "<|im_start|> user list two cups <unk> <|im_end|> <|im_start|> assistant"
+    assert case.words(first) == (f"{asked} flour <|im_end|>", "flour <|im_end|>")
+    rejected = {name: first[f"rejected_{name}"] for name in ("input_ids", "labels")}
+    assert case.words(rejected) == (f"{asked} two eggs <|im_end|>", "two eggs <|im_end|>")
+    assert result.dataset.tokens == 16 * (11 + 12)
+    assert result.plan.tokens_per_pass == result.plan.batch_size * 2 * result.plan.max_length
+    assert {question.reference for question in testset.questions(case.workspace, "test")} == {"flour"}
+
+
+def test_rows_for_another_method_are_refused_with_its_name(case: Case) -> None:
+    found = case.refused(case.config(LIKED))
+    assert found.outcome == Outcome.CONFIG_INVALID
+    assert "pvc://data/train.jsonl has rows of format preference" in found.message
+    assert "set training.method to dpo" in found.message
+    assert "set training.method to sft" in case.refused(case.config(QUESTIONS, training={"method": "dpo"})).message
+
+
+def test_pairs_without_a_difference_are_told_and_nothing_else_is_refused(case: Case) -> None:
+    alike = [row | {"rejected": row["chosen"]} for row in LIKED]
+    result = case.prepare(case.config([*LIKED, *alike[:2]], training={"method": "dpo"}))
+    assert result.dataset.teaching_nothing == 2
+    told = "2 rows of train are left out, whose chosen and rejected answers are the same up to maxLength (64 tokens)"
+    assert f"{told} (train.jsonl:21, train.jsonl:22)." in result.warnings
+    assert case.refused(case.config(alike, training={"method": "dpo"})).message == (
+        "No row of pvc://data/train.jsonl has two answers that differ within training.maxLength (64 tokens), so there "
+        "is no preference to learn: raise it, or give rows whose chosen and rejected answers differ."
+    )
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_fetched(case: Case) -> None:

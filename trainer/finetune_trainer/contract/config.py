@@ -22,7 +22,9 @@ class Contract(BaseModel):
 
 
 class Format(StrEnum):
-    """How a dataset's rows are written (TRL's dataset types, instruction as Alpaca wrote it, and ShareGPT's chats)."""
+    """How a dataset's rows are written: TRL's dataset types, instruction as Alpaca wrote it, ShareGPT's chats, and
+    preferences as OpenAI takes them.
+    """
 
     AUTO = "auto"
     CHAT = "chat"
@@ -30,6 +32,8 @@ class Format(StrEnum):
     TEXT = "text"
     INSTRUCTION = "instruction"
     SHAREGPT = "sharegpt"
+    PREFERENCE = "preference"
+    OPENAI_PREFERENCE = "openai-preference"
 
 
 class OnSensitive(StrEnum):
@@ -43,6 +47,22 @@ class OnSensitive(StrEnum):
 class Method(StrEnum):
     """How the model learns from the rows."""
 
+    SFT = "sft"
+    DPO = "dpo"
+
+
+class DpoLoss(StrEnum):
+    """TRL's loss types of DPO: those that judge each pair by itself, and sft, the loss of the chosen answer alone."""
+
+    SIGMOID = "sigmoid"
+    SIGMOID_NORM = "sigmoid_norm"
+    HINGE = "hinge"
+    IPO = "ipo"
+    ROBUST = "robust"
+    NCA_PAIR = "nca_pair"
+    BCO_PAIR = "bco_pair"
+    APO_ZERO = "apo_zero"
+    APO_DOWN = "apo_down"
     SFT = "sft"
 
 
@@ -115,10 +135,20 @@ class AdapterConfig(Contract):
     target_modules: tuple[str, ...] = ("all-linear",)
 
 
+class DpoConfig(Contract):
+    """TRL's DPOConfig, as far as the manifest exposes it. No `loss_weights`: each loss counts as 1."""
+
+    beta: float = 0.1
+    loss_type: tuple[DpoLoss, ...] = (DpoLoss.SIGMOID,)
+    loss_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+
+
 class TrainingConfig(Contract):
     """Hyperparameters; those left out are chosen by prepare (`finetune_trainer.contract.report.Plan`)."""
 
     method: Method = Method.SFT
+    dpo: DpoConfig | None = None
     adapter: AdapterConfig = AdapterConfig()
     epochs: float | None = None
     max_steps: int | None = None
@@ -154,7 +184,13 @@ class Metric(StrEnum):
     LABEL_ACCURACY = "label_accuracy"
     MACRO_F1 = "macro_f1"
     INVERSE_PERPLEXITY = "inverse_perplexity"
+    REWARD_ACCURACY = "reward_accuracy"
     JUDGE = "judge"
+
+    @property
+    def likely(self) -> bool:
+        """Whether it is made of likelihoods, which the engine tells and an endpoint does not."""
+        return self in (Metric.INVERSE_PERPLEXITY, Metric.REWARD_ACCURACY)
 
 
 class BaselineType(StrEnum):

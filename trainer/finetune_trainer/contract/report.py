@@ -19,7 +19,11 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Progress(Contract):
-    """How far a running stage is. Loss in nats per token; tokens_per_second over all devices; eta in UTC."""
+    """How far a running stage is. Loss in nats per token; tokens_per_second over all devices; eta in UTC.
+
+    `validation_reward_accuracy`: of method dpo, the share of validation's pairs whose chosen answer has the higher
+    reward. Its loss is the mean of its pairs'.
+    """
 
     stage: str
     activity: str = ""
@@ -28,6 +32,7 @@ class Progress(Contract):
     epoch: Amount | None = None
     loss: Finite | None = None
     validation_loss: Finite | None = None
+    validation_reward_accuracy: Amount | None = None
     tokens_per_second: Amount | None = None
     eta: datetime | None = None
 

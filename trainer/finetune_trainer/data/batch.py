@@ -21,7 +21,7 @@ from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Checked, Example, Shape
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.notices import Odd
-from finetune_trainer.data.tokens import Tokenizer
+from finetune_trainer.data.tokens import Tokenizer, Tokens
 
 T = TypeVar("T")
 # Rows of a batch: enough to be worth its way between processes, and few enough to tell how far it is.
@@ -69,11 +69,17 @@ def make(lines: Sequence[Line], reading: Reading, tokenizer: Tokenizer) -> Made:
         good += [checked] if checked else []
     kept = [] if faults else good
     made = tokens.encode([each.rendered for each in kept], tokenizer)
+    # All rows have one, or none.
+    avoided = tokens.encode([each.rejected for each in kept if each.rejected], tokenizer)
+    rejected: Sequence[Tokens | None] = avoided or [None] * len(kept)
+    rows = [
+        Example(each.line, each.place, found, other) for each, found, other in zip(kept, made, rejected, strict=True)
+    ]
     return Made(
         rows=len(lines),
         faults=tuple(faults),
-        examples=spool.pack([Example(each.line, each.place, found) for each, found in zip(kept, made, strict=True)]),
-        lengths=tuple(map(len, made)),
+        examples=spool.pack(rows),
+        lengths=tuple(max(map(len, row.sequences)) for row in rows),
         odd=tuple(_look(each, reading) for each in kept),
     )
 

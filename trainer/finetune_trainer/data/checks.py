@@ -8,13 +8,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from finetune_trainer.contract.config import Format
+from finetune_trainer.data import preference
 from finetune_trainer.data.line import kind
+from finetune_trainer.data.preference import ANSWERS
 
 Row = dict[str, Any]
+# What the user calls values, with the values; and prompt, chosen, rejected and tools.
+Named = list[tuple[str, Any]]
+Names = tuple[str, str, str, str]
 ROLES = ("system", "user", "assistant", "tool", "developer")
 NO_TEMPLATE = (
-    "the model's tokenizer has no chat template: choose an instruction-tuned model, or write the rows as prompt and "
-    "completion strings"
+    "the model's tokenizer has no chat template: choose an instruction-tuned model, or write the rows as strings, "
+    "prompt and completion (or prompt, chosen and rejected)"
 )
 # Keys that change what is learned, and that nothing here acts on.
 REFUSED = {"function_call": "use tool_calls"}
@@ -37,6 +42,12 @@ def faults(row: Row, format: Format, columns: Mapping[str, str], chat: bool) -> 
         yield from _string(row.get("output"), name("output"))
         if not isinstance(given := row.get("input", ""), str):
             yield f"{name('input')} is {kind(given)}, where a string is expected"
+    elif format == Format.PREFERENCE:
+        yield from _preference(row, (name("prompt"), name("chosen"), name("rejected"), name("tools")), chat)
+    elif format == Format.OPENAI_PREFERENCE:
+        asked = name("input")
+        names = (f"{asked}.messages", name("preferred_output"), name("non_preferred_output"), f"{asked}.tools")
+        yield from _openai_preference(row, names, chat)
     else:
         yield from _prompt_completion(row, name("prompt"), name("completion"), chat)
 
@@ -64,6 +75,59 @@ def _prompt_completion(row: Row, prompt: str, completion: str, chat: bool) -> It
         yield from _messages(answered, completion, f"{completion}'s message")
         if not _last_is_answer(answered):
             yield f"{completion} does not end with a message of the assistant"
+
+
+def _openai_preference(row: Row, names: Names, chat: bool) -> Iterator[str]:
+    if "prompt" not in row:
+        yield f"has no {names[0]}"
+    elif not isinstance(row["prompt"], list):
+        yield f"{names[0]} is {kind(row['prompt'])}, where a list of messages is expected"
+    else:
+        yield from _preference(row, names, chat)
+
+
+def _preference(row: Row, names: Names, chat: bool) -> Iterator[str]:
+    """`names`: the user's, of the prompt, the two answers, and the tools."""
+    prompt, *answers, tools = names
+    given = [(name, row.get(ours)) for name, ours in zip(answers, ANSWERS, strict=True)]
+    asked = [] if preference.whole(row) else [(prompt, row.get("prompt"))]
+    if missing := [name for name, value in given if value is None]:
+        yield from (f"has no {name}" for name in missing)
+    elif len({isinstance(value, list) for _, value in (*asked, *given)}) > 1:
+        kinds = [f"{name} is {kind(value)}" for name, value in (*asked, *given)]
+        yield f"{', '.join(kinds[:-1])} and {kinds[-1]}: all are strings, or all are lists of messages"
+    elif not isinstance(given[0][1], list):
+        for name, value in (*asked, *given):
+            yield from _string(value, name)
+    elif not chat:
+        yield f"{answers[0]} is a list of messages, and {NO_TEMPLATE}"
+    else:
+        yield from _conversations(asked, given)
+    if "tools" in row and not _are_tools(row["tools"]):
+        yield f"{tools} is no list of tools' JSON schemas"
+    if not asked and _comparable(row) and not _asks(preference.parted(row)[0]):
+        yield (
+            f"{answers[0]} and {answers[1]} begin with nothing in common that is asked, and there is no {prompt}: add "
+            f"a column {prompt}"
+        )
+
+
+def _conversations(asked: Named, given: Named) -> Iterator[str]:
+    for name, value in (*asked, *given):
+        yield from _messages(value, name, f"{name}'s message")
+    for name, value in given:
+        if value and not _last_is_answer(value):
+            yield f"{name} does not end with a message of the assistant"
+
+
+def _comparable(row: Row) -> bool:
+    return all(isinstance(row.get(name), str | list) and bool(row[name]) for name in ANSWERS) and (
+        type(row["chosen"]) is type(row["rejected"])
+    )
+
+
+def _asks(prompt: Any) -> bool:
+    return bool(prompt.strip() if isinstance(prompt, str) else prompt)
 
 
 def _chat(row: Row, messages: str, tools: str) -> Iterator[str]:

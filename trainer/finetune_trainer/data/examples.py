@@ -6,10 +6,12 @@ Called by `batch`, row by row. What a row becomes:
 - prompt-completion and instruction: `prompt` and `completion`, as messages where the model has a chat template and as
   strings where it has none. The loss falls on the completion.
 - text: `text`, all of which is learned.
+- preference: `prompt`, `chosen` and `rejected` (and `tools`), as messages or as strings likewise. Both answers become
+  tokens, each behind the prompt.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import checks, tokens
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.messages import unified
+from finetune_trainer.data.preference import ANSWERS, from_openai, parted, whole
 from finetune_trainer.data.tokens import CantRender, Rendered, Row, Tokenizer, Tokens
 
 # The columns that a format must have, and those that it may have.
@@ -27,8 +30,11 @@ COLUMNS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Format.INSTRUCTION: (("instruction", "output"), ("input",)),
     Format.TEXT: (("text",), ()),
     Format.SHAREGPT: (("conversations",), ("system", "tools")),
+    Format.PREFERENCE: (("chosen", "rejected"), ("prompt", "tools")),
+    Format.OPENAI_PREFERENCE: (("input", "preferred_output", "non_preferred_output"), ()),
 }
-CHATS = (Format.CHAT, Format.SHAREGPT)
+CHATS = (Format.CHAT, Format.SHAREGPT, Format.OPENAI_PREFERENCE)
+PREFERENCES = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Example:
-    """A checked row in TRL's columns, as a line of JSON: a tenth of its size in memory; and as it is trained."""
+    """A checked row in TRL's columns, as a line of JSON: a tenth of its size in memory; and as it is trained.
+
+    `rejected`: of a row of preference the answer to avoid, behind the prompt as the other is.
+    """
 
     line: bytes
     place: str
     tokens: Tokens
+    rejected: Tokens | None = None
+
+    @property
+    def sequences(self) -> tuple[Tokens, ...]:
+        """All of it that is trained."""
+        return (self.tokens,) if self.rejected is None else (self.tokens, self.rejected)
 
 
 @dataclass(frozen=True)
@@ -70,15 +85,19 @@ class Checked:
     line: bytes
     place: str
     rendered: Rendered
+    rejected: Rendered | None = None
 
 
-def recognise(config: DatasetConfig, first: Row) -> Format:
-    """The format of a dataset, from its first row's columns unless the manifest names it. Raises StageError."""
+def recognise(config: DatasetConfig, first: Row, likely: Sequence[Format] = ()) -> Format:
+    """The format of a dataset, from its first row's columns unless the manifest names it. Raises StageError.
+
+    Columns may make several formats: one of the `likely` ones, which the method learns from, comes first.
+    """
     if config.format != Format.AUTO:
         return config.format
     there = set(first) | {ours for ours, theirs in config.columns.items() if theirs in first}
-    for format, (needed, _) in COLUMNS.items():
-        if there.issuperset(needed):
+    for format in (*likely, *COLUMNS):
+        if there.issuperset(COLUMNS[format][0]):
             return format
     wanted = "; ".join(f"{format.value}: {', '.join(needed)}" for format, (needed, _) in COLUMNS.items())
     raise StageError(
@@ -114,19 +133,33 @@ def check(line: Line, shape: Shape, tokenizer: Tokenizer, learn: bool) -> tuple[
     """What is wrong with a row, or else what it is. `learn`: it is trained, not only asked."""
     if line.row is None:
         return [line.problem], None
-    row = unified(rename(line.row, shape), shape.developer)
+    row = rename(line.row, shape)
+    row = unified(from_openai(row) if shape.format == Format.OPENAI_PREFERENCE else row, shape.developer)
     if found := list(checks.faults(row, shape.format, shape.columns, shape.chat)):
         return found, None
     normal = normalise(row, shape)
     asked = tokens.without_weights(normal)
     try:
-        return [], Checked(asked, encode(asked), line.place, tokens.render(normal, tokenizer, learn))
+        return [], Checked(asked, encode(asked), line.place, *_rendered(normal, tokenizer, learn))
     except UnicodeEncodeError:
         return ["has half of a surrogate pair, which is no character"], None
     except CantRender as error:
         return [str(error)], None
     except (TypeError, ValueError) as error:
         return [f"has a value that JSON can't hold: {error}"], None
+
+
+def _rendered(row: Row, tokenizer: Tokenizer, learn: bool) -> Iterator[Rendered]:
+    """The row, or both answers of a row of preference. Raises CantRender."""
+    if "chosen" not in row:
+        yield tokens.render(row, tokenizer, learn)
+        return
+    asked = {name: value for name, value in row.items() if name not in ANSWERS}
+    for name in ANSWERS:
+        try:
+            yield tokens.render(asked | {"completion": row[name]}, tokenizer, learn)
+        except CantRender as error:
+            raise CantRender(f"{name}: {error}") from error
 
 
 def rename(row: Row, shape: Shape) -> Row:
@@ -139,11 +172,10 @@ def normalise(row: Row, shape: Shape) -> Row:
     """A checked row in TRL's columns."""
     if shape.format == Format.TEXT:
         return row
+    if shape.format in PREFERENCES:
+        return _preference(row, shape)
     if shape.format in CHATS:
-        tools = row.get("tools")
-        # As a string: the keys of different tools would otherwise become one another's.
-        kept = {"tools": tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)} if tools else {}
-        return {"messages": _with_system(_without_nulls(row["messages"]), shape), **kept}
+        return {"messages": _with_system(_without_nulls(row["messages"]), shape), **_tools(row)}
     prompt, completion = _question(row)
     if not shape.chat:
         return {"prompt": prompt, "completion": completion}
@@ -151,6 +183,23 @@ def normalise(row: Row, shape: Shape) -> Row:
         "prompt": _with_system(_messages(prompt, "user"), shape),
         "completion": _messages(completion, "assistant"),
     }
+
+
+def _tools(row: Row) -> Row:
+    """As a string: the keys of different tools would otherwise become one another's."""
+    tools = row.get("tools")
+    return {"tools": tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)} if tools else {}
+
+
+def _preference(row: Row, shape: Shape) -> Row:
+    prompt, *answers = parted(row)
+    if not shape.chat:
+        return {"prompt": prompt, **dict(zip(ANSWERS, answers, strict=True))}
+    if whole(row) and isinstance(prompt, str):
+        # What parts a word from the text before it is no part of a message.
+        answers = [answer.lstrip(" ") for answer in answers]
+    told = {name: _messages(answer, "assistant") for name, answer in zip(ANSWERS, answers, strict=True)}
+    return {"prompt": _with_system(_messages(prompt, "user"), shape), **told, **_tools(row)}
 
 
 def _question(row: Row) -> tuple[Any, Any]:

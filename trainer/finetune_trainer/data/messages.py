@@ -10,6 +10,8 @@ Called by `examples` before a row is checked. What can't be brought into that fo
 
 from typing import Any
 
+from finetune_trainer.data.preference import ANSWERS
+
 Row = dict[str, Any]
 # The names of speakers in ShareGPT's files, and what LLaMA-Factory and axolotl read beside them.
 SPEAKERS = {
@@ -24,7 +26,7 @@ SPEAKERS = {
     "tool": "tool",
     "observation": "tool",
 }
-LISTS = ("messages", "prompt", "completion")
+LISTS = ("messages", "prompt", "completion", *ANSWERS)
 
 
 def unified(row: Row, developer: bool) -> Row:

@@ -16,6 +16,7 @@ from finetune_trainer.data import sensitive
 from finetune_trainer.data.examples import COLUMNS, Shape, unused
 from finetune_trainer.data.findings import NAMED, Finding, Places, short
 from finetune_trainer.data.line import Line
+from finetune_trainer.data.preference import ANSWERS
 from finetune_trainer.data.tokens import Row
 
 # A row so many times as long as the one in the middle is far longer than the rest; of fewer rows none is the rest.
@@ -157,6 +158,10 @@ def _halves(row: Row) -> tuple[Any, Any]:
     """What is asked, and what is answered."""
     if "messages" in row:
         return [row["messages"][:-1], row.get("tools")], row["messages"][-1]
+    if "chosen" in row:
+        # Several pairs for one prompt are usual; the same two answers the other way round are a contradiction.
+        both = sorted(json.dumps(row[name], sort_keys=True) for name in ANSWERS)
+        return [row["prompt"], row.get("tools"), both], row["chosen"]
     return (row["prompt"], row["completion"]) if "prompt" in row else (row["text"], None)
 
 
@@ -167,7 +172,7 @@ def _print(part: Any) -> int:
 
 
 def _texts(row: Row) -> Iterator[str]:
-    for value in (row.get(name) for name in ("messages", "prompt", "completion", "text")):
+    for value in (row.get(name) for name in ("messages", "prompt", "completion", "text", *ANSWERS)):
         if isinstance(value, str):
             yield value
         for message in value if isinstance(value, list) else ():

@@ -14,19 +14,30 @@ import pyarrow.compute as pc
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.tokens import IGNORED
 
+# Of `trained`'s files: ids and labels, and those of rows of preference beside them.
+COLUMNS = (("input_ids", "labels"), ("rejected_input_ids", "rejected_labels"))
+Parts = tuple[tuple[str, bool], ...]
+
 
 @dataclass(frozen=True)
 class Seen:
-    """A row where it stands, its tokens, and its text in parts, each with whether it is learned."""
+    """A row where it stands, its tokens, and its text in parts, each with whether it is learned.
+
+    `rejected`: of a row of preference the same with the answer to avoid.
+    """
 
     place: str
     tokens: int
-    parts: tuple[tuple[str, bool], ...]
+    parts: Parts
+    rejected: Parts = ()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The rows of one split. `lengths` in tokens, in the order of the file; `learned`: tokens that are, of all rows."""
+    """The rows of one split. `lengths` in tokens, in the order of the file; `learned`: tokens that are, of all rows.
+
+    A row of preference is as long as its longer answer makes it.
+    """
 
     lengths: Sequence[int]
     learned: int
@@ -36,14 +47,17 @@ class Prepared:
         """These rows, as the model sees them."""
         for number in numbers:
             row = self._table.slice(number, 1).to_pylist()[0]
-            yield Seen(row["place"], self.lengths[number], _parts(row["input_ids"], row["labels"], base))
+            both = [_parts(row[ids], row[labels], base) for ids, labels in COLUMNS if ids in row]
+            yield Seen(row["place"], self.lengths[number], *both)
 
 
 def read(path: Path) -> Prepared:
     """A split as `trained` wrote it, memory-mapped."""
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    learned = pc.sum(pc.not_equal(pc.list_flatten(table["labels"]), IGNORED)).as_py()
-    return Prepared(pc.list_value_length(table["input_ids"]).to_pylist(), learned or 0, table)
+    there = [(ids, labels) for ids, labels in COLUMNS if ids in table.column_names]
+    learned = sum(pc.sum(pc.not_equal(pc.list_flatten(table[labels]), IGNORED)).as_py() or 0 for _, labels in there)
+    lengths = zip(*(pc.list_value_length(table[ids]).to_pylist() for ids, _ in there), strict=True)
+    return Prepared([max(each) for each in lengths], learned, table)
 
 
 def examples(lengths: Sequence[int]) -> list[int]:
@@ -61,6 +75,6 @@ def histogram(lengths: Sequence[int], bins: int) -> list[tuple[int, int, int]]:
     return [(at * step + 1, (at + 1) * step, count) for at, count in enumerate(counts)]
 
 
-def _parts(ids: Sequence[int], labels: Sequence[int], base: Base) -> tuple[tuple[str, bool], ...]:
+def _parts(ids: Sequence[int], labels: Sequence[int], base: Base) -> Parts:
     groups = groupby(zip(ids, labels, strict=True), key=lambda pair: pair[1] != IGNORED)
     return tuple((base.text([token for token, _ in pairs]), learned) for learned, pairs in groups)

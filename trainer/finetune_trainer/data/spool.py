@@ -6,7 +6,7 @@
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, pairwise, repeat
 from pathlib import Path
 
 import numpy
@@ -16,26 +16,34 @@ import pyarrow.compute as pc
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.tokens import Tokens
 
-# `learned` has the two ends of each span, one after the other.
+# `learned` has the two ends of each span, one after the other. Rows of preference alone have what is rejected.
 SCHEMA = pa.schema(
     [
         ("line", pa.large_binary()),
         ("place", pa.string()),
         ("ids", pa.list_(pa.int32())),
         ("learned", pa.list_(pa.int32())),
+        ("rejected_ids", pa.list_(pa.int32())),
+        ("rejected_learned", pa.list_(pa.int32())),
     ]
 )
 
 
 def pack(examples: Sequence[Example]) -> pa.RecordBatch:
     """Examples as they are written, and as they travel between processes."""
+    rejected = [example.rejected for example in examples if example.rejected]
     columns = (
         pa.array([example.line for example in examples], pa.large_binary()),
         pa.array([example.place for example in examples], pa.string()),
-        lists([example.tokens.ids for example in examples]),
-        lists([array("i", chain.from_iterable(example.tokens.learned)) for example in examples]),
+        *_packed([example.tokens for example in examples]),
+        *(_packed(rejected) if rejected else 2 * [pa.nulls(len(examples), pa.list_(pa.int32()))]),
     )
     return pa.record_batch(list(columns), schema=SCHEMA)
+
+
+def _packed(rows: Sequence[Tokens]) -> tuple[pa.ListArray, pa.ListArray]:
+    spans = [array("i", chain.from_iterable(row.learned)) for row in rows]
+    return lists([row.ids for row in rows]), lists(spans)
 
 
 def lists(rows: Sequence["array[int]"]) -> pa.ListArray:
@@ -73,7 +81,8 @@ class Spool:
         found = 1
         for batch in self._batches():
             taught = batch.filter(pc.greater(pc.list_value_length(batch.column("learned")), 0))
-            found = max(found, pc.max(pc.list_value_length(taught.column("ids"))).as_py() or 1)
+            for name in ("ids", "rejected_ids"):
+                found = max(found, pc.max(pc.list_value_length(taught.column(name))).as_py() or 1)
         return found
 
     def __iter__(self) -> Iterator[Example]:
@@ -92,9 +101,15 @@ class Spool:
 
 def _unpacked(batch: pa.RecordBatch) -> Iterator[Example]:
     lines, places = batch.column("line").to_pylist(), batch.column("place").to_pylist()
-    ids, spans = _arrays(batch.column("ids")), _arrays(batch.column("learned"))
-    for line, place, tokens, learned in zip(lines, places, ids, spans, strict=True):
-        yield Example(line, place, Tokens(tokens, tuple(zip(learned[::2], learned[1::2], strict=True))))
+    rejected = _tokens(batch, "rejected_") if not batch.column("rejected_ids").null_count else repeat(None)
+    for line, place, found, other in zip(lines, places, _tokens(batch), rejected, strict=False):
+        yield Example(line, place, found, other)
+
+
+def _tokens(batch: pa.RecordBatch, which: str = "") -> Iterator[Tokens]:
+    ids, spans = _arrays(batch.column(f"{which}ids")), _arrays(batch.column(f"{which}learned"))
+    for tokens, learned in zip(ids, spans, strict=True):
+        yield Tokens(tokens, tuple(zip(learned[::2], learned[1::2], strict=True)))
 
 
 def _arrays(lists: pa.ListArray) -> Iterator["array[int]"]:

@@ -6,6 +6,7 @@ tell how many rows and where the first of them stand.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,42 +16,58 @@ from finetune_trainer.data.examples import Example
 from finetune_trainer.data.findings import Finding, Places
 from finetune_trainer.data.spool import lists
 
-SCHEMA = pa.schema(
-    [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("place", pa.string())],
-)
+IDS = pa.list_(pa.int32())
+SCHEMA = pa.schema([("input_ids", IDS), ("labels", IDS), ("place", pa.string())])
+# Of rows of preference: the columns above have the chosen answer.
+PAIRS = pa.schema([*SCHEMA, ("rejected_input_ids", IDS), ("rejected_labels", IDS)])
 # Rows that are written at once.
 BATCH = 1_000
 
 
 @dataclass
 class Trained:
-    """How many rows of a split are trained, with how many tokens, and which were cut or have nothing to learn."""
+    """How many rows of a split are trained, with how many tokens, and which were cut or have nothing to learn.
+
+    `alike`: rows of preference without a difference.
+    """
 
     rows: int = 0
     tokens: int = 0
     cut: Places = field(default_factory=Places)
     teaching_nothing: Places = field(default_factory=Places)
+    alike: Places = field(default_factory=Places)
+
+    @property
+    def left_out(self) -> int:
+        """Rows that are not trained."""
+        return self.teaching_nothing.count + self.alike.count
 
     def fit(self, row: Example, longest: int) -> Example | None:
         """The row as it is trained, none longer than `longest` tokens; None when that teaches nothing."""
-        tokens = row.tokens.cut(longest)
-        if not tokens.learned:
+        found = replace(row, tokens=row.tokens.cut(longest), rejected=row.rejected and row.rejected.cut(longest))
+        if not all(each.learned for each in found.sequences):
             self.teaching_nothing.add(row.place)
             return None
-        if len(tokens) < len(row.tokens):
+        if found.tokens == found.rejected:
+            self.alike.add(row.place)
+            return None
+        tokens = sum(map(len, found.sequences))
+        if tokens < sum(map(len, row.sequences)):
             self.cut.add(row.place)
         self.rows += 1
-        self.tokens += len(tokens)
-        return replace(row, tokens=tokens)
+        self.tokens += tokens
+        return found
 
 
 def write(path: Path, rows: Iterable[Example], longest: int) -> Trained:
     """Write what is trained of the rows as an Arrow IPC stream."""
     found = Trained()
     fitting = (kept for row in rows if (kept := found.fit(row, longest)))
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
-        for batch in batches(fitting, BATCH):
-            stream.write_batch(_batch(batch))
+    first = next(fitting, None)
+    schema = PAIRS if first and first.rejected else SCHEMA
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        for batch in batches(chain([first] if first else [], fitting), BATCH):
+            stream.write_batch(pa.record_batch(list(_columns(batch)), schema=schema))
     return found
 
 
@@ -62,13 +79,22 @@ def findings(split: str, found: Trained, longest: int) -> Iterator[Finding]:
     if found.teaching_nothing.count:
         many = _rows(found.teaching_nothing, split, "is", "are")
         yield found.teaching_nothing.finding("teachingNothing", f"{many} left out, with no answer left to learn")
+    if found.alike.count:
+        many = _rows(found.alike, split, "is", "are")
+        yield found.alike.finding(
+            "alike",
+            f"{many} left out, whose chosen and rejected answers are the same up to maxLength ({longest} tokens)",
+        )
 
 
 def _rows(places: Places, split: str, one: str, more: str) -> str:
     return f"1 row of {split} {one}" if places.count == 1 else f"{places.count} rows of {split} {more}"
 
 
-def _batch(rows: Sequence[Example]) -> pa.RecordBatch:
-    ids = lists([row.tokens.ids for row in rows])
-    labels = lists([row.tokens.labels for row in rows])
-    return pa.record_batch([ids, labels, pa.array([row.place for row in rows])], schema=SCHEMA)
+def _columns(rows: Sequence[Example]) -> Iterator[pa.Array]:
+    yield lists([row.tokens.ids for row in rows])
+    yield lists([row.tokens.labels for row in rows])
+    yield pa.array([row.place for row in rows])
+    if rejected := [row.rejected for row in rows if row.rejected]:
+        yield lists([each.ids for each in rejected])
+        yield lists([each.labels for each in rejected])

@@ -31,12 +31,14 @@ class Question:
     """A row: what is asked (messages, or a string where the model has no chat template), and the right answer.
 
     `calls`: of an answer that calls tools the message, as templates take it; `reference` is then `calls.written`.
+    `rejected`: of a row of preference the question with the answer to avoid.
     """
 
     prompt: Text
     reference: str
     tools: tuple[Message, ...] = ()
     calls: Message | None = None
+    rejected: "Question | None" = None
 
     @property
     def asked(self) -> str:
@@ -117,7 +119,12 @@ def read(line: bytes | str) -> Question:
             "Rows of format text have no answer that could be compared: remove evaluation's metrics and gate, or write "
             "the rows as prompt and completion.",
         )
-    prompt, completion = row["prompt"], row["completion"]
+    # What is preferred is what is right.
+    found = _answered(row["prompt"], row["chosen" if "chosen" in row else "completion"], tools)
+    return replace(found, rejected=_answered(row["prompt"], row["rejected"], tools)) if "rejected" in row else found
+
+
+def _answered(prompt: Any, completion: Any, tools: tuple[Message, ...]) -> Question:
     if isinstance(prompt, str):
         return Question(prompt, completion)
     return Question(tuple(prompt), _content(completion[-1]), tools, calls.message(completion[-1]))

@@ -1,7 +1,7 @@
 """Answers that were cut: whose score they mark, and whether a verdict hangs on them.
 
 Called by `decision` and `page`. Pure. The score of a contender whose answers were cut says how much room it had, and
-not how good it is.
+not how good it is; but for metrics of likelihoods, which no answer has a part in.
 """
 
 from finetune_trainer.contract.config import Metric
@@ -17,9 +17,9 @@ NOTE = (
 ADVICE = "Set evaluation.maxAnswerTokens, or raise hosting.contextLength."
 
 
-def marked(contender: Contender, rows: int) -> bool:
+def marked(contender: Contender, rows: int, metric: Metric) -> bool:
     """Whether so many of its answers were cut that its score is marked."""
-    return contender.requests.cut > SHARE * rows
+    return not metric.likely and contender.requests.cut > SHARE * rows
 
 
 def hanging(result: EvaluateResult, metric: Metric, ships: bool) -> str | None:
@@ -34,7 +34,8 @@ def _baselines(result: EvaluateResult, metric: Metric) -> str | None:
     close = [
         f"{found.requests.cut} of {result.rows} answers of {name}"
         for name, found in result.baselines.items()
-        if marked(found, result.rows) and found.comparisons[metric].difference <= found.requests.cut / result.rows
+        if marked(found, result.rows, metric)
+        and found.comparisons[metric].difference <= found.requests.cut / result.rows
     ]
     if not close:
         return None
@@ -44,6 +45,6 @@ def _baselines(result: EvaluateResult, metric: Metric) -> str | None:
 def _tuned(result: EvaluateResult, metric: Metric) -> str | None:
     cut, best = result.tuned.requests.cut, best_baseline(result, metric)
     lead = result.baselines[best].comparisons[metric].difference if best else 0.0
-    if not marked(result.tuned, result.rows) or lead + cut / result.rows <= 0:
+    if not marked(result.tuned, result.rows, metric) or lead + cut / result.rows <= 0:
         return None
     return f"But {cut} of {result.rows} answers of the tuned model were cut, and might have been right. {ADVICE}"

@@ -37,6 +37,11 @@ DEFINITIONS: dict[Metric, str] = {
         "one divided by the perplexity of the references: the geometric mean of the probabilities of their tokens "
         "(Jelinek et al. 1977), as the engine itself gives them"
     ),
+    Metric.REWARD_ACCURACY: (
+        "the share of pairs of preference whose chosen answer has the higher implied reward: its likelihood, by the "
+        "engine itself, has risen more over the base model's than the rejected one's (Rafailov et al. 2023); 0.5 is no "
+        "preference, and what the base model itself has"
+    ),
     Metric.JUDGE: (
         "how another model sees the answer beside the reference: 1 better, 0.5 as good, 0 worse, asked twice with "
         "places swapped (Zheng et al. 2023)"
@@ -49,4 +54,5 @@ def unmeasured(result: EvaluateResult) -> str | None:
     names = [name for name, found in result.baselines.items() if set(found.scores) < set(result.metrics)]
     if not names:
         return None
-    return f"An endpoint tells no likelihoods, so that {' and '.join(names)} has no {Metric.INVERSE_PERPLEXITY.value}."
+    lacking = " and no ".join(metric.value for metric in result.metrics if metric.likely)
+    return f"An endpoint tells no likelihoods, so that {' and '.join(names)} has no {lacking}."

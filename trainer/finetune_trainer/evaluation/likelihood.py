@@ -1,6 +1,6 @@
 """How likely a contender finds the references: through the engine's own log-probabilities of a prompt.
 
-Called by `stages.evaluate`, for the metric inverse_perplexity.
+Called by `stages.evaluate`, for the metrics inverse_perplexity and reward_accuracy.
 """
 
 import math
@@ -80,8 +80,8 @@ async def _likelihood(client: openai.AsyncOpenAI, asked: Reference) -> Likelihoo
     if not told:
         raise StageError(
             Outcome.CONFIG_INVALID,
-            "The engine gives no prompt_logprobs, which the metric inverse_perplexity needs: remove it from "
-            "evaluation.metrics, or serve with vLLM.",
+            "The engine gives no prompt_logprobs, which the metrics inverse_perplexity and reward_accuracy need: "
+            "remove them from evaluation.metrics, or serve with vLLM.",
         )
     pairs = zip(asked.reference, told[len(asked.prompt) :], strict=True)
     logprob = sum(found[str(token)]["logprob"] for token, found in pairs)
@@ -108,3 +108,8 @@ def inverse_perplexity(logprobs: Sequence[float], tokens: Sequence[int]) -> Stat
 def guessed(tokens: int, vocabulary: int) -> float:
     """The log-probability of a reference whose prompt does not fit: that of guessing every token."""
     return -tokens * math.log(vocabulary)
+
+
+def preferred(chosen: float, rejected: float) -> float:
+    """1 where the chosen answer has gained more, in nats over the base model, 0 where less, and 0.5 for as much."""
+    return float(np.sign(round(chosen - rejected, 6)) + 1) / 2

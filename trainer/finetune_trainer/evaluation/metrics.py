@@ -42,7 +42,7 @@ SHORT_WORDS = 20
 
 
 # What other modules measure, by asking again.
-ASKED = (Metric.INVERSE_PERPLEXITY, Metric.JUDGE)
+ASKED = (Metric.INVERSE_PERPLEXITY, Metric.REWARD_ACCURACY, Metric.JUDGE)
 
 
 def statistic(metric: Metric, answers: Sequence[str], references: Sequence[str]) -> Statistic:

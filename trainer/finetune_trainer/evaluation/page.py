@@ -74,7 +74,7 @@ def render(decision: Decision) -> str:
         money=lambda money: amount(money, decision.prices.currency),
         shortened=_cut,
         cut_note=NOTE,
-        marked=lambda contender: marked(contender, result.rows),
+        marked=lambda contender, metric: marked(contender, result.rows, metric),
         interval=_interval,
         cached=cached(decision.costs, decision.prices),
         unmeasured=unmeasured(result),

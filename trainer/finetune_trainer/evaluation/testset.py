@@ -49,8 +49,10 @@ def chosen(evaluation: EvaluationConfig, test: Sequence[Question]) -> tuple[tupl
     references = [question.reference for question in test]
     if not evaluation.metrics:
         return metrics.choose(references)
+    pairs = all(question.rejected for question in test)
     for metric in evaluation.metrics:
-        if why := metrics.fits(metric, references):
+        lacking = None if pairs or metric != Metric.REWARD_ACCURACY else "they have no rejected answers"
+        if why := lacking or metrics.fits(metric, references):
             raise StageError(
                 Outcome.CONFIG_INVALID, f"evaluation.metrics: {metric.value} can't be used with these rows: {why}."
             )

@@ -46,7 +46,7 @@ from finetune_trainer.evaluation.endpoint import Kept
 from finetune_trainer.evaluation.inspection import Learned, Row, Similar
 from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.leakage import Clean
-from finetune_trainer.evaluation.likelihood import Reference
+from finetune_trainer.evaluation.likelihood import Likelihood, Reference
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
 from finetune_trainer.evaluation.others import probed
@@ -223,7 +223,7 @@ class _Measuring:
         statistics = {
             metric: metrics.mean(judged.scores) if judged and metric == Metric.JUDGE else self._statistic(metric, found)
             for metric in chosen
-            if not (found.asked.remote and metric == Metric.INVERSE_PERPLEXITY)
+            if not (found.asked.remote and metric.likely)
         }
         return Measured(found, statistics, judged.unread if judged else 0)
 
@@ -279,6 +279,8 @@ class _Measuring:
     def _statistic(self, metric: Metric, found: Answered) -> Statistic:
         if metric == Metric.INVERSE_PERPLEXITY:
             return self._likely(found)
+        if metric == Metric.REWARD_ACCURACY:
+            return self._rewarded(found)
         return metrics.statistic(metric, found.texts, self._references)
 
     def _judged(self, judge: Judge, found: Answered) -> Judged:
@@ -286,20 +288,39 @@ class _Measuring:
         return judge.judged(self._questions, [said(text) for text in found.texts], told)
 
     def _likely(self, found: Answered) -> Statistic:
-        tokenizer, contender = self._base.tokenizer, found.asked
+        known = self._likelihoods(found.asked, self._questions)
+        rows = range(len(self._questions))
+        tokens = [known[row].tokens if row in known else self._base.count(self._references[row]) + 1 for row in rows]
+        vocabulary = len(self._base.tokenizer)
+        logprobs = [known[row].logprob if row in known else likelihood.guessed(tokens[row], vocabulary) for row in rows]
+        return likelihood.inverse_perplexity(logprobs, tokens)
+
+    def _rewarded(self, found: Answered) -> Statistic:
+        """Which answer has gained more over what the base model, asked without examples, makes of it."""
+        base = self._asked(BaselineType.ZERO_SHOT.value, self._base_name, 0, choosers.none, self._framing)
+        rejected = [question.rejected or question for question in self._questions]
+        gains: list[dict[int, float]] = []
+        for answers in (self._questions, rejected):
+            own, bases = (self._likelihoods(asked, answers) for asked in (found.asked, base))
+            gains.append({row: own[row].logprob - bases[row].logprob for row in own})
+        chosen, other = gains
+        rows = range(len(self._questions))
+        return metrics.mean([likelihood.preferred(chosen[row], other[row]) if row in chosen else 0.0 for row in rows])
+
+    def _likelihoods(self, contender: Asked, answers: Sequence[Question]) -> dict[int, Likelihood]:
+        """How likely a contender finds these answers, by row; of rows that fit the context."""
         fitting = [(row, prompt) for row, prompt in enumerate(contender.prompts) if prompt is not None]
-        pairs = [(row, likelihood.reference(tokenizer, prompt, self._questions[row])) for row, prompt in fitting]
-        references = [Reference(contender.name, row, contender.model, *pair) for row, pair in pairs]
+        pairs = [(row, likelihood.reference(self._base.tokenizer, prompt, answers[row])) for row, prompt in fitting]
+        # A rejected answer may be longer than there is room for; the engine wants room for one token behind it.
+        room = self._fitting.room.context - 1
+        references = [
+            Reference(contender.name, row, contender.model, asked, told[: room - len(asked)])
+            for row, (asked, told) in pairs
+        ]
         told = partial(self._told, f"measuring {contender.name}", 0, len(references))
         file = self._workspace.evaluations / "likelihoods.jsonl"
         measured = likelihood.measure(self._engines[contender.model].endpoint, references, file, told)
-        known = {asked.row: found for asked, found in zip(references, measured, strict=True)}
-        rows = range(len(self._questions))
-        tokens = [known[row].tokens if row in known else self._base.count(self._references[row]) + 1 for row in rows]
-        logprobs = [
-            known[row].logprob if row in known else likelihood.guessed(tokens[row], len(tokenizer)) for row in rows
-        ]
-        return likelihood.inverse_perplexity(logprobs, tokens)
+        return {asked.row: found for asked, found in zip(references, measured, strict=True)}
 
     def _told(self, activity: str, before: int, total: int, there: int) -> None:
         self._reporter.update(activity=activity, step=before + there, total_steps=total)

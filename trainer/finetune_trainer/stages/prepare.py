@@ -33,7 +33,7 @@ from finetune_trainer.data.stored import LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters, schedule
+from finetune_trainer.training import hyperparameters, methods, schedule
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,10 @@ def _shape(config: RunConfig, train: list[tuple[Source, Path]], found: Base) -> 
         raise StageError(Outcome.DATA_INVALID, f"{source.uri} has no rows.")
     if line.row is None:
         raise StageError(Outcome.DATA_INVALID, f"{line.place}: {line.problem}.")
-    return examples.shape_of(config.dataset, examples.recognise(config.dataset, line.row), found.chat, found.developer)
+    method = config.training.method
+    format = examples.recognise(config.dataset, line.row, methods.RECIPES[method].formats)
+    methods.check(method, format, source.uri)
+    return examples.shape_of(config.dataset, format, found.chat, found.developer)
 
 
 def _nothing(config: RunConfig, split: str, rows: Spool, max_length: int) -> str:
@@ -178,6 +181,11 @@ def _nothing(config: RunConfig, split: str, rows: Spool, max_length: int) -> str
     where = f"of {config.dataset.train.uri}" if split == "train" else f"for {split}"
     if not any(row.tokens.learned for row in rows):
         return f"In every row {where} all answers have the weight 0, so there is nothing to learn."
+    if any(row.rejected for row in rows):
+        return (
+            f"No row {where} has two answers that differ within training.maxLength ({max_length} tokens), so there is "
+            "no preference to learn: raise it, or give rows whose chosen and rejected answers differ."
+        )
     return (
         f"In every row {where} the prompt alone fills training.maxLength ({max_length} tokens), so there is nothing to "
         "learn: raise it or shorten the prompts."
@@ -192,7 +200,7 @@ def _report(shape: examples.Shape, stored: Stored, longest: int) -> DatasetRepor
         tokens=train.tokens,
         longest=longest,
         longer_than_max_length=train.cut.count,
-        teaching_nothing=train.teaching_nothing.count,
+        teaching_nothing=train.left_out,
         digest=stored.digest,
     )
 

@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from transformers import AutoConfig, TrainingArguments, set_seed
 
 from finetune_trainer.contract.config import AdapterType, RunConfig, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import compiling, failures, flat, machine, model, rows, schedule
+from finetune_trainer.training import compiling, failures, flat, machine, methods, model, rows, schedule
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, StopRequest, diverged, interrupted, stop_request
+from finetune_trainer.training.given import Given
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.publish import metrics, publish
 
@@ -63,7 +63,6 @@ def _build(
     base, tokenizer = model.load(workspace.base_model(config), config.model, dtype)
     tokens_per_pass = plan.tokens_per_pass if flat.attends_to_each_row(base) else None
     stop.check()
-    set_seed(config.training.seed)
     validating = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
     follow = Follow(
         reporter,
@@ -73,20 +72,17 @@ def _build(
         validating if splits.validation is not None else None,
         elapsed(checkpoints.latest()),
     )
-    trained = model.with_adapter(base, config.training)
+    set_seed(config.training.seed)
+    learner = model.with_adapter(base, config.training)
+    if found.bf16:
+        model.leave_inputs_to_autocast(learner)
     if tokens_per_pass and compiling.worthwhile(workspace.compiled, _operations(config, prepared), found.accelerators):
         reporter.update(activity="compiling the model")
-        with disable_input_dtype_casting(trained, active=found.bf16):
-            compiling.compile_layers(trained, found.bf16)
-    trainer = FlatTrainer(
-        tokens_per_pass,
-        model=trained,
-        args=settings,
-        train_dataset=splits.train.select(order),
-        eval_dataset=splits.validation,
-        processing_class=tokenizer,
-        callbacks=[follow],
+        compiling.compile_layers(learner, found.bf16)
+    given = Given(
+        config.training, learner, tokenizer, splits, order, tokens_per_pass, settings, follow, workspace.checkpoints
     )
+    trainer = methods.RECIPES[config.training.method].trainer(given)
     follow.steps_per_epoch = len(lengths) / plan.batch_size
     return trainer, follow
 
@@ -134,10 +130,7 @@ def _run(trainer: FlatTrainer, follow: Follow, config: RunConfig, workspace: Wor
     """Train to the last step, from the last checkpoint when there is one."""
     follow.stop.check()
     checkpoint = follow.checkpoints.latest()
-    # autocast makes of an adapter's inputs what its products take. PEFT would make them float32 before, for each of the
-    # adapters that share one.
-    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
         # Whichever process was asked: what ends early is no model yet.
         raise interrupted()

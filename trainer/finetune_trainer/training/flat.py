@@ -56,10 +56,15 @@ def flatten(rows: Sequence[dict[str, Any]]) -> Inputs:
     }
 
 
-def passes(inputs: Inputs, tokens: int) -> Iterator[Inputs]:
-    """What the model takes at once: whole rows, as many as come to `tokens`, and at least one."""
-    for start, ends in _grouped(inputs["row_ends"].tolist(), tokens):
-        stop = ends[-1]
+def passes(inputs: Inputs, tokens: int, together: int = 1) -> Iterator[Inputs]:
+    """What the model takes at once: whole rows, as many as come to `tokens`, and at least one.
+
+    `together`: rows of which so many, one behind the other, are never parted.
+    """
+    rows = inputs["row_ends"].tolist()
+    for start, found in _grouped(rows[together - 1 :: together], tokens):
+        stop = found[-1]
+        ends = [end for end in rows if start < end <= stop]
         labels = inputs["shift_labels"][:, start:stop]
         learned = (labels[0] != IGNORED).nonzero()[:, 0]
         yield {
@@ -79,7 +84,7 @@ def alone(inputs: Inputs) -> Iterator[Inputs]:
 
 
 def _grouped(ends: Sequence[int], tokens: int) -> Iterator[tuple[int, list[int]]]:
-    """Where each pass begins, and the ends of its rows."""
+    """Where each pass begins, and the ends of what it has."""
     start, found = 0, list[int]()
     for end in ends:
         if found and end - start > tokens:

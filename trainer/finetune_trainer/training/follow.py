@@ -134,6 +134,8 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
             return
         if "eval_loss" in logs:
             self.reporter.update(validation_loss=logs["eval_loss"])
+        if "eval_rewards/accuracies" in logs:
+            self.reporter.update(validation_reward_accuracy=logs["eval_rewards/accuracies"])
         if "loss" not in logs:
             return
         loss = logs["loss"]

@@ -10,6 +10,7 @@ from finetune_trainer.contract.config import AdapterType, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import Plan
 from finetune_trainer.data.base import Model
+from finetune_trainer.training.methods import RECIPES
 
 # Tokens of one pass through the model that fit beside a small model on most devices; more rows take more passes.
 PASS_TOKENS = 16_384
@@ -41,7 +42,8 @@ def choose(training: TrainingConfig, rows: Rows, model: Model, devices: int = 1)
     batch_size = training.batch_size or _batch_size(rows, devices, reasons)
     total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
-    tokens_per_pass = _tokens_per_pass(batch_size, max_length, devices, reasons)
+    tokens_per_row = RECIPES[training.method].sequences * max_length
+    tokens_per_pass = _tokens_per_pass(batch_size, tokens_per_row, devices, reasons)
     return Plan(
         batch_size=batch_size,
         tokens_per_pass=tokens_per_pass,
@@ -112,11 +114,12 @@ def _total_steps(training: TrainingConfig, rows: Rows, batch_size: int, reasons:
 def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, str]) -> float:
     """Smaller models take, and need, higher rates; adapters take ten times those of full fine-tuning.
 
-    2e-5 at a billion parameters is TRL's default for full fine-tuning. It falls with the cube root of the size, as the
-    peak rates of Brown et al. 2020 (arXiv:2005.14165, table 2.1: 6e-4 at 125M to 0.6e-4 at 175B). Ten times: Schulman
-    et al. 2025, LoRA Without Regret, whatever the rank. SmolLM2-135M gets 3.9e-4, where 5e-4 was measured to work well.
+    The method says what is usual for full fine-tuning at a billion parameters. It falls with the cube root of the size,
+    as the peak rates of Brown et al. 2020 (arXiv:2005.14165, table 2.1: 6e-4 at 125M to 0.6e-4 at 175B). Ten times:
+    Schulman et al. 2025, LoRA Without Regret, whatever the rank. SmolLM2-135M gets 3.9e-4 for sft, where 5e-4 was
+    measured to work well.
     """
-    rate = 2e-5 * (1e9 / model.parameters) ** (1 / 3)
+    rate = RECIPES[training.method].rate * (1e9 / model.parameters) ** (1 / 3)
     what = "every weight"
     if training.adapter.type != AdapterType.NONE:
         rate, what = rate * 10, "an adapter"
@@ -125,10 +128,10 @@ def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, st
     return chosen
 
 
-def _tokens_per_pass(batch_size: int, max_length: int, devices: int, reasons: dict[str, str]) -> int:
+def _tokens_per_pass(batch_size: int, tokens_per_row: int, devices: int, reasons: dict[str, str]) -> int:
     """PASS_TOKENS, or the longest row's where that is more; a step that has fewer is one pass."""
-    most = batch_size // devices * max_length
-    chosen = min(most, max(PASS_TOKENS, max_length))
+    most = batch_size // devices * tokens_per_row
+    chosen = min(most, max(PASS_TOKENS, tokens_per_row))
     all_of_them = "all rows of a step" if chosen == most else "as many rows"
     reasons["tokensPerPass"] = f"{all_of_them} pass through the model together, one behind the other, without padding"
     return chosen

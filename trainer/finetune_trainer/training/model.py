@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -74,6 +75,16 @@ def with_adapter(model: PreTrainedModel, training: TrainingConfig) -> PreTrained
             f"training.adapter.targetModules {', '.join(adapter.target_modules)} doesn't fit this model: {error} "
             f"The model's linear layers are {', '.join(linear_layers(model))}.",
         ) from error
+
+
+def leave_inputs_to_autocast(model: PreTrainedModel | PeftModel) -> None:
+    """Have autocast alone make of an adapter's inputs what its products take.
+
+    PEFT would make them float32 before, once for each of the adapters that share them.
+    """
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
 
 
 def lora(adapter: AdapterConfig) -> LoraConfig:

@@ -33,6 +33,10 @@ METRICS = {
     "learning_rate": "learningRate",
     "grad_norm": "gradNorm",
     "mean_token_accuracy": "tokenAccuracy",
+    "rewards/accuracies": "rewardAccuracy",
+    "rewards/margins": "rewardMargin",
+    "eval_rewards/accuracies": "validationRewardAccuracy",
+    "eval_rewards/margins": "validationRewardMargin",
     "num_input_tokens_seen": "tokens",
 }
 # Where somebody mounted a file is nobody's business outside.

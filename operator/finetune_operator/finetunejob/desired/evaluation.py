@@ -13,6 +13,7 @@ from finetune_trainer.contract.config import (
     EvaluationConfig,
     GateConfig,
     LmEvalConfig,
+    Metric,
     Prices,
     TokenPrices,
 )
@@ -55,11 +56,12 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
 
 
 def base_alone(spec: FineTuneJobSpec) -> bool:
-    """Whether the base model needs an engine of its own to be compared with: a baseline is on it, and the engine of
-    what is trained can't answer as it.
+    """Whether the base model needs an engine of its own to be compared with: a baseline or a reward is on it, and the
+    engine of what is trained can't answer as it.
     """
     named = spec.evaluation.baselines
     asked = named is None or any(each.type != BaselineType.ENDPOINT for each in named)
+    asked = asked or Metric.REWARD_ACCURACY in (spec.evaluation.metrics or [])
     return asked and not spec.training.adapter.type.beside_base
 
 

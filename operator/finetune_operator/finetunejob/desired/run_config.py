@@ -8,6 +8,7 @@ from pathlib import Path
 from finetune_trainer.contract.config import (
     AdapterConfig,
     DatasetConfig,
+    DpoConfig,
     ModelConfig,
     RunConfig,
     Source,
@@ -16,6 +17,7 @@ from finetune_trainer.contract.config import (
 )
 
 from finetune_operator.api.dataset import Dataset, Split
+from finetune_operator.api.methods import Dpo
 from finetune_operator.api.training import Training
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 
@@ -88,6 +90,7 @@ def _training(training: Training) -> TrainingConfig:
     adapter = training.adapter
     return TrainingConfig(
         method=training.method,
+        dpo=training.dpo and _dpo(training.dpo),
         adapter=AdapterConfig(
             type=adapter.type,
             rank=adapter.rank,
@@ -101,4 +104,13 @@ def _training(training: Training) -> TrainingConfig:
         batch_size=training.batch_size,
         max_length=training.max_length,
         seed=training.seed,
+    )
+
+
+def _dpo(dpo: Dpo) -> DpoConfig:
+    return DpoConfig(
+        beta=dpo.beta,
+        loss_type=tuple(dpo.loss_type),
+        loss_weights=None if dpo.loss_weights is None else tuple(dpo.loss_weights),
+        label_smoothing=dpo.label_smoothing,
     )

@@ -1,0 +1,42 @@
+"""What a method of learning takes beside what all take: the manifest's `training.dpo`."""
+
+from typing import Annotated
+
+from finetune_trainer.contract.config import DpoLoss
+from pydantic import Field
+
+from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.values import distinct
+
+
+class Dpo(ApiModel):
+    """Direct preference optimisation (TRL's DPOConfig)."""
+
+    beta: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """How strongly the model is held to what the base model says; for ipo its τ."""
+    loss_type: Annotated[
+        list[DpoLoss],
+        Field(min_length=1, max_length=8),
+        Rule("self.all(a, self.exists_one(b, a == b))", "names a loss twice", distinct),
+    ] = [DpoLoss.SIGMOID]
+    """The losses that are added up: TRL's names of those that judge each pair by itself. sft is supervised fine-tuning
+    on the chosen answers; [sigmoid, sft] is what people use ORPO for."""
+    loss_weights: Annotated[list[Annotated[float, Field(ge=0, le=1000)]], Field(max_length=8)] | None = None
+    """How much each loss of lossType counts. Left out: 1 each."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """For robust: the share of pairs that are the wrong way round."""
+
+    rules = (
+        Rule(
+            "!has(self.lossWeights) || self.lossWeights.size() == self.lossType.size()",
+            "needs a weight for each loss of lossType",
+            lambda dpo: dpo.loss_weights is None or len(dpo.loss_weights) == len(dpo.loss_type),
+            "lossWeights",
+        ),
+        Rule(
+            "self.labelSmoothing == 0.0 || 'robust' in self.lossType",
+            "is robust's alone: remove it, or add robust to lossType",
+            lambda dpo: dpo.label_smoothing == 0 or DpoLoss.ROBUST in dpo.loss_type,
+            "labelSmoothing",
+        ),
+    )

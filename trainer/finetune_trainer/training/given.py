@@ -1,0 +1,41 @@
+"""What a method makes its trainer of. Made by `train`, read by the modules of `methods`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+from finetune_trainer.contract.config import TrainingConfig
+from finetune_trainer.training.follow import Follow
+from finetune_trainer.training.rows import Splits
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that is known when training can begin. `order`: of the rows of train, over all steps.
+
+    `tokens_per_pass`: see FlatTrainer. `kept`: a directory whose files outlive this process, and not the training.
+    """
+
+    training: TrainingConfig
+    learner: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    splits: Splits
+    order: Sequence[int]
+    tokens_per_pass: int | None
+    settings: TrainingArguments
+    follow: Follow
+    kept: Path
+
+    def options(self) -> dict[str, Any]:
+        """What every trainer takes."""
+        return {
+            "model": self.learner,
+            "args": self.settings,
+            "eval_dataset": self.splits.validation,
+            "processing_class": self.tokenizer,
+            "callbacks": [self.follow],
+        }
