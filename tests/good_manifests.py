@@ -18,6 +18,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "all rows of its own": {VALIDATION: {"source": "s3://b/v.csv"}, "spec.dataset.test": {"source": "s3://b/t.csv"}},
     "full fine-tuning": {f"{ADAPTER}.type": "none"},
     "half an epoch": {"spec.training.epochs": 0.5},
+    "checkpoints to choose from": {"spec.training.keepCheckpoints": 3},
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},
     "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},

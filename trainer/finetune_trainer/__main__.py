@@ -33,6 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--on-sensitive", type=OnSensitive, default=OnSensitive.WARN, help="warn, fail or ignore; for prepare alone"
     )
+    parser.add_argument("--keep-checkpoints", type=int, default=1, help="how many, the artifact included; for train")
     parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
     parser.add_argument("--base-endpoint", help="the base model's, where it has an engine of its own")
     return parser.parse_args(arguments)
@@ -77,7 +78,7 @@ def stage(options: argparse.Namespace) -> Contract:
             return evaluate(config, evaluation, workspace, options.endpoint, reporter, options.base_endpoint)
         from finetune_trainer.stages.train import train
 
-        return train(config, workspace, reporter)
+        return train(config, workspace, reporter, options.keep_checkpoints)
 
 
 # Threads that wait for one another sleep instead of spinning: on cores shared with anything else, spinning made a step
@@ -110,7 +111,8 @@ def _launch(workers: int, options: argparse.Namespace) -> int:
 
     places = ["--config", str(options.config), "--workspace", str(options.workspace)]
     status = ["--status-port", str(options.status_port), "--status-host", options.status_host]
-    return launch(workers, [options.stage, *places, *status], options.termination_log)
+    kept = ["--keep-checkpoints", str(options.keep_checkpoints)]
+    return launch(workers, [options.stage, *places, *status, *kept], options.termination_log)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,23 @@ class ArtifactStatus(ApiModel):
     """Its size."""
 
 
+class CheckpointStatus(ApiModel):
+    """Weights that training came by and that are kept."""
+
+    name: str
+    """What the annotation finetune.dev/promote takes."""
+    step: int
+    """The step that they are of."""
+    validation_loss: str | None = None
+    """Their loss on the validation rows, in nats per token."""
+    uri: str
+    """Where they lie."""
+    digest: str
+    """A digest over the files."""
+    bytes: int
+    """Their size."""
+
+
 class UsageStatus(ApiModel):
     """What training took."""
 
@@ -305,6 +322,8 @@ class FineTuneJobStatus(ApiModel):
     """Progress in one word, for `kubectl get`."""
     artifact: ArtifactStatus | None = None
     """The current revision's artifact."""
+    checkpoints: Annotated[list[CheckpointStatus], Field(max_length=10)] | None = None
+    """What of the current revision's training is kept, the lowest validation loss first, which is the artifact."""
     usage: UsageStatus | None = None
     """What training the current revision took."""
     evaluation: EvaluationStatus | None = None

@@ -98,6 +98,10 @@ class Training(ApiModel):
     status.plan."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 42
     """The seed of splits, initial weights and order."""
+    keep_checkpoints: Annotated[int, Field(ge=1, le=10)] = 1
+    """How many of the weights that training came by are kept, those with the lowest validation loss. The best are the
+    artifact, the others lie beside it: status.checkpoints lists them, and the annotation finetune.dev/promote takes
+    their names. A training that is done keeps what it kept."""
     resources: Resources = Resources()
     """The training pod's resources."""
     max_runtime: Duration | None = None
@@ -116,5 +120,11 @@ class Training(ApiModel):
             "training takes either epochs or maxSteps",
             lambda training: training.epochs is None or training.max_steps is None,
             "maxSteps",
+        ),
+        Rule(
+            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || self.adapter.type != 'dora'",
+            "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
+            lambda training: training.keep_checkpoints == 1 or training.adapter.type != AdapterType.DORA,
+            "keepCheckpoints",
         ),
     )

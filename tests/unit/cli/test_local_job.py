@@ -22,6 +22,7 @@ ACTED_ON = {
         "batch_size",
         "max_length",
         "seed",
+        "keep_checkpoints",
         "max_runtime",
         "retries",
     },

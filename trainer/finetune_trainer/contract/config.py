@@ -307,7 +307,9 @@ class Workspace:
         self.data_report = root / "data-report.json"
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
+        self.best = self.checkpoints / "best"
         self.artifact = root / "artifact"
+        self.kept = root / "kept"
         self.trained = self.artifact / ARTIFACT
         self.trained_with = self.artifact / RUN_CONFIG
         self.evaluations = root / "evaluations"
@@ -316,6 +318,10 @@ class Workspace:
     def evaluation(self, config: EvaluationConfig) -> Path:
         """Where one evaluation leaves its results."""
         return self.evaluations / config.id
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the weights of a step lie that were kept beside the artifact."""
+        return self.kept / str(step)
 
     def learned(self, split: str) -> Path:
         """What is trained of a split, in tokens."""

@@ -6,33 +6,46 @@ checkpoint and ends with the same weights.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import torch
-from transformers import AutoConfig, TrainingArguments, set_seed
+from peft import PeftModel
+from transformers import AutoConfig, PreTrainedModel, TrainingArguments, set_seed
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import failures, flat, machine, model, rows, schedule
+from finetune_trainer.training import failures, flat, machine, model, rows, schedule, weights
+from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
-from finetune_trainer.training.follow import Follow, StopRequest, diverged, interrupted, stop_request
+from finetune_trainer.training.follow import (
+    Follow,
+    StopRequest,
+    Validation,
+    diverged,
+    interrupted,
+    owes_validation,
+    stop_request,
+)
 from finetune_trainer.training.machine import Machine
-from finetune_trainer.training.publish import metrics, publish
+from finetune_trainer.training.publish import Publication, metrics
 
 
-def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainResult:
+def train(config: RunConfig, workspace: Workspace, reporter: Reporter, keep: int = 1) -> TrainResult:
     """Train what `config` asks for, as prepare planned it, and publish the artifact.
 
+    `keep`: how many of the weights that did best on the validation rows outlast training, the artifact's included.
     Raises StageError; SIGTERM and SIGINT make it INTERRUPTED, with a checkpoint of the step that was under way.
     """
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
     found = machine.look(workspace.precision)
     with stop_request() as stop, _explained(config, workspace, prepared.plan):
-        trainer, follow = _build(config, workspace, prepared, found, reporter, stop)
+        trainer, follow = _build(config, workspace, prepared, found, reporter, stop, keep)
         _run(trainer, follow, config, workspace)
         if trainer.is_world_process_zero():
             _publish(trainer, follow, config, workspace, prepared, found)
@@ -47,14 +60,17 @@ def _build(
     found: Machine,
     reporter: Reporter,
     stop: StopRequest,
+    keep: int,
 ) -> tuple[FlatTrainer, Follow]:
     """Load everything into a trainer that is ready to run."""
     plan, checkpoints = prepared.plan, Checkpoints(workspace.checkpoints)
+    candidates = Candidates(workspace.best, keep)
     reporter.update(activity=f"loading {config.model.source.uri}", total_steps=plan.total_steps)
     settings = _settings(config, plan, found, checkpoints, prepared.model.parameters)
     with settings.main_process_first():
         if settings.process_index == 0:
             checkpoints.clean()
+            candidates.clean()
     splits = rows.load(workspace)
     lengths = rows.lengths(splits.train)
     order = schedule.order(len(lengths), plan.batch_size * plan.total_steps, config.training.seed)
@@ -63,18 +79,17 @@ def _build(
     tokens_per_pass = plan.tokens_per_pass if flat.attends_to_each_row(base) else None
     stop.check()
     set_seed(config.training.seed)
-    validating = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
-    follow = Follow(
-        reporter,
-        checkpoints,
-        stop,
-        plan.learning_rate,
-        validating if splits.validation is not None else None,
-        elapsed(checkpoints.latest()),
-    )
+    learner = model.with_adapter(base, config.training)
+    validation = None
+    if splits.validation is not None:
+        every = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
+        validation = Validation(every, candidates, _writer(learner, config, workspace, prepared))
+    last = checkpoints.latest()
+    settings.eval_on_start = owes_validation(last, validation)
+    follow = Follow(reporter, checkpoints, stop, plan.learning_rate, validation, elapsed(last))
     trainer = FlatTrainer(
         tokens_per_pass,
-        model=model.with_adapter(base, config.training),
+        model=learner,
         args=settings,
         train_dataset=splits.train.select(order),
         eval_dataset=splits.validation,
@@ -140,24 +155,38 @@ def _publish(
 ) -> None:
     """Publish, then give back the room that checkpoints took."""
     follow.reporter.update(activity="writing the artifact")
-    base = workspace.base_model(config)
-    stored = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=config.model.trust_remote_code)
     usage = Usage(
         trained_tokens=trainer.state.num_input_tokens_seen,
         seconds=follow.seconds,
         accelerator_seconds=follow.seconds * found.accelerators,
     )
-    publish(
+    publication = Publication(
         trainer.accelerator.unwrap_model(trainer.model),
         trainer.processing_class,
         config,
         workspace,
         prepared,
-        stored.dtype or torch.float32,
+        _stored(config, workspace),
         usage,
         metrics(trainer.state.log_history, follow.steps_per_epoch),
     )
+    publication.publish(follow.validation.candidates.ranked() if follow.validation else ())
     shutil.rmtree(workspace.checkpoints)
+
+
+def _writer(
+    learner: PreTrainedModel | PeftModel, config: RunConfig, workspace: Workspace, prepared: PrepareResult
+) -> Callable[[Path], None]:
+    """Writes the weights as they are by then."""
+    told = {"base": config.model.name, "commit": prepared.model.commit, "dtype": _stored(config, workspace)}
+    return partial(weights.save, learner, **told)
+
+
+def _stored(config: RunConfig, workspace: Workspace) -> torch.dtype:
+    """The type in which the base model's weights lie on the disk."""
+    base, trusted = workspace.base_model(config), config.model.trust_remote_code
+    stored = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trusted)
+    return stored.dtype or torch.float32
 
 
 @contextmanager

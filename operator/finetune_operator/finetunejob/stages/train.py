@@ -1,8 +1,12 @@
 """train: the rows become an adapter (or a whole model), resumed from the last checkpoint after any interruption."""
 
+from typing import Any
+
 from finetune_trainer.contract.report import TrainResult
 
-from finetune_operator.api.status import ArtifactStatus, Phase, UsageStatus
+from finetune_operator import names
+from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase, UsageStatus
+from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import volumes
 from finetune_operator.finetunejob.desired.jobs import Work
@@ -33,7 +37,13 @@ class Train(JobStage):
             devices=True,
             environment=variables({"HF_HUB_OFFLINE": "1"}),
             mounts=volumes.user_mounts([target.spec.model.source]),
+            arguments=keep_checkpoints(target.spec.training),
         )
+
+    def made_from(self, context: Context) -> dict[str, Any]:
+        """Beside what every Job gets, how many checkpoints are to be kept."""
+        told = keep_checkpoints(context.spec.training)
+        return super().made_from(context) | ({"arguments": told} if told else {})
 
     def ended(self, context: Context) -> Step | None:
         """Devices that can't share the batch of the plan, which the manifest may ask for since, are never held."""
@@ -46,7 +56,16 @@ class Train(JobStage):
     def verdict(self, context: Context) -> Step | None:
         """The artifact, and what it took."""
         found = context.record.trained
-        return _told(found, f"{context.target.files}/artifact") if found else None
+        return _told(found, context.target) if found else None
+
+
+def keep_checkpoints(training: Training) -> tuple[str, ...]:
+    """The argument that tells train of training.keepCheckpoints; none for the default.
+
+    The run config can't: a revision's is written once, and how much is kept of a training changes nothing about it.
+    """
+    wanted = training.keep_checkpoints
+    return () if wanted == 1 else ("--keep-checkpoints", str(wanted))
 
 
 def _unshared(context: Context) -> Step | None:
@@ -62,15 +81,28 @@ def _unshared(context: Context) -> Step | None:
     )
 
 
-def _told(result: TrainResult, uri: str) -> Step:
-    """Fill status.artifact and status.usage."""
-    usage = result.usage
+def _told(result: TrainResult, target: Target) -> Step:
+    """Fill status.artifact, status.checkpoints and status.usage."""
+    usage, uri = result.usage, f"{target.files}/artifact"
+    told = f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}."
     return Step(
         State.SUCCEEDED,
         Reason.SUCCEEDED,
-        f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}.",
+        " ".join((told, result.chosen)).strip(),
         report={
             "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
+            "checkpoints": [
+                CheckpointStatus(
+                    name=names.address(target.revision, found.step if place else None),
+                    step=found.step,
+                    validation_loss=None if found.validation_loss is None else f"{found.validation_loss:.4f}",
+                    uri=f"{target.files}/kept/{found.step}" if place else uri,
+                    digest=found.digest,
+                    bytes=found.bytes,
+                )
+                for place, found in enumerate(result.checkpoints)
+            ]
+            or None,
             "usage": UsageStatus(
                 trained_tokens=usage.trained_tokens,
                 seconds=round(usage.seconds),

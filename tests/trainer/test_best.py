@@ -1,0 +1,158 @@
+"""Where validation got worse, the artifact is what did best in it; what else was asked for lies beside it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.data.tokens import IGNORED
+from finetune_trainer.stages.train import train
+from finetune_trainer.training.publish import digest
+from peft import PeftModel
+from test_resume import metrics, run_until, weights
+from trainings import LORA, Case, MakeCase, Recorder, chat
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+# Rows of which the form can be learned from the others, and the answers can't: the loss falls, and rises again.
+WRONG = [chat("sky", "white"), chat("snow", "green")]
+EVERY_WEIGHT = AdapterConfig(type=AdapterType.NONE)
+# Validated at each of the four quarters.
+STEPS, QUARTER = 24, 6
+
+
+def overfitting(make_case: MakeCase, name: str = "colours", adapter: AdapterConfig = LORA) -> Case:
+    rate = 5e-3 if adapter == LORA else 1e-3
+    return make_case(name, validation=WRONG, adapter=adapter, total_steps=STEPS, learning_rate=rate)
+
+
+def loss_of(weights: Path, base: Path, adapter: AdapterConfig) -> float:
+    """The validation loss of what lies in a directory, by the libraries alone."""
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        weights if adapter.type == AdapterType.NONE else base, dtype=torch.float32
+    )
+    if adapter.type != AdapterType.NONE:
+        model = PeftModel.from_pretrained(model, weights)
+    total, count = 0.0, 0
+    for row in WRONG:
+        whole = tokenizer.apply_chat_template(row["messages"], return_tensors="pt")["input_ids"]
+        asked = tokenizer.apply_chat_template(row["messages"][:-1], add_generation_prompt=True)["input_ids"]
+        labels = whole.clone()
+        labels[:, : len(asked)] = IGNORED
+        learned = int((labels != IGNORED).sum())
+        with torch.no_grad():
+            total += float(model(input_ids=whole, labels=labels).loss) * learned
+        count += learned
+    return total / count
+
+
+def validations(case: Case) -> dict[int, float]:
+    return {int(row["step"]): row["validationLoss"] for row in metrics(case) if "validationLoss" in row}
+
+
+@pytest.mark.parametrize("adapter", [LORA, EVERY_WEIGHT], ids=["lora", "full"])
+def test_the_artifact_is_what_validated_best_and_the_result_says_so(
+    make_case: MakeCase, recorder: Recorder, base_model: Path, adapter: AdapterConfig
+) -> None:
+    case = overfitting(make_case, adapter=adapter)
+
+    result = train(case.config, case.workspace, recorder, keep=2)
+
+    found = validations(case)
+    best, second = sorted(found, key=found.__getitem__)[:2]
+    assert [checkpoint.step for checkpoint in result.checkpoints] == [best, second]
+    assert best < STEPS, "the last one is the best: this case shows nothing"
+    assert loss_of(case.workspace.artifact, base_model, adapter) == pytest.approx(found[best], rel=0.03)
+    assert loss_of(case.workspace.checkpoint(second), base_model, adapter) == pytest.approx(found[second], rel=0.03)
+    assert found[STEPS] > 1.1 * found[best]
+    assert result.validation_loss == found[STEPS]
+    assert (
+        f"weights of step {best} of {STEPS}, where the validation loss was lowest: {found[best]:.4f}" in result.chosen
+    )
+    assert f"{found[STEPS]:.4f} at the end" in result.chosen
+
+
+def test_what_is_kept_beside_it_is_whole_and_has_a_digest_of_its_own(make_case: MakeCase, recorder: Recorder) -> None:
+    case = overfitting(make_case)
+
+    result = train(case.config, case.workspace, recorder, keep=3)
+
+    artifact, *others = result.checkpoints
+    assert artifact.digest == result.artifact.digest == digest(case.workspace.artifact)
+    assert len({found.digest for found in result.checkpoints}) == 3
+    for found in others:
+        place = case.workspace.checkpoint(found.step)
+        assert digest(place) == found.digest
+        assert {path.name for path in place.iterdir()} == {path.name for path in case.workspace.artifact.iterdir()}
+    assert sorted(path.name for path in case.workspace.kept.iterdir()) == sorted(str(found.step) for found in others)
+
+
+def test_by_default_nothing_is_kept_beside_it(make_case: MakeCase, recorder: Recorder) -> None:
+    case = overfitting(make_case)
+
+    result = train(case.config, case.workspace, recorder)
+
+    assert len(result.checkpoints) == 1
+    assert not case.workspace.kept.exists()
+    assert not case.workspace.checkpoints.exists()
+
+
+def test_without_rows_for_validation_it_is_of_the_last_step(make_case: MakeCase, recorder: Recorder) -> None:
+    case = make_case(total_steps=2)
+
+    result = train(case.config, case.workspace, recorder, keep=3)
+
+    assert (result.checkpoints, result.chosen) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGKILL, QUARTER + 1), (signal.SIGTERM, 2 * QUARTER)],
+    ids=["killed after a validation", "stopped before one"],
+)
+def test_an_interrupted_run_keeps_what_one_left_alone_keeps(
+    make_case: MakeCase, whole: Case, number: signal.Signals, step: int
+) -> None:
+    interrupted = overfitting(make_case, "interrupted")
+
+    run_until(interrupted, number, step)
+    assert not interrupted.workspace.artifact.exists()
+    result = train(interrupted.config, interrupted.workspace, Recorder())
+
+    assert weights(interrupted) == weights(whole)
+    assert metrics(interrupted) == metrics(whole)
+    expected = TrainResult.model_validate(json.loads(whole.workspace.trained.read_text()))
+    assert result.checkpoints == expected.checkpoints
+
+
+def test_the_last_step_is_validated_though_training_is_asked_to_stop_there(
+    make_case: MakeCase,
+) -> None:
+    """Else an earlier one would be the best, for no other reason."""
+    case = overfitting(make_case)
+
+    class Stopping(Recorder):
+        def update(self, **fields: Any) -> None:
+            super().update(**fields)
+            if fields.get("step") == STEPS and "eta" in fields:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StageError) as raised:
+        train(case.config, case.workspace, Stopping())
+
+    assert raised.value.outcome == Outcome.INTERRUPTED
+    assert not case.workspace.artifact.exists()
+
+
+@pytest.fixture
+def whole(make_case: MakeCase) -> Case:
+    """A training that nobody interrupts."""
+    case = overfitting(make_case, "whole")
+    train(case.config, case.workspace, Recorder())
+    return case
