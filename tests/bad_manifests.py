@@ -11,6 +11,7 @@ SYSTEM = "spec.dataset.systemPrompt"
 CREDENTIALS = {"secretRef": {"name": "hub"}}
 VALIDATION = "spec.dataset.validation"
 ADAPTER = "spec.training.adapter"
+TRACKING = "spec.training.tracking"
 LIMITS = "spec.training.resources.limits"
 EVALUATION, LM_EVAL = "spec.evaluation", "spec.evaluation.lmEval"
 TASKS_URIS = "must be pvc://CLAIM/PATH or configmap://NAME"
@@ -129,6 +130,28 @@ BAD = [
         {"spec.training.keepCheckpoints": 2, f"{ADAPTER}.type": "dora"},
         "spec.training.keepCheckpoints",
         "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
+    ),
+    *(
+        replace(bad, fields=bad.fields | {f"{TRACKING}.type": "mlflow"})
+        for bad in each(
+            f"{TRACKING}.url",
+            "must be the tracker's URL, such as https://HOST, without a user or a password in it",
+            "mlflow.example.com",
+            "https://anna:secret@mlflow.example.com",
+            "https://mlflow.example.com/?workspace=1",
+        )
+    ),
+    Bad(
+        "mlflow nowhere",
+        {f"{TRACKING}.type": "mlflow"},
+        f"{TRACKING}.url",
+        "is what type mlflow asks for: give the server's URL",
+    ),
+    Bad(
+        "files at a server",
+        {TRACKING: {"type": "tensorboard", "url": "https://mlflow.example.com"}},
+        TRACKING,
+        "has url, project or credentials, which go with type mlflow only: remove them, or choose it",
     ),
     Bad("rank 12", {f"{ADAPTER}.rank": 12}, f"{ADAPTER}.rank", server='values: "8", "16", "32"', local="8, 16, 32"),
     *at_least(f"{ADAPTER}.alpha", 1, 0, -1),

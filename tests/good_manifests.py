@@ -18,6 +18,15 @@ GOOD: dict[str, dict[str, Any]] = {
     "all rows of its own": {VALIDATION: {"source": "s3://b/v.csv"}, "spec.dataset.test": {"source": "s3://b/t.csv"}},
     "full fine-tuning": {f"{ADAPTER}.type": "none"},
     "half an epoch": {"spec.training.epochs": 0.5},
+    "a tracker": {
+        "spec.training.tracking": {
+            "type": "mlflow",
+            "url": "http://mlflow.ml.svc:5000",
+            "project": "recipes",
+            "credentials": {"secretRef": {"name": "mlflow"}},
+        }
+    },
+    "event files": {"spec.training.tracking": {"type": "tensorboard"}},
     "checkpoints to choose from": {"spec.training.keepCheckpoints": 3},
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},

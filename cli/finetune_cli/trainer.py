@@ -5,6 +5,7 @@ import sys
 from types import TracebackType
 
 import httpx
+from finetune_operator.finetunejob.desired import tracking
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.record import text
@@ -63,6 +64,7 @@ class Attempt:
             *("--evaluation", str(root / EVALUATION)),
             *on_sensitive(job.spec.dataset),
             *keep_checkpoints(job.spec.training),
+            *tracking.arguments(job.spec.training),
             *(part for option, url in self._endpoints.items() if url for part in (option, url)),
         ]
 

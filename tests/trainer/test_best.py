@@ -12,7 +12,7 @@ from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import TrainResult
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.stages.train import train
+from finetune_trainer.stages.train import Beside, train
 from finetune_trainer.training.publish import digest
 from peft import PeftModel
 from test_resume import metrics, run_until, weights
@@ -62,7 +62,7 @@ def test_the_artifact_is_what_validated_best_and_the_result_says_so(
 ) -> None:
     case = overfitting(make_case, adapter=adapter)
 
-    result = train(case.config, case.workspace, recorder, keep=2)
+    result = train(case.config, case.workspace, recorder, Beside(keep=2))
 
     found = validations(case)
     best, second = sorted(found, key=found.__getitem__)[:2]
@@ -81,7 +81,7 @@ def test_the_artifact_is_what_validated_best_and_the_result_says_so(
 def test_what_is_kept_beside_it_is_whole_and_has_a_digest_of_its_own(make_case: MakeCase, recorder: Recorder) -> None:
     case = overfitting(make_case)
 
-    result = train(case.config, case.workspace, recorder, keep=3)
+    result = train(case.config, case.workspace, recorder, Beside(keep=3))
 
     artifact, *others = result.checkpoints
     assert artifact.digest == result.artifact.digest == digest(case.workspace.artifact)
@@ -106,7 +106,7 @@ def test_by_default_nothing_is_kept_beside_it(make_case: MakeCase, recorder: Rec
 def test_without_rows_for_validation_it_is_of_the_last_step(make_case: MakeCase, recorder: Recorder) -> None:
     case = make_case(total_steps=2)
 
-    result = train(case.config, case.workspace, recorder, keep=3)
+    result = train(case.config, case.workspace, recorder, Beside(keep=3))
 
     assert (result.checkpoints, result.chosen) == ((), "")
 

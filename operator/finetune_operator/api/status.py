@@ -134,6 +134,8 @@ class ProgressStatus(ApiModel):
     """The speed, over all devices."""
     eta: datetime | None = None
     """When the stage is expected to end."""
+    tracking: str | None = None
+    """Where a tracker shows it."""
 
 
 class ArtifactStatus(ApiModel):
@@ -162,6 +164,15 @@ class CheckpointStatus(ApiModel):
     """A digest over the files."""
     bytes: int
     """Their size."""
+
+
+class TrackingStatus(ApiModel):
+    """Where training was followed from outside."""
+
+    type: str
+    """The tracker."""
+    url: str | None = None
+    """Where it shows the revision's run."""
 
 
 class UsageStatus(ApiModel):
@@ -324,6 +335,8 @@ class FineTuneJobStatus(ApiModel):
     """The current revision's artifact."""
     checkpoints: Annotated[list[CheckpointStatus], Field(max_length=10)] | None = None
     """What of the current revision's training is kept, the lowest validation loss first, which is the artifact."""
+    tracking: TrackingStatus | None = None
+    """Where training the current revision was followed from outside."""
     usage: UsageStatus | None = None
     """What training the current revision took."""
     evaluation: EvaluationStatus | None = None

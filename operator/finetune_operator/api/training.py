@@ -10,6 +10,7 @@ from pydantic import Field
 from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.tracking import Tracking
 from finetune_operator.api.values import MOST_TOKENS, Duration, Image, distinct
 
 # The ranks that vLLM can serve (`--max-lora-rank`), without 1.
@@ -102,6 +103,8 @@ class Training(ApiModel):
     """How many of the weights that training came by are kept, those with the lowest validation loss. The best are the
     artifact, the others lie beside it: status.checkpoints lists them, and the annotation finetune.dev/promote takes
     their names. A training that is done keeps what it kept."""
+    tracking: Tracking | None = None
+    """Where training is followed from outside. Left out: nowhere; status.progress and the report have it, too."""
     resources: Resources = Resources()
     """The training pod's resources."""
     max_runtime: Duration | None = None

@@ -31,6 +31,7 @@ HISTORY_LENGTH = 10
 MESSAGE_LENGTH = 4096
 # A pod may say what it likes.
 ACTIVITY_LENGTH = 200
+ADDRESS_LENGTH = 2048
 
 _STATUS: dict[State, Status] = {
     State.RUNNING: "Unknown",
@@ -230,6 +231,7 @@ def progress_status(progress: Progress) -> ProgressStatus:
         validation_loss=_text(progress.validation_loss, ".4f"),
         tokens_per_second=_text(progress.tokens_per_second, ".0f"),
         eta=progress.eta.replace(microsecond=0) if progress.eta else None,
+        tracking=progress.tracking and progress.tracking[:ADDRESS_LENGTH],
     )
 
 

@@ -23,6 +23,7 @@ ACTED_ON = {
         "max_length",
         "seed",
         "keep_checkpoints",
+        "tracking",
         "max_runtime",
         "retries",
     },

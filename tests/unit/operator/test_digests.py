@@ -87,6 +87,7 @@ OTHERS: dict[str, Any] = {
     "maxLength": 99,
     "seed": 43,
     "keepCheckpoints": 3,
+    "tracking": {"type": "tensorboard"},
     "image": "another:1",
     "resources": {"limits": {"cpu": "1"}},
     "maxRuntime": "1h",

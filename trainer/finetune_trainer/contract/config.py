@@ -128,6 +128,25 @@ class TrainingConfig(Contract):
     seed: int = 42
 
 
+class TrackerType(StrEnum):
+    """Where a training is followed from outside."""
+
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
+
+
+class TrackingConfig(Contract):
+    """A tracker; no weight depends on it. `url` and `project`: MLflow's server and experiment."""
+
+    type: TrackerType
+    url: str | None = None
+    project: str | None = None
+
+
+# What a Secret for a tracker may hold; in a pod each has FINETUNE_TRACKING_ before it.
+TRACKING_KEYS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
 class RunConfig(Contract):
     """Everything that prepare and train are told. `name` is the FineTuneJob's and the served model's."""
 
@@ -308,6 +327,8 @@ class Workspace:
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
         self.best = self.checkpoints / "best"
+        self.tracked = self.checkpoints / "tracked"
+        self.tensorboard = root / "tensorboard"
         self.artifact = root / "artifact"
         self.kept = root / "kept"
         self.trained = self.artifact / ARTIFACT

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetune_trainer.contract.config import Contract, Format, Metric, OnSensitive
+from finetune_trainer.contract.config import Contract, Format, Metric, OnSensitive, TrackerType
 
 STATUS_PORT = 8080
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
@@ -19,7 +19,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Progress(Contract):
-    """How far a running stage is. Loss in nats per token; tokens_per_second over all devices; eta in UTC."""
+    """How far a running stage is. Loss in nats per token; tokens_per_second over all devices; eta in UTC.
+
+    `tracking`: where a tracker shows it.
+    """
 
     stage: str
     activity: str = ""
@@ -30,6 +33,7 @@ class Progress(Contract):
     validation_loss: Finite | None = None
     tokens_per_second: Amount | None = None
     eta: datetime | None = None
+    tracking: str | None = None
 
 
 class Rows(Contract):
@@ -117,6 +121,14 @@ class Checkpoint(Contract):
     bytes: Count
 
 
+class Tracked(Contract):
+    """What became of a tracker's run. `url`: where it is shown; `problem`: what of it did not get there, a sentence."""
+
+    type: TrackerType
+    url: str | None = None
+    problem: str = ""
+
+
 class TrainResult(Contract):
     """What train leaves in `artifact/artifact.json`. The losses are those of the last step.
 
@@ -130,6 +142,7 @@ class TrainResult(Contract):
     loss: float | None = None
     validation_loss: float | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
+    tracked: Tracked | None = None
 
     @property
     def chosen(self) -> str:

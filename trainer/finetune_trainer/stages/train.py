@@ -8,6 +8,7 @@ checkpoint and ends with the same weights.
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel, TrainingArguments, set_seed
 
-from finetune_trainer.contract.config import RunConfig, Workspace
-from finetune_trainer.contract.outcome import StageError
+from finetune_trainer.contract.config import RunConfig, TrackingConfig, Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import failures, flat, machine, model, rows, schedule, weights
+from finetune_trainer.training import failures, flat, machine, model, rows, schedule, trackers, weights
 from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
@@ -34,22 +35,47 @@ from finetune_trainer.training.follow import (
 )
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.publish import Publication, metrics
+from finetune_trainer.training.track import Track
 
 
-def train(config: RunConfig, workspace: Workspace, reporter: Reporter, keep: int = 1) -> TrainResult:
-    """Train what `config` asks for, as prepare planned it, and publish the artifact.
+@dataclass(frozen=True)
+class Beside:
+    """What train is told that no weight depends on.
 
     `keep`: how many of the weights that did best on the validation rows outlast training, the artifact's included.
+    `tracking`: where it is followed from outside.
+    """
+
+    keep: int = 1
+    tracking: TrackingConfig | None = None
+
+
+NOTHING = Beside()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A training that is ready to run, and who follows it."""
+
+    trainer: FlatTrainer
+    follow: Follow
+    track: Track | None
+
+
+def train(config: RunConfig, workspace: Workspace, reporter: Reporter, beside: Beside = NOTHING) -> TrainResult:
+    """Train what `config` asks for, as prepare planned it, and publish the artifact.
+
     Raises StageError; SIGTERM and SIGINT make it INTERRUPTED, with a checkpoint of the step that was under way.
     """
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
     found = machine.look(workspace.precision)
     with stop_request() as stop, _explained(config, workspace, prepared.plan):
-        trainer, follow = _build(config, workspace, prepared, found, reporter, stop, keep)
-        _run(trainer, follow, config, workspace)
-        if trainer.is_world_process_zero():
-            _publish(trainer, follow, config, workspace, prepared, found)
-        trainer.accelerator.wait_for_everyone()
+        work = _build(config, workspace, prepared, found, reporter, stop, beside)
+        with _told_of_failure(work.track):
+            _run(work.trainer, work.follow)
+        if work.trainer.is_world_process_zero():
+            _publish(work, config, workspace, prepared, found)
+        work.trainer.accelerator.wait_for_everyone()
     return TrainResult.model_validate_json(workspace.trained.read_text())
 
 
@@ -60,11 +86,11 @@ def _build(
     found: Machine,
     reporter: Reporter,
     stop: StopRequest,
-    keep: int,
-) -> tuple[FlatTrainer, Follow]:
+    beside: Beside,
+) -> _Work:
     """Load everything into a trainer that is ready to run."""
     plan, checkpoints = prepared.plan, Checkpoints(workspace.checkpoints)
-    candidates = Candidates(workspace.best, keep)
+    candidates = Candidates(workspace.best, beside.keep)
     reporter.update(activity=f"loading {config.model.source.uri}", total_steps=plan.total_steps)
     settings = _settings(config, plan, found, checkpoints, prepared.model.parameters)
     with settings.main_process_first():
@@ -87,6 +113,10 @@ def _build(
     last = checkpoints.latest()
     settings.eval_on_start = owes_validation(last, validation)
     follow = Follow(reporter, checkpoints, stop, plan.learning_rate, validation, elapsed(last))
+    track = None
+    if beside.tracking and settings.process_index == 0:
+        run = trackers.run_of(config, prepared, workspace)
+        track = Track(beside.tracking, trackers.tracker(beside.tracking, run, workspace), reporter)
     trainer = FlatTrainer(
         tokens_per_pass,
         model=learner,
@@ -94,10 +124,12 @@ def _build(
         train_dataset=splits.train.select(order),
         eval_dataset=splits.validation,
         processing_class=tokenizer,
-        callbacks=[follow],
+        callbacks=[follow, *([track] if track else [])],
     )
     follow.steps_per_epoch = len(lengths) / plan.batch_size
-    return trainer, follow
+    if track:
+        track.steps_per_epoch = follow.steps_per_epoch
+    return _Work(trainer, follow, track)
 
 
 def _settings(
@@ -133,7 +165,7 @@ def _settings(
     )
 
 
-def _run(trainer: FlatTrainer, follow: Follow, config: RunConfig, workspace: Workspace) -> None:
+def _run(trainer: FlatTrainer, follow: Follow) -> None:
     """Train to the last step, from the last checkpoint when there is one."""
     follow.stop.check()
     checkpoint = follow.checkpoints.latest()
@@ -145,15 +177,20 @@ def _run(trainer: FlatTrainer, follow: Follow, config: RunConfig, workspace: Wor
         raise diverged(trainer.state.global_step, float("nan"), follow.learning_rate)
 
 
-def _publish(
-    trainer: FlatTrainer,
-    follow: Follow,
-    config: RunConfig,
-    workspace: Workspace,
-    prepared: PrepareResult,
-    found: Machine,
-) -> None:
+@contextmanager
+def _told_of_failure(track: Track | None) -> Iterator[None]:
+    """A training that ended for good is not left as one that runs."""
+    try:
+        yield
+    except StageError as error:
+        if track and error.outcome != Outcome.INTERRUPTED:
+            track.failed()
+        raise
+
+
+def _publish(work: _Work, config: RunConfig, workspace: Workspace, prepared: PrepareResult, found: Machine) -> None:
     """Publish, then give back the room that checkpoints took."""
+    trainer, follow = work.trainer, work.follow
     follow.reporter.update(activity="writing the artifact")
     usage = Usage(
         trained_tokens=trainer.state.num_input_tokens_seen,
@@ -169,6 +206,7 @@ def _publish(
         _stored(config, workspace),
         usage,
         metrics(trainer.state.log_history, follow.steps_per_epoch),
+        work.track and work.track.report,
     )
     publication.publish(follow.validation.candidates.ranked() if follow.validation else ())
     shutil.rmtree(workspace.checkpoints)

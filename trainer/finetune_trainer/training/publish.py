@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from finetune_trainer.contract.config import ARTIFACT, RUN_CONFIG, AdapterType, Contract, RunConfig, Workspace
-from finetune_trainer.contract.report import ArtifactReport, Checkpoint, PrepareResult, TrainResult, Usage
+from finetune_trainer.contract.report import ArtifactReport, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
 from finetune_trainer.training import weights
 from finetune_trainer.training.candidates import VALIDATION, Candidate
 from finetune_trainer.training.checkpoints import install
@@ -63,6 +63,7 @@ class Publication:
     dtype: torch.dtype
     usage: Usage
     rows: list[dict[str, float]]
+    tracked: Tracked | None = None
 
     def publish(self, candidates: Sequence[Candidate]) -> TrainResult:
         """Write the artifact and return what artifact.json says.
@@ -82,6 +83,7 @@ class Publication:
             loss=_last(self.rows, "loss"),
             validation_loss=_last(self.rows, "validationLoss"),
             checkpoints=tuple(kept),
+            tracked=self.tracked,
         )
         _install(staging, self.workspace.artifact, result)
         return result
