@@ -27,7 +27,7 @@ STEPS, QUARTER = 24, 6
 
 
 def overfitting(make_case: MakeCase, name: str = "colours", adapter: AdapterConfig = LORA) -> Case:
-    rate = 5e-3 if adapter == LORA else 1e-3
+    rate = 1e-3 if adapter.type == AdapterType.NONE else 5e-3
     return make_case(name, validation=WRONG, adapter=adapter, total_steps=STEPS, learning_rate=rate)
 
 
@@ -91,6 +91,18 @@ def test_what_is_kept_beside_it_is_whole_and_has_a_digest_of_its_own(make_case: 
         assert digest(place) == found.digest
         assert {path.name for path in place.iterdir()} == {path.name for path in case.workspace.artifact.iterdir()}
     assert sorted(path.name for path in case.workspace.kept.iterdir()) == sorted(str(found.step) for found in others)
+
+
+def test_a_dora_adapter_is_merged_as_it_validated_best(make_case: MakeCase, recorder: Recorder) -> None:
+    case = overfitting(make_case, adapter=AdapterConfig(type=AdapterType.DORA, rank=8))
+
+    result = train(case.config, case.workspace, recorder)
+
+    best, found = result.checkpoints[0].step, validations(case)
+    assert best < STEPS, "the last one is the best: this case shows nothing"
+    merged = case.workspace.artifact / "merged"
+    assert loss_of(merged, merged, EVERY_WEIGHT) == pytest.approx(found[best], rel=0.05)
+    assert found[STEPS] > 1.1 * found[best]
 
 
 def test_by_default_nothing_is_kept_beside_it(make_case: MakeCase, recorder: Recorder) -> None:
