@@ -1,6 +1,5 @@
 """Where validation got worse, the artifact is what did best in it; what else was asked for lies beside it."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -10,12 +9,12 @@ import pytest
 import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import TrainResult
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.stages.train import Beside, train
+from finetune_trainer.training import follow
 from finetune_trainer.training.publish import digest
 from peft import PeftModel
-from test_resume import metrics, run_until, weights
+from test_resume import metrics, weights
 from trainings import LORA, Case, MakeCase, Recorder, chat
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -123,48 +122,56 @@ def test_without_rows_for_validation_it_is_of_the_last_step(make_case: MakeCase,
     assert (result.checkpoints, result.chosen) == ((), "")
 
 
+class Killed(BaseException):
+    """What a process does not outlive."""
+
+
+class Interrupting(Recorder):
+    """Ends the training at a step: asks it to stop, or kills it."""
+
+    def __init__(self, step: int, kill: bool = False) -> None:
+        super().__init__()
+        self.step, self.kill = step, kill
+
+    def update(self, **fields: Any) -> None:
+        super().update(**fields)
+        if fields.get("step") == self.step and "eta" in fields:
+            if self.kill:
+                raise Killed
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 @pytest.mark.parametrize(
-    ("number", "step"),
-    [(signal.SIGKILL, QUARTER + 1), (signal.SIGTERM, 2 * QUARTER)],
+    ("step", "kill"),
+    [(QUARTER + 1, True), (2 * QUARTER, False)],
     ids=["killed after a validation", "stopped before one"],
 )
 def test_an_interrupted_run_keeps_what_one_left_alone_keeps(
-    make_case: MakeCase, whole: Case, number: signal.Signals, step: int
+    make_case: MakeCase, monkeypatch: pytest.MonkeyPatch, step: int, kill: bool
 ) -> None:
-    interrupted = overfitting(make_case, "interrupted")
+    whole, interrupted = overfitting(make_case, "whole"), overfitting(make_case, "interrupted")
+    expected = train(whole.config, whole.workspace, Recorder(), Beside(keep=2))
+    # A checkpoint after each step.
+    monkeypatch.setattr(follow, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(follow, "SAVE_SHARE", float("inf"))
 
-    run_until(interrupted, number, step)
-    assert not interrupted.workspace.artifact.exists()
-    result = train(interrupted.config, interrupted.workspace, Recorder())
+    with pytest.raises((Killed, StageError)):
+        train(interrupted.config, interrupted.workspace, Interrupting(step, kill), Beside(keep=2))
+    again = Recorder()
+    result = train(interrupted.config, interrupted.workspace, again, Beside(keep=2))
 
+    assert again.values("step")[0] == (step - 1 if kill else step)
     assert weights(interrupted) == weights(whole)
     assert metrics(interrupted) == metrics(whole)
-    expected = TrainResult.model_validate(json.loads(whole.workspace.trained.read_text()))
     assert result.checkpoints == expected.checkpoints
 
 
-def test_the_last_step_is_validated_though_training_is_asked_to_stop_there(
-    make_case: MakeCase,
-) -> None:
+def test_the_last_step_is_validated_though_training_is_asked_to_stop_there(make_case: MakeCase) -> None:
     """Else an earlier one would be the best, for no other reason."""
     case = overfitting(make_case)
 
-    class Stopping(Recorder):
-        def update(self, **fields: Any) -> None:
-            super().update(**fields)
-            if fields.get("step") == STEPS and "eta" in fields:
-                os.kill(os.getpid(), signal.SIGTERM)
-
     with pytest.raises(StageError) as raised:
-        train(case.config, case.workspace, Stopping())
+        train(case.config, case.workspace, Interrupting(STEPS))
 
     assert raised.value.outcome == Outcome.INTERRUPTED
     assert not case.workspace.artifact.exists()
-
-
-@pytest.fixture
-def whole(make_case: MakeCase) -> Case:
-    """A training that nobody interrupts."""
-    case = overfitting(make_case, "whole")
-    train(case.config, case.workspace, Recorder())
-    return case
