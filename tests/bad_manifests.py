@@ -12,6 +12,7 @@ CREDENTIALS = {"secretRef": {"name": "hub"}}
 VALIDATION = "spec.dataset.validation"
 ADAPTER = "spec.training.adapter"
 METHOD, DPO = "spec.training.method", "spec.training.dpo"
+TRACKING = "spec.training.tracking"
 LIMITS = "spec.training.resources.limits"
 EVALUATION, LM_EVAL = "spec.evaluation", "spec.evaluation.lmEval"
 TASKS_URIS = "must be pvc://CLAIM/PATH or configmap://NAME"
@@ -125,6 +126,34 @@ BAD = [
         "spec.training.maxSteps",
         "training takes either epochs or maxSteps",
     ),
+    Bad(
+        "checkpoints of a dora adapter",
+        {"spec.training.keepCheckpoints": 2, f"{ADAPTER}.type": "dora"},
+        "spec.training.keepCheckpoints",
+        "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
+    ),
+    *(
+        replace(bad, fields=bad.fields | {f"{TRACKING}.type": "mlflow"})
+        for bad in each(
+            f"{TRACKING}.url",
+            "must be the tracker's URL, such as https://HOST, without a user or a password in it",
+            "mlflow.example.com",
+            "https://anna:secret@mlflow.example.com",
+            "https://mlflow.example.com/?workspace=1",
+        )
+    ),
+    Bad(
+        "mlflow nowhere",
+        {f"{TRACKING}.type": "mlflow"},
+        f"{TRACKING}.url",
+        "is what type mlflow asks for: give the server's URL",
+    ),
+    Bad(
+        "files at a server",
+        {TRACKING: {"type": "tensorboard", "url": "https://mlflow.example.com"}},
+        TRACKING,
+        "has url, project or credentials, which go with type mlflow only: remove them, or choose it",
+    ),
     Bad("rank 12", {f"{ADAPTER}.rank": 12}, f"{ADAPTER}.rank", server='values: "8", "16", "32"', local="8, 16, 32"),
     *at_least(f"{ADAPTER}.alpha", 1, 0, -1),
     at_most(f"{ADAPTER}.alpha", 65536),
@@ -134,6 +163,7 @@ BAD = [
     at_most("spec.training.maxLength", 16777216),
     at_most("spec.training.seed", 2147483647),
     at_most("spec.training.retries", 10),
+    at_most("spec.training.keepCheckpoints", 10),
     at_most("spec.hosting.contextLength", 16777216),
     at_most("spec.hosting.replicas", 100),
     at_most("spec.hosting.revisionHistoryLimit", 9),
@@ -195,6 +225,7 @@ BAD = [
     *at_least("spec.training.maxLength", 8, 0, -1),
     *at_least("spec.training.seed", 0, -1),
     *at_least("spec.training.retries", 0, -1),
+    *at_least("spec.training.keepCheckpoints", 1, 0),
     *at_least("spec.hosting.replicas", 1, 0, -1),
     *at_least("spec.hosting.contextLength", 16, 0, -1),
     *at_least("spec.hosting.revisionHistoryLimit", 0, -1),

@@ -167,6 +167,11 @@ PODS = [
     *_env(SOURCES, "HF_TOKEN", "HF_ENDPOINT", "HUGGING_FACE_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     *_env(SOURCES, "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
     *_env("belongs into the Secret of the judge's or a baseline's credentials: remove it here", "OPENAI_API_KEY"),
+    *_env(
+        "belongs into the Secret of training.tracking.credentials: remove it here",
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_PASSWORD",
+    ),
     *_env("would shut out evaluation and the engine's own probes: remove it", "VLLM_API_KEY"),
     *_env(DEVICES, "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE", "MASTER_ADDR"),
     *_env(OURS, "FINETUNE_MODEL_HF_TOKEN", "HOME", "USER", "PATH", "PYTHONPATH", "LD_PRELOAD", "HF_HUB_OFFLINE"),

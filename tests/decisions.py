@@ -127,11 +127,12 @@ def decision(
     seconds: float = 0,
     similar: Similar = lambda row: (),
     manifest: dict[str, str] | None = None,
+    chosen: str = "",
 ) -> Decision:
     """What is decided from it."""
     evaluation = EvaluationConfig(
         gate=gate, prices=prices or Prices(), accelerators=accelerators, base_alone=base_alone
     )
     usage = Usage(trained_tokens=100_000, seconds=3600, accelerator_seconds=accelerator_seconds)
-    made = Found(found or result(), rows, usage, curve, seconds, similar, manifest or {})
+    made = Found(found or result(), rows, usage, curve, seconds, similar, manifest or {}, chosen)
     return decide(CONFIG, evaluation, made, NOW)

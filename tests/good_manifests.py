@@ -29,6 +29,16 @@ GOOD: dict[str, dict[str, Any]] = {
         },
     },
     "half an epoch": {"spec.training.epochs": 0.5},
+    "a tracker": {
+        "spec.training.tracking": {
+            "type": "mlflow",
+            "url": "http://mlflow.ml.svc:5000",
+            "project": "recipes",
+            "credentials": {"secretRef": {"name": "mlflow"}},
+        }
+    },
+    "event files": {"spec.training.tracking": {"type": "tensorboard"}},
+    "checkpoints to choose from": {"spec.training.keepCheckpoints": 3},
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},
     "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},

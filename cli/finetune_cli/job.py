@@ -95,7 +95,7 @@ def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:
 
 def _secrets(spec: FineTuneJobSpec) -> list[str]:
     asked = (spec.evaluation.judge, *(spec.evaluation.baselines or ()))
-    given = (spec.model, spec.dataset, *(each for each in asked if each))
+    given = (spec.model, spec.dataset, *(each for each in (*asked, spec.training.tracking) if each))
     return list(dict.fromkeys(each.credentials.secret_ref.name for each in given if each.credentials))
 
 

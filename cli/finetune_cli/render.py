@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.hosting import (
+    BASE,
     base_service,
     candidate_service,
     deployment,
@@ -51,7 +52,7 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
         if stage.hosts:
             made += [_engine(target), candidate_service(target)]
         if stage.asks_base(spec):
-            made += [_engine(target, base=True), base_service(target)]
+            made += [_engine(target, BASE), base_service(target)]
         if job := JOBS.get(stage.name):
             made.append(job.job(target, "", suspended=spec.suspend))
         if stage.serves:
@@ -59,11 +60,11 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
     return made
 
 
-def _engine(target: Target, base: bool = False) -> Manifest:
+def _engine(target: Target, stage: str = HOST.name) -> Manifest:
     config = run_config(target.name, target.revision, target.spec)
     hosting = target.spec.hosting
-    pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, base)
-    return deployment(target, pod, hosting.replicas, base)
+    pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, stage)
+    return deployment(target, pod, hosting.replicas, stage)
 
 
 def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:

@@ -5,11 +5,13 @@ import sys
 from types import TracebackType
 
 import httpx
+from finetune_operator.finetunejob.desired import tracking
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.record import text
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.stages.prepare import on_sensitive
+from finetune_operator.finetunejob.stages.train import keep_checkpoints
 from finetune_operator.names import EVALUATION, RUN_CONFIG
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
@@ -61,6 +63,8 @@ class Attempt:
             *("--status-host", LOOPBACK),
             *("--evaluation", str(root / EVALUATION)),
             *on_sensitive(job.spec.dataset),
+            *keep_checkpoints(job.spec.training),
+            *tracking.arguments(job.spec.training),
             *(part for option, url in self._endpoints.items() if url for part in (option, url)),
         ]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from pydantic import BaseModel
@@ -34,7 +35,7 @@ def digest(value: Any) -> str:
 
 
 # Fields of spec.training that say how the weights are made, not what they are. Every other one counts.
-NOT_IN_REVISION = frozenset({"resources", "max_runtime", "retries", "pod"})
+NOT_IN_REVISION = frozenset({"keep_checkpoints", "resources", "max_runtime", "retries", "pod", "tracking"})
 # And of spec.dataset, those that say how rows are come by and whether they are let through.
 DATASET_NOT_IN_REVISION = frozenset({"credentials", "on_sensitive"})
 
@@ -59,9 +60,40 @@ def given(model: BaseModel | None, exclude: set[str] | None = None) -> Any:
     return model and model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=exclude)
 
 
+_CHECKPOINT = "checkpoint-"
+
+
+def address(revision: str, step: int | None) -> str:
+    """What people call a revision, or the checkpoint of a step that was kept beside its artifact."""
+    return revision if step is None else f"{revision}@{step}"
+
+
+def parted(address: str) -> tuple[str, int | None]:
+    """The revision and the step that an address names; what is no address is taken for a revision as it is."""
+    found = re.fullmatch("([^@]+)@(0|[1-9][0-9]{0,15})", address)
+    return (found[1], int(found[2])) if found else (address, None)
+
+
+def checkpoint(step: int) -> str:
+    """The stage that the pods of a checkpoint's engine are labelled with."""
+    return f"{_CHECKPOINT}{step}"
+
+
+def step_of(stage: str) -> int | None:
+    """The step of the checkpoint that an engine has whose pods are labelled so; None for any other's."""
+    step = stage.removeprefix(_CHECKPOINT)
+    return int(step) if step != stage and step.isdecimal() else None
+
+
 def of_revision(name: str, revision: str) -> str:
     """The name of a revision's volume, record, candidate Deployment and Service."""
     return f"{name}-{revision}"
+
+
+def of_served(name: str, address: str) -> str:
+    """The name of the Deployment with the engine of a revision, or of a checkpoint."""
+    revision, step = parted(address)
+    return of_revision(name, revision) if step is None else of_stage(name, revision, checkpoint(step))
 
 
 def of_base(name: str, revision: str) -> str:

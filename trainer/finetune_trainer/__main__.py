@@ -9,7 +9,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from finetune_trainer.contract.config import Contract, EvaluationConfig, OnSensitive, RunConfig, Workspace
+from finetune_trainer.contract.config import (
+    Contract,
+    EvaluationConfig,
+    OnSensitive,
+    RunConfig,
+    TrackingConfig,
+    Workspace,
+)
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageError
 from finetune_trainer.contract.report import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
@@ -32,6 +39,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=1, help="how many will train; for prepare's plan")
     parser.add_argument(
         "--on-sensitive", type=OnSensitive, default=OnSensitive.WARN, help="warn, fail or ignore; for prepare alone"
+    )
+    parser.add_argument("--keep-checkpoints", type=int, default=1, help="how many, the artifact included; for train")
+    parser.add_argument(
+        "--tracking", type=TrackingConfig.model_validate_json, help="where training is followed; for prepare and train"
     )
     parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
     parser.add_argument("--base-endpoint", help="the base model's, where it has an engine of its own")
@@ -67,17 +78,20 @@ def stage(options: argparse.Namespace) -> Contract:
     with serving(reporter, port, options.status_host):
         if options.stage == "prepare":
             from finetune_trainer.stages.prepare import prepare
+            from finetune_trainer.training import trackers
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
+            if options.tracking:
+                trackers.check(options.tracking)
             return prepare(config, workspace, reporter, evaluation, options.devices, options.on_sensitive)
         if options.stage == "evaluate":
             from finetune_trainer.stages.evaluate import evaluate
 
             evaluation = load(EvaluationConfig, options.evaluation)
             return evaluate(config, evaluation, workspace, options.endpoint, reporter, options.base_endpoint)
-        from finetune_trainer.stages.train import train
+        from finetune_trainer.stages.train import Beside, train
 
-        return train(config, workspace, reporter)
+        return train(config, workspace, reporter, Beside(options.keep_checkpoints, options.tracking))
 
 
 # Threads that wait for one another sleep instead of spinning: on cores shared with anything else, spinning made a step
@@ -110,7 +124,10 @@ def _launch(workers: int, options: argparse.Namespace) -> int:
 
     places = ["--config", str(options.config), "--workspace", str(options.workspace)]
     status = ["--status-port", str(options.status_port), "--status-host", options.status_host]
-    return launch(workers, [options.stage, *places, *status], options.termination_log)
+    kept = ["--keep-checkpoints", str(options.keep_checkpoints)]
+    if options.tracking:
+        kept += ["--tracking", options.tracking.model_dump_json(by_alias=True)]
+    return launch(workers, [options.stage, *places, *status, *kept], options.termination_log)
 
 
 if __name__ == "__main__":

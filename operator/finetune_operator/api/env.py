@@ -31,6 +31,10 @@ _RULES = (
     ),
     _taken("OPENAI_API_KEY", "belongs into the Secret of the judge's or a baseline's credentials: remove it here"),
     _taken(
+        "MLFLOW_TRACKING_(TOKEN|USERNAME|PASSWORD)",
+        "belongs into the Secret of training.tracking.credentials: remove it here",
+    ),
+    _taken(
         "VLLM_API_KEY",
         "would shut out evaluation and the engine's own probes: remove it, and guard the endpoint with a NetworkPolicy "
         "or a gateway",

@@ -136,6 +136,8 @@ class ProgressStatus(ApiModel):
     """The speed, over all devices."""
     eta: datetime | None = None
     """When the stage is expected to end."""
+    tracking: str | None = None
+    """Where a tracker shows it."""
 
 
 class ArtifactStatus(ApiModel):
@@ -147,6 +149,32 @@ class ArtifactStatus(ApiModel):
     """A digest over its files."""
     bytes: int
     """Its size."""
+
+
+class CheckpointStatus(ApiModel):
+    """Weights that training came by and that are kept."""
+
+    name: str
+    """What the annotation finetune.dev/promote takes."""
+    step: int
+    """The step that they are of."""
+    validation_loss: str | None = None
+    """Their loss on the validation rows, in nats per token."""
+    uri: str
+    """Where they lie."""
+    digest: str
+    """A digest over the files."""
+    bytes: int
+    """Their size."""
+
+
+class TrackingStatus(ApiModel):
+    """Where training was followed from outside."""
+
+    type: str
+    """The tracker."""
+    url: str | None = None
+    """Where it shows the revision's run."""
 
 
 class UsageStatus(ApiModel):
@@ -307,6 +335,10 @@ class FineTuneJobStatus(ApiModel):
     """Progress in one word, for `kubectl get`."""
     artifact: ArtifactStatus | None = None
     """The current revision's artifact."""
+    checkpoints: Annotated[list[CheckpointStatus], Field(max_length=10)] | None = None
+    """What of the current revision's training is kept, the lowest validation loss first, which is the artifact."""
+    tracking: TrackingStatus | None = None
+    """Where training the current revision was followed from outside."""
     usage: UsageStatus | None = None
     """What training the current revision took."""
     evaluation: EvaluationStatus | None = None

@@ -11,6 +11,7 @@ from finetune_operator.api.methods import Dpo
 from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.tracking import Tracking
 from finetune_operator.api.values import MOST_TOKENS, Duration, Image, distinct
 
 # The ranks that vLLM can serve (`--max-lora-rank`), without 1.
@@ -102,6 +103,12 @@ class Training(ApiModel):
     status.plan."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 42
     """The seed of splits, initial weights and order."""
+    keep_checkpoints: Annotated[int, Field(ge=1, le=10)] = 1
+    """How many of the weights that training came by are kept, those with the lowest validation loss. The best are the
+    artifact, the others lie beside it: status.checkpoints lists them, and the annotation finetune.dev/promote takes
+    their names. A training that is done keeps what it kept."""
+    tracking: Tracking | None = None
+    """Where training is followed from outside. Left out: nowhere; status.progress and the report have it, too."""
     resources: Resources = Resources()
     """The training pod's resources."""
     max_runtime: Duration | None = None
@@ -126,5 +133,11 @@ class Training(ApiModel):
             "goes with method dpo only: remove it, or choose that method",
             lambda training: training.dpo is None or training.method == Method.DPO,
             "dpo",
+        ),
+        Rule(
+            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || self.adapter.type != 'dora'",
+            "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
+            lambda training: training.keep_checkpoints == 1 or training.adapter.type != AdapterType.DORA,
+            "keepCheckpoints",
         ),
     )

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.desired.hosting import BASE, base_service, deployment, pod_template, stable_service
+from finetune_operator.finetunejob.desired.hosting import (
+    BASE,
+    HOST,
+    base_service,
+    deployment,
+    engine_name,
+    pod_template,
+    stable_service,
+)
 from finetune_operator.finetunejob.observe import DeploymentState, World
 from finetune_operator.finetunejob.record import template_key
 from finetune_operator.finetunejob.stages.base import Action, Delete, State, applied, pinned_revision, remember
@@ -25,11 +33,14 @@ _HOSTED = (State.RUNNING, State.BLOCKED, State.SUCCEEDED)
 
 @dataclass(frozen=True)
 class Engine:
-    """A revision's, or that of its base model. `replicas`: None to leave its Deployment as it is."""
+    """A revision's, that of its base model, or that of a checkpoint, as `stage` says, which its pods are labelled with.
+
+    `replicas`: None to leave its Deployment as it is.
+    """
 
     revision: str
     replicas: int | None
-    base: bool = False
+    stage: str = HOST
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def hosting(target: Target, world: World, walk: Walk) -> Hosting:
         actions = _deploy(replace(target, revision=engine.revision), world, name, engine, engine.replicas)
         if engine.replicas == 0:
             release += actions
-        elif engine.base or (engine.revision == target.revision != served):
+        elif engine.stage == BASE or (engine.stage == HOST and engine.revision == target.revision != served):
             work += actions
         else:
             serve += actions
@@ -70,9 +81,9 @@ def hosting(target: Target, world: World, walk: Walk) -> Hosting:
 
 
 def serving(world: World) -> str | None:
-    """The revision that users get. Where somebody has deleted the stable Service, the one that it pointed at."""
+    """The revision, or the checkpoint, that users get; without the stable Service, the one that it pointed at."""
     told = world.status.served_revision
-    return world.served_revision or (told if told and world.record(told).trained else None)
+    return world.served_revision or (told if told and world.has(told) else None)
 
 
 def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[str, Engine]:
@@ -80,7 +91,7 @@ def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[
     found: list[Engine] = []
     if spec.enabled:
         others = {serving(world), pinned_revision(target, world)} - {None, target.revision}
-        found += [Engine(str(revision), 0 if gives_way else spec.replicas) for revision in sorted(others, key=str)]
+        found += [_of(str(address), 0 if gives_way else spec.replicas) for address in sorted(others, key=str)]
     step = walk.hosted
     if step is None:
         # What serves is not taken down because a stage before it has to run again; without its volume it can't run.
@@ -88,11 +99,16 @@ def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[
             found.append(Engine(target.revision, None))
     elif step.state in _HOSTED or (step.state == State.FAILED and target.revision == serving(world)):
         found.append(Engine(target.revision, spec.replicas))
-    named = {names.of_revision(target.name, engine.revision): engine for engine in found}
+    named = {engine_name(target.name, engine.revision, engine.stage): engine for engine in found}
     if _compared(target, world, walk):
         # As many as answer for the candidate, or its latency would be compared with that of fewer.
-        named[names.of_base(target.name, target.revision)] = Engine(target.revision, spec.replicas, base=True)
+        named[names.of_base(target.name, target.revision)] = Engine(target.revision, spec.replicas, BASE)
     return named
+
+
+def _of(address: str, replicas: int) -> Engine:
+    revision, step = names.parted(address)
+    return Engine(revision, replicas, HOST if step is None else names.checkpoint(step))
 
 
 def _compared(target: Target, world: World, walk: Walk) -> bool:
@@ -115,7 +131,7 @@ def _gives_way(target: Target, world: World, walk: Walk) -> bool:
     It takes an image that can't be pulled, or a failure, to have it back at once.
     """
     served = serving(world)
-    holder = world.deployments.get(names.of_revision(target.name, served)) if served else None
+    holder = world.deployments.get(names.of_served(target.name, served)) if served else None
     if target.spec.hosting.rollout != Rollout.RECREATE or walk.current is None or holder is None:
         return False
     stage, step = walk.current
@@ -148,17 +164,17 @@ def _deploy(target: Target, world: World, name: str, engine: Engine, replicas: i
     if state is None or (found and found.ref.deleting):
         return ()
     spec = names.given(target.spec.hosting, exclude=set(_NOT_THE_PODS))
-    of_base = {"base": True} if engine.base else {}
-    inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **of_base})
+    own = {HOST: {}, BASE: {"base": True}}.get(engine.stage, {"stage": engine.stage})
+    inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **own})
     pod = state.record.template(inputs)
     if pod is not None:
-        service = (applied(base_service(target)),) if engine.base else ()
-        return (applied(deployment(target, pod, replicas, engine.base)), *service)
+        service = (applied(base_service(target)),) if engine.stage == BASE else ()
+        return (applied(deployment(target, pod, replicas, engine.stage)), *service)
     config, prepared = state.record.run_config, state.record.prepared
     if config is None or prepared is None:
         return ()
     length = target.spec.hosting.context_length or prepared.plan.context_length
-    return remember(state, {template_key(inputs): json.dumps(pod_template(target, config, length, engine.base))})
+    return remember(state, {template_key(inputs): json.dumps(pod_template(target, config, length, engine.stage))})
 
 
 _NOT_THE_PODS = ("enabled", "replicas", "rollout", "revision_history_limit")
@@ -172,7 +188,7 @@ def _service(target: Target, world: World) -> tuple[Action, ...]:
     if not target.spec.hosting.enabled:
         return ()
     wanted, pinned = serving(world), pinned_revision(target, world)
-    found = world.deployments.get(names.of_revision(target.name, pinned)) if pinned else None
+    found = world.deployments.get(names.of_served(target.name, pinned)) if pinned else None
     if found and found.rolled_out:
         wanted = pinned
     return (applied(stable_service(target, wanted)),) if wanted else ()

@@ -105,9 +105,9 @@ class RecordState:
 class World:
     """Everything that a decision about one FineTuneJob is made from.
 
-    `url`: where an OpenAI client finds the result. `served_revision`: what the stable Service points at. `named`:
-    whether what it depends on was there. `mounted`: the claims that pods mount which nothing of it controls any more.
-    `refusals`: why a Job has no pod, by the Job's name. `objects`: what it owns, raw.
+    `url`: where an OpenAI client finds the result. `served_revision`: what the stable Service points at; a checkpoint
+    by its address. `named`: whether what it depends on was there. `mounted`: the claims that pods mount which nothing
+    of it controls any more. `refusals`: why a Job has no pod, by the Job's name. `objects`: what it owns, raw.
     """
 
     name: str
@@ -139,10 +139,18 @@ class World:
         found = (pod for pod in self.pods if pod.stage == stage and pod.revision == revision)
         return tuple(sorted(found, key=lambda pod: (pod.created, pod.name)))
 
-    def record(self, revision: str) -> Record:
-        """A revision's record; an empty one where there is none."""
+    def record(self, address: str) -> Record:
+        """The record of a revision, or of the one that a checkpoint is of; an empty one where there is none."""
+        revision, _ = names.parted(address)
         found = self.records.get(revision)
         return found.record if found else Record(revision)
+
+    def has(self, address: str) -> bool:
+        """Whether there is a model to serve at an address: a revision that was trained, or a checkpoint it kept."""
+        _, step = names.parted(address)
+        trained = self.record(address).trained
+        # The first one is the artifact, which the revision itself stands for.
+        return trained is not None and (step is None or step in [found.step for found in trained.checkpoints[1:]])
 
 
 def observe(snapshot: Snapshot) -> World:
@@ -170,7 +178,7 @@ def observe(snapshot: Snapshot) -> World:
         deployments={raw["metadata"]["name"]: _deployment(raw) for raw in children.get("Deployment", [])},
         claims={raw["metadata"]["name"]: _claim(raw) for raw in children.get("PersistentVolumeClaim", [])},
         records=_records(children.get("ConfigMap", [])),
-        served_revision=(stable["spec"].get("selector") or {}).get(names.REVISION) if stable else None,
+        served_revision=_served(stable["spec"].get("selector") or {}) if stable else None,
         named={found: raw is not None and not is_going(raw, metadata["name"]) for found, raw in snapshot.named.items()},
         mounted=_mounted(snapshot.strangers),
         refusals=_refusals(jobs, children.get("Event", [])),
@@ -244,6 +252,11 @@ def _claim(raw: Raw) -> ClaimState:
     requests = raw["spec"].get("resources", {}).get("requests", {})
     phase = (raw.get("status") or {}).get("phase", "Pending")
     return ClaimState(_ref("PersistentVolumeClaim", raw), phase, str(requests.get("storage", "")))
+
+
+def _served(selector: Mapping[str, str]) -> str | None:
+    revision = selector.get(names.REVISION)
+    return revision and names.address(revision, names.step_of(selector.get(names.STAGE, "")))
 
 
 def _records(raws: Sequence[Raw]) -> dict[str, RecordState]:

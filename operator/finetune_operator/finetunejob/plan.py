@@ -169,7 +169,8 @@ def _suspend(target: Target, world: World) -> tuple[Action, ...]:
 
 def _prune(target: Target, world: World, engines: Hosting) -> tuple[Action, ...]:
     """Remove what belongs to revisions that neither serve nor are worked on; of some, volume and record are kept."""
-    worked_on = {target.revision, serving(world), pinned_revision(target, world)}
+    addresses = {target.revision, serving(world), pinned_revision(target, world)} - {None}
+    worked_on = {names.parted(str(address))[0] for address in addresses}
     kept = worked_on | _earlier(target, world, worked_on)
 
     def wanted(ref: Ref) -> bool:
@@ -188,7 +189,7 @@ def _prune(target: Target, world: World, engines: Hosting) -> tuple[Action, ...]
     return tuple(Delete(ref) for ref in world.refs if not ref.deleting and not wanted(ref))
 
 
-def _earlier(target: Target, world: World, worked_on: set[str | None]) -> set[str]:
+def _earlier(target: Target, world: World, worked_on: set[str]) -> set[str]:
     """The revisions before this one that a person may bring back: those with an artifact, the last ones first."""
     told = [entry.revision for entry in world.status.history]
     trained = [found.record for found in world.records.values() if found.record.trained]

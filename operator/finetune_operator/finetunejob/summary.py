@@ -31,6 +31,7 @@ HISTORY_LENGTH = 10
 MESSAGE_LENGTH = 4096
 # A pod may say what it likes.
 ACTIVITY_LENGTH = 200
+ADDRESS_LENGTH = 2048
 
 _STATUS: dict[State, Status] = {
     State.RUNNING: "Unknown",
@@ -171,14 +172,14 @@ def _meanwhile(world: World, walk: Walk, step: Step, gives_way: bool) -> str:
 
 def _engine(world: World) -> DeploymentState | None:
     """The Deployment behind the endpoint."""
-    return (
-        world.deployments.get(names.of_revision(world.name, world.served_revision)) if world.served_revision else None
-    )
+    return world.deployments.get(names.of_served(world.name, world.served_revision)) if world.served_revision else None
 
 
 def _selector(world: World) -> str:
     """The pods behind the endpoint, for autoscalers; others of the revision have its labels, too."""
-    return f"{names.JOB}={world.name},{names.REVISION}={world.served_revision},{names.STAGE}={HOST}"
+    revision, step = names.parted(world.served_revision or "")
+    stage = HOST if step is None else names.checkpoint(step)
+    return f"{names.JOB}={world.name},{names.REVISION}={revision},{names.STAGE}={stage}"
 
 
 def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, str]:
@@ -186,7 +187,8 @@ def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, s
         where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
         return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
     message = f"{world.url} answers as model {world.name} with revision {world.served_revision}."
-    volume = world.claims.get(names.of_revision(world.name, world.served_revision or ""))
+    revision, _ = names.parted(world.served_revision or "")
+    volume = world.claims.get(names.of_revision(world.name, revision))
     if volume and volume.ref.deleting:
         message += (
             f" PersistentVolumeClaim {volume.ref.name} is being deleted: once no pod uses it, the model is gone with "
@@ -230,6 +232,7 @@ def progress_status(progress: Progress) -> ProgressStatus:
         validation_reward_accuracy=_text(progress.validation_reward_accuracy, ".3f"),
         tokens_per_second=_text(progress.tokens_per_second, ".0f"),
         eta=progress.eta.replace(microsecond=0) if progress.eta else None,
+        tracking=progress.tracking and progress.tracking[:ADDRESS_LENGTH],
     )
 
 
@@ -254,13 +257,14 @@ def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:
         artifact=status.artifact,
         metric=status.evaluation.metric_summary if status.evaluation else None,
     )
-    others = [_past(entry, status.served_revision) for entry in status.history if entry.revision != status.revision]
+    served, _ = names.parted(status.served_revision or "")
+    others = [_past(entry, served) for entry in status.history if entry.revision != status.revision]
     told = [current, *others]
-    dropped = [entry for entry in told[HISTORY_LENGTH:] if entry.revision == status.served_revision]
+    dropped = [entry for entry in told[HISTORY_LENGTH:] if entry.revision == served]
     return [*told[: HISTORY_LENGTH - len(dropped)], *dropped]
 
 
-def _past(entry: HistoryEntry, served: str | None) -> HistoryEntry:
+def _past(entry: HistoryEntry, served: str) -> HistoryEntry:
     if entry.revision == served:
         return entry.model_copy(update={"outcome": Phase.SERVING})
     if entry.outcome in (Phase.FAILED, Phase.REJECTED, "Superseded"):

@@ -22,6 +22,8 @@ ACTED_ON = {
         "batch_size",
         "max_length",
         "seed",
+        "keep_checkpoints",
+        "tracking",
         "max_runtime",
         "retries",
     },

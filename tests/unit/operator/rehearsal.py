@@ -57,6 +57,12 @@ TRAINED = {
     "loss": 0.31,
     "validationLoss": 0.36,
 }
+# What a training may have kept, the artifact first.
+CHECKPOINTS = [
+    {"step": 20, "validationLoss": 0.31, "digest": "sha256:bb", "bytes": 19_000_000},
+    {"step": 30, "validationLoss": 0.33, "digest": "sha256:cc", "bytes": 19_000_000},
+    {"step": 40, "validationLoss": 0.36, "digest": "sha256:dd", "bytes": 19_000_000},
+]
 
 # The stages of pods that Deployments make, and what stands behind a revision in their names.
 ENGINES = {"host": "", "base": "-base"}
@@ -319,7 +325,9 @@ class Rehearsal:
 
     def owner(self, stage: str) -> tuple[str, str]:
         """Kind, and end of the name, of what makes a stage's pods."""
-        return ("Deployment", ENGINES[stage]) if stage in ENGINES else ("Job", f"-{stage}")
+        if stage in ENGINES:
+            return "Deployment", ENGINES[stage]
+        return ("Deployment" if stage.startswith("checkpoint-") else "Job"), f"-{stage}"
 
     def pod(self, stage: str, status: dict[str, Any], name: str = "", **metadata: Any) -> None:
         """The pod of a stage of the current revision, in the given status."""
@@ -339,7 +347,7 @@ class Rehearsal:
 
     def container(self, stage: str, state: dict[str, Any], phase: str = "Pending", **more: Any) -> None:
         """A pod whose main container is in the given state."""
-        container = {"name": "engine" if stage in ENGINES else stage, "state": state} | more
+        container = {"name": "engine" if self.owner(stage)[0] == "Deployment" else stage, "state": state} | more
         self.pod(stage, {"phase": phase, "podIP": "10.0.0.7", "containerStatuses": [container]})
 
     def unschedulable(self, stage: str, message: str) -> None:
@@ -393,12 +401,12 @@ class Rehearsal:
             "availableReplicas": replicas,
         }
 
-    def train(self) -> None:
+    def train(self, result: dict[str, Any] = TRAINED) -> None:
         """The path to an artifact."""
         self.reconcile()
         self.complete("prepare", PREPARED)
         self.reconcile()
-        self.complete("train", TRAINED)
+        self.complete("train", result)
         self.reconcile()
 
     def measure(self, **scores: float) -> None:

@@ -47,10 +47,10 @@ def evaluate(found: Target) -> Manifest:
     return JOBS["evaluate"].job(found, "inputs", suspended=False)
 
 
-def host(found: Target, context_length: int = 1024, replicas: int = 1, base: bool = False) -> Manifest:
-    """The hosting Deployment, or that of the base model."""
+def host(found: Target, context_length: int = 1024, replicas: int = 1, stage: str = hosting.HOST) -> Manifest:
+    """The hosting Deployment, or that of the base model or of a checkpoint."""
     config = run_config(found.name, found.revision, found.spec)
-    return hosting.deployment(found, hosting.pod_template(found, config, context_length, base), replicas, base)
+    return hosting.deployment(found, hosting.pod_template(found, config, context_length, stage), replicas, stage)
 
 
 def objects(found: Target) -> list[Manifest]:
@@ -63,7 +63,7 @@ def objects(found: Target) -> list[Manifest]:
         *([evaluate(found)] if found.spec.evaluation.enabled else []),
         host(found),
         hosting.candidate_service(found),
-        host(found, base=True),
+        host(found, stage=hosting.BASE),
         hosting.base_service(found),
         hosting.stable_service(found, found.revision),
     ]
@@ -71,7 +71,7 @@ def objects(found: Target) -> list[Manifest]:
 
 def pods(found: Target) -> list[Manifest]:
     """The pod templates: prepare's, train's, evaluate's, hosting's and the base model's."""
-    workloads = (prepare(found), train(found), evaluate(found), host(found), host(found, base=True))
+    workloads = (prepare(found), train(found), evaluate(found), host(found), host(found, stage=hosting.BASE))
     return [workload["spec"]["template"] for workload in workloads]
 
 

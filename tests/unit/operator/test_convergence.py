@@ -16,12 +16,14 @@ from finetune_trainer.contract.outcome import Outcome
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from rehearsal import ENGINES, PREPARED, TRAINED, Rehearsal, evaluated
+from rehearsal import CHECKPOINTS, ENGINES, PREPARED, TRAINED, Rehearsal, evaluated
 
 SEQUENCES = int(os.environ.get("FINETUNE_SEQUENCES", "50"))
 SEEDS = st.integers(1, 3)
 STAGES = ("prepare", "train", "evaluate")
 ADAPTERS = st.sampled_from(("lora", "dora"))
+MADE = TRAINED | {"checkpoints": CHECKPOINTS}
+KEPT = names.checkpoint(CHECKPOINTS[1]["step"])
 KINDS = st.sampled_from(("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap"))
 STRANGER = {
     "kind": "ConfigMap",
@@ -49,7 +51,7 @@ class Life(RuleBasedStateMachine):
         self.edit_the_adapter(adapter)
         self.edit_what_is_measured(measured, 50)
         self.cluster.reconcile()
-        for stage, result in (("prepare", PREPARED), ("train", TRAINED))[:stages]:
+        for stage, result in (("prepare", PREPARED), ("train", MADE))[:stages]:
             self.cluster.complete(stage, result)
             self.cluster.reconcile()
         if stages == 3:
@@ -94,7 +96,8 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def promote_by_hand(self, data: st.DataObject) -> None:
         known = [entry["revision"] for entry in self.cluster.job.get("status", {}).get("history", [])]
-        self.cluster.annotate(names.PROMOTE, data.draw(st.sampled_from(["", "0badc0de", *known])))
+        checkpoints = [names.address(revision, CHECKPOINTS[1]["step"]) for revision in known]
+        self.cluster.annotate(names.PROMOTE, data.draw(st.sampled_from(["", "0badc0de", *known, *checkpoints])))
 
     @rule()
     def delete_and_apply_again(self) -> None:
@@ -126,9 +129,9 @@ class Life(RuleBasedStateMachine):
             case _:
                 self.objects.pop(("Pod", f"recipes-{self.cluster.revision}-{stage}-x"), None)
 
-    @rule(stage=st.sampled_from(sorted(ENGINES)), how=st.sampled_from(("start", "answer", "crash")))
+    @rule(stage=st.sampled_from((*sorted(ENGINES), KEPT)), how=st.sampled_from(("start", "answer", "crash")))
     def an_engine_goes_on(self, stage: str, how: str) -> None:
-        if not self._current("Deployment", ENGINES[stage]):
+        if not self._current(*self.cluster.owner(stage)):
             return
         match how:
             case "start":
@@ -191,13 +194,14 @@ class Life(RuleBasedStateMachine):
         assert shape(self.cluster) == shape(fresh)
         assert self.cluster.condition("Ready")[:2] == fresh.condition("Ready")[:2]
         assert not self.cluster.exists("Deployment", "-base"), "nothing is asked any more"
+        assert not self.cluster.exists("Deployment", f"-{KEPT}"), "nobody names it any more"
         orphans = [key for key, raw in self.objects.items() if controller_of(raw) == "gone"]
         assert orphans == []
 
 
 def result(cluster: Rehearsal, stage: str) -> dict[str, Any]:
     """What a stage that ends well leaves."""
-    return {"prepare": PREPARED, "train": TRAINED}.get(stage) or evaluated(cluster.evaluation().id)
+    return {"prepare": PREPARED, "train": MADE}.get(stage) or evaluated(cluster.evaluation().id)
 
 
 def finish(cluster: Rehearsal) -> None:

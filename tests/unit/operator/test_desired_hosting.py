@@ -2,6 +2,7 @@
 
 import pytest
 from finetune_operator.finetunejob.desired import hosting
+from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.desired.run_config import run_config
 from rendering import GPUS, environment, host, main, mounts, target
 
@@ -202,27 +203,30 @@ def test_replicas_are_the_deployments():
 
 def test_the_base_model_has_an_engine_of_its_own_where_it_needs_one():
     found = of_type("dora")
-    served = options(found, base=True)
+    served = options(found, stage=BASE)
     assert served["--model"] == "/workspace/model"
     assert served["--served-model-name"] == "recipes-base"
     assert not any("lora" in option for option in served)
-    assert main(host(found, base=True))["startupProbe"]["exec"]["command"][2] == "recipes-base"
+    assert main(host(found, stage=BASE))["startupProbe"]["exec"]["command"][2] == "recipes-base"
 
 
 def test_the_base_models_engine_is_the_candidates_in_every_other_way():
     """What is compared is the model, and neither the machine nor how it is told to answer."""
     found = target(training={"adapter": {"type": "dora"}}, hosting={"resources": GPUS, "image": "mine:1"})
-    ours, theirs = main(host(found)), main(host(found, base=True))
+    ours, theirs = main(host(found)), main(host(found, stage=BASE))
     told = {"args", "startupProbe"}
     assert {key: ours[key] for key in ours.keys() - told} == {key: theirs[key] for key in theirs.keys() - told}
     own = {"--model", "--served-model-name"}
-    same = [{name: value for name, value in options(found, base=base).items() if name not in own} for base in (0, 1)]
+    same = [
+        {name: value for name, value in options(found, stage=stage).items() if name not in own}
+        for stage in (hosting.HOST, BASE)
+    ]
     assert same[0] == same[1]
 
 
 def test_neither_service_reaches_the_others_pods():
     found = of_type("none")
-    candidate, base = host(found), host(found, base=True)
+    candidate, base = host(found), host(found, stage=BASE)
     assert selects(hosting.base_service(found), base)
     assert not selects(hosting.base_service(found), candidate)
     assert not selects(hosting.candidate_service(found), base)
@@ -231,4 +235,4 @@ def test_neither_service_reaches_the_others_pods():
 
 
 def test_a_base_model_that_is_changed_needs_no_accelerator_more():
-    assert host(of_type("dora"), base=True)["spec"]["strategy"] == {"type": "Recreate"}
+    assert host(of_type("dora"), stage=BASE)["spec"]["strategy"] == {"type": "Recreate"}

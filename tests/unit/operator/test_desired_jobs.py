@@ -1,7 +1,12 @@
 """The stage Jobs: what they run, what they may use, and which failures they retry."""
 
 import pytest
+from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages import JOBS
+from finetune_operator.finetunejob.stages.base import Context
+from finetune_operator.finetunejob.walk import begin
+from finetune_trainer.__main__ import parse
+from finetune_trainer.contract.config import TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome
 from rendering import GPUS, environment, example, main, prepare, target, train
 
@@ -193,3 +198,42 @@ def test_a_pod_has_the_users_labels_beside_the_operators(stage):
     assert metadata["labels"]["team"] == "a"
     assert metadata["labels"]["finetune.dev/stage"] == stage
     assert metadata["annotations"]["note"] == "x"
+
+
+class TestATracker:
+    """Only the pod that trains asks it, and has its keys; prepare is told, to see whether it can be had."""
+
+    FOUND = target(
+        training={
+            "tracking": {"type": "mlflow", "url": "https://mlflow/x", "project": "food", "credentials": SECRET},
+        }
+    )
+
+    def test_its_keys_are_in_the_pod_that_trains_alone(self):
+        keys = {name: value for name, value in environment(train(self.FOUND)).items() if "TRACKING" in name}
+        assert keys == {
+            f"FINETUNE_TRACKING_{key}": {"secretKeyRef": {"name": "keys", "key": key, "optional": True}}
+            for key in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+        }
+        assert not [name for name in environment(prepare(self.FOUND)) if "TRACKING" in name]
+
+    def test_the_pod_still_asks_no_hub(self):
+        assert environment(train(self.FOUND))["HF_HUB_OFFLINE"] == "1"
+
+    @every_stage
+    def test_both_are_told_where_it_is(self, stage):
+        *_, option, told = main(STAGES[stage](self.FOUND))["args"]
+        assert option == "--tracking"
+        assert parse([stage, option, told]).tracking == TrackingConfig(
+            type=TrackerType.MLFLOW, url="https://mlflow/x", project="food"
+        )
+
+    @every_stage
+    def test_another_one_starts_an_unfinished_stage_again(self, stage):
+        def inputs(found):
+            world = World(found.name, found.namespace, found.uid)
+            return JOBS[stage].pod_inputs(Context(found, world, begin(world, found.revision)))
+
+        files = target(training={"tracking": {"type": "tensorboard"}})
+        assert len({inputs(target()), inputs(self.FOUND), inputs(files)}) == 3
+        assert self.FOUND.revision == files.revision == target().revision

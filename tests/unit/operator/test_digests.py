@@ -88,6 +88,8 @@ OTHERS: dict[str, Any] = {
     "batchSize": 3,
     "maxLength": 99,
     "seed": 43,
+    "keepCheckpoints": 3,
+    "tracking": {"type": "tensorboard"},
     "image": "another:1",
     "resources": {"limits": {"cpu": "1"}},
     "maxRuntime": "1h",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finetune_operator import names
 from finetune_trainer.contract.outcome import Outcome
-from rehearsal import PREPARED, TEST, TRAINED, Rehearsal
+from rehearsal import CHECKPOINTS, MANIFEST, PREPARED, TEST, TRAINED, Rehearsal
 
 GATE = {"gate": {"minimum": 0.5, "margin": 0.01}}
 
@@ -310,3 +310,106 @@ class TestByHand:
         serving.reconcile()
         assert "names 0badc0de, which is not kept" in serving.condition("Promoted")[2]
         assert serving.status["servedRevision"] == serving.revision
+
+
+class TestACheckpoint:
+    """Of a training that kept three, the best is the artifact; the others lie beside it."""
+
+    @pytest.fixture
+    def kept(self) -> Rehearsal:
+        """A revision that serves, though a later step of it was kept too."""
+        cluster = job(evaluation=GATE, training=MANIFEST["training"] | {"keepCheckpoints": 3})
+        cluster.train(TRAINED | {"checkpoints": CHECKPOINTS})
+        cluster.measure()
+        return cluster
+
+    def test_what_is_kept_is_listed_and_the_condition_says_why_the_last_is_not_the_artifact(
+        self, kept: Rehearsal
+    ) -> None:
+        listed = kept.status["checkpoints"]
+        assert [(found["name"], found["step"], found["validationLoss"]) for found in listed] == [
+            (kept.revision, 20, "0.3100"),
+            (f"{kept.revision}@30", 30, "0.3300"),
+            (f"{kept.revision}@40", 40, "0.3600"),
+        ]
+        assert listed[0]["uri"] == kept.status["artifact"]["uri"]
+        assert listed[1]["uri"] == f"pvc://recipes-{kept.revision}/kept/30"
+        assert "the weights of step 20 of 40, where the validation loss was lowest" in kept.condition("Trained")[2]
+
+    def test_the_train_pod_is_told_how_many_to_keep(self, kept: Rehearsal) -> None:
+        (container,) = kept.get("Job", "-train")["spec"]["template"]["spec"]["containers"]
+        assert container["args"][-2:] == ["--keep-checkpoints", "3"]
+
+    def test_one_is_promoted_by_its_name_without_training(self, kept: Rehearsal) -> None:
+        revision = kept.revision
+        promote(kept, f"{revision}@40")
+        assert kept.status["servedRevision"] == f"{revision}@40"
+        assert kept.condition("Promoted")[:2] == ("True", "Pinned")
+        assert kept.condition("Ready")[0] == "True"
+        assert f"with revision {revision}@40" in kept.condition("Ready")[2]
+        assert not kept.exists("Deployment")
+        assert not kept.exists("Job", "-train-again")
+        assert kept.exists("PersistentVolumeClaim")
+        (engine,) = kept.get("Deployment", "-checkpoint-40")["spec"]["template"]["spec"]["containers"]
+        assert "recipes=/workspace/kept/40" in engine["args"]
+        assert kept.status["replicas"] == 1
+        assert kept.status["selector"].endswith("finetune.dev/stage=checkpoint-40")
+
+    def test_until_it_answers_the_artifact_serves(self, kept: Rehearsal) -> None:
+        kept.annotate(names.PROMOTE, f"{kept.revision}@40")
+        kept.reconcile()
+        assert kept.status["servedRevision"] == kept.revision
+        assert kept.exists("Deployment")
+
+    def test_its_service_finds_its_pods_and_no_others(self, kept: Rehearsal) -> None:
+        promote(kept, f"{kept.revision}@40")
+        selector = kept.objects["Service", "recipes"]["spec"]["selector"]
+        pods = kept.get("Deployment", "-checkpoint-40")["spec"]["template"]["metadata"]["labels"]
+        assert selector.items() <= pods.items()
+        assert selector[names.STAGE] != "host"
+
+    def test_without_the_annotation_the_artifact_serves_again(self, kept: Rehearsal) -> None:
+        promote(kept, f"{kept.revision}@40")
+        kept.annotate(names.PROMOTE, "")
+        kept.reconcile()
+        kept.roll_out()
+        kept.reconcile()
+        assert kept.status["servedRevision"] == kept.revision
+        assert not kept.exists("Deployment", "-checkpoint-40")
+
+    def test_one_is_promoted_though_the_artifact_missed_the_gate(self) -> None:
+        cluster = job(evaluation=GATE)
+        cluster.train(TRAINED | {"checkpoints": CHECKPOINTS})
+        cluster.measure(tuned=0.4)
+        assert cluster.condition("Evaluated")[1] == "GateNotMet"
+        promote(cluster, f"{cluster.revision}@30")
+        assert cluster.status["servedRevision"] == f"{cluster.revision}@30"
+
+    def test_one_of_an_earlier_revision_serves_while_the_next_is_trained(self, kept: Rehearsal) -> None:
+        old = train_again(kept)
+        kept.annotate(names.PROMOTE, f"{old}@30")
+        kept.reconcile()
+        engine = kept.objects["Deployment", f"recipes-{old}-checkpoint-30"]
+        engine["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+        kept.reconcile()
+        assert kept.status["servedRevision"] == f"{old}@30"
+        assert kept.exists("PersistentVolumeClaim", revision=old)
+        assert next(entry for entry in kept.status["history"] if entry["revision"] == old)["outcome"] == "Serving"
+
+    @pytest.mark.parametrize("step", ["7", "20", "040", "x", ""])
+    def test_a_name_that_nothing_has_is_said_with_those_that_there_are(self, kept: Rehearsal, step: str) -> None:
+        wanted = f"{kept.revision}@{step}"
+        kept.annotate(names.PROMOTE, wanted)
+        kept.reconcile()
+        assert kept.status["servedRevision"] == kept.revision
+        message = kept.condition("Promoted")[2]
+        assert f"names {wanted}, which is not kept" in message
+        assert f"kept: {kept.revision}@30, {kept.revision}@40." in message
+
+
+def promote(cluster: Rehearsal, address: str) -> None:
+    """By hand, until it answers."""
+    cluster.annotate(names.PROMOTE, address)
+    cluster.reconcile()
+    cluster.roll_out(f"checkpoint-{address.partition('@')[2]}")
+    cluster.reconcile()

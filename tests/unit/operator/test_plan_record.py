@@ -9,6 +9,7 @@ import pytest
 from finetune_operator import names
 from finetune_operator.pods.template import MAIN_CONTAINER
 from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.report import Progress
 from rehearsal import PREPARED, TEST, TRAINED, Rehearsal
 
 
@@ -312,3 +313,32 @@ def test_the_users_variables_are_in_the_pods_and_not_in_the_record(cluster: Rehe
     cluster.serve()
     assert "canary" in str(cluster.get("Deployment")["spec"])
     assert "canary" not in str(cluster.get("ConfigMap"))
+
+
+class TestATracker:
+    RUN = "https://mlflow/#/experiments/1/runs/2"
+
+    def test_the_run_is_shown_once_training_is_done(self, cluster: Rehearsal) -> None:
+        cluster.train(TRAINED | {"tracked": {"type": "mlflow", "url": self.RUN, "problem": ""}})
+        assert cluster.status["tracking"] == {"type": "mlflow", "url": self.RUN}
+
+    def test_and_while_it_goes_on(self, cluster: Rehearsal) -> None:
+        cluster.reconcile()
+        cluster.complete("prepare", PREPARED)
+        cluster.reconcile()
+        cluster.running("train")
+        cluster.progress = Progress(stage="train", step=3, total_steps=40, tracking=self.RUN)
+        cluster.reconcile()
+        assert cluster.status["progress"]["tracking"] == self.RUN
+
+    def test_event_files_are_found_on_the_volume(self, cluster: Rehearsal) -> None:
+        cluster.train(TRAINED | {"tracked": {"type": "tensorboard"}})
+        assert cluster.status["tracking"]["url"] == f"pvc://recipes-{cluster.revision}/tensorboard"
+
+    def test_what_did_not_get_there_is_said_and_no_failure(self, cluster: Rehearsal) -> None:
+        problem = "MLflow at https://mlflow did not take the metrics (timed out)."
+        cluster.train(TRAINED | {"tracked": {"type": "mlflow", "problem": problem}})
+        status, _, message = cluster.condition("Trained")
+        assert status == "True"
+        assert message.endswith(f"{problem} Training went on without it.")
+        assert cluster.status["tracking"] == {"type": "mlflow"}

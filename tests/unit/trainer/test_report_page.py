@@ -156,3 +156,9 @@ def both(contender: Contender) -> Contender:
             "comparisons": comparisons,
         }
     )
+
+
+def test_it_says_where_the_artifact_is_not_of_the_last_step() -> None:
+    sentence = "The artifact has the weights of step 20 of 40"
+    assert sentence in render(decision(chosen=sentence))
+    assert sentence not in render(decision())

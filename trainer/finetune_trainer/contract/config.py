@@ -158,6 +158,25 @@ class TrainingConfig(Contract):
     seed: int = 42
 
 
+class TrackerType(StrEnum):
+    """Where a training is followed from outside."""
+
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
+
+
+class TrackingConfig(Contract):
+    """A tracker; no weight depends on it. `url` and `project`: MLflow's server and experiment."""
+
+    type: TrackerType
+    url: str | None = None
+    project: str | None = None
+
+
+# What a Secret for a tracker may hold; in a pod each has FINETUNE_TRACKING_ before it.
+TRACKING_KEYS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
 class RunConfig(Contract):
     """Everything that prepare and train are told. `name` is the FineTuneJob's and the served model's."""
 
@@ -344,7 +363,11 @@ class Workspace:
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
         self.compiled = self.checkpoints / "compiled"
+        self.best = self.checkpoints / "best"
+        self.tracked = self.checkpoints / "tracked"
+        self.tensorboard = root / "tensorboard"
         self.artifact = root / "artifact"
+        self.kept = root / "kept"
         self.trained = self.artifact / ARTIFACT
         self.trained_with = self.artifact / RUN_CONFIG
         self.evaluations = root / "evaluations"
@@ -353,6 +376,10 @@ class Workspace:
     def evaluation(self, config: EvaluationConfig) -> Path:
         """Where one evaluation leaves its results."""
         return self.evaluations / config.id
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the weights of a step lie that were kept beside the artifact."""
+        return self.kept / str(step)
 
     def learned(self, split: str) -> Path:
         """What is trained of a split, in tokens."""

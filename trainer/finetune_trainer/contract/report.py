@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetune_trainer.contract.config import Contract, Format, Metric, OnSensitive
+from finetune_trainer.contract.config import Contract, Format, Metric, OnSensitive, TrackerType
 
 STATUS_PORT = 8080
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
@@ -23,6 +23,7 @@ class Progress(Contract):
 
     `validation_reward_accuracy`: of method dpo, the share of validation's pairs whose chosen answer has the higher
     reward. Its loss is the mean of its pairs'.
+    `tracking`: where a tracker shows it.
     """
 
     stage: str
@@ -35,6 +36,7 @@ class Progress(Contract):
     validation_reward_accuracy: Amount | None = None
     tokens_per_second: Amount | None = None
     eta: datetime | None = None
+    tracking: str | None = None
 
 
 class Rows(Contract):
@@ -113,14 +115,51 @@ class Usage(Contract):
     accelerator_seconds: float = 0
 
 
+class Checkpoint(Contract):
+    """The weights of a step that were kept: their loss on the validation rows, and a directory's digest and size."""
+
+    step: Count
+    validation_loss: float | None
+    digest: str
+    bytes: Count
+
+
+class Tracked(Contract):
+    """What became of a tracker's run. `url`: where it is shown; `problem`: what of it did not get there, a sentence."""
+
+    type: TrackerType
+    url: str | None = None
+    problem: str = ""
+
+
 class TrainResult(Contract):
-    """What train leaves in `artifact/artifact.json`."""
+    """What train leaves in `artifact/artifact.json`. The losses are those of the last step.
+
+    `checkpoints`: what was kept, the best first, which is the artifact. Empty where there are no rows for validation:
+    the artifact is of the last step then.
+    """
 
     artifact: ArtifactReport
     usage: Usage
     steps: Count
     loss: float | None = None
     validation_loss: float | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    tracked: Tracked | None = None
+
+    @property
+    def chosen(self) -> str:
+        """Why the artifact is not of the last step, as a sentence; empty where it is."""
+        best = self.checkpoints[0] if self.checkpoints else None
+        if best is None or best.step == self.steps:
+            return ""
+        lowest, last = (
+            "no number" if loss is None else f"{loss:.4f}" for loss in (best.validation_loss, self.validation_loss)
+        )
+        return (
+            f"The artifact has the weights of step {best.step} of {self.steps}, where the validation loss was lowest: "
+            f"{lowest}, and {last} at the end."
+        )
 
 
 # The confidences that a gate can ask for.

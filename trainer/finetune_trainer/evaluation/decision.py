@@ -24,7 +24,8 @@ class Decision(Contract):
     """The report: report.json. `inspections`: the rows that deserve a look, by each metric.
 
     `seconds` are the evaluation's, `engines` those that were held for it, each as large as what serves.
-    `break_even`: when training is paid back, against the best baseline.
+    `break_even`: when training is paid back, against the best baseline. `chosen`: why the artifact is not what the last
+    step came to, as a sentence; empty where it is.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Decision(Contract):
     seconds: float
     engines: int = 1
     curve: Curve
+    chosen: str = ""
     inspections: dict[Metric, Inspection]
     gate: GateConfig | None
     prices: Prices
@@ -66,7 +68,7 @@ def _none(row: Row) -> tuple[()]:
 class Found:
     """What the stages found. `seconds`: how long asking took; `similar`: the rows of train most like one of test.
 
-    `manifest`: what the revision was told, as `manifest.fields` has it.
+    `manifest`: what the revision was told, as `manifest.fields` has it. `chosen` as `Decision` has it.
     """
 
     result: EvaluateResult
@@ -76,6 +78,7 @@ class Found:
     seconds: float
     similar: Similar = _none
     manifest: Mapping[str, str] = field(default_factory=dict)
+    chosen: str = ""
 
 
 def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: datetime) -> Decision:
@@ -91,6 +94,7 @@ def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: d
         "seconds": found.seconds,
         "engines": 2 if evaluation.base_alone else 1,
         "curve": found.curve,
+        "chosen": found.chosen,
         "inspections": {metric: inspect(found.rows, metric, found.similar) for metric in found.result.metrics},
     }
     return Decision(**facts, **_decided(facts, evaluation.gate, evaluation.prices, evaluation.accelerators))

@@ -1,7 +1,7 @@
 """What a revision was told and what was chosen for it, as flat fields: two reports are compared by them.
 
-Called by `stages.evaluate`. Pure. The report leaves the machine that made it, so that of a local path no more than its
-end is kept, and nothing of an environment.
+Called by `stages.evaluate`, and for trackers by `training.trackers`. Pure. The report leaves the machine that made it,
+so that of a local path no more than its end is kept, and nothing of an environment.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,12 @@ UNTOLD = {"prices": True, "accelerators": True, "judge": True, "baselines": {"__
 
 def fields(config: RunConfig, evaluation: EvaluationConfig, prepared: PrepareResult) -> dict[str, str]:
     """Each field by its path, such as training.adapter.rank; prepare's choices under plan."""
+    return trained(config, prepared) | dict(_flat({"evaluation": _document(evaluation, exclude=UNTOLD)}))
+
+
+def trained(config: RunConfig, prepared: PrepareResult) -> dict[str, str]:
+    """Those that training depends on."""
     told = _document(config, exclude={"name", "revision"})
-    told["evaluation"] = _document(evaluation, exclude=UNTOLD)
     told["dataset"]["found"] = _document(prepared.dataset)
     told["plan"] = _document(prepared.plan, exclude={"reasons"})
     return dict(_flat(told))

@@ -151,12 +151,12 @@ def _report(
     similar: Similar,
 ) -> None:
     """Leave rows.jsonl, report.json and report.html beside the result."""
-    usage = TrainResult.model_validate_json(workspace.trained.read_bytes()).usage
+    trained = TrainResult.model_validate_json(workspace.trained.read_bytes())
     curve = decision.curve(workspace.artifact / METRICS)
     told = manifest.fields(config, evaluation, PrepareResult.model_validate_json(workspace.prepared.read_bytes()))
     lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in table)
     (workspace.evaluation(evaluation) / ROWS).write_text(lines)
-    found = Found(result, table, usage, curve, seconds, similar, told)
+    found = Found(result, table, trained.usage, curve, seconds, similar, told, trained.chosen)
     _write_report(workspace.evaluation(evaluation), decision.decide(config, evaluation, found, datetime.now(UTC)))
 
 

@@ -7,19 +7,22 @@ reports and keeps checkpoints, and what they do together they decide together.
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import schedule
+from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints
 
 # A kill costs at most so many seconds of work, or, where saving is slow, twenty times what saving takes.
@@ -54,6 +57,15 @@ def stop_request() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Validation:
+    """After how many steps the validation rows are looked at, and what is kept by that: `write` writes the weights."""
+
+    every: int
+    candidates: Candidates
+    write: Callable[[Path], None]
+
+
 @dataclass
 class Clock:
     """Time and tokens since some event."""
@@ -72,14 +84,14 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         checkpoints: Checkpoints,
         stop: StopRequest,
         learning_rate: float,
-        validate_every: int | None,
+        validation: Validation | None,
         seconds_before: float = 0.0,
     ) -> None:
         self.reporter = reporter
         self.checkpoints = checkpoints
         self.stop = stop
         self.learning_rate = learning_rate
-        self.validate_every = validate_every
+        self.validation = validation
         self.seconds_before = seconds_before
         self.steps_per_epoch = math.inf
         self.began = Clock(time.monotonic())
@@ -107,8 +119,9 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         last = state.global_step >= state.max_steps
         interval = max(SAVE_SECONDS, self.save_seconds / SAVE_SHARE)
         stop, save = _any(args, self.stop.made, time.monotonic() - self.saved >= interval)
-        if self.validate_every is not None:
-            control.should_evaluate = not stop and (last or state.global_step % self.validate_every == 0)
+        if self.validation is not None:
+            # What the last step comes to is part of the result; any other validation is made up for by the next run.
+            control.should_evaluate = last or (not stop and state.global_step % self.validation.every == 0)
         control.should_training_stop = stop or last
         # The library would train one step too many from a checkpoint of the last one.
         control.should_save = (save or stop) and not last
@@ -153,6 +166,18 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         if args.world_size == 1:
             self.stop.check()
 
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Keep the weights that were validated, if they are among the best."""
+        if self.validation is not None and state.is_world_process_zero:
+            self.validation.candidates.offer(state.global_step, metrics["eval_loss"], self.validation.write)
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Keep what the library has just written, once every process has written its part."""
         if args.world_size > 1:
@@ -161,6 +186,15 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
             self.checkpoints.keep(state.global_step, self.seconds)
         self.saved = time.monotonic()
         self.save_seconds = self.saved - self.saving
+
+
+def owes_validation(checkpoint: Path | None, validation: Validation | None) -> bool:
+    """Whether the step of a checkpoint was to be validated and was not, since training was asked to stop there."""
+    if checkpoint is None or validation is None:
+        return False
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    done = any("eval_loss" in entry for entry in state.log_history if entry["step"] == state.global_step)
+    return state.global_step % validation.every == 0 and not done
 
 
 def interrupted() -> StageError:

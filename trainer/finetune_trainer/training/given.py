@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from finetune_trainer.contract.config import TrainingConfig
 from finetune_trainer.training.follow import Follow
 from finetune_trainer.training.rows import Splits
+from finetune_trainer.training.track import Track
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Given:
     tokens_per_pass: int | None
     settings: TrainingArguments
     follow: Follow
+    track: Track | None
     kept: Path
 
     def options(self) -> dict[str, Any]:
@@ -37,5 +39,5 @@ class Given:
             "args": self.settings,
             "eval_dataset": self.splits.validation,
             "processing_class": self.tokenizer,
-            "callbacks": [self.follow],
+            "callbacks": [self.follow, *([self.track] if self.track else [])],
         }

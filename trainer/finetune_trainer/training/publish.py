@@ -1,7 +1,7 @@
 """The artifact: everything needed to use what was trained, and to know what it was made of; complete or absent.
 
 Called by `train` at its end. The files are written to a staging directory and get their place in one rename;
-`artifact.json`, written last, carries the digest.
+`artifact.json`, written last, carries the digest. Weights of other steps that are kept get such directories, too.
 
 Digest: `sha256:` and the SHA-256 of what coreutils print for the files beside artifact.json:
 
@@ -10,7 +10,10 @@ Digest: `sha256:` and the SHA-256 of what coreutils print for the files beside a
 
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,10 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from finetune_trainer.contract.config import ARTIFACT, RUN_CONFIG, AdapterType, RunConfig, Workspace
-from finetune_trainer.contract.report import ArtifactReport, PrepareResult, TrainResult, Usage
+from finetune_trainer.contract.config import ARTIFACT, RUN_CONFIG, AdapterType, Contract, RunConfig, Workspace
+from finetune_trainer.contract.report import ArtifactReport, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
+from finetune_trainer.training import weights
+from finetune_trainer.training.candidates import VALIDATION, Candidate
 from finetune_trainer.training.checkpoints import install
 
 MERGED = "merged"
@@ -46,64 +51,92 @@ PATHS: dict[str, Any] = {
 }
 
 
-def publish(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: RunConfig,
-    workspace: Workspace,
-    prepared: PrepareResult,
-    dtype: torch.dtype,
-    usage: Usage,
-    rows: list[dict[str, float]],
-) -> TrainResult:
-    """Write the artifact and return what artifact.json says.
+@dataclass(frozen=True)
+class Publication:
+    """What is published beside the weights, and how those are written.
 
     `dtype` is the one that the base model's weights were stored in; whole models are stored likewise. `rows` are those
     of metrics.jsonl (`metrics`).
     """
-    staging = workspace.artifact.with_name("artifact.staging")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    commit = prepared.model.commit
-    _save_weights(model, staging, config, commit, dtype)
-    _keep_defaults(workspace.base_model(config), staging)
-    for directory in (staging, staging / MERGED):
-        if directory.exists():
-            tokenizer.save_pretrained(directory)
-    (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (staging / RUN_CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
-    (staging / "README.md").write_text(card(config, commit))
-    result = TrainResult(
-        artifact=ArtifactReport(digest=digest(staging), bytes=sum(path.stat().st_size for path in files(staging))),
-        usage=usage,
-        steps=prepared.plan.total_steps,
-        loss=_last(rows, "loss"),
-        validation_loss=_last(rows, "validationLoss"),
-    )
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    config: RunConfig
+    workspace: Workspace
+    prepared: PrepareResult
+    dtype: torch.dtype
+    usage: Usage
+    rows: list[dict[str, float]]
+    tracked: Tracked | None = None
+
+    def publish(self, candidates: Sequence[Candidate]) -> TrainResult:
+        """Write the artifact and return what artifact.json says.
+
+        It is made of the first of the candidates, and the others are kept beside it; without any, of the model as it
+        is.
+        """
+        shutil.rmtree(self.workspace.kept, ignore_errors=True)
+        others = [self._keep(candidate) for candidate in candidates[1:]]
+        best = candidates[0] if candidates else None
+        staging, found = self._staged(best)
+        kept = [_checkpoint(best, found), *others] if best else []
+        result = TrainResult(
+            artifact=found,
+            usage=self.usage,
+            steps=self.prepared.plan.total_steps,
+            loss=_last(self.rows, "loss"),
+            validation_loss=_last(self.rows, "validationLoss"),
+            checkpoints=tuple(kept),
+            tracked=self.tracked,
+        )
+        _install(staging, self.workspace.artifact, result)
+        return result
+
+    def _keep(self, candidate: Candidate) -> Checkpoint:
+        """Write one of those that the artifact is not made of, all that serving it takes included."""
+        staging, found = self._staged(candidate)
+        self.workspace.kept.mkdir(exist_ok=True)
+        kept = _checkpoint(candidate, found)
+        _install(staging, self.workspace.checkpoint(candidate.step), kept)
+        return kept
+
+    def _staged(self, candidate: Candidate | None) -> tuple[Path, ArtifactReport]:
+        """A directory with everything but its mark, its digest and its size."""
+        config, staging = self.config, self.workspace.artifact.with_name("artifact.staging")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        commit = self.prepared.model.commit
+        if candidate is None:
+            weights.save(self.model, staging, config.model.name, commit, self.dtype)
+        else:
+            shutil.copytree(candidate.path, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns(VALIDATION))
+        if isinstance(self.model, PeftModel) and config.training.adapter.type == AdapterType.DORA:
+            # vLLM loads no DoRA adapters.
+            weights.save_merged(self.model, staging, staging / MERGED, self.dtype)
+        _keep_defaults(self.workspace.base_model(config), staging)
+        for directory in (staging, staging / MERGED):
+            if directory.exists():
+                self.tokenizer.save_pretrained(directory)
+        (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in self.rows))
+        (staging / RUN_CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
+        (staging / "README.md").write_text(card(config, commit))
+        size = sum(path.stat().st_size for path in files(staging))
+        return staging, ArtifactReport(digest=digest(staging), bytes=size)
+
+
+def _checkpoint(candidate: Candidate, found: ArtifactReport) -> Checkpoint:
+    loss = candidate.loss if math.isfinite(candidate.loss) else None
+    return Checkpoint(step=candidate.step, validation_loss=loss, digest=found.digest, bytes=found.bytes)
+
+
+def _install(staging: Path, final: Path, mark: Contract) -> None:
+    """Give a staged directory its mark and its place."""
     for path in files(staging):
         # The writer of safetensors makes its files private, but the engine that reads them is another user.
         path.chmod(0o644)
-    (staging / ARTIFACT).write_text(result.model_dump_json(by_alias=True, indent=2) + "\n")
-    shutil.rmtree(workspace.artifact, ignore_errors=True)
-    install(staging, workspace.artifact)
-    return result
-
-
-def _save_weights(
-    model: PreTrainedModel | PeftModel, staging: Path, config: RunConfig, commit: str | None, dtype: torch.dtype
-) -> None:
-    """The adapter, or the whole model; beside a DoRA adapter the model it makes, since vLLM loads no DoRA adapters."""
-    if not isinstance(model, PeftModel):
-        model.to(dtype).save_pretrained(staging)
-        return
-    adapter = model.peft_config["default"]
-    adapter.base_model_name_or_path = config.model.name
-    adapter.revision = commit
-    # A set: its order, and with it the digest, would change from run to run.
-    adapter.target_modules = sorted(adapter.target_modules)
-    model.save_pretrained(staging, save_embedding_layers=False)
-    if config.training.adapter.type == AdapterType.DORA:
-        model.merge_and_unload().to(dtype).save_pretrained(staging / MERGED)
+    (staging / ARTIFACT).write_text(mark.model_dump_json(by_alias=True, indent=2) + "\n")
+    shutil.rmtree(final, ignore_errors=True)
+    install(staging, final)
 
 
 def _keep_defaults(base: Path, staging: Path) -> None:

@@ -17,14 +17,18 @@ CPU_ENVIRONMENT = {
 CPU_ARGUMENTS = ["--distributed-executor-backend", "uni"]
 
 
-def arguments(config: RunConfig, workspace: Workspace, context_length: int, base: bool = False) -> list[str]:
+def arguments(
+    config: RunConfig, workspace: Workspace, context_length: int, base: bool = False, step: int | None = None
+) -> list[str]:
     """vLLM's arguments for a trained revision: the tuned model answers as `config.name`.
 
     Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no DoRA adapters, so train
     leaves them merged into a full model, served like one that was trained in full. `base`: the base model alone.
+    `step`: of the checkpoint that is served in place of the artifact.
     """
+    tuned = workspace.artifact if step is None else workspace.checkpoint(step)
     return [
-        *(_served(workspace.base_model(config), config.base_name) if base else _models(config, workspace)),
+        *(_served(workspace.base_model(config), config.base_name) if base else _models(config, workspace, tuned)),
         *("--max-model-len", str(context_length)),
         # Probes would push the lines that tell why an engine stopped out of its log's tail.
         *("--disable-access-log-for-endpoints", "/health,/metrics"),
@@ -34,20 +38,16 @@ def arguments(config: RunConfig, workspace: Workspace, context_length: int, base
     ]
 
 
-def _models(config: RunConfig, workspace: Workspace) -> list[str]:
+def _models(config: RunConfig, workspace: Workspace, tuned: Path) -> list[str]:
     adapter = config.training.adapter
     if not adapter.type.beside_base:
-        return _served(_full_model(adapter.type, workspace), config.name)
+        return _served(tuned / "merged" if adapter.type == AdapterType.DORA else tuned, config.name)
     return [
         *_served(workspace.base_model(config), config.base_name),
         "--enable-lora",
-        *("--lora-modules", f"{config.name}={workspace.artifact}"),
+        *("--lora-modules", f"{config.name}={tuned}"),
         *("--max-lora-rank", str(adapter.rank)),
     ]
-
-
-def _full_model(adapter: AdapterType, workspace: Workspace) -> Path:
-    return workspace.artifact / "merged" if adapter == AdapterType.DORA else workspace.artifact
 
 
 def _served(path: Path, name: str) -> list[str]:

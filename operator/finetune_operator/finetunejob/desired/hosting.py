@@ -28,8 +28,8 @@ GRACE_SECONDS = WITHDRAWAL_SECONDS + DRAIN_SECONDS + _TEARDOWN_SECONDS
 PROGRESS_SECONDS = STARTUP_SECONDS + 900
 
 
-def pod_template(target: Target, run_config: RunConfig, context_length: int, base: bool = False) -> Manifest:
-    """The engine's pods: the model of `run_config`, or its base model, as the target's spec and this operator say.
+def pod_template(target: Target, run_config: RunConfig, context_length: int, stage: str = HOST) -> Manifest:
+    """The engine's pods: the model of `run_config`, its base model, or one of its checkpoints, as `stage` says.
 
     Without the user's variables: this is kept in the record, and their values are nobody else's to read.
     """
@@ -39,27 +39,27 @@ def pod_template(target: Target, run_config: RunConfig, context_length: int, bas
         inside.mount(),
         *volumes.user_mounts([run_config.model.source.uri]),
     ]
-    settings, run = target.spec.hosting.pod, _engine(target, run_config, context_length, base)
-    labels = names.labels(target.name, target.revision, _stage(base))
+    settings, run = target.spec.hosting.pod, _engine(target, run_config, context_length, stage)
+    labels = names.labels(target.name, target.revision, stage)
     pod = template(labels, settings, run, mounts, target.together)
     pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
     pod["metadata"]["annotations"] |= inside.annotations()
     return pod
 
 
-def deployment(target: Target, pod: Manifest, replicas: int, base: bool = False) -> Manifest:
+def deployment(target: Target, pod: Manifest, replicas: int, stage: str = HOST) -> Manifest:
     """The Deployment of a revision, whose pods were made by `pod_template`, by this version or by an earlier one."""
     (run,) = pod["spec"]["containers"]
     run = {**run, "env": merged(run["env"], target.spec.hosting.pod.env)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(target, base),
+        "metadata": _metadata(target, stage),
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": _selector(target.name, target.revision, base)},
+            "selector": {"matchLabels": _selector(target.name, target.revision, stage)},
             # Nobody misses the base model for a moment, and a pod more would need accelerators more.
-            "strategy": _strategy(Rollout.RECREATE if base else target.spec.hosting.rollout),
+            "strategy": _strategy(Rollout.RECREATE if stage == BASE else target.spec.hosting.rollout),
             "progressDeadlineSeconds": PROGRESS_SECONDS,
             "revisionHistoryLimit": 2,
             "template": {**pod, "spec": {**pod["spec"], "containers": [run]}},
@@ -79,7 +79,7 @@ def candidate_url(target: Target) -> str:
 
 def base_service(target: Target) -> Manifest:
     """The Service of the base model that a revision is compared with."""
-    return _service(_metadata(target, base=True), target, target.revision, base=True)
+    return _service(_metadata(target, BASE), target, target.revision, BASE)
 
 
 def base_url(target: Target) -> str:
@@ -87,45 +87,48 @@ def base_url(target: Target) -> str:
     return _url(names.of_base(target.name, target.revision), target)
 
 
-def stable_service(target: Target, revision: str) -> Manifest:
-    """The Service that users know; it answers with `revision`."""
-    return _service(metadata(target.owner, target.name, names.labels(target.name)), target, revision)
+def stable_service(target: Target, address: str) -> Manifest:
+    """The Service that users know; it answers with the revision, or the checkpoint, at `address`."""
+    revision, step = names.parted(address)
+    described = metadata(target.owner, target.name, names.labels(target.name))
+    return _service(described, target, revision, HOST if step is None else names.checkpoint(step))
 
 
-def _stage(base: bool) -> str:
-    return BASE if base else HOST
+def engine_name(name: str, revision: str, stage: str) -> str:
+    """The name of an engine's Deployment."""
+    return names.of_revision(name, revision) if stage == HOST else names.of_stage(name, revision, stage)
 
 
-def _metadata(target: Target, base: bool = False) -> Manifest:
-    name = (names.of_base if base else names.of_revision)(target.name, target.revision)
-    return metadata(target.owner, name, names.labels(target.name, target.revision, _stage(base)))
+def _metadata(target: Target, stage: str = HOST) -> Manifest:
+    name = engine_name(target.name, target.revision, stage)
+    return metadata(target.owner, name, names.labels(target.name, target.revision, stage))
 
 
 def _url(service: str, target: Target) -> str:
     return f"http://{service}.{target.namespace}.svc/v1"
 
 
-def _engine(target: Target, config: RunConfig, context_length: int, base: bool) -> Manifest:
+def _engine(target: Target, config: RunConfig, context_length: int, stage: str) -> Manifest:
     hosting = target.spec.hosting
     gpus = bool(devices(hosting.resources))
     settings = target.settings
     image = hosting.image or (settings.hosting_image if gpus else settings.hosting_cpu_image)
     return container(names.ENGINE, image, settings.image_pull_policy, resources(hosting.resources)) | {
         # No command: images of vLLM differ in how it is started, and all of them take its arguments.
-        "args": _arguments(target, config, context_length, base),
+        "args": _arguments(target, config, context_length, stage),
         "env": _environment(target),
         "ports": [{"name": names.ENGINE_PORT_NAME, "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         # An engine that gets SIGTERM takes no new request, so its clients have to be elsewhere by then.
         "lifecycle": {"preStop": {"exec": {"command": ["python3", str(inside.DRAIN), str(WITHDRAWAL_SECONDS)]}}},
-        **probes(config.base_name if base else config.name),
+        **probes(config.base_name if stage == BASE else config.name),
     }
 
 
-def _arguments(target: Target, config: RunConfig, context_length: int, base: bool) -> list[str]:
+def _arguments(target: Target, config: RunConfig, context_length: int, stage: str) -> list[str]:
     wanted = target.spec.hosting.resources
     gpus = ["--tensor-parallel-size", str(max(1, accelerators(wanted)))]
     return [
-        *engine.arguments(config, Workspace(volumes.WORKSPACE), context_length, base),
+        *engine.arguments(config, Workspace(volumes.WORKSPACE), context_length, stage == BASE, names.step_of(stage)),
         *("--port", str(names.ENGINE_PORT)),
         *("--shutdown-timeout", str(DRAIN_SECONDS)),
         *("--middleware", inside.MIDDLEWARE),
@@ -147,17 +150,17 @@ def _strategy(rollout: Rollout) -> Manifest:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
-def _selector(name: str, revision: str, base: bool = False) -> dict[str, str]:
-    return {names.JOB: name, names.REVISION: revision, names.STAGE: _stage(base)}
+def _selector(name: str, revision: str, stage: str) -> dict[str, str]:
+    return {names.JOB: name, names.REVISION: revision, names.STAGE: stage}
 
 
-def _service(described: Manifest, target: Target, revision: str, base: bool = False) -> Manifest:
+def _service(described: Manifest, target: Target, revision: str, stage: str = HOST) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": described,
         "spec": {
-            "selector": _selector(target.name, revision, base),
+            "selector": _selector(target.name, revision, stage),
             "ports": [
                 {
                     "name": names.ENGINE_PORT_NAME,

@@ -113,7 +113,7 @@ class Context:
 
     @property
     def pinned(self) -> str | None:
-        """The earlier revision that serves because a person said so; None when nobody did."""
+        """The earlier revision, or the checkpoint, that serves because a person said so; None when nobody did."""
         return pinned_revision(self.target, self.world)
 
     def remember(self, key: str, text: str) -> tuple[Action, ...]:
@@ -134,7 +134,7 @@ class Context:
         """A pod and what surrounds it, for a diagnosis."""
         claim = names.of_revision(self.target.name, self.target.revision)
         served = self.world.served_revision
-        holder = self.world.deployments.get(names.of_revision(self.target.name, served)) if served else None
+        holder = self.world.deployments.get(names.of_served(self.target.name, served)) if served else None
         holds = holder is not None and holder.replicas > 0 and not self.serves
         return Evidence(
             pod=pod,
@@ -156,8 +156,10 @@ def remember(state: RecordState | None, entries: Mapping[str, str]) -> tuple[Act
 
 
 def pinned_revision(target: Target, world: World) -> str | None:
-    """The earlier revision that the annotation finetune.dev/promote names, where it can be brought back."""
-    kept = world.promote != target.revision and world.record(world.promote).trained is not None
+    """The earlier revision, or the checkpoint of any, that the annotation finetune.dev/promote names, where it can be
+    served.
+    """
+    kept = world.promote != target.revision and world.has(world.promote)
     return world.promote if kept else None
 
 

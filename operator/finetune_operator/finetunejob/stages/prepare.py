@@ -9,7 +9,7 @@ from finetune_operator import names
 from finetune_operator.api.dataset import Dataset
 from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, PlanStatus
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired import volumes
+from finetune_operator.finetunejob.desired import tracking, volumes
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
 from finetune_operator.finetunejob.desired.jobs import Work
@@ -46,6 +46,7 @@ class Prepare(JobStage):
             arguments=(
                 *(("--devices", str(devices)) if devices > 1 else ()),
                 *on_sensitive(target.spec.dataset),
+                *tracking.arguments(spec.training),
             ),
         )
 
@@ -57,7 +58,8 @@ class Prepare(JobStage):
             "evaluation": evaluation_id(context.target),
             **({"arguments": told} if told else {}),
         }
-        return super().made_from(context) | own | endpoint_secrets(context.spec)
+        asked = endpoint_secrets(context.spec) | tracking.made_from(context.spec.training)
+        return super().made_from(context) | own | asked
 
     def entry(self, target: Target) -> str:
         """One for each revision."""

@@ -5,6 +5,7 @@ from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.hosting import stable_service
+from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step, applied
 
 
@@ -47,9 +48,15 @@ def _lost(context: Context) -> str:
     wanted = context.world.promote
     if wanted in ("", context.target.revision):
         return ""
-    others = set(context.world.records) - {context.target.revision}
-    kept = ", ".join(sorted(other for other in others if context.world.record(other).trained)) or "none"
+    kept = ", ".join(sorted(_kept(context.world) - {context.target.revision})) or "none"
     return (
-        f" The annotation {names.PROMOTE} names {wanted}, which is not kept (hosting.revisionHistoryLimit) or was "
-        f"never trained; kept: {kept}."
+        f" The annotation {names.PROMOTE} names {wanted}, which is not kept (hosting.revisionHistoryLimit, "
+        f"training.keepCheckpoints) or was never trained; kept: {kept}."
     )
+
+
+def _kept(world: World) -> set[str]:
+    """What the annotation could name."""
+    trained = {revision: found.record.trained for revision, found in world.records.items() if found.record.trained}
+    checkpoints = {names.address(name, each.step) for name, made in trained.items() for each in made.checkpoints[1:]}
+    return {*trained, *checkpoints}

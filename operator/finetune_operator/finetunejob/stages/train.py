@@ -1,10 +1,15 @@
 """train: the rows become an adapter (or a whole model), resumed from the last checkpoint after any interruption."""
 
-from finetune_trainer.contract.report import TrainResult
+from typing import Any
 
-from finetune_operator.api.status import ArtifactStatus, Phase, UsageStatus
+from finetune_trainer.contract.config import TrackerType
+from finetune_trainer.contract.report import Tracked, TrainResult
+
+from finetune_operator import names
+from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase, TrackingStatus, UsageStatus
+from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired import volumes
+from finetune_operator.finetunejob.desired import tracking, volumes
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.record import TRAINED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
@@ -28,12 +33,20 @@ class Train(JobStage):
     resumes = "goes on from its last checkpoint"
 
     def work(self, target: Target) -> Work:
-        """What it needs lies on the volume: it gets no credential and asks no hub."""
+        """What it needs lies on the volume: it gets no credential but a tracker's, and asks no hub."""
+        training = target.spec.training
         return Work(
             devices=True,
-            environment=variables({"HF_HUB_OFFLINE": "1"}),
+            environment=[*variables({"HF_HUB_OFFLINE": "1"}), *tracking.keys(training)],
             mounts=volumes.user_mounts([target.spec.model.source]),
+            arguments=(*keep_checkpoints(training), *tracking.arguments(training)),
         )
+
+    def made_from(self, context: Context) -> dict[str, Any]:
+        """Beside what every Job gets, how many checkpoints are to be kept, and where training is followed."""
+        training = context.spec.training
+        told = keep_checkpoints(training)
+        return super().made_from(context) | ({"arguments": told} if told else {}) | tracking.made_from(training)
 
     def ended(self, context: Context) -> Step | None:
         """Devices that can't share the batch of the plan, which the manifest may ask for since, are never held."""
@@ -46,7 +59,16 @@ class Train(JobStage):
     def verdict(self, context: Context) -> Step | None:
         """The artifact, and what it took."""
         found = context.record.trained
-        return _told(found, f"{context.target.files}/artifact") if found else None
+        return _told(found, context.target) if found else None
+
+
+def keep_checkpoints(training: Training) -> tuple[str, ...]:
+    """The argument that tells train of training.keepCheckpoints; none for the default.
+
+    The run config can't: a revision's is written once, and how much is kept of a training changes nothing about it.
+    """
+    wanted = training.keep_checkpoints
+    return () if wanted == 1 else ("--keep-checkpoints", str(wanted))
 
 
 def _unshared(context: Context) -> Step | None:
@@ -62,15 +84,31 @@ def _unshared(context: Context) -> Step | None:
     )
 
 
-def _told(result: TrainResult, uri: str) -> Step:
-    """Fill status.artifact and status.usage."""
-    usage = result.usage
+def _told(result: TrainResult, target: Target) -> Step:
+    """Fill status.artifact, status.checkpoints and status.usage."""
+    usage, uri = result.usage, f"{target.files}/artifact"
+    told = f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}."
+    tracked = result.tracked
+    lost = f"{tracked.problem} Training went on without it." if tracked and tracked.problem else ""
     return Step(
         State.SUCCEEDED,
         Reason.SUCCEEDED,
-        f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}.",
+        " ".join(sentence for sentence in (told, result.chosen, lost) if sentence),
         report={
             "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
+            "checkpoints": [
+                CheckpointStatus(
+                    name=names.address(target.revision, found.step if place else None),
+                    step=found.step,
+                    validation_loss=None if found.validation_loss is None else f"{found.validation_loss:.4f}",
+                    uri=f"{target.files}/kept/{found.step}" if place else uri,
+                    digest=found.digest,
+                    bytes=found.bytes,
+                )
+                for place, found in enumerate(result.checkpoints)
+            ]
+            or None,
+            "tracking": tracked and TrackingStatus(type=tracked.type, url=tracked.url or _events(tracked, target)),
             "usage": UsageStatus(
                 trained_tokens=usage.trained_tokens,
                 seconds=round(usage.seconds),
@@ -78,3 +116,8 @@ def _told(result: TrainResult, uri: str) -> Step:
             ),
         },
     )
+
+
+def _events(tracked: Tracked, target: Target) -> str | None:
+    """TensorBoard's files: their place is known here, and not where they are written."""
+    return f"{target.files}/tensorboard" if tracked.type == TrackerType.TENSORBOARD else None

@@ -1,0 +1,23 @@
+"""A tracker that can't be had is told before anything is trained; tests/trainer sends to real ones."""
+
+import pytest
+from finetune_trainer.contract.config import TrackerType, TrackingConfig
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.training import trackers
+
+
+@pytest.mark.parametrize("type", TrackerType)
+def test_an_image_without_its_library_is_named(type: TrackerType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+
+    with pytest.raises(StageError) as error:
+        trackers.check(TrackingConfig(type=type))
+
+    assert error.value.outcome == Outcome.CONFIG_INVALID
+    assert error.value.message.startswith(f"training.tracking: {type} is a library that this trainer lacks")
+    assert f"EXTRAS=trainer,{type}" in error.value.message
+
+
+@pytest.mark.parametrize("type", TrackerType)
+def test_with_it_nothing_is_said(type: TrackerType) -> None:
+    trackers.check(TrackingConfig(type=type))

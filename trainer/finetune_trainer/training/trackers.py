@@ -1,0 +1,201 @@
+"""Where a training is followed from outside: an MLflow server, or TensorBoard's files beside the artifact.
+
+`Track` sends to one of them; `prepare` asks `check`. Their libraries are extras of this distribution, imported only
+where they are used. transformers' own callbacks won't do: with a server that does not answer they end the training, a
+run that goes on sends the steps since its checkpoint again, and what they tell of the run is the library's arguments,
+the machine's paths among them.
+"""
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from finetune_trainer.contract.config import (
+    TRACKING_KEYS,
+    RunConfig,
+    TrackerType,
+    TrackingConfig,
+    Workspace,
+)
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.evaluation.manifest import trained
+from finetune_trainer.training.checkpoints import fsync
+
+# Of a library that waits: one more try, and no longer than that for each. Training waits with it.
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+# What an MLflow server takes at once, and of a parameter's value.
+_BATCH, _LENGTH = 500, 500
+_RUN = "finetune.dev/run"
+
+
+class Unreachable(Exception):
+    """The tracker did not take what it was sent. The sentence says why."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A metric's value at a step."""
+
+    metric: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a tracker is told of a run beside its metrics. `id`: the same for every process that trains for it."""
+
+    id: str
+    name: str
+    tags: Mapping[str, str]
+    parameters: Mapping[str, str]
+
+
+class Tracker(Protocol):
+    """One run at a tracker. What does not get there raises Unreachable."""
+
+    url: str | None
+
+    def open(self, metrics: Iterable[str]) -> dict[str, int]:
+        """Find the run, or make it; the last step that it has of each of these metrics."""
+
+    def send(self, points: list[Point]) -> None:
+        """Add to it."""
+
+    def close(self, done: bool) -> None:
+        """Nothing follows. `done`: the training came to its end."""
+
+
+def check(tracking: TrackingConfig) -> None:
+    """Raises StageError (CONFIG_INVALID) where the library of a tracker is not there."""
+    name = tracking.type.value
+    if find_spec(name) is None:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.tracking: {name} is a library that this trainer lacks: build its image with --build-arg "
+            f"EXTRAS=trainer,{name} and name it in training.image (on a laptop: pip install "
+            f"'finetune-operator[{name}]'), or remove training.tracking.",
+        )
+
+
+def run_of(config: RunConfig, prepared: PrepareResult, workspace: Workspace) -> Run:
+    """This revision's run. Its id lies beside the checkpoints, and lasts as long as they do."""
+    if not workspace.tracked.exists():
+        # Before any tracker hears of it, so that none ever has two of one training.
+        draft = workspace.tracked.with_name(f"{workspace.tracked.name}.partial")
+        draft.write_text(uuid.uuid4().hex)
+        fsync(draft)
+        draft.rename(workspace.tracked)
+        fsync(workspace.tracked.parent)
+    found = workspace.tracked.read_text()
+    tags = {"finetune.dev/job": config.name, "finetune.dev/revision": config.revision, _RUN: found}
+    return Run(found, f"{config.name}-{config.revision}", tags, trained(config, prepared))
+
+
+def tracker(tracking: TrackingConfig, run: Run, workspace: Workspace) -> Tracker:
+    """The tracker that the manifest asks for."""
+    if tracking.type == TrackerType.TENSORBOARD:
+        return TensorBoard(workspace.tensorboard, run)
+    return MLflow(str(tracking.url), tracking.project or "Default", run)
+
+
+class MLflow:
+    """A run at an MLflow server, found by its tag."""
+
+    def __init__(self, server: str, experiment: str, run: Run) -> None:
+        for key in TRACKING_KEYS:
+            if secret := os.environ.get(f"FINETUNE_TRACKING_{key}"):
+                os.environ[key] = secret
+        os.environ.update(_MLFLOW | os.environ)
+        import mlflow
+
+        self.url: str | None = None
+        self._server, self._experiment, self._run = server.rstrip("/"), experiment, run
+        self._errors = mlflow.exceptions.MlflowException
+        self._entities = mlflow.entities
+        self._client = mlflow.MlflowClient(tracking_uri=self._server)
+        self._id = ""
+
+    def open(self, metrics: Iterable[str]) -> dict[str, int]:
+        """Ask for the run by its tag."""
+        try:
+            return self._open(metrics)
+        except self._errors as error:
+            raise self._unreachable(error) from error
+
+    def _open(self, metrics: Iterable[str]) -> dict[str, int]:
+        client = self._client
+        experiment = client.get_experiment_by_name(self._experiment)
+        place = experiment.experiment_id if experiment else client.create_experiment(self._experiment)
+        found = client.search_runs([place], f"tags.`{_RUN}` = '{self._run.id}'", max_results=1)
+        run = found[0] if found else client.create_run(place, tags=dict(self._run.tags), run_name=self._run.name)
+        self._id = run.info.run_id
+        client.update_run(self._id, status="RUNNING")
+        parameters = [self._entities.Param(key, value[:_LENGTH]) for key, value in self._run.parameters.items()]
+        for start in range(0, len(parameters), 100):
+            client.log_batch(self._id, params=parameters[start : start + 100])
+        self.url = f"{self._server}/#/experiments/{place}/runs/{self._id}"
+        sent = {name: client.get_metric_history(self._id, name) for name in metrics}
+        return {name: max((point.step for point in points), default=0) for name, points in sent.items()}
+
+    def send(self, points: list[Point]) -> None:
+        """In batches."""
+        now = int(time.time() * 1000)
+        found = [self._entities.Metric(point.metric, point.value, now, point.step) for point in points]
+        try:
+            for start in range(0, len(found), _BATCH):
+                self._client.log_batch(self._id, metrics=found[start : start + _BATCH])
+        except self._errors as error:
+            raise self._unreachable(error) from error
+
+    def close(self, done: bool) -> None:
+        """Say how it ended."""
+        try:
+            self._client.set_terminated(self._id, "FINISHED" if done else "FAILED")
+        except self._errors as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(f"MLflow at {self._server} did not take the metrics ({str(error).splitlines()[0][:200]})")
+
+
+class TensorBoard:
+    """Event files in a directory. A process that goes on writes them anew: so no step is there twice."""
+
+    def __init__(self, directory: Path, run: Run) -> None:
+        self.url: str | None = None
+        self._directory, self._run = directory, run
+        self._writer: Any = None
+
+    def open(self, metrics: Iterable[str]) -> dict[str, int]:
+        """Begin anew, with what the run was told."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self._writer is None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._writer = SummaryWriter(self._directory / self._run.name)
+            told = json.dumps({**self._run.tags, **self._run.parameters}, indent=2)
+            self._writer.add_text("run", f"```\n{told}\n```", 0)
+        return {}
+
+    def send(self, points: list[Point]) -> None:
+        """Add to the files."""
+        for point in points:
+            self._writer.add_scalar(point.metric, point.value, point.step)
+        self._writer.flush()
+
+    def close(self, done: bool) -> None:
+        """Close the files."""
+        self._writer.close()
