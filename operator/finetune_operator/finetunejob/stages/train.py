@@ -1,5 +1,7 @@
 """train: the rows become an adapter (or a whole model), resumed from the last checkpoint after any interruption."""
 
+from typing import Any
+
 from finetune_trainer.contract.report import TrainResult
 
 from finetune_operator.api.status import ArtifactStatus, Phase, UsageStatus
@@ -34,6 +36,11 @@ class Train(JobStage):
             environment=variables({"HF_HUB_OFFLINE": "1"}),
             mounts=volumes.user_mounts([target.spec.model.source]),
         )
+
+    def made_from(self, context: Context) -> dict[str, Any]:
+        """Beside what every Job gets, its queue: Kueue moves no Job that runs."""
+        queue = context.spec.training.queue
+        return super().made_from(context) | ({"queue": queue} if queue else {})
 
     def ended(self, context: Context) -> Step | None:
         """Devices that can't share the batch of the plan, which the manifest may ask for since, are never held."""
