@@ -10,6 +10,7 @@ from control_plane import ControlPlane, Kubectl
 from finetune_operator.shell.resources import FINALIZERS, LEASE, RESOURCES, STATUS, Resource
 from operator_process import OperatorProcess
 from playing import NAME, Played
+from rehearsal import MANIFEST
 
 # (group, resource or resource/subresource, verb).
 Right = tuple[str, str, str]
@@ -103,6 +104,8 @@ def whole_life(
     played.create(dataset={"train": train}, model=model)
     played.start("prepare")
     played.wait_reason("DataReady", "Running")
+    played.create(dataset={"train": train}, model=model, training=MANIFEST["training"] | {"retries": 5})
+    played.wait("/".join(played.owner("prepare")), "jsonpath={.spec.backoffLimit}=5")
     played.create(dataset={"train": train}, model=model, suspend=True)
     played.wait_reason("DataReady", "Suspended")
     played.collect("/".join(played.owner("prepare")))
