@@ -2,7 +2,7 @@
 # Builds the tests' programs from Go modules by name, into $CACHE/bin. `make tools` calls it; so does cluster.sh.
 #
 #   tools.sh            what tests need: an API server with etcd and controllers, kubectl, kind, helm, versitygw, kubeconform,
-#                       kwok (nodes and pods that are simulated)
+#                       kwok (nodes and pods that are simulated), kueue
 #   tools.sh node       and what a kind node consists of, where no official image can be pulled (node_image.sh)
 #
 # Each is built again only when its version, module file or flags change.
@@ -59,6 +59,18 @@ install_as() {
     rmdir "$directory"
 }
 
+# kueue VERSION: the program, and the objects that kustomize makes of its module.
+kueue() {
+    built kueue "$(inputs_of "$1")" build_kueue "$1"
+}
+
+build_kueue() {
+    local module
+    install_as kueue "sigs.k8s.io/kueue/cmd/kueue@$1"
+    module=$(go mod download -json "sigs.k8s.io/kueue@$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    "$BIN/kubectl" kustomize "$module/config/default" >"$BIN/kueue.yaml"
+}
+
 kubernetes kube-apiserver kube-controller-manager kubectl
 own etcd
 installed kind sigs.k8s.io/kind@v0.32.0
@@ -66,6 +78,7 @@ installed helm helm.sh/helm/v3/cmd/helm@v3.22.0
 installed versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
 installed kubeconform github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 installed kwok sigs.k8s.io/kwok/cmd/kwok@v0.8.0
+kueue v0.17.0
 
 if [ "${1:-}" = node ]; then
     kubernetes kubeadm kubelet kube-scheduler kube-proxy

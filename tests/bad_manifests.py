@@ -357,6 +357,19 @@ BAD = [
         for value in ("lots", "16 Gi", "16GB", "-1Gi", -1, "", "Gi", "e3")
     ),
     Bad("half a core", {LIMITS: {"cpu": 0.5}}, f"{LIMITS}.cpu", server="integer,string", local=QUANTITY),
+    *each("spec.training.queue", "must be a LocalQueue's name", "Team-A", "team a"),
+    Bad(
+        "a queue for nothing",
+        {"spec.training.queue": "team-a"},
+        "spec.training.queue",
+        "has quota for what training.resources asks for, which is nothing: ask there for accelerators, cpu or memory",
+    ),
+    Bad(
+        "a queue by its label",
+        {"spec.training.pod.labels": {"kueue.x-k8s.io/queue-name": "team-a"}},
+        "spec.training.pod.labels",
+        "has kueue.x-k8s.io/queue-name: remove it, and name the queue in training.queue",
+    ),
     *ENDPOINTS,
     *PODS,
     *each("spec.workspace.size", "must be at least 1Mi, such as 20Gi: a number without a unit", 0, "0Gi", 20, "1023Ki"),

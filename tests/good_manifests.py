@@ -41,6 +41,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "checkpoints to choose from": {"spec.training.keepCheckpoints": 3},
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},
+    "a queue and a priority in it": {
+        "spec.training": {
+            "queue": "team-a",
+            "resources": {"requests": {"cpu": 1}},
+            "pod": {"labels": {"kueue.x-k8s.io/priority-class": "high"}},
+        }
+    },
     "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},
     "everything of evaluation": {
         **TEST,
@@ -123,7 +130,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "an image's short name": {"spec.training.image": "trainer"},
     "pods of all kinds": {
         "spec.training.pod": {
-            "labels": {"team": "", "example.com/Cost_Center.1": "A.b-c_1", "kueue.x-k8s.io/queue-name": "team-a"},
+            "labels": {"team": "", "example.com/Cost_Center.1": "A.b-c_1", "kueue.x-k8s.io/priority-class": "high"},
             "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "note": "Anything: {at} all\n"},
             "nodeSelector": {"cloud.google.com/gke-accelerator": "nvidia-l4", "kubernetes.io/os": "linux"},
             "serviceAccountName": "training.team-a",

@@ -25,7 +25,7 @@ _CLUSTER_SOURCES = {
 }
 # The fields that only mean something where pods are scheduled.
 _CLUSTER_FIELDS = {
-    "training": ("resources", "pod", "image"),
+    "training": ("resources", "queue", "pod", "image"),
     "hosting": ("replicas", "resources", "rollout", "revision_history_limit", "pod", "image"),
 }
 

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     RUNNING = "Running"
     RESTARTING = "Restarting"
     SUSPENDED = "Suspended"
+    QUEUED = "Queued"
     SUCCEEDED = "Succeeded"
     DISABLED = "Disabled"
     SERVING = "Serving"
@@ -94,7 +95,8 @@ REASONS: dict[Reason, str] = {
     Reason.STARTING: "the stage's object is made, its pod is not running yet",
     Reason.RUNNING: "the stage is under way",
     Reason.RESTARTING: "the stage's object makes way for a new one",
-    Reason.SUSPENDED: "spec.suspend is true, or `finetune run` was stopped",
+    Reason.SUSPENDED: "spec.suspend is true, somebody has suspended the stage's Job, or `finetune run` was stopped",
+    Reason.QUEUED: "Kueue has not admitted the stage's Job, or has stopped it; the message has Kueue's words",
     Reason.SUCCEEDED: "the stage is complete",
     Reason.DISABLED: "the manifest does not ask for it, or it can't be had; the message says which",
     Reason.SERVING: "the endpoint answers with the current revision",

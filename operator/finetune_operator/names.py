@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from finetune_operator.api.v1alpha1 import GROUP, FineTuneJobSpec
+from finetune_operator.api.values import QUEUE as QUEUE
 
 FIELD_MANAGER = "finetune-operator"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -35,7 +36,7 @@ def digest(value: Any) -> str:
 
 
 # Fields of spec.training that say how the weights are made, not what they are. Every other one counts.
-NOT_IN_REVISION = frozenset({"keep_checkpoints", "resources", "max_runtime", "retries", "pod", "tracking"})
+NOT_IN_REVISION = frozenset({"keep_checkpoints", "resources", "max_runtime", "retries", "pod", "queue", "tracking"})
 # And of spec.dataset, those that say how rows are come by and whether they are let through.
 DATASET_NOT_IN_REVISION = frozenset({"credentials", "on_sensitive"})
 

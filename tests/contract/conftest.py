@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import chart
@@ -135,7 +136,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """An API server of its own, with real controllers: what other tests play by hand they would undo."""
-    directory = tmp_path_factory.mktemp("ground")
+    with new_ground(tmp_path_factory.mktemp("ground")) as found:
+        yield found
+
+
+@contextmanager
+def new_ground(directory: Path) -> Iterator[Ground]:
+    """Another one."""
     plane = ControlPlane(directory, (STRANGER, OPERATOR, SECOND))
     try:
         plane.start()

@@ -157,10 +157,17 @@ def test_suspend_and_resume(operator: OperatorProcess, played: Played) -> None:
     played.wait_reason("DataReady", "Running")
     played.create(suspend=True)
     played.wait_reason("DataReady", "Suspended")
-    assert played.get(*played.owner("prepare"))["spec"]["suspend"] is True
+    played.collect("/".join(played.owner("prepare")))
     played.create(suspend=False)
-    played.wait("/".join(played.owner("prepare")), "jsonpath={.spec.suspend}=false")
     played.serve()
+
+
+def test_a_cluster_without_kueue_is_told_nothing_of_it(operator: OperatorProcess, played: Played) -> None:
+    played.create(training={"queue": "team-a", "resources": {"limits": {"cpu": 1}}})
+    played.complete("prepare")
+    played.wait_reason("Trained", "Queued")
+    assert "look whether Kueue is installed" in played.condition("Trained")["message"]
+    assert "kueue" not in operator.log().lower().replace(played.condition("Trained")["message"].lower(), "")
 
 
 def test_an_edit_trains_a_new_revision_and_the_old_ones_objects_go(operator: OperatorProcess, played: Played) -> None:

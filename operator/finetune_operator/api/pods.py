@@ -144,14 +144,14 @@ class Pod(ApiModel):
             "controllers: remove them",
         ),
     ] = {}
-    """Labels added to the pods."""
+    """Labels added to the pods; training's also to the Jobs, where Kueue looks for kueue.x-k8s.io/priority-class."""
     annotations: Annotated[
         dict[str, Annotated[str, Field(max_length=8192)]],
         Field(max_length=24),
         label_keys(),
         _not_taken(_TAKEN_ANNOTATIONS, "finetune.dev/… is the operator's own domain: remove what is in it"),
     ] = {}
-    """Annotations added to the pods."""
+    """Annotations added to the pods; training's also to the Jobs."""
     env: Annotated[list[EnvVar], Field(max_length=64), KeyedBy("name")] = []
     """Environment variables added to the main container; not those that the operator sets or that another field is for.
     """

@@ -37,6 +37,7 @@ class Phase(StrEnum):
     PENDING = "Pending"
     INVALID = "Invalid"
     PREPARING = "Preparing"
+    QUEUED = "Queued"
     TRAINING = "Training"
     HOSTING = "Hosting"
     EVALUATING = "Evaluating"

@@ -12,7 +12,7 @@ from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
 from finetune_operator.api.tracking import Tracking
-from finetune_operator.api.values import MOST_TOKENS, Duration, Image, distinct
+from finetune_operator.api.values import MOST_TOKENS, QUEUE, Duration, Image, QueueName, distinct
 
 # The ranks that vLLM can serve (`--max-lora-rank`), without 1.
 Rank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
@@ -111,8 +111,12 @@ class Training(ApiModel):
     """Where training is followed from outside. Left out: nowhere; status.progress and the report have it, too."""
     resources: Resources = Resources()
     """The training pod's resources."""
+    queue: QueueName | None = None
+    """The Kueue LocalQueue that training waits in until there is quota for what resources ask for. Preparing and
+    evaluating, which hold no accelerator, don't wait. Left out: no queue."""
     max_runtime: Duration | None = None
-    """The longest that each of preparing, training and evaluating may take, waiting included."""
+    """The longest that each of preparing, training and evaluating may take, waiting for a node included; waiting in a
+    queue is not counted."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
     """How often a stage is run again after a failure that a retry can mend. Disruptions (a drained node) are not
     counted."""
@@ -139,5 +143,20 @@ class Training(ApiModel):
             "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
             lambda training: training.keep_checkpoints == 1 or training.adapter.type != AdapterType.DORA,
             "keepCheckpoints",
+        ),
+        Rule(
+            "!has(self.queue) || (has(self.resources) && "
+            "((has(self.resources.limits) && self.resources.limits.size() > 0) || "
+            "(has(self.resources.requests) && self.resources.requests.size() > 0)))",
+            "has quota for what training.resources asks for, which is nothing: ask there for accelerators, cpu or "
+            "memory",
+            lambda training: training.queue is None or bool(training.resources.limits or training.resources.requests),
+            "queue",
+        ),
+        Rule(
+            f"!has(self.pod) || !has(self.pod.labels) || !('{QUEUE}' in self.pod.labels)",
+            f"has {QUEUE}: remove it, and name the queue in training.queue",
+            lambda training: QUEUE not in training.pod.labels,
+            "pod.labels",
         ),
     )

@@ -56,6 +56,17 @@ ObjectName = Annotated[
         "must be an object's name: lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
     ),
 ]
+# The label by which Kueue knows a Job's LocalQueue.
+QUEUE = "kueue.x-k8s.io/queue-name"
+QueueName = Annotated[
+    str,
+    Field(max_length=63),
+    _matches(
+        SUBDOMAIN,
+        "must be a LocalQueue's name: lower-case letters, digits, '-' and '.', starting and ending with a letter or "
+        "digit",
+    ),
+]
 # An empty one asks for a volume that somebody made by hand.
 StorageClassName = Annotated[
     str,

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import KIND
+from finetune_operator.finetunejob.queue import WorkloadState, workload_state
 from finetune_operator.finetunejob.record import Record
+from finetune_operator.pods.metadata import controller_of
 from finetune_operator.pods.state import PodState, conditions, holds, main_container, pod_state
 
 Raw = Mapping[str, Any]
@@ -51,7 +53,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class JobState:
-    """A stage's Job. `failure` is the reason of its Failed condition."""
+    """A stage's Job. `queue`: the LocalQueue that it is in. `failure` is the reason of its Failed condition."""
 
     ref: Ref
     inputs: str
@@ -60,6 +62,7 @@ class JobState:
     failure: str | None
     failure_message: str
     limits: Mapping[str, int]
+    queue: str = ""
 
     @property
     def ended(self) -> bool:
@@ -107,7 +110,8 @@ class World:
 
     `url`: where an OpenAI client finds the result. `served_revision`: what the stable Service points at; a checkpoint
     by its address. `named`: whether what it depends on was there. `mounted`: the claims that pods mount which nothing
-    of it controls any more. `refusals`: why a Job has no pod, by the Job's name. `objects`: what it owns, raw.
+    of it controls any more. `refusals`: why a Job has no pod, by the Job's name; `workloads`: what Kueue makes of one,
+    likewise. `objects`: what it owns, raw.
     """
 
     name: str
@@ -131,6 +135,7 @@ class World:
     named: Mapping[Id, bool] = field(default_factory=dict)
     mounted: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
+    workloads: Mapping[str, WorkloadState] = field(default_factory=dict)
     objects: Mapping[Id, Raw] = field(default_factory=dict)
     progress: Progress | None = None
 
@@ -182,6 +187,7 @@ def observe(snapshot: Snapshot) -> World:
         named={found: raw is not None and not is_going(raw, metadata["name"]) for found, raw in snapshot.named.items()},
         mounted=_mounted(snapshot.strangers),
         refusals=_refusals(jobs, children.get("Event", [])),
+        workloads=_workloads(jobs, children.get("Workload", [])),
         objects={(kind, raw["metadata"]["name"]): raw for kind in OWNED for raw in children.get(kind, [])},
         progress=snapshot.progress,
     )
@@ -226,6 +232,7 @@ def _job(raw: Raw) -> JobState:
         failure=failed.get("reason", "") if failed and holds(failed) else None,
         failure_message=failed.get("message", "") if failed else "",
         limits={key: spec[key] for key in ("backoffLimit", "activeDeadlineSeconds") if key in spec},
+        queue=(raw["metadata"].get("labels") or {}).get(names.QUEUE, ""),
     )
 
 
@@ -284,3 +291,10 @@ def _refusals(jobs: Sequence[JobState], events: Sequence[Raw]) -> dict[str, str]
         for event in newest
         if event["involvedObject"].get("uid") in of_job
     }
+
+
+def _workloads(jobs: Sequence[JobState], raws: Sequence[Raw]) -> dict[str, WorkloadState]:
+    """One of a Job that is being deleted gives way to the next."""
+    of_job = {job.ref.uid: job.ref.name for job in jobs}
+    staying = (raw for raw in raws if "deletionTimestamp" not in raw["metadata"])
+    return {of_job[owner]: workload_state(raw) for raw in staying if (owner := controller_of(raw)) in of_job}

@@ -159,12 +159,15 @@ def _apply(world: World, action: Apply) -> Apply | None:
 
 
 def _suspend(target: Target, world: World) -> tuple[Action, ...]:
-    """With spec.suspend, no Job of the revision goes on, whichever stage it stands at."""
+    """With spec.suspend, no Job of the revision stays, whichever stage it stands at.
+
+    Its pods keep their work as they end, and the next Job goes on from it. To suspend the Job itself would be to fight
+    with who admits it: Kueue lets what is suspended and admitted go on.
+    """
     if not target.spec.suspend:
         return ()
     jobs = (job for job in world.jobs.values() if job.ref.revision == target.revision)
-    running = (job for job in jobs if not (job.suspended or job.ended or job.ref.deleting))
-    return tuple(Patch(job.ref, {"spec": {"suspend": True}}) for job in running)
+    return tuple(Delete(job.ref) for job in jobs if not (job.ended or job.ref.deleting))
 
 
 def _prune(target: Target, world: World, engines: Hosting) -> tuple[Action, ...]:

@@ -203,7 +203,7 @@ def _phase(walk: Walk, serves: bool) -> Phase:
     if walk.current is None:
         return Phase.SERVING if serves else Phase.SUCCEEDED
     stage, step = walk.current
-    reasons = {Reason.GATE_NOT_MET: Phase.REJECTED, Reason.PINNED: Phase.SERVING}
+    reasons = {Reason.GATE_NOT_MET: Phase.REJECTED, Reason.PINNED: Phase.SERVING, Reason.QUEUED: Phase.QUEUED}
     states = {State.FAILED: Phase.FAILED, State.SUSPENDED: Phase.SUSPENDED, State.BLOCKED: Phase.BLOCKED}
     return reasons.get(step.reason) or states.get(step.state) or stage.phase
 

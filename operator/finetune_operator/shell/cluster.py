@@ -21,7 +21,7 @@ from finetune_operator.api.v1alpha1 import API_VERSION, KIND
 from finetune_operator.finetunejob.observe import Id, Ref
 from finetune_operator.finetunejob.plan import Event
 from finetune_operator.pods.metadata import Manifest, controller_of
-from finetune_operator.shell.errors import Gone, InTheWay, Refused, Unavailable
+from finetune_operator.shell.errors import Absent, Gone, InTheWay, Refused, Unavailable
 from finetune_operator.shell.resources import LEASE, RESOURCES, Resource
 
 Raw = dict[str, Any]
@@ -66,7 +66,10 @@ class Cluster:
         return {found: await self.get(found[0], namespace, found[1]) for found in sorted(wanted)}
 
     async def list(self, kind: str, namespace: str | None, label: str = "") -> AsyncIterator[tuple[list[Raw], int]]:
-        """Every object of a kind that is watched, or that has a label, page by page, with the list's version."""
+        """Every object of a kind that is watched, or that has a label, page by page, with the list's version.
+
+        Absent when the cluster does not have the kind.
+        """
         resource = RESOURCES[kind]
         query = [("limit", str(PAGE)), *_selectors(resource, label)]
         token = ""
@@ -74,6 +77,8 @@ class Cluster:
             try:
                 page = await self._send("GET", resource.path(namespace), query=[*query, ("continue", token)])
             except ApiException as error:
+                if error.status == 404 and resource.optional:
+                    raise Absent(kind) from error
                 raise Unavailable(_sentence(error)) from error
             yield page["items"], int(page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue", "")
@@ -93,6 +98,8 @@ class Cluster:
         ]
         response = await self._call("GET", resource.path(namespace), query=query, seconds=WATCH_SECONDS + 60)
         try:
+            if response.status == 404 and resource.optional:
+                raise Gone(kind)
             if response.status != 200:
                 failure = _failure(response, (await response.read()).decode())
                 raise Unavailable(_sentence(failure)) if isinstance(failure, ApiException) else failure

@@ -22,6 +22,10 @@ class Gone(Exception):
     """A watch can't go on from where it was: list again."""
 
 
+class Absent(Exception):
+    """The cluster does not have a kind of object, which it need not."""
+
+
 class Refused(Exception):
     """The API server will not do something (`what`: to which object), and says why (`sentence`)."""
 

@@ -7,12 +7,13 @@ anew, so that nothing depends on a watch that never errs.
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from finetune_operator.shell.cluster import Cluster
-from finetune_operator.shell.errors import Gone, Unavailable
+from finetune_operator.shell.errors import Absent, Gone, Unavailable
 from finetune_operator.shell.resources import Key
 from finetune_operator.shell.store import Store
 from finetune_operator.shell.workqueue import backoff
@@ -49,14 +50,17 @@ class Informer:
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:
-            version = await self._persist(self.list)
             try:
+                version = await self._persist(self.list)
                 async with asyncio.timeout(self._resync_seconds * random.uniform(0.75, 1.25)):  # noqa: S311 (no secret)
                     await self._watch(version)
             except TimeoutError:
                 continue
             except Gone:
                 await asyncio.sleep(backoff(1))
+            except Absent:
+                self._forget_all()
+                await asyncio.sleep(self._resync_seconds)
 
     async def _persist(self, call: Callable[[], Awaitable[int]]) -> int:
         """Call until the API server can answer."""
@@ -68,6 +72,12 @@ class Informer:
                 failures += 1
                 logger.warning("The API server can't tell of every %s now, trying again: %s", self._kind, error)
                 await asyncio.sleep(max(backoff(failures), error.seconds))
+
+    def _forget_all(self) -> None:
+        """The cluster does not have the kind, or not any more: it may be installed one day."""
+        for raw in self._store.drop_unseen(self._kind, self._namespace, [], sys.maxsize):
+            self._tell(raw)
+        self.listed.set()
 
     async def list(self) -> int:
         """Bring the store up to date with everything that there is; the version of that."""

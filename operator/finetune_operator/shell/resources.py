@@ -22,13 +22,17 @@ class Key:
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object, the verbs that the operator uses on it, and what of it is watched."""
+    """A kind of object, the verbs that the operator uses on it, and what of it is watched.
+
+    `optional`: a kind that clusters need not have.
+    """
 
     api_version: str
     plural: str
     verbs: frozenset[str]
     label_selector: str = ""
     field_selector: str = ""
+    optional: bool = False
 
     def path(self, namespace: str | None, name: str = "") -> str:
         """Where it lives in the API; all of it, when no namespace is given."""
@@ -37,8 +41,15 @@ class Resource:
         return f"{root}{self.api_version}{within}/{self.plural}{'/' if name else ''}{name}"
 
 
-def _resource(api_version: str, plural: str, verbs: str, **selectors: str) -> Resource:
-    return Resource(api_version, plural, frozenset(verbs.split()), **selectors)
+def _resource(
+    api_version: str,
+    plural: str,
+    verbs: str,
+    label_selector: str = "",
+    field_selector: str = "",
+    optional: bool = False,
+) -> Resource:
+    return Resource(api_version, plural, frozenset(verbs.split()), label_selector, field_selector, optional)
 
 
 def _made(api_version: str, plural: str, verbs: str = "") -> Resource:
@@ -65,6 +76,8 @@ RESOURCES: dict[str, Resource] = {
     "Event": _resource(
         "v1", "events", "list watch create", field_selector="involvedObject.kind=Job,reason=FailedCreate"
     ),
+    # What a queued Job waits for. No label tells those of our Jobs apart.
+    "Workload": _resource("kueue.x-k8s.io/v1beta2", "workloads", "list watch", optional=True),
 }
 STATUS = _resource(API_VERSION, f"{PLURAL}/status", "patch")
 # Owner references that block deletion ask for this right where the cluster enforces it.

@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, KIND
 from finetune_operator.finetunejob.observe import OWNED, Snapshot
+from finetune_operator.finetunejob.queue import WORKLOAD_CONDITIONS, made_for
 from finetune_operator.pods.applied import ours
 from finetune_operator.pods.metadata import controller_of
 from finetune_operator.pods.state import main_container
@@ -48,7 +49,11 @@ class Store:
         self._gone: deque[str] = deque(maxlen=1000)
 
     def put(self, kind: str, raw: Mapping[str, Any]) -> bool:
-        """Keep an object as it is now; whether that is news. What is older than what is there is ignored."""
+        """Keep an object as it is now; whether that is news. What is older than what is there is ignored, and so are
+        the Workloads of others, which no label tells apart.
+        """
+        if kind == "Workload" and made_for(raw) is None:
+            return False
         metadata = raw["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
         uid, version = metadata["uid"], int(metadata["resourceVersion"])
@@ -97,6 +102,9 @@ class Store:
             return _job_of(self._unpacked("Job", key, entry)) if entry else None
         if kind == KIND:
             return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        if kind == "Workload":
+            name = made_for(raw)
+            return Key(raw["metadata"]["namespace"], name) if name else None
         return _job_of(raw)
 
     def snapshot(self, key: Key) -> Snapshot | None:
@@ -112,7 +120,7 @@ class Store:
 
     def _children(self, uid: str) -> dict[str, list[Raw]]:
         """What a FineTuneJob controls, and what is controlled by that in turn, by kind."""
-        found: dict[str, list[Raw]] = {kind: [] for kind in (*OWNED, "Pod", "Event")}
+        found: dict[str, list[Raw]] = {kind: [] for kind in (*OWNED, "Pod", "Event", "Workload")}
         pending = [uid]
         while pending:
             for kind, key in sorted(self._controlled.get(pending.pop(), ()), key=str):
@@ -174,7 +182,8 @@ def _metadata(kind: str, metadata: Mapping[str, Any]) -> Raw:
         if key in metadata
     }
     for section in ("labels", "annotations"):
-        own = {key: value for key, value in (metadata.get(section) or {}).items() if key.startswith(f"{GROUP}/")}
+        found_there = metadata.get(section) or {}
+        own = {key: value for key, value in found_there.items() if key.startswith(f"{GROUP}/") or key == names.QUEUE}
         if own:
             found[section] = own
     if kind in _APPLIED_KINDS and (fields := ours(metadata.get("managedFields") or [])) is not None:
@@ -231,6 +240,21 @@ def _deployment(raw: Mapping[str, Any]) -> Raw:
     }
 
 
+def _workload(raw: Mapping[str, Any]) -> Raw:
+    spec, status = raw["spec"], raw.get("status") or {}
+    told = [found for found in status.get("conditions") or [] if found["type"] in WORKLOAD_CONDITIONS]
+    checks = [_picked("name", "state", "message")(found) for found in status.get("admissionChecks") or []]
+    # Of its pods no more than whose they are.
+    template = {"metadata": {"labels": {names.JOB: made_for(raw)}}}
+    return {
+        "spec": {**_picked("queueName", "active")(spec), "podSets": [{"template": template}]},
+        "status": {
+            "conditions": [_picked("type", "status", "reason", "message")(found) for found in told],
+            "admissionChecks": checks,
+        },
+    }
+
+
 def _claim(raw: Mapping[str, Any]) -> Raw:
     return {"spec": _picked("resources")(raw["spec"]), "status": _picked("phase")(raw.get("status") or {})}
 
@@ -243,5 +267,6 @@ _TRIMMED: dict[str, Callable[[Mapping[str, Any]], Raw]] = {
     "PersistentVolumeClaim": _claim,
     "ConfigMap": _picked("data"),
     "Pod": _pod,
+    "Workload": _workload,
     "Event": _picked("involvedObject", "message", "lastTimestamp"),
 }

@@ -39,7 +39,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     files = {
         "ftj.json": job,
-        "job.json": JOBS["evaluate"].job(found, "inputs", suspended=False),
+        "job.json": JOBS["evaluate"].job(found, "inputs"),
         "pod.json": {"metadata": {"name": "reader-1"}},
         "jobs.json": {"items": [job]},
         "record.json": {"data": {"evaluated-00000001.json": "{}", "config.json": "{}"}},
@@ -115,7 +115,7 @@ def test_without_kubectl_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_readers_place_is_the_jobs_own() -> None:
     found = target("recipes", training={"pod": {"nodeSelector": {"zone": "a"}, "imagePullSecrets": [{"name": "pull"}]}})
-    template = JOBS["evaluate"].job(found, "inputs", suspended=False)["spec"]["template"]["spec"]
+    template = JOBS["evaluate"].job(found, "inputs")["spec"]["template"]["spec"]
     pod = reader(template, "recipes", found.revision, "/workspace/x")
     assert pod["spec"]["nodeSelector"] == {"zone": "a"}
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]

@@ -34,17 +34,17 @@ def example(name: str) -> Target:
 
 def prepare(found: Target) -> Manifest:
     """The prepare Job."""
-    return JOBS["prepare"].job(found, "inputs", suspended=False)
+    return JOBS["prepare"].job(found, "inputs")
 
 
 def train(found: Target) -> Manifest:
     """The train Job."""
-    return JOBS["train"].job(found, "inputs", suspended=False)
+    return JOBS["train"].job(found, "inputs")
 
 
 def evaluate(found: Target) -> Manifest:
     """The evaluate Job."""
-    return JOBS["evaluate"].job(found, "inputs", suspended=False)
+    return JOBS["evaluate"].job(found, "inputs")
 
 
 def host(found: Target, context_length: int = 1024, replicas: int = 1, stage: str = hosting.HOST) -> Manifest:

@@ -8,7 +8,7 @@ from finetune_operator.finetunejob.walk import begin
 from finetune_trainer.__main__ import parse
 from finetune_trainer.contract.config import TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome
-from rendering import GPUS, environment, example, main, prepare, target, train
+from rendering import GPUS, environment, evaluate, example, main, prepare, target, train
 
 STAGES = {"prepare": prepare, "train": train}
 every_stage = pytest.mark.parametrize("stage", STAGES)
@@ -36,12 +36,11 @@ def test_a_drained_node_costs_no_retry_whatever_the_exit_code(stage):
 
 
 @every_stage
-def test_retries_deadline_and_suspension_are_the_jobs_own(stage):
+def test_retries_and_deadline_are_the_jobs_own(stage):
     found = target(training={"retries": 7, "maxRuntime": "1h30m5s"})
     spec = STAGES[stage](found)["spec"]
     assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["suspend"]) == (7, 5405, False)
     assert "activeDeadlineSeconds" not in STAGES[stage](target())["spec"]
-    assert JOBS["train"].job(target(), "inputs", suspended=True)["spec"]["suspend"] is True
 
 
 @every_stage
@@ -192,12 +191,26 @@ def test_threads_follow_the_cpu_limit(stage):
 
 
 @every_stage
-def test_a_pod_has_the_users_labels_beside_the_operators(stage):
+def test_a_job_and_its_pod_have_the_users_labels_beside_the_operators(stage):
     job = STAGES[stage](target(training={"pod": {"labels": {"team": "a"}, "annotations": {"note": "x"}}}))
-    metadata = job["spec"]["template"]["metadata"]
-    assert metadata["labels"]["team"] == "a"
-    assert metadata["labels"]["finetune.dev/stage"] == stage
-    assert metadata["annotations"]["note"] == "x"
+    for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
+        assert metadata["labels"]["team"] == "a"
+        assert metadata["labels"]["finetune.dev/stage"] == stage
+        assert metadata["annotations"]["note"] == "x"
+    assert job["metadata"]["annotations"]["finetune.dev/inputs"] == "inputs"
+
+
+def test_training_waits_in_its_queue_and_what_holds_no_accelerator_does_not():
+    found = target(training={"queue": "team-a", "resources": GPUS})
+    assert train(found)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert train(found)["spec"]["suspend"] is True
+    for stage in (prepare, evaluate):
+        assert "kueue.x-k8s.io/queue-name" not in str(stage(found))
+        assert stage(found)["spec"]["suspend"] is False
+
+
+def test_a_queue_is_no_part_of_the_revision():
+    assert target(training={"queue": "team-a", "resources": GPUS}).revision == target().revision
 
 
 class TestATracker:

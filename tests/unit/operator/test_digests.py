@@ -95,9 +95,10 @@ OTHERS: dict[str, Any] = {
     "maxRuntime": "1h",
     "retries": 9,
     "pod": {"nodeSelector": {"zone": "a"}},
+    "queue": "team-a",
 }
 # What a field goes with.
-BESIDE: dict[str, Any] = {"dpo": {"method": "dpo"}}
+BESIDE: dict[str, Any] = {"dpo": {"method": "dpo"}, "queue": {"resources": {"limits": {"cpu": "1"}}}}
 
 
 @pytest.mark.parametrize("name", Training.model_fields)

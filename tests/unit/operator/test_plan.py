@@ -199,17 +199,30 @@ class TestRevisions:
 
 
 class TestSuspend:
-    def test_suspending_stops_the_job_and_resuming_goes_on_with_the_same_one(self, cluster: Rehearsal) -> None:
+    def test_suspending_removes_the_job_and_resuming_makes_it_again(self, cluster: Rehearsal) -> None:
         cluster.reconcile()
-        uid = cluster.get("Job", "-prepare")["metadata"]["uid"]
+        cluster.running("prepare")
         cluster.edit(suspend=True)
         cluster.reconcile()
-        assert cluster.get("Job", "-prepare")["spec"]["suspend"] is True
+        assert not cluster.exists("Job", "-prepare")
         assert cluster.status["phase"] == "Suspended"
         cluster.edit(suspend=False)
         cluster.reconcile()
-        assert cluster.get("Job", "-prepare")["spec"]["suspend"] is False
-        assert cluster.get("Job", "-prepare")["metadata"]["uid"] == uid
+        assert not cluster.exists("Job", "-prepare"), "the first one's pod still writes"
+        cluster.end_pods()
+        cluster.reconcile()
+        assert cluster.exists("Job", "-prepare")
+
+    def test_a_job_that_somebody_else_suspended_is_theirs_to_resume(self, cluster: Rehearsal) -> None:
+        cluster.reconcile()
+        cluster.get("Job", "-prepare")["spec"]["suspend"] = True
+        cluster.reconcile()
+        assert cluster.get("Job", "-prepare")["spec"]["suspend"] is True
+        status, reason, message = cluster.condition("DataReady")
+        assert (status, reason) == ("Unknown", "Suspended")
+        assert message.endswith(
+            "is suspended, and not by spec.suspend; set its own spec.suspend to false and it goes on."
+        )
 
     def test_what_serves_goes_on_serving(self, serving: Rehearsal) -> None:
         old = serving.revision

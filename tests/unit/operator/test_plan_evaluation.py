@@ -150,13 +150,14 @@ class TestTheMeasurement:
         candidate.reconcile()
         assert candidate.status["phase"] == "Suspended"
         assert not candidate.exists("Deployment")
-        assert candidate.get("Job", "-evaluate")["spec"]["suspend"] is True
+        assert not candidate.exists("Job", "-evaluate")
+        candidate.collect()
         candidate.edit(suspend=False)
         candidate.reconcile()
-        assert candidate.get("Job", "-evaluate")["spec"]["suspend"] is True
+        assert not candidate.exists("Job", "-evaluate")
         candidate.roll_out()
         candidate.reconcile()
-        assert candidate.get("Job", "-evaluate")["spec"]["suspend"] is False
+        assert candidate.exists("Job", "-evaluate")
 
     def test_at_rest_the_status_does_not_change(self, serving: Rehearsal) -> None:
         before = copy.deepcopy((serving.job, serving.objects))

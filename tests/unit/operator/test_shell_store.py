@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.finetunejob.observe import observe
+from finetune_operator.finetunejob.queue import workload_state
 from finetune_operator.shell.resources import Key
 from finetune_operator.shell.store import Store
 from rehearsal import Rehearsal
@@ -52,6 +53,34 @@ def test_a_decision_from_it_is_a_decision_from_the_objects(cluster: Rehearsal, s
     assert {ref.uid for ref in kept.refs} == {ref.uid for ref in whole.refs}
     record, original = kept.record(cluster.revision), whole.record(cluster.revision)
     assert record.entries == original.entries
+
+
+def test_what_kueue_says_of_a_job_is_kept_and_what_it_says_of_others_is_not(cluster: Rehearsal, store: Store) -> None:
+    job = cluster.get("Job", "-train")
+    owner = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}
+
+    def workload(name: str, labels: dict[str, str]) -> dict[str, Any]:
+        metadata = {
+            "name": name,
+            "namespace": "kitchen",
+            "uid": name,
+            "resourceVersion": "9",
+            "ownerReferences": [owner],
+        }
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "train"}]}}
+        pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "no quota"}
+        check = {"name": "capacity", "state": "Pending", "message": "nodes are being made", "podSetUpdates": []}
+        status = {"conditions": [pending, {"type": "PodsReady", "status": "False"}], "admissionChecks": [check]}
+        spec = {"queueName": "team-a", "active": True, "podSets": [{"name": "main", "template": template}]}
+        return {"metadata": metadata, "spec": spec, "status": status}
+
+    ours = workload("ours", job["spec"]["template"]["metadata"]["labels"])
+    assert store.put("Workload", ours)
+    assert store.job_of("Workload", ours) == KEY
+    assert not store.put("Workload", workload("others", {"app": "x"}))
+    snapshot = store.snapshot(KEY)
+    assert snapshot
+    assert observe(snapshot).workloads == {job["metadata"]["name"]: workload_state(ours)}
 
 
 def test_only_what_a_decision_reads_is_news(cluster: Rehearsal, store: Store) -> None:

@@ -33,9 +33,12 @@ class Work:
     arguments: tuple[str, ...] = ()
 
 
-def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str, suspended: bool) -> Manifest:
+def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str) -> Manifest:
     """The Job of a stage; `inputs` is a digest of what its pods are made from, `grace_seconds` lie between SIGTERM and
     SIGKILL.
+
+    The one that trains is queued where there is a queue: it begins when Kueue admits it. The user's labels and
+    annotations of pods are the Job's too, where Kueue and others look for theirs.
     """
     training = target.spec.training
     settings = training.pod if work.devices else _beside_devices(training)
@@ -43,8 +46,9 @@ def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str,
     labels = names.labels(target.name, target.revision, stage)
     pod = template(labels, settings, _container(target, stage, work, settings), mounts, target.together)
     pod["spec"] |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": grace_seconds}
+    queue = {names.QUEUE: training.queue} if work.devices and training.queue else {}
     spec: Manifest = {
-        "suspend": suspended,
+        "suspend": bool(queue),
         "podFailurePolicy": failure_policy(stage),
         # The volume is one pod's at a time: the next starts when the last has ended.
         "podReplacementPolicy": "Failed",
@@ -55,7 +59,9 @@ def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str,
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(target.owner, name, labels, {names.INPUTS: inputs}),
+        "metadata": metadata(
+            target.owner, name, {**settings.labels, **labels, **queue}, {**settings.annotations, names.INPUTS: inputs}
+        ),
         "spec": spec,
     }
 

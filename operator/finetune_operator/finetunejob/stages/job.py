@@ -16,6 +16,7 @@ from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import jobs
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
+from finetune_operator.finetunejob.queue import WorkloadState, waits_for
 from finetune_operator.finetunejob.record import Failure, text
 from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, Stage, State, Step
 from finetune_operator.finetunejob.stages.workspace import workspace
@@ -46,9 +47,9 @@ class JobStage(Stage):
     def verdict(self, context: Context) -> Step | None:
         """What the result in the record comes to; None while there is none."""
 
-    def job(self, target: Target, inputs: str, suspended: bool) -> Manifest:
+    def job(self, target: Target, inputs: str) -> Manifest:
         """The Job; `inputs` as `pod_inputs` has them."""
-        return jobs.job(target, self.name, self.grace_seconds, self.work(target), inputs, suspended)
+        return jobs.job(target, self.name, self.grace_seconds, self.work(target), inputs)
 
     def inputs(self, context: Context) -> str:
         """A digest of all that could mend a failure, so that a change tries it again: what its pods are made from, how
@@ -91,7 +92,7 @@ class JobStage(Stage):
         if ended := self.ended(context):
             return ended
         job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, self.name))
-        if job is None and context.spec.suspend:
+        if context.spec.suspend and (job is None or job.ref.deleting):
             return _suspended(self.name)
         if waiting := workspace(context, grow=job is None):
             return waiting
@@ -112,7 +113,7 @@ class JobStage(Stage):
     def _start(self, context: Context) -> Step:
         if any(pod.live for pod in self._pods(context)):
             return Step(State.RUNNING, Reason.RESTARTING, f"The pod of an earlier {self.name} Job is still ending.")
-        job = self.job(context.target, self.pod_inputs(context), suspended=False)
+        job = self.job(context.target, self.pod_inputs(context))
         message = f"Job {job['metadata']['name']} is created."
         return Step(State.RUNNING, Reason.STARTING, message, (Create(job),))
 
@@ -124,11 +125,13 @@ class JobStage(Stage):
             return self._succeed(context, job)
         if job.failure is not None:
             return context.give_up(self.name, self.inputs(context), self._failure(context, job), job.ref.uid)
-        actions = _adjust(context, job)
         if context.spec.suspend:
-            return _suspended(self.name, actions)
+            return _suspended(self.name)
         if waiting := self.waits(context):
             return waiting
+        actions = _adjust(context, job)
+        if job.suspended:
+            return _held(job, context.world.workloads.get(job.ref.name), actions)
         return self._watch(context, job, actions)
 
     def _succeed(self, context: Context, job: JobState) -> Step:
@@ -185,22 +188,30 @@ class JobStage(Stage):
 
 
 def _adjust(context: Context, job: JobState) -> tuple[Action, ...]:
-    """What may change while a Job is there, its pods untouched. It is `plan` that suspends."""
+    """What may change while a Job is there, its pods untouched. Whoever has suspended it lets it go on."""
     wanted: Mapping[str, int] = jobs.limits(context.spec.training)
     changed = {key for key in {*wanted, *job.limits} if wanted.get(key) != job.limits.get(key)}
     spec: dict[str, Any] = {key: wanted.get(key) for key in sorted(changed)}
-    if job.suspended and not context.spec.suspend:
-        spec["suspend"] = False
     return (Patch(job.ref, {"spec": spec}),) if spec else ()
 
 
-def _suspended(stage: str, actions: tuple[Action, ...] = ()) -> Step:
-    return Step(
-        State.SUSPENDED,
-        Reason.SUSPENDED,
-        f"spec.suspend is true; set it to false and {stage} goes on from where it was.",
-        actions,
+def _suspended(stage: str) -> Step:
+    """It is `plan` that removes the Job."""
+    message = f"spec.suspend is true; set it to false and {stage} goes on from where it was."
+    return Step(State.SUSPENDED, Reason.SUSPENDED, message)
+
+
+def _held(job: JobState, workload: WorkloadState | None, actions: tuple[Action, ...]) -> Step:
+    """Kueue keeps the Job until there is quota, or somebody has suspended it by hand."""
+    if workload and workload.admitted and not workload.evicted:
+        return _starting(job, actions)
+    if job.queue or workload:
+        blocked, message = waits_for(job.ref.name, job.queue, workload)
+        return Step(State.BLOCKED if blocked else State.RUNNING, Reason.QUEUED, message, actions)
+    message = (
+        f"Job {job.ref.name} is suspended, and not by spec.suspend; set its own spec.suspend to false and it goes on."
     )
+    return Step(State.SUSPENDED, Reason.SUSPENDED, message, actions)
 
 
 def _starting(job: JobState, actions: tuple[Action, ...]) -> Step:

@@ -43,10 +43,17 @@ class Train(JobStage):
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets, how many checkpoints are to be kept, and where training is followed."""
+        """Beside what every Job gets, the checkpoints that it keeps, its tracker, and its queue: Kueue moves no Job that
+        runs.
+        """
         training = context.spec.training
         told = keep_checkpoints(training)
-        return super().made_from(context) | ({"arguments": told} if told else {}) | tracking.made_from(training)
+        return (
+            super().made_from(context)
+            | ({"arguments": told} if told else {})
+            | tracking.made_from(training)
+            | ({"queue": training.queue} if training.queue else {})
+        )
 
     def ended(self, context: Context) -> Step | None:
         """Devices that can't share the batch of the plan, which the manifest may ask for since, are never held."""

@@ -1,0 +1,179 @@
+"""Training that is queued, with the real Kueue and the real Job controller: who waits, who runs, who is stopped.
+
+Quotas are for one training at a time. The nodes are played, so nothing trains here; that a trainer which is stopped
+goes on from its checkpoint, test_resume has.
+"""
+
+import asyncio
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import OPERATOR, new_ground
+from ground import Ground, Space
+from kueue import Kueue
+from life import Life
+from node import Ending
+from rehearsal import MANIFEST
+
+API = "kueue.x-k8s.io/v1beta2"
+NO_QUOTA = "insufficient unused quota for nvidia.com/gpu in flavor any, 1 more needed"
+
+
+@pytest.fixture(scope="module")
+def queues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """A ground with Kueue."""
+    with new_ground(tmp_path_factory.mktemp("queues")) as found:
+        Kueue(found.plane).start()
+        kubectl = found.kubectl()
+        kubectl("apply", "-f-", document=made("ResourceFlavor", "any", {}))
+        kubectl("apply", "-f-", document=made("WorkloadPriorityClass", "urgent") | {"value": 100, "description": "now"})
+        yield found
+
+
+def made(kind: str, name: str, spec: Any = None) -> dict[str, Any]:
+    found = {"apiVersion": API, "kind": kind, "metadata": {"name": name}}
+    return found if spec is None else found | {"spec": spec}
+
+
+async def apply(space: Space, document: dict[str, Any]) -> None:
+    await asyncio.to_thread(functools.partial(space.kubectl, "apply", "-f-", document=document))
+
+
+async def queue(space: Space, name: str = "team-a") -> None:
+    """A LocalQueue with quota for one accelerator; who is more urgent takes it from others."""
+    resources = [{"name": "nvidia.com/gpu", "nominalQuota": 1}, {"name": "memory", "nominalQuota": "1Ti"}]
+    group = {
+        "coveredResources": [found["name"] for found in resources],
+        "flavors": [{"name": "any", "resources": resources}],
+    }
+    spec = {
+        "namespaceSelector": {},
+        "preemption": {"withinClusterQueue": "LowerPriority"},
+        "resourceGroups": [group],
+    }
+    await apply(space, made("ClusterQueue", space.name, spec))
+    await apply(space, made("LocalQueue", name, {"clusterQueue": space.name}))
+
+
+def training(**more: Any) -> dict[str, Any]:
+    return {"training": MANIFEST["training"] | {"queue": "team-a"} | more}
+
+
+async def two(space: Space, **of_second: Any) -> tuple[Life, Life]:
+    """The first one trains when the second one comes."""
+    space.operator.start()
+    first, second = Life(space, "first"), Life(space, "second")
+    space.node.endings |= {("first", "train"): Ending.HOLD, ("second", "train"): Ending.HOLD}
+    await first.create(**training())
+    await first.until(trains)
+    await second.create(**training(**of_second))
+    return first, second
+
+
+def trains(life: Life) -> bool:
+    return life.condition("Trained") == ("Unknown", "Running")
+
+
+def waits(life: Life) -> bool:
+    """Whether it waits for quota and holds no pod."""
+    pods = life.space.mirror.all(life.space.name, "Pod")
+    held = [pod for pod in pods if pod["metadata"]["name"].startswith(f"{life.name}-{life.revision}-train")]
+    return life.condition("Trained") == ("Unknown", "Queued") and NO_QUOTA in life.message("Trained") and not held
+
+
+async def finish(life: Life) -> None:
+    """Its training ends well."""
+    life.space.node.endings[life.name, "train"] = Ending.SUCCEED
+    await life.space.node.tick()
+    await life.until(lambda life: life.serves)
+
+
+def writes(ground: Ground, space: Space) -> list[str]:
+    """What the operator has changed of Jobs that are there."""
+    calls = (call for call in ground.plane.calls(OPERATOR.name) if call.get("objectRef", {}).get("resource") == "jobs")
+    mine = (call for call in calls if call["objectRef"].get("namespace") == space.name)
+    return [call["verb"] for call in mine if call["verb"] in ("patch", "update")]
+
+
+def test_one_trains_and_the_next_waits_for_its_quota(queues: Ground) -> None:
+    async def told() -> None:
+        async with queues.space() as space:
+            await queue(space)
+            first, second = await two(space)
+            await second.until(waits)
+            assert second.job
+            assert second.job["status"]["phase"] == "Queued"
+            await finish(first)
+            await second.until(trains)
+            await finish(second)
+            assert writes(queues, space) == []
+
+    queues.run(told())
+
+
+def test_what_is_preempted_is_not_started_again_by_the_operator_and_goes_on_when_kueue_lets_it(queues: Ground) -> None:
+    async def told() -> None:
+        async with queues.space() as space:
+            await queue(space)
+            first, second = await two(space, pod={"labels": {"kueue.x-k8s.io/priority-class": "urgent"}})
+            await second.until(trains)
+            await first.until(waits)
+            assert "Kueue stopped it (Preempted to accommodate a workload" in first.message("Trained")
+            await finish(second)
+            await first.until(trains)
+            await finish(first)
+            assert writes(queues, space) == []
+
+    queues.run(told())
+
+
+def test_suspended_it_leaves_its_quota_to_the_next_and_resumed_it_waits(queues: Ground) -> None:
+    async def told() -> None:
+        async with queues.space() as space:
+            await queue(space)
+            first, second = await two(space)
+            await second.until(waits)
+            await first.edit(suspend=True)
+            await second.until(trains)
+            assert first.condition("Trained") == ("Unknown", "Suspended")
+            assert first.of(first.revision, "Job", "train") is None
+            await first.edit(suspend=False)
+            await first.until(waits)
+            await finish(second)
+            await first.until(trains)
+
+    queues.run(told())
+
+
+def test_a_queue_that_is_not_there_is_named_and_the_training_goes_on_once_it_is(queues: Ground) -> None:
+    async def told() -> None:
+        async with queues.space() as space:
+            space.operator.start()
+            life = Life(space)
+            await life.create(**training())
+            await life.until(lambda life: life.condition("Trained") == ("False", "Queued"))
+            assert "Kueue says: LocalQueue team-a doesn't exist. Mend the queue" in life.message("Trained")
+            await queue(space)
+            await life.until(lambda life: life.serves)
+
+    queues.run(told())
+
+
+def test_a_namespace_whose_queue_takes_every_job_has_its_jobs_admitted(queues: Ground) -> None:
+    """Kueue puts a LocalQueue named default on Jobs without one."""
+
+    async def told() -> None:
+        async with queues.space() as space:
+            await queue(space, "default")
+            space.operator.start()
+            life = Life(space)
+            await life.create(training=MANIFEST["training"])
+            await life.until(lambda life: life.serves)
+            job = life.of(life.revision, "Job", "prepare")
+            assert job
+            assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "default"
+            assert writes(queues, space) == []
+
+    queues.run(told())
