@@ -43,15 +43,14 @@ class Train(JobStage):
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets, the checkpoints that it keeps, its tracker, and its queue: Kueue moves no Job that
-        runs.
-        """
+        """Beside what every Job gets: the checkpoints that it keeps, its tracker and its queue."""
         training = context.spec.training
         told = keep_checkpoints(training)
         return (
             super().made_from(context)
             | ({"arguments": told} if told else {})
             | tracking.made_from(training)
+            # Kueue moves no Job that runs.
             | ({"queue": training.queue} if training.queue else {})
         )
 
