@@ -72,17 +72,19 @@ def stage(options: argparse.Namespace) -> Contract:
     if done := complete.result(options.stage, config, workspace, options.on_sensitive):
         logger.info("%s is complete already.", options.stage)
         return done
+    if options.tracking:
+        from finetune_trainer.training import trackers
+
+        # By prepare, and once more by train: the manifest may ask for another one by then.
+        trackers.check(options.tracking)
     reporter = Reporter(options.stage)
     # Of several workers the first one reports; the others' ports are nobody's.
     port = options.status_port if os.environ.get("RANK", "0") == "0" else 0
     with serving(reporter, port, options.status_host):
         if options.stage == "prepare":
             from finetune_trainer.stages.prepare import prepare
-            from finetune_trainer.training import trackers
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
-            if options.tracking:
-                trackers.check(options.tracking)
             return prepare(config, workspace, reporter, evaluation, options.devices, options.on_sensitive)
         if options.stage == "evaluate":
             from finetune_trainer.stages.evaluate import evaluate
