@@ -100,6 +100,8 @@ class Training(ApiModel):
     """The seed of splits, initial weights and order."""
     resources: Resources = Resources()
     """The training pod's resources."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many pods train together, each with these resources. More than one needs a ReadWriteMany workspace."""
     queue: QueueName | None = None
     """The Kueue LocalQueue that training waits in until there is quota for what resources ask for. Preparing and
     evaluating, which hold no accelerator, don't wait. Left out: no queue."""
