@@ -357,6 +357,15 @@ BAD = [
         for value in ("lots", "16 Gi", "16GB", "-1Gi", -1, "", "Gi", "e3")
     ),
     Bad("half a core", {LIMITS: {"cpu": 0.5}}, f"{LIMITS}.cpu", server="integer,string", local=QUANTITY),
+    *at_least("spec.training.nodes", 1, 0),
+    at_most("spec.training.nodes", 64),
+    Bad(
+        "nodes on a volume of one",
+        {"spec.training.nodes": 2},
+        "spec.training.nodes",
+        "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
+        "a ReadWriteOnce volume holds all pods on one node",
+    ),
     *each("spec.training.queue", "must be a LocalQueue's name", "Team-A", "team a"),
     Bad(
         "a queue for nothing",

@@ -48,6 +48,7 @@ GOOD: dict[str, dict[str, Any]] = {
             "pod": {"labels": {"kueue.x-k8s.io/priority-class": "high"}},
         }
     },
+    "nodes that share": {"spec.training.nodes": 8, "spec.workspace.accessModes": ["ReadWriteMany"]},
     "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},
     "everything of evaluation": {
         **TEST,

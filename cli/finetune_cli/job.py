@@ -25,7 +25,7 @@ _CLUSTER_SOURCES = {
 }
 # The fields that only mean something where pods are scheduled.
 _CLUSTER_FIELDS = {
-    "training": ("resources", "queue", "pod", "image"),
+    "training": ("resources", "nodes", "queue", "pod", "image"),
     "hosting": ("replicas", "resources", "rollout", "revision_history_limit", "pod", "image"),
 }
 

@@ -54,7 +54,7 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
         if stage.asks_base(spec):
             made += [_engine(target, BASE), base_service(target)]
         if job := JOBS.get(stage.name):
-            made.append(job.job(target, ""))
+            made += [*job.beside(target), job.job(target, "")]
         if stage.serves:
             made.append(stable_service(target, target.revision))
     return made

@@ -67,6 +67,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "InternalError"
     OUT_OF_MEMORY = "OutOfMemory"
     WORKSPACE_FULL = "WorkspaceFull"
+    PEER_LOST = "PeerLost"
     INTERRUPTED = "Interrupted"
     DIVERGED = "Diverged"
     ACCESS_DENIED = "AccessDenied"
@@ -123,6 +124,7 @@ REASONS: dict[Reason, str] = {
     Reason.INTERNAL_ERROR: "a fault in the trainer (the message has its traceback) or in the operator (its log has it)",
     Reason.OUT_OF_MEMORY: "the accelerator's memory is too small for this training",
     Reason.WORKSPACE_FULL: "the workspace volume is full",
+    Reason.PEER_LOST: "a pod of a training on several nodes ended because another one was gone",
     Reason.INTERRUPTED: "the stage was stopped more often than training.retries",
     Reason.DIVERGED: "the loss became infinite or not a number",
     Reason.ACCESS_DENIED: "the hub or the bucket refused the credentials",

@@ -36,7 +36,9 @@ def digest(value: Any) -> str:
 
 
 # Fields of spec.training that say how the weights are made, not what they are. Every other one counts.
-NOT_IN_REVISION = frozenset({"keep_checkpoints", "resources", "max_runtime", "retries", "pod", "queue", "tracking"})
+NOT_IN_REVISION = frozenset(
+    {"keep_checkpoints", "resources", "max_runtime", "retries", "pod", "queue", "nodes", "tracking"}
+)
 # And of spec.dataset, those that say how rows are come by and whether they are let through.
 DATASET_NOT_IN_REVISION = frozenset({"credentials", "on_sensitive"})
 

@@ -176,6 +176,19 @@ def test_stage_pods_admit_the_operator_alone_in_each_watched_namespace() -> None
         assert matches(peer["podSelector"], labels_of(chart.one(manifests, "Deployment")))
 
 
+def test_pods_that_train_together_reach_one_another_and_nobody_else_reaches_them() -> None:
+    manifests = chart.render(watchNamespaces=WATCHED, networkPolicy={"stagePods": {"enabled": True}})
+    policies = [each for each in manifests if each["metadata"]["name"] == f"{RELEASE}-nodes"]
+    assert [each["metadata"]["namespace"] for each in policies] == WATCHED
+    one_of_several = labels_of(train(target())) | {"batch.kubernetes.io/job-completion-index": "1"}
+    for spec in (each["spec"] for each in policies):
+        (ingress,) = spec["ingress"]
+        assert list(ingress) == ["from"]
+        for selector in (spec["podSelector"], ingress["from"][0]["podSelector"]):
+            assert matches(selector, one_of_several)
+            assert not any(matches(selector, labels_of(each)) for each in workloads())
+
+
 def workloads() -> list[Manifest]:
     """The prepare and train Jobs and the hosting Deployment of some FineTuneJob."""
     return [render(target()) for render in (prepare, train, host)]

@@ -44,7 +44,7 @@ def test_what_lasts_is_compiled_where_there_is_a_compiler(
     expected: bool,
 ) -> None:
     monkeypatch.setenv("CXX", compiler)
-    assert compiling.worthwhile(tmp_path / "compiled", operations, accelerators) == expected
+    assert compiling.worthwhile(tmp_path / "checkpoints" / "compiled", operations, accelerators) == expected
 
 
 def test_a_training_that_goes_on_keeps_what_was_decided_when_it_began(tmp_path: Path) -> None:

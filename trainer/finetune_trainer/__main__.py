@@ -21,7 +21,7 @@ from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageErr
 from finetune_trainer.contract.report import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stages import complete
-from finetune_trainer.stages.frame import run
+from finetune_trainer.stages.frame import Ending, leave, run
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--status-host", default="", help="left out: every address of the machine")
     parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune/evaluation.json"))
     parser.add_argument("--devices", type=int, default=1, help="how many will train; for prepare's plan")
+    parser.add_argument("--nodes", type=int, default=1, help="how many machines train together; for train alone")
+    parser.add_argument("--node", type=int, default=0, help="which of them this is, counted from 0")
+    parser.add_argument("--meet", default="", help="HOST:PORT of the first one, where they meet")
     parser.add_argument(
         "--on-sensitive", type=OnSensitive, default=OnSensitive.WARN, help="warn, fail or ignore; for prepare alone"
     )
@@ -110,8 +113,8 @@ def main() -> None:
         # Their lines hold addresses, and a signed address is a key.
         logging.getLogger(library).setLevel(logging.ERROR)
     options = parse()
-    if options.stage == "train" and (workers := _workers()) > 1:
-        sys.exit(_launch(workers, options))
+    if options.stage == "train" and (options.nodes > 1 or _workers() > 1):
+        sys.exit(_launch(options))
     sys.exit(run(lambda: stage(options), options.workspace, options.termination_log))
 
 
@@ -121,15 +124,20 @@ def _workers() -> int:
     return devices()
 
 
-def _launch(workers: int, options: argparse.Namespace) -> int:
-    from finetune_trainer.training.launch import launch
+def _launch(options: argparse.Namespace) -> int:
+    from finetune_trainer.training.launch import Node, launch
 
     places = ["--config", str(options.config), "--workspace", str(options.workspace)]
     status = ["--status-port", str(options.status_port), "--status-host", options.status_host]
     kept = ["--keep-checkpoints", str(options.keep_checkpoints)]
     if options.tracking:
         kept += ["--tracking", options.tracking.model_dump_json(by_alias=True)]
-    return launch(workers, [options.stage, *places, *status, *kept], options.termination_log)
+    node = Node(options.node, options.nodes, options.meet)
+    with Ending(options.workspace) as ending:
+        arguments = [options.stage, *places, *status, *kept]
+        return launch(max(1, _workers()), arguments, options.termination_log, node)
+    leave(ending.termination, options.termination_log)
+    return ending.code
 
 
 if __name__ == "__main__":

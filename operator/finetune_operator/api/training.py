@@ -111,6 +111,8 @@ class Training(ApiModel):
     """Where training is followed from outside. Left out: nowhere; status.progress and the report have it, too."""
     resources: Resources = Resources()
     """The training pod's resources."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many pods train together, each with these resources. More than one needs a ReadWriteMany workspace."""
     queue: QueueName | None = None
     """The Kueue LocalQueue that training waits in until there is quota for what resources ask for. Preparing and
     evaluating, which hold no accelerator, don't wait. Left out: no queue."""

@@ -52,6 +52,14 @@ class FineTuneJobSpec(ApiModel):
             lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,
             "hosting.replicas",
         ),
+        Rule(
+            "!has(self.training) || !has(self.training.nodes) || self.training.nodes <= 1 || "
+            "'ReadWriteMany' in self.workspace.accessModes",
+            "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
+            "a ReadWriteOnce volume holds all pods on one node",
+            lambda spec: spec.training.nodes == 1 or "ReadWriteMany" in spec.workspace.access_modes,
+            "training.nodes",
+        ),
     )
 
 

@@ -88,11 +88,12 @@ class DeploymentState:
 
 @dataclass(frozen=True)
 class ClaimState:
-    """A volume claim. `requested`: the size that it asks for."""
+    """A volume claim. `requested`: the size that it asks for; `access_modes`: how many may mount it."""
 
     ref: Ref
     phase: str
     requested: str
+    access_modes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,8 @@ def _deployment(raw: Raw) -> DeploymentState:
 def _claim(raw: Raw) -> ClaimState:
     requests = raw["spec"].get("resources", {}).get("requests", {})
     phase = (raw.get("status") or {}).get("phase", "Pending")
-    return ClaimState(_ref("PersistentVolumeClaim", raw), phase, str(requests.get("storage", "")))
+    modes = tuple(raw["spec"].get("accessModes") or ())
+    return ClaimState(_ref("PersistentVolumeClaim", raw), phase, str(requests.get("storage", "")), modes)
 
 
 def _served(selector: Mapping[str, str]) -> str | None:

@@ -17,7 +17,7 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type, condition, merge
 from finetune_operator.finetunejob.hosting import Hosting, hosting, serving
 from finetune_operator.finetunejob.observe import Id, Ref, Snapshot, World, observe, status_of
-from finetune_operator.finetunejob.stages import STAGES, wanted
+from finetune_operator.finetunejob.stages import JOBS, STAGES, wanted
 from finetune_operator.finetunejob.stages.base import Action, Apply, Delete, Patch, pinned_revision
 from finetune_operator.finetunejob.summary import Refusal, events_of, refuse, tell
 from finetune_operator.finetunejob.target import Target
@@ -175,6 +175,8 @@ def _prune(target: Target, world: World, engines: Hosting) -> tuple[Action, ...]
     addresses = {target.revision, serving(world), pinned_revision(target, world)} - {None}
     worked_on = {names.parted(str(address))[0] for address in addresses}
     kept = worked_on | _earlier(target, world, worked_on)
+    # Where the pods of a stage meet.
+    stages = {names.of_stage(target.name, ref.revision, stage) for ref in world.refs if ref.revision for stage in JOBS}
 
     def wanted(ref: Ref) -> bool:
         match ref.kind:
@@ -183,7 +185,7 @@ def _prune(target: Target, world: World, engines: Hosting) -> tuple[Action, ...]
             case "Service" if ref.revision is None:
                 return target.spec.hosting.enabled
             case "Service":
-                return ref.name in engines.engines
+                return ref.name in engines.engines or (ref.revision in worked_on and ref.name in stages)
             case "Job":
                 return ref.revision in worked_on
             case _:
@@ -204,8 +206,9 @@ def _earlier(target: Target, world: World, worked_on: set[str]) -> set[str]:
 
 
 def _address(target: Target, world: World, walked: Walk) -> str | None:
-    """Where the running stage tells how far it is; an engine tells nobody."""
+    """Where the running stage tells how far it is, of several pods the first one; an engine tells nobody."""
     if walked.current is None or walked.current[0].hosts:
         return None
     pods = world.pods_of(walked.current[0].name, target.revision)
-    return next((pod.ip for pod in pods if pod.phase == "Running" and not pod.deleting), None)
+    first = (pod for pod in pods if pod.index in ("", "0"))
+    return next((pod.ip for pod in first if pod.phase == "Running" and not pod.deleting), None)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from finetune_trainer.contract.outcome import Outcome
+
 from finetune_operator.conditions import Reason
 from finetune_operator.pods.state import Exit, PodState
 
@@ -178,5 +180,10 @@ def stuck(evidence: Evidence) -> Finding | None:
 
 
 def last_exit(pods: Iterable[PodState]) -> PodState | None:
-    """The newest pod that has ended, or that has ended once and was restarted."""
-    return next((pod for pod in reversed(tuple(pods)) if pod.exit is not None), None)
+    """The newest pod that has ended, or that has ended once and was restarted.
+
+    Of several that work together it is the one that failed first: the others ended because of it.
+    """
+    newest = {pod.index: pod for pod in pods if pod.exit is not None}
+    failed = [pod for pod in newest.values() if pod.exit and pod.exit.code not in (0, Outcome.PEER_LOST.exit.code)]
+    return min(failed or newest.values(), key=lambda pod: pod.exit.finished if pod.exit else "", default=None)

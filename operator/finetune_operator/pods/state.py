@@ -13,11 +13,14 @@ from finetune_operator.pods.template import MAIN_CONTAINER
 
 Raw = Mapping[str, Any]
 
+# Kubernetes' own label: which pod of an Indexed Job it is.
+INDEX = "batch.kubernetes.io/job-completion-index"
+
 
 @dataclass(frozen=True)
 class Exit:
-    """How a container ended, after how many seconds. `termination` when the trainer left one, else `text` has the end
-    of its log.
+    """How a container ended, when, and after how many seconds. `termination` when the trainer left one, else `text` has
+    the end of its log.
     """
 
     code: int
@@ -25,11 +28,14 @@ class Exit:
     text: str
     termination: Termination | None
     seconds: float = 0
+    finished: str = ""
 
 
 @dataclass(frozen=True)
 class PodState:
-    """One pod of a stage, seen through its main container. `claims` are the volumes that it mounts."""
+    """One pod of a stage, seen through its main container. `claims` are the volumes that it mounts, `index` is its
+    number among those that work together.
+    """
 
     name: str
     stage: str
@@ -48,6 +54,7 @@ class PodState:
     requests: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     claims: frozenset[str] = frozenset()
+    index: str = ""
 
     @property
     def live(self) -> bool:
@@ -89,6 +96,7 @@ def pod_state(raw: Raw) -> PodState:
             for volume in raw["spec"].get("volumes") or []
             if "persistentVolumeClaim" in volume
         ),
+        index=labels.get(INDEX, ""),
     )
 
 
@@ -114,7 +122,14 @@ def _exit(terminated: Raw | None) -> Exit | None:
         return None
     text = terminated.get("message", "").strip()
     oom_killed = terminated.get("reason") == "OOMKilled"
-    return Exit(terminated["exitCode"], oom_killed, text, _termination(text), _seconds(terminated))
+    return Exit(
+        terminated["exitCode"],
+        oom_killed,
+        text,
+        _termination(text),
+        _seconds(terminated),
+        terminated.get("finishedAt") or "",
+    )
 
 
 def _seconds(terminated: Raw) -> float:

@@ -20,12 +20,14 @@ from finetune_operator.finetunejob.observe import OWNED, Snapshot
 from finetune_operator.finetunejob.queue import WORKLOAD_CONDITIONS, made_for
 from finetune_operator.pods.applied import ours
 from finetune_operator.pods.metadata import controller_of
-from finetune_operator.pods.state import main_container
+from finetune_operator.pods.state import INDEX, main_container
 from finetune_operator.pods.template import MAIN_CONTAINER
 from finetune_operator.shell.resources import Key
 
 Raw = dict[str, Any]
 _APPLIED_KINDS = ("Deployment", "Service")
+# Labels of others.
+_READ = (names.QUEUE, INDEX)
 
 
 class Entry(NamedTuple):
@@ -183,7 +185,7 @@ def _metadata(kind: str, metadata: Mapping[str, Any]) -> Raw:
     }
     for section in ("labels", "annotations"):
         found_there = metadata.get(section) or {}
-        own = {key: value for key, value in found_there.items() if key.startswith(f"{GROUP}/") or key == names.QUEUE}
+        own = {key: value for key, value in found_there.items() if key.startswith(f"{GROUP}/") or key in _READ}
         if own:
             found[section] = own
     if kind in _APPLIED_KINDS and (fields := ours(metadata.get("managedFields") or [])) is not None:
@@ -256,7 +258,10 @@ def _workload(raw: Mapping[str, Any]) -> Raw:
 
 
 def _claim(raw: Mapping[str, Any]) -> Raw:
-    return {"spec": _picked("resources")(raw["spec"]), "status": _picked("phase")(raw.get("status") or {})}
+    return {
+        "spec": _picked("resources", "accessModes")(raw["spec"]),
+        "status": _picked("phase")(raw.get("status") or {}),
+    }
 
 
 _TRIMMED: dict[str, Callable[[Mapping[str, Any]], Raw]] = {

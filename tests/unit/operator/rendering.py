@@ -59,6 +59,7 @@ def objects(found: Target) -> list[Manifest]:
         workspace.claim(found),
         workspace.record_map(found),
         prepare(found),
+        *JOBS["train"].beside(found),
         train(found),
         *([evaluate(found)] if found.spec.evaluation.enabled else []),
         host(found),

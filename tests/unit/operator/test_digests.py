@@ -96,6 +96,7 @@ OTHERS: dict[str, Any] = {
     "retries": 9,
     "pod": {"nodeSelector": {"zone": "a"}},
     "queue": "team-a",
+    "nodes": 2,
 }
 # What a field goes with.
 BESIDE: dict[str, Any] = {"dpo": {"method": "dpo"}, "queue": {"resources": {"limits": {"cpu": "1"}}}}
@@ -130,5 +131,5 @@ def test_a_field_of_dataset_changes_the_revision_or_is_on_the_list_that_says_why
 
 
 def _spec(training: dict[str, Any], dataset: Any = None) -> FineTuneJobSpec:
-    rows = ROWS | (dataset or {})
-    return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": rows, "training": training})
+    rows, shared = ROWS | (dataset or {}), {"accessModes": ["ReadWriteMany"]}
+    return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": rows, "training": training, "workspace": shared})

@@ -47,6 +47,7 @@ class Outcome(Enum):
         71, "OutOfMemory", False, "the accelerator's or the pod's memory is too small; the message says which"
     )
     WORKSPACE_FULL = Exit(73, "WorkspaceFull", False, "the workspace volume is full")
+    PEER_LOST = Exit(74, "PeerLost", True, "another pod of the same training ended first; its message says why")
     INTERRUPTED = Exit(75, "Interrupted", True, "the stage was asked to stop; the next run goes on from its checkpoint")
     DIVERGED = Exit(76, "Diverged", False, "the loss became infinite or not a number")
     ACCESS_DENIED = Exit(77, "AccessDenied", False, "the hub or the bucket refused the credentials")

@@ -86,7 +86,7 @@ def interruptible(termination_log: Path) -> Iterator[None]:
         outcome = Outcome.INTERRUPTED
         message = "The stage was asked to stop; the next run goes on from where it was."
         logger.warning("%s", message)
-        _leave(Termination(reason=outcome.exit.reason, message=message), termination_log)
+        leave(Termination(reason=outcome.exit.reason, message=message), termination_log)
         os._exit(outcome.exit.code)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -101,11 +101,12 @@ def run(stage: Callable[[], Contract], workspace: Path, termination_log: Path) -
     """Run a stage, leave its Termination and give its exit code."""
     with interruptible(termination_log), Ending(workspace) as ending:
         ending.succeed(stage())
-    _leave(ending.termination, termination_log)
+    leave(ending.termination, termination_log)
     return ending.code
 
 
-def _leave(termination: Termination, termination_log: Path) -> None:
+def leave(termination: Termination, termination_log: Path) -> None:
+    """Write the last word of a stage."""
     try:
         # In one call and in place: in a pod it is a file that the kubelet mounted, which no rename can replace.
         termination_log.write_bytes(encode(termination))

@@ -105,7 +105,7 @@ def _build(
     candidates = Candidates(workspace.best, beside.keep)
     reporter.update(activity=f"loading {config.model.source.uri}", total_steps=plan.total_steps)
     settings = _settings(config, plan, found, checkpoints, prepared.model.parameters)
-    with settings.main_process_first():
+    with settings.main_process_first(local=False):
         if settings.process_index == 0:
             checkpoints.clean()
             candidates.clean()
@@ -213,7 +213,9 @@ def _run(trainer: FlatTrainer, follow: Follow) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
         # Whichever process was asked: what ends early is no model yet.
-        raise interrupted()
+        raise (
+            interrupted() if follow.stop.made or not machine.has_peers() else failures.peer_lost("it was asked to stop")
+        )
     if not all(bool(weights.isfinite().all()) for weights in trainer.model.parameters() if weights.requires_grad):
         raise diverged(trainer.state.global_step, float("nan"), follow.learning_rate)
 
@@ -281,6 +283,8 @@ def _explained(config: RunConfig, workspace: Workspace, plan: Plan) -> Iterator[
     except StageError:
         raise
     except Exception as error:
+        if machine.lost_peer(error):
+            raise failures.peer_lost(str(error).strip().splitlines()[-1]) from error
         # Libraries' writers have no kind of error in common: that of tokenizers raises a bare one.
         if not failures.is_full(error, workspace.root):
             raise

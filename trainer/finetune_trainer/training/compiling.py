@@ -29,9 +29,11 @@ logger = logging.getLogger(__name__)
 
 def worthwhile(kept: Path, operations: float, accelerators: int) -> bool:
     """Whether to compile a training of so many operations, as it was decided when it began (`kept`)."""
+    if accelerators:
+        return False
     if not kept.exists():
-        compiler = shutil.which(os.environ.get("CXX", "g++"))
-        wanted = not accelerators and compiler is not None and operations >= LASTING
+        wanted = operations >= LASTING and shutil.which(os.environ.get("CXX", "g++")) is not None
+        kept.parent.mkdir(parents=True, exist_ok=True)
         found = kept.with_name(f"{kept.name}.{os.getpid()}")
         found.write_text("yes" if wanted else "no")
         found.replace(kept)

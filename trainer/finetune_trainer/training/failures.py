@@ -38,6 +38,14 @@ def workspace_full(workspace: Path, total: int) -> StageError:
     )
 
 
+def peer_lost(why: str) -> StageError:
+    """Another pod of the same training is gone: this one has nothing to say but that, and begins again with it."""
+    return StageError(
+        Outcome.PEER_LOST,
+        f"Another pod of this training ended first ({why}): see its own message. All go on from the last checkpoint.",
+    )
+
+
 def is_full(error: BaseException, workspace: Path) -> bool:
     """Whether a write failed for want of space: by the code of an error behind this one, or by what is left."""
     found: BaseException | None = error

@@ -1,28 +1,58 @@
-"""Several devices in one pod: a worker process for each, by torch's elastic launcher, and one ending for all of them.
+"""Several devices or machines: a worker process for each device, by torch's elastic launcher, and one ending for them.
 
-`__main__` launches the train stage here when the pod has more than one GPU. torchrun would do the same but ends with
-code 1 whatever its workers end with; a Job's podFailurePolicy and the operator need the code and the words of the first
-worker that failed.
+`__main__` launches the train stage here when the pod has more than one GPU, or is one of several that train together.
+torchrun would do the same but ends with code 1 whatever its workers end with; a Job's podFailurePolicy and the operator
+need the code and the words of the first worker that failed.
 """
 
 import os
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.outcome import Outcome, StageError
 
 # torch's launcher puts a worker's rank here.
 RANK = "${local_rank}"
 # How long torch's launcher waits for workers that were asked to stop, in seconds: they write a checkpoint, for which a
 # pod has 300. Left to itself it kills them after 30, as versions that don't know the variable do.
 PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "290"}
+# How long machines wait for one another to begin, in seconds: the last one's image has to be pulled.
+MEET_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Node:
+    """One of `count` machines that train together, by its number; `meet` is HOST:PORT of number 0."""
+
+    number: int = 0
+    count: int = 1
+    meet: str = ""
+
+    def config(self, workers: int) -> LaunchConfig:
+        """How torch's launcher is to meet the others. Numbers are given, so that number 0 has the first worker."""
+        alone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+        together = {
+            "rdzv_backend": "static",
+            "rdzv_endpoint": self.meet,
+            "rdzv_configs": {"rank": self.number, "timeout": MEET_SECONDS},
+        }
+        return LaunchConfig(
+            min_nodes=self.count,
+            max_nodes=self.count,
+            nproc_per_node=workers,
+            run_id="train",
+            max_restarts=0,
+            **(together if self.count > 1 else alone),
+        )
 
 
 def devices() -> int:
@@ -30,32 +60,30 @@ def devices() -> int:
     return 0 if "RANK" in os.environ else torch.cuda.device_count()
 
 
-def launch(workers: int, arguments: list[str], termination_log: Path) -> int:
-    """Run the trainer with `arguments` in each of several workers; the exit code of the whole.
+def launch(workers: int, arguments: list[str], termination_log: Path, node: Node = Node()) -> int:
+    """Run the trainer with `arguments` in each of several workers; the exit code of this machine's.
 
-    `arguments` must not name a termination log: each worker gets one of its own, and the one that counts is kept.
+    Raises StageError (UNAVAILABLE) where the others don't come. `arguments` must not name a termination log: each
+    worker gets one of its own, and the one that counts is kept.
     """
     os.environ.update(PATIENCE | os.environ)
     with tempfile.TemporaryDirectory() as directory:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=workers,
-            run_id="train",
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-        )
         command = ["-m", "finetune_trainer", *arguments, "--termination-log", f"{directory}/{RANK}"]
         rank, code = 0, Outcome.SUCCEEDED.exit.code
         try:
-            elastic_launch(config, entrypoint=sys.executable)(*command)
+            elastic_launch(node.config(workers), entrypoint=sys.executable)(*command)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             # A worker that a signal ended has a negative code; a shell would say it so.
             code = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
         except SignalException:
             code = Outcome.INTERRUPTED.exit.code
+        except DistError as error:
+            raise StageError(
+                Outcome.UNAVAILABLE,
+                f"The {node.count} pods of this training did not meet at {node.meet} within {MEET_SECONDS} seconds: "
+                f"{error} Look whether all of them run, and whether a NetworkPolicy keeps them apart.",
+            ) from error
         said = Path(directory) / str(rank)
         if said.exists():
             shutil.copyfile(said, termination_log)

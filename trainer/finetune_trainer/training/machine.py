@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaModel
 WORTHWHILE = 1.5
 BF16, FP32 = "bfloat16", "float32"
 ROUNDS = 3
+WAIT_SECONDS = 0.1
 ROWS = (4, 96)
 LAYER = LlamaConfig(
     vocab_size=8,
@@ -45,16 +46,33 @@ def look(kept: Path) -> Machine:
     return Machine(0, processes, _precision(kept) == BF16)
 
 
+def has_peers() -> bool:
+    """Whether this is one of several machines that train together, as torch's launcher says."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an error is that of a collective whose other end, on another machine, is gone.
+
+    gloo's are bare RuntimeErrors that begin with the name of its source file.
+    """
+    lost = isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
+    return has_peers() and isinstance(error, RuntimeError) and lost
+
+
 def _precision(kept: Path) -> str:
     """What was measured when the training began.
 
-    Where both are nearly as fast, a run that goes on could measure the other one, and end with other weights.
+    Where both are nearly as fast, a run that goes on could measure the other one, and end with other weights. Of
+    several processes, on however many machines, the first one measures for all.
     """
-    if not kept.exists():
+    if os.environ.get("RANK", "0") == "0" and not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         found = kept.with_name(f"{kept.name}.{os.getpid()}")
         found.write_text(BF16 if _bf16_is_fast() else FP32)
         found.replace(kept)
+    while not kept.exists():
+        time.sleep(WAIT_SECONDS)
     return kept.read_text()
 
 

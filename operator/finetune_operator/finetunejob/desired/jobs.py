@@ -17,13 +17,17 @@ from finetune_operator.pods.mounts import Mount, scratch
 from finetune_operator.pods.resources import accelerators, devices, resources, without_devices
 from finetune_operator.pods.template import ENVIRONMENT, container, template
 
+# torch's own choice where nobody makes one.
+MEETING_PORT = 29500
+
 
 @dataclass(frozen=True)
 class Work:
     """What a stage needs of its Job.
 
-    `devices`: it gets training's accelerators. `measured`: it is told what is evaluated. `mounts` come beside the
-    revision's volume and record, `environment` beside what every trainer pod has.
+    `devices`: it gets training's accelerators, on as many nodes as the manifest asks for. `measured`: it is told what
+    is evaluated. `mounts` come beside the revision's volume and record, `environment` beside what every trainer pod
+    has.
     """
 
     devices: bool = False
@@ -44,18 +48,22 @@ def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str)
     settings = training.pod if work.devices else _beside_devices(training)
     mounts = [volumes.workspace(target), volumes.told(target, work.measured), *scratch(), *work.mounts]
     labels = names.labels(target.name, target.revision, stage)
+    nodes = training.nodes if work.devices else 1
     pod = template(labels, settings, _container(target, stage, work, settings), mounts, target.together)
     pod["spec"] |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": grace_seconds}
     queue = {names.QUEUE: training.queue} if work.devices and training.queue else {}
     spec: Manifest = {
         "suspend": bool(queue),
-        "podFailurePolicy": failure_policy(stage),
+        "podFailurePolicy": failure_policy(stage, nodes),
         # The volume is one pod's at a time: the next starts when the last has ended.
         "podReplacementPolicy": "Failed",
         "template": pod,
         **limits(training),
     }
     name = names.of_stage(target.name, target.revision, stage)
+    if nodes > 1:
+        spec |= {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes}
+        pod["spec"]["subdomain"] = name
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -66,6 +74,25 @@ def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str)
     }
 
 
+def meeting_point(target: Target, stage: str) -> Manifest:
+    """The Service that gives each pod of a stage a name: they look for one another before any of them is ready."""
+    name, labels = (
+        names.of_stage(target.name, target.revision, stage),
+        names.labels(target.name, target.revision, stage),
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(target.owner, name, labels),
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": labels},
+    }
+
+
+def processes(training: Training) -> int:
+    """How many share a batch: one for each accelerator, or one for each node."""
+    return training.nodes * max(1, accelerators(training.resources))
+
+
 def limits(training: Training) -> Manifest:
     """What may change while a Job runs: how often it is tried again, and for how long."""
     found: Manifest = {"backoffLimit": training.retries}
@@ -74,12 +101,17 @@ def limits(training: Training) -> Manifest:
     return found
 
 
-def failure_policy(stage: str) -> Manifest:
-    """What the Job does with a failed pod: a disruption costs no retry, and what no retry can mend fails at once."""
+def failure_policy(stage: str, nodes: int) -> Manifest:
+    """What the Job does with a failed pod: a disruption costs no retry, and what no retry can mend fails at once.
+
+    Of several nodes the one that failed first is what counts: those that ended with it just begin again.
+    """
+    lost = {"containerName": stage, "operator": "In", "values": [Outcome.PEER_LOST.exit.code]}
     final = sorted(outcome.exit.code for outcome in Outcome if outcome.exit.code and not outcome.exit.retry)
     return {
         "rules": [
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            *([{"action": "Ignore", "onExitCodes": lost}] if nodes > 1 else []),
             {"action": "FailJob", "onExitCodes": {"containerName": stage, "operator": "In", "values": final}},
         ]
     }
@@ -101,10 +133,18 @@ def _container(target: Target, stage: str, work: Work, settings: Pod) -> Manifes
             *("--termination-log", TERMINATION_LOG),
             *("--status-port", str(STATUS_PORT)),
             *work.arguments,
+            *(_together(target, stage) if work.devices and training.nodes > 1 else ()),
         ],
         "env": merged(environment, settings.env),
         "ports": [{"name": names.STATUS_PORT_NAME, "containerPort": STATUS_PORT, "protocol": "TCP"}],
     }
+
+
+def _together(target: Target, stage: str) -> tuple[str, ...]:
+    """What a pod of several is told: how many they are, which one it is, and where the first one is found."""
+    name = names.of_stage(target.name, target.revision, stage)
+    number = "$(JOB_COMPLETION_INDEX)"
+    return ("--nodes", str(target.spec.training.nodes), "--node", number, "--meet", f"{name}-0.{name}:{MEETING_PORT}")
 
 
 def _beside_devices(training: Training) -> Pod:

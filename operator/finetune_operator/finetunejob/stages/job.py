@@ -5,7 +5,7 @@ the stage is not done, and the trainer then finds its work complete in the works
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from finetune_trainer.contract.config import Contract
@@ -18,7 +18,17 @@ from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.queue import WorkloadState, waits_for
 from finetune_operator.finetunejob.record import Failure, text
-from finetune_operator.finetunejob.stages.base import Action, Context, Create, Delete, Patch, Stage, State, Step
+from finetune_operator.finetunejob.stages.base import (
+    Action,
+    Context,
+    Create,
+    Delete,
+    Patch,
+    Stage,
+    State,
+    Step,
+    applied,
+)
 from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
@@ -83,6 +93,10 @@ class JobStage(Stage):
         """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
         return self.verdict(context) or context.failed_before(self.name, self.inputs(context))
 
+    def beside(self, target: Target) -> tuple[Manifest, ...]:
+        """What its pods need beside the volume and the record."""
+        return ()
+
     def waits(self, context: Context) -> Step | None:
         """What its pods need beside them before they may start; None where nothing is missing."""
         return None
@@ -113,9 +127,10 @@ class JobStage(Stage):
     def _start(self, context: Context) -> Step:
         if any(pod.live for pod in self._pods(context)):
             return Step(State.RUNNING, Reason.RESTARTING, f"The pod of an earlier {self.name} Job is still ending.")
+        beside = tuple(applied(manifest) for manifest in self.beside(context.target))
         job = self.job(context.target, self.pod_inputs(context))
         message = f"Job {job['metadata']['name']} is created."
-        return Step(State.RUNNING, Reason.STARTING, message, (Create(job),))
+        return Step(State.RUNNING, Reason.STARTING, message, (*beside, Create(job)))
 
     def _replace(self, job: JobState, why: str) -> Step:
         return Step(State.RUNNING, Reason.RESTARTING, f"Job {job.ref.name} {why}; it is replaced.", (Delete(job.ref),))
@@ -129,7 +144,7 @@ class JobStage(Stage):
             return _suspended(self.name)
         if waiting := self.waits(context):
             return waiting
-        actions = _adjust(context, job)
+        actions = (*(applied(manifest) for manifest in self.beside(context.target)), *_adjust(context, job))
         if job.suspended:
             return _held(job, context.world.workloads.get(job.ref.name), actions)
         return self._watch(context, job, actions)
@@ -166,12 +181,13 @@ class JobStage(Stage):
     def _watch(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
         pods = self._pods(context)
         # One that has ended well is taken for running until its Job has counted it, a moment later.
-        current = next((pod for pod in reversed(pods) if (pod.live or _well(pod)) and not pod.deleting), None)
-        if current is None:
+        current = [pod for pod in pods if (pod.live or _well(pod)) and not pod.deleting]
+        wanted = context.spec.training.nodes if self.beside(context.target) else 1
+        if not current:
             return self._without_pod(context, job, actions)
-        if found := stuck(context.evidence(current)):
+        if found := next(filter(None, (stuck(context.evidence(pod)) for pod in reversed(current))), None):
             return Step(State.BLOCKED, found.reason, found.message, actions)
-        if current.phase == "Pending":
+        if any(pod.phase == "Pending" for pod in current) or len(current) < wanted:
             return _starting(job, actions)
         return Step(State.RUNNING, Reason.RUNNING, _retried(current, pods), actions)
 
@@ -215,7 +231,7 @@ def _held(job: JobState, workload: WorkloadState | None, actions: tuple[Action, 
 
 
 def _starting(job: JobState, actions: tuple[Action, ...]) -> Step:
-    """From the Job's creation to its container's start one sentence: what keeps it from starting is told as such."""
+    """From the Job's creation to its containers' start one sentence: what keeps it from starting is told as such."""
     return Step(State.RUNNING, Reason.STARTING, f"The pod of Job {job.ref.name} is starting.", actions)
 
 
@@ -223,10 +239,11 @@ def _well(pod: PodState) -> bool:
     return pod.exit is not None and pod.exit.code == 0
 
 
-def _retried(current: PodState, pods: tuple[PodState, ...]) -> str:
-    endings = [pod.exit for pod in pods if pod.exit is not None and pod.name != current.name]
-    if not endings:
-        return f"Pod {current.name} is running."
-    last = endings[-1]
-    why = last.termination.message if last.termination else f"it ended with code {last.code}"
-    return f"Pod {current.name} is running, after {len(endings)} that ended early; the last one: {why}"
+def _retried(current: Sequence[PodState], pods: tuple[PodState, ...]) -> str:
+    running = f"Pod {current[0].name} is" if len(current) == 1 else f"{len(current)} pods are"
+    early = [pod for pod in pods if pod.exit is not None and pod not in current]
+    last = last_exit(early)
+    if last is None or last.exit is None:
+        return f"{running} running."
+    why = last.exit.termination.message if last.exit.termination else f"it ended with code {last.exit.code}"
+    return f"{running} running, after {len(early)} that ended early; the last one: {why}"

@@ -12,13 +12,12 @@ from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import tracking, volumes
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import Work, processes
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.record import PREPARED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.pods.resources import accelerators
 
 GIBIBYTE = 2**30
 
@@ -36,7 +35,7 @@ class Prepare(JobStage):
 
         It plans for the devices to come.
         """
-        devices = accelerators(target.spec.training.resources)
+        devices = processes(target.spec.training)
         spec = target.spec
         sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation)]
         return Work(
@@ -53,10 +52,12 @@ class Prepare(JobStage):
     def made_from(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, the credentials, what is measured, and what is told of the rows."""
         told = on_sensitive(context.spec.dataset)
+        nodes = context.spec.training.nodes
         own = {
             "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
             "evaluation": evaluation_id(context.target),
             **({"arguments": told} if told else {}),
+            **({"nodes": nodes} if nodes > 1 else {}),
         }
         asked = endpoint_secrets(context.spec) | tracking.made_from(context.spec.training)
         return super().made_from(context) | own | asked

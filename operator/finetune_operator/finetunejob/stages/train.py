@@ -10,12 +10,13 @@ from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase
 from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import tracking, volumes
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import Work, meeting_point, processes
 from finetune_operator.finetunejob.record import TRAINED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import variables
+from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.resources import accelerators
 
 
@@ -43,20 +44,26 @@ class Train(JobStage):
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets: the checkpoints that it keeps, its tracker and its queue."""
+        """Beside what every Job gets: the checkpoints that it keeps, its tracker, its nodes and its queue."""
         training = context.spec.training
-        told = keep_checkpoints(training)
+        told, own = keep_checkpoints(training), names.given(training)
         return (
             super().made_from(context)
             | ({"arguments": told} if told else {})
             | tracking.made_from(training)
             # Kueue moves no Job that runs.
-            | ({"queue": training.queue} if training.queue else {})
+            | {key: own[key] for key in ("nodes", "queue") if key in own}
         )
 
+    def beside(self, target: Target) -> tuple[Manifest, ...]:
+        """Where several nodes meet."""
+        return (meeting_point(target, self.name),) if target.spec.training.nodes > 1 else ()
+
     def ended(self, context: Context) -> Step | None:
-        """Devices that can't share the batch of the plan, which the manifest may ask for since, are never held."""
-        return super().ended(context) or _unshared(context)
+        """Devices that can't share the batch of the plan, or nodes that can't share the volume, are never held: the
+        manifest may ask for them since both were made.
+        """
+        return super().ended(context) or _unshared(context) or _confined(context)
 
     def entry(self, target: Target) -> str:
         """One for each revision."""
@@ -78,15 +85,38 @@ def keep_checkpoints(training: Training) -> tuple[str, ...]:
 
 
 def _unshared(context: Context) -> Step | None:
-    prepared, devices = context.record.prepared, accelerators(context.spec.training.resources)
+    prepared, devices = context.record.prepared, processes(context.spec.training)
     if prepared is None or devices <= 1 or prepared.plan.batch_size % devices == 0:
         return None
     return Step(
         State.FAILED,
         Reason.CONFIG_INVALID,
-        f"The batch of {prepared.plan.batch_size} rows (status.plan.batchSize) can't be shared evenly by the {devices} "
-        "accelerators in training.resources: ask there for a number that divides it, or set training.batchSize to a "
+        f"The batch of {prepared.plan.batch_size} rows (status.plan.batchSize) can't be shared evenly by the "
+        f"{_sharers(context.spec.training)}: ask there for a number that divides it, or set training.batchSize to a "
         f"multiple of {devices}.",
+    )
+
+
+def _sharers(training: Training) -> str:
+    each, nodes = accelerators(training.resources), training.nodes
+    if nodes == 1:
+        return f"{each} accelerators in training.resources"
+    if each == 0:
+        return f"{nodes} pods of training.nodes"
+    return f"{nodes * each} accelerators of {nodes} pods (training.nodes)"
+
+
+def _confined(context: Context) -> Step | None:
+    name = names.of_revision(context.target.name, context.target.revision)
+    volume, nodes = context.world.claims.get(name), context.spec.training.nodes
+    if nodes == 1 or volume is None or "ReadWriteMany" in volume.access_modes:
+        return None
+    return Step(
+        State.FAILED,
+        Reason.CONFIG_INVALID,
+        f"PersistentVolumeClaim {name} was made {', '.join(volume.access_modes)}, so training.nodes {nodes} can't "
+        "share it: set nodes back to 1, or train a new revision with workspace.accessModes [ReadWriteMany], for "
+        "example by another training.seed.",
     )
 
 
