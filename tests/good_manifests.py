@@ -28,6 +28,10 @@ GOOD: dict[str, dict[str, Any]] = {
             "labelSmoothing": 0.1,
         },
     },
+    "answers that are good or bad": {
+        "spec.training.method": "kto",
+        "spec.training.kto": {"beta": 0.2, "desirableWeight": 1.33, "undesirableWeight": 1},
+    },
     "half an epoch": {"spec.training.epochs": 0.5},
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},

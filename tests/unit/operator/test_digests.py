@@ -81,6 +81,7 @@ def test_a_dataset_that_was_refused_is_tried_again_once_the_manifest_lets_it_thr
 OTHERS: dict[str, Any] = {
     "method": "dpo",
     "dpo": {"beta": 0.2},
+    "kto": {"beta": 0.2},
     "adapter": {"rank": 8},
     "epochs": 2,
     "maxSteps": 7,
@@ -95,7 +96,7 @@ OTHERS: dict[str, Any] = {
     "pod": {"nodeSelector": {"zone": "a"}},
 }
 # What a field goes with.
-BESIDE: dict[str, Any] = {"dpo": {"method": "dpo"}}
+BESIDE: dict[str, Any] = {"dpo": {"method": "dpo"}, "kto": {"method": "kto"}}
 
 
 @pytest.mark.parametrize("name", Training.model_fields)

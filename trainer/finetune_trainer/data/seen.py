@@ -15,7 +15,7 @@ from finetune_trainer.data.base import Base
 from finetune_trainer.data.tokens import IGNORED
 
 # Of `trained`'s files: ids and labels, and those of rows of preference beside them.
-COLUMNS = (("input_ids", "labels"), ("rejected_input_ids", "rejected_labels"))
+COLUMNS = (("input_ids", "labels"), ("other_input_ids", "other_labels"))
 Parts = tuple[tuple[str, bool], ...]
 
 
