@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import PrepareResult
-from finetune_trainer.data import base, batch, examples
+from finetune_trainer.data import base, batch, examples, seen
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CHANGED, IGNORED
@@ -120,6 +120,11 @@ def test_of_preferences_both_answers_are_trained_and_the_chosen_one_is_asked(cas
     rejected = {name: first[f"other_{name}"] for name in ("input_ids", "labels")}
     assert case.words(rejected) == (f"{asked} two eggs <|im_end|>", "two eggs <|im_end|>")
     assert result.dataset.tokens == 16 * (11 + 12)
+    shown = seen.read(case.workspace.learned("train"))
+    assert (set(shown.lengths), shown.learned) == ({12}, 16 * (2 + 3))
+    (row,) = shown.rows([0], base.read(case.model, case.config(LIKED).model))
+    assert row.parts[-1] == ("flour <|im_end|>", True)
+    assert row.rejected[-1] == ("two eggs <|im_end|>", True)
     assert result.plan.tokens_per_pass == result.plan.batch_size * 2 * result.plan.max_length
     assert {question.reference for question in testset.questions(case.workspace, "test")} == {"flour"}
 
@@ -138,6 +143,8 @@ def test_of_labelled_answers_good_ones_are_asked_and_each_has_anothers_answer_be
     assert other == (asked.replace("flour <|im_end|>", "three eggs <|im_end|>"), "three eggs <|im_end|>")
     assert [found[f"train.jsonl:{number}"]["desirable"] for number in range(1, 6)] == [False, True, True, True, False]
     assert len(case.rows("train")) == 15
+    (row,) = seen.read(case.workspace.learned("train")).rows([0], base.read(case.model, case.config(rows).model))
+    assert row.rejected == ()
     assert {question.reference for question in testset.questions(case.workspace, "test")} == {"flour", "three eggs"}
 
 
