@@ -196,6 +196,12 @@ BAD = [
         "goes with method dpo only: remove it, or choose that method",
     ),
     Bad(
+        "another method's settings",
+        {METHOD: "dpo", "spec.training.kto": {"beta": 0.2}},
+        "spec.training.kto",
+        "goes with method kto only: remove it, or choose that method",
+    ),
+    Bad(
         "more weights than losses",
         {METHOD: "dpo", f"{DPO}.lossWeights": [1, 0.2]},
         f"{DPO}.lossWeights",

@@ -28,6 +28,10 @@ GOOD: dict[str, dict[str, Any]] = {
             "labelSmoothing": 0.1,
         },
     },
+    "answers that are good or bad": {
+        "spec.training.method": "kto",
+        "spec.training.kto": {"beta": 0.2, "desirableWeight": 1.33, "undesirableWeight": 1},
+    },
     "half an epoch": {"spec.training.epochs": 0.5},
     "a tracker": {
         "spec.training.tracking": {

@@ -158,7 +158,8 @@ def store(workspace: Workspace, split: str, rows: list[dict[str, Any]], base: Pa
     """Rows as prepare leaves them."""
     found = Base(FIGURES, AutoTokenizer.from_pretrained(base))
     source = DatasetConfig(train=Source(uri=f"s3://colours/{split}.jsonl"))
-    shape = examples.shape_of(source, examples.recognise(source, rows[0]), found.chat)
+    likely = [Format.UNPAIRED_PREFERENCE] if "label" in rows[0] else []
+    shape = examples.shape_of(source, examples.recognise(source, rows[0], likely), found.chat)
     # Strings stay strings, as of a model without a chat template.
     plain = replace(shape, chat=isinstance(next(iter(rows[0].values())), list))
     made = []
@@ -166,7 +167,9 @@ def store(workspace: Workspace, split: str, rows: list[dict[str, Any]], base: Pa
         problems, checked = examples.check(Line(f"{split}.jsonl:{number}", row), plain, found, learn=True)
         assert checked is not None, problems
         both = [each for each in (checked.rendered, checked.rejected) if each]
-        made.append(Example(b"", checked.place, *tokens.encode(both, found)))
+        found_tokens = tokens.encode(both, found)
+        rejected = found_tokens[1] if len(both) > 1 else None
+        made.append(Example(b"", checked.place, found_tokens[0], rejected, checked.desirable))
     trained.write(workspace.learned(split), made, longest=FIGURES.context_length)
 
 

@@ -1,4 +1,4 @@
-"""What a method of learning takes beside what all take: the manifest's `training.dpo`."""
+"""What a method of learning takes beside what all take: the manifest's `training.dpo` and `training.kto`."""
 
 from typing import Annotated
 
@@ -40,3 +40,17 @@ class Dpo(ApiModel):
             "labelSmoothing",
         ),
     )
+
+
+Weight = Annotated[float, Field(gt=0, le=1000)]
+
+
+class Kto(ApiModel):
+    """Kahneman-Tversky optimisation (TRL's KTOConfig)."""
+
+    beta: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """How strongly the model is held to what the base model says."""
+    desirable_weight: Weight = 1.0
+    """How much good completions count: more where they are few."""
+    undesirable_weight: Weight = 1.0
+    """How much bad completions count: more where they are few."""

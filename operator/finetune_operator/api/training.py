@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from finetune_trainer.contract.config import AdapterType, Method
 from pydantic import Field
 
-from finetune_operator.api.methods import Dpo
+from finetune_operator.api.methods import Dpo, Kto
 from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
@@ -85,9 +85,12 @@ class Training(ApiModel):
 
     method: Method = Method.SFT
     """sft: supervised fine-tuning, on right answers; dpo: direct preference optimisation, on pairs of answers of which
-    one is preferred (dataset.format preference or openai-preference)."""
+    one is preferred (dataset.format preference or openai-preference); kto: Kahneman-Tversky optimisation, on answers
+    that are labelled good or bad (unpaired-preference)."""
     dpo: Dpo | None = None
     """Of method dpo. Left out: its defaults."""
+    kto: Kto | None = None
+    """Of method kto. Left out: its defaults."""
     adapter: Adapter = Adapter()
     """What is trained beside the frozen base model."""
     epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
@@ -139,6 +142,12 @@ class Training(ApiModel):
             "goes with method dpo only: remove it, or choose that method",
             lambda training: training.dpo is None or training.method == Method.DPO,
             "dpo",
+        ),
+        Rule(
+            "!has(self.kto) || self.method == 'kto'",
+            "goes with method kto only: remove it, or choose that method",
+            lambda training: training.kto is None or training.method == Method.KTO,
+            "kto",
         ),
         Rule(
             "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || self.adapter.type != 'dora'",

@@ -81,6 +81,7 @@ def test_a_dataset_that_was_refused_is_tried_again_once_the_manifest_lets_it_thr
 OTHERS: dict[str, Any] = {
     "method": "dpo",
     "dpo": {"beta": 0.2},
+    "kto": {"beta": 0.2},
     "adapter": {"rank": 8},
     "epochs": 2,
     "maxSteps": 7,
@@ -99,7 +100,11 @@ OTHERS: dict[str, Any] = {
     "nodes": 2,
 }
 # What a field goes with.
-BESIDE: dict[str, Any] = {"dpo": {"method": "dpo"}, "queue": {"resources": {"limits": {"cpu": "1"}}}}
+BESIDE: dict[str, Any] = {
+    "dpo": {"method": "dpo"},
+    "kto": {"method": "kto"},
+    "queue": {"resources": {"limits": {"cpu": "1"}}},
+}
 
 
 @pytest.mark.parametrize("name", Training.model_fields)

@@ -197,6 +197,12 @@ def broken_rows() -> Iterator[OddDataset]:
         ),
     ):
         yield from (replace(odd, training=dpo) for odd in _among(name, rows, bad, says, ANY))
+    labelled = [row | {"label": number % 2 == 0} for number, row in enumerate(pairs())]
+    for name, bad, says in (
+        ("a row without its label", pairs()[0], "has no label"),
+        ("a label that is a word", labelled[0] | {"label": "good"}, 'label is "good"; allowed are true'),
+    ):
+        yield from (replace(odd, training={"method": "kto"}) for odd in _among(name, labelled, bad, says, ANY))
     yield OddDataset("pairs for sft", "set training.method to dpo", {"train.jsonl": jsonl(liked())})
     yield OddDataset("chats for dpo", "set training.method to sft", {"train.jsonl": jsonl(chats())}, training=dpo)
 

@@ -36,6 +36,7 @@ GOOD: dict[Format, Row] = {
         "preferred_output": [ANSWERED],
         "non_preferred_output": [ANSWERED | {"content": "two"}],
     },
+    Format.UNPAIRED_PREFERENCE: {"prompt": "2 eggs", "completion": "egg", "label": True},
 }
 
 
@@ -68,7 +69,9 @@ def chat(*messages: Any, **more: Any) -> Row:
 
 @pytest.mark.parametrize("format", GOOD)
 def test_each_format_is_recognised_by_its_columns(format: Format) -> None:
-    assert examples.recognise(config(), GOOD[format] | {"id": 1}) == format
+    # A label beside a completion is only a column more, but for a method that learns from labels.
+    likely = [format] if format == Format.UNPAIRED_PREFERENCE else []
+    assert examples.recognise(config(), GOOD[format] | {"id": 1}, likely) == format
 
 
 def test_a_format_is_recognised_through_the_users_names() -> None:
@@ -99,7 +102,7 @@ def test_columns_of_no_format_are_listed_with_those_that_would_do() -> None:
         f"The format of {URI} can't be told from its columns (dialogue, id). Name them in dataset.columns so that "
         "they make one of these: chat: messages; prompt-completion: prompt, completion; instruction: instruction, "
         "output; text: text; sharegpt: conversations; preference: chosen, rejected; openai-preference: input, "
-        "preferred_output, non_preferred_output."
+        "preferred_output, non_preferred_output; unpaired-preference: prompt, completion, label."
     )
 
 

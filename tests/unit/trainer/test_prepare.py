@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import PrepareResult
-from finetune_trainer.data import base, batch, examples
+from finetune_trainer.data import base, batch, examples, seen
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import CHANGED, IGNORED
@@ -117,11 +117,47 @@ def test_of_preferences_both_answers_are_trained_and_the_chosen_one_is_asked(cas
     first = case.learned("train")[0]
     asked = "<|im_start|> user list two cups <unk> <|im_end|> <|im_start|> assistant"
     assert case.words(first) == (f"{asked} flour <|im_end|>", "flour <|im_end|>")
-    rejected = {name: first[f"rejected_{name}"] for name in ("input_ids", "labels")}
+    rejected = {name: first[f"other_{name}"] for name in ("input_ids", "labels")}
     assert case.words(rejected) == (f"{asked} two eggs <|im_end|>", "two eggs <|im_end|>")
     assert result.dataset.tokens == 16 * (11 + 12)
+    shown = seen.read(case.workspace.learned("train"))
+    assert (set(shown.lengths), shown.learned) == ({12}, 16 * (2 + 3))
+    (row,) = shown.rows([0], base.read(case.model, case.config(LIKED).model))
+    assert row.parts[-1] == ("flour <|im_end|>", True)
+    assert row.rejected[-1] == ("two eggs <|im_end|>", True)
     assert result.plan.tokens_per_pass == result.plan.batch_size * 2 * result.plan.max_length
     assert {question.reference for question in testset.questions(case.workspace, "test")} == {"flour"}
+
+
+def test_of_labelled_answers_good_ones_are_asked_and_each_has_anothers_answer_beside_it(case: Case) -> None:
+    rows = [row | {"label": number % 4 != 0} for number, row in enumerate(QUESTIONS)]
+    rows[1] |= {"completion": "three eggs"}
+    test = {"source": case.source("test.jsonl", rows[:4])}
+    result = case.prepare(case.config(rows, training={"method": "kto"}, test=test))
+    assert result.dataset.format == "unpaired-preference"
+    assert result.dataset.rows.model_dump() == {"train": 20, "validation": 0, "test": 3}
+    found = {row["place"]: row for row in case.learned("train")}
+    third = found["train.jsonl:3"]
+    asked, _ = case.words(third)
+    other = case.words({"input_ids": third["other_input_ids"], "labels": third["other_labels"]})
+    assert other == (asked.replace("flour <|im_end|>", "three eggs <|im_end|>"), "three eggs <|im_end|>")
+    assert [found[f"train.jsonl:{number}"]["desirable"] for number in range(1, 6)] == [False, True, True, True, False]
+    assert len(case.rows("train")) == 15
+    (row,) = seen.read(case.workspace.learned("train")).rows([0], base.read(case.model, case.config(rows).model))
+    assert row.rejected == ()
+    assert {question.reference for question in testset.questions(case.workspace, "test")} == {"flour", "three eggs"}
+
+
+def test_labelled_answers_of_which_none_is_good_can_not_be_measured(case: Case) -> None:
+    bad = [row | {"label": False} for row in QUESTIONS]
+    config = case.config(bad, training={"method": "kto"}, test={"fraction": 0.2})
+    with pytest.raises(StageError) as error:
+        prepare(config, case.workspace, case.reporter, EvaluationConfig())
+    assert error.value.message == (
+        "No row of train has the label true, so there are no right answers to measure with: add some, or set "
+        "evaluation.enabled to false."
+    )
+    assert case.prepare(config).dataset.rows.train == 16
 
 
 def test_rows_for_another_method_are_refused_with_its_name(case: Case) -> None:

@@ -34,6 +34,7 @@ class Format(StrEnum):
     SHAREGPT = "sharegpt"
     PREFERENCE = "preference"
     OPENAI_PREFERENCE = "openai-preference"
+    UNPAIRED_PREFERENCE = "unpaired-preference"
 
 
 class OnSensitive(StrEnum):
@@ -49,6 +50,7 @@ class Method(StrEnum):
 
     SFT = "sft"
     DPO = "dpo"
+    KTO = "kto"
 
 
 class DpoLoss(StrEnum):
@@ -144,11 +146,20 @@ class DpoConfig(Contract):
     label_smoothing: float = 0.0
 
 
+class KtoConfig(Contract):
+    """TRL's KTOConfig, as far as the manifest exposes it."""
+
+    beta: float = 0.1
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+
+
 class TrainingConfig(Contract):
     """Hyperparameters; those left out are chosen by prepare (`finetune_trainer.contract.report.Plan`)."""
 
     method: Method = Method.SFT
     dpo: DpoConfig | None = None
+    kto: KtoConfig | None = None
     adapter: AdapterConfig = AdapterConfig()
     epochs: float | None = None
     max_steps: int | None = None

@@ -73,7 +73,8 @@ def make(lines: Sequence[Line], reading: Reading, tokenizer: Tokenizer) -> Made:
     avoided = tokens.encode([each.rejected for each in kept if each.rejected], tokenizer)
     rejected: Sequence[Tokens | None] = avoided or [None] * len(kept)
     rows = [
-        Example(each.line, each.place, found, other) for each, found, other in zip(kept, made, rejected, strict=True)
+        Example(row.line, row.place, found, other, row.desirable)
+        for row, found, other in zip(kept, made, rejected, strict=True)
     ]
     return Made(
         rows=len(lines),

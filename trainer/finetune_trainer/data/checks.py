@@ -4,7 +4,7 @@ Called by `examples` with a row in the format's own column names. Pure.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from finetune_trainer.contract.config import Format
@@ -13,6 +13,7 @@ from finetune_trainer.data.line import kind
 from finetune_trainer.data.preference import ANSWERS
 
 Row = dict[str, Any]
+PREFERENCES = (Format.PREFERENCE, Format.OPENAI_PREFERENCE, Format.UNPAIRED_PREFERENCE)
 # What the user calls values, with the values; and prompt, chosen, rejected and tools.
 Named = list[tuple[str, Any]]
 Names = tuple[str, str, str, str]
@@ -35,6 +36,8 @@ def faults(row: Row, format: Format, columns: Mapping[str, str], chat: bool) -> 
 
     if format in (Format.CHAT, Format.SHAREGPT):
         yield from _chat(row, name("messages" if format == Format.CHAT else "conversations"), name("tools"))
+    elif format in PREFERENCES:
+        yield from _preferences(row, format, name, chat)
     elif format == Format.TEXT:
         yield from _string(row.get("text"), name("text"))
     elif format == Format.INSTRUCTION:
@@ -42,12 +45,6 @@ def faults(row: Row, format: Format, columns: Mapping[str, str], chat: bool) -> 
         yield from _string(row.get("output"), name("output"))
         if not isinstance(given := row.get("input", ""), str):
             yield f"{name('input')} is {kind(given)}, where a string is expected"
-    elif format == Format.PREFERENCE:
-        yield from _preference(row, (name("prompt"), name("chosen"), name("rejected"), name("tools")), chat)
-    elif format == Format.OPENAI_PREFERENCE:
-        asked = name("input")
-        names = (f"{asked}.messages", name("preferred_output"), name("non_preferred_output"), f"{asked}.tools")
-        yield from _openai_preference(row, names, chat)
     else:
         yield from _prompt_completion(row, name("prompt"), name("completion"), chat)
 
@@ -75,6 +72,27 @@ def _prompt_completion(row: Row, prompt: str, completion: str, chat: bool) -> It
         yield from _messages(answered, completion, f"{completion}'s message")
         if not _last_is_answer(answered):
             yield f"{completion} does not end with a message of the assistant"
+
+
+def _preferences(row: Row, format: Format, name: Callable[[str], str], chat: bool) -> Iterator[str]:
+    if format == Format.PREFERENCE:
+        yield from _preference(row, (name("prompt"), name("chosen"), name("rejected"), name("tools")), chat)
+    elif format == Format.OPENAI_PREFERENCE:
+        asked = name("input")
+        names = (f"{asked}.messages", name("preferred_output"), name("non_preferred_output"), f"{asked}.tools")
+        yield from _openai_preference(row, names, chat)
+    else:
+        yield from _prompt_completion(row, name("prompt"), name("completion"), chat)
+        yield from _label(row, name("label"), name("tools"))
+
+
+def _label(row: Row, label: str, tools: str) -> Iterator[str]:
+    if (value := row.get("label")) is None:
+        yield f"has no {label}"
+    elif not isinstance(value, bool) and value not in (0, 1):
+        yield f"{label} is {_quoted(value)}; allowed are true, for a good completion, and false"
+    if "tools" in row and not _are_tools(row["tools"]):
+        yield f"{tools} is no list of tools' JSON schemas"
 
 
 def _openai_preference(row: Row, names: Names, chat: bool) -> Iterator[str]:

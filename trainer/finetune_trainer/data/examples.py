@@ -8,6 +8,7 @@ Called by `batch`, row by row. What a row becomes:
 - text: `text`, all of which is learned.
 - preference: `prompt`, `chosen` and `rejected` (and `tools`), as messages or as strings likewise. Both answers become
   tokens, each behind the prompt.
+- unpaired preference: `prompt`, `completion` and `label`, whether the completion is good.
 """
 
 import json
@@ -32,7 +33,9 @@ COLUMNS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Format.SHAREGPT: (("conversations",), ("system", "tools")),
     Format.PREFERENCE: (("chosen", "rejected"), ("prompt", "tools")),
     Format.OPENAI_PREFERENCE: (("input", "preferred_output", "non_preferred_output"), ()),
+    Format.UNPAIRED_PREFERENCE: (("prompt", "completion", "label"), ("tools",)),
 }
+LABEL = "label"
 CHATS = (Format.CHAT, Format.SHAREGPT, Format.OPENAI_PREFERENCE)
 PREFERENCES = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
 
@@ -63,13 +66,15 @@ class Shape:
 class Example:
     """A checked row in TRL's columns, as a line of JSON: a tenth of its size in memory; and as it is trained.
 
-    `rejected`: of a row of preference the answer to avoid, behind the prompt as the other is.
+    `rejected`: of a row of preference the answer to avoid, behind the prompt as the other is. `desirable`: of a row of
+    unpaired preference whether its answer is good.
     """
 
     line: bytes
     place: str
     tokens: Tokens
     rejected: Tokens | None = None
+    desirable: bool | None = None
 
     @property
     def sequences(self) -> tuple[Tokens, ...]:
@@ -86,6 +91,11 @@ class Checked:
     place: str
     rendered: Rendered
     rejected: Rendered | None = None
+
+    @property
+    def desirable(self) -> bool | None:
+        """Of a row of unpaired preference, whether its answer is good."""
+        return self.row.get(LABEL)
 
 
 def recognise(config: DatasetConfig, first: Row, likely: Sequence[Format] = ()) -> Format:
@@ -177,11 +187,14 @@ def normalise(row: Row, shape: Shape) -> Row:
     if shape.format in CHATS:
         return {"messages": _with_system(_without_nulls(row["messages"]), shape), **_tools(row)}
     prompt, completion = _question(row)
+    label = {LABEL: bool(row[LABEL])} if LABEL in row else {}
     if not shape.chat:
-        return {"prompt": prompt, "completion": completion}
+        return {"prompt": prompt, "completion": completion, **label}
     return {
         "prompt": _with_system(_messages(prompt, "user"), shape),
         "completion": _messages(completion, "assistant"),
+        **_tools(row),
+        **label,
     }
 
 

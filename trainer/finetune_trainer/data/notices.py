@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from finetune_trainer.data import sensitive
-from finetune_trainer.data.examples import COLUMNS, Shape, unused
+from finetune_trainer.data.examples import COLUMNS, LABEL, Shape, unused
 from finetune_trainer.data.findings import NAMED, Finding, Places, short
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.preference import ANSWERS
@@ -162,6 +162,9 @@ def _halves(row: Row) -> tuple[Any, Any]:
         # Several pairs for one prompt are usual; the same two answers the other way round are a contradiction.
         both = sorted(json.dumps(row[name], sort_keys=True) for name in ANSWERS)
         return [row["prompt"], row.get("tools"), both], row["chosen"]
+    if LABEL in row:
+        # Many answers to one prompt are usual; the same one both good and bad is a contradiction.
+        return [row["prompt"], row["completion"]], row[LABEL]
     return (row["prompt"], row["completion"]) if "prompt" in row else (row["text"], None)
 
 

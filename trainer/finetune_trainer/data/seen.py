@@ -15,7 +15,7 @@ from finetune_trainer.data.base import Base
 from finetune_trainer.data.tokens import IGNORED
 
 # Of `trained`'s files: ids and labels, and those of rows of preference beside them.
-COLUMNS = (("input_ids", "labels"), ("rejected_input_ids", "rejected_labels"))
+COLUMNS = (("input_ids", "labels"), ("other_input_ids", "other_labels"))
 Parts = tuple[tuple[str, bool], ...]
 
 
@@ -47,17 +47,22 @@ class Prepared:
         """These rows, as the model sees them."""
         for number in numbers:
             row = self._table.slice(number, 1).to_pylist()[0]
-            both = [_parts(row[ids], row[labels], base) for ids, labels in COLUMNS if ids in row]
+            both = [_parts(row[ids], row[labels], base) for ids, labels in _shown(self._table)]
             yield Seen(row["place"], self.lengths[number], *both)
 
 
 def read(path: Path) -> Prepared:
     """A split as `trained` wrote it, memory-mapped."""
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    there = [(ids, labels) for ids, labels in COLUMNS if ids in table.column_names]
+    there = _shown(table)
     learned = sum(pc.sum(pc.not_equal(pc.list_flatten(table[labels]), IGNORED)).as_py() or 0 for _, labels in there)
     lengths = zip(*(pc.list_value_length(table[ids]).to_pylist() for ids, _ in there), strict=True)
     return Prepared([max(each) for each in lengths], learned, table)
+
+
+def _shown(table: pa.Table) -> Sequence[tuple[str, str]]:
+    """The columns of what a row is; the answer of another beside a labelled one is no part of it."""
+    return COLUMNS if COLUMNS[1][0] in table.column_names and "desirable" not in table.column_names else COLUMNS[:1]
 
 
 def examples(lengths: Sequence[int]) -> list[int]:

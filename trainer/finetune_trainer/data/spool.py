@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.tokens import Tokens
 
-# `learned` has the two ends of each span, one after the other. Rows of preference alone have what is rejected.
+# `learned` has the two ends of each span, one after the other. Rows of preference alone have what is
+# rejected, and of unpaired preference whether they are desirable.
 SCHEMA = pa.schema(
     [
         ("line", pa.large_binary()),
@@ -25,6 +26,7 @@ SCHEMA = pa.schema(
         ("learned", pa.list_(pa.int32())),
         ("rejected_ids", pa.list_(pa.int32())),
         ("rejected_learned", pa.list_(pa.int32())),
+        ("desirable", pa.bool_()),
     ]
 )
 
@@ -37,6 +39,7 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
         pa.array([example.place for example in examples], pa.string()),
         *_packed([example.tokens for example in examples]),
         *(_packed(rejected) if rejected else 2 * [pa.nulls(len(examples), pa.list_(pa.int32()))]),
+        pa.array([example.desirable for example in examples], pa.bool_()),
     )
     return pa.record_batch(list(columns), schema=SCHEMA)
 
@@ -102,8 +105,9 @@ class Spool:
 def _unpacked(batch: pa.RecordBatch) -> Iterator[Example]:
     lines, places = batch.column("line").to_pylist(), batch.column("place").to_pylist()
     rejected = _tokens(batch, "rejected_") if not batch.column("rejected_ids").null_count else repeat(None)
-    for line, place, found, other in zip(lines, places, _tokens(batch), rejected, strict=False):
-        yield Example(line, place, found, other)
+    desirable = batch.column("desirable").to_pylist()
+    for line, place, found, other, good in zip(lines, places, _tokens(batch), rejected, desirable, strict=False):
+        yield Example(line, place, found, other, good)
 
 
 def _tokens(batch: pa.RecordBatch, which: str = "") -> Iterator[Tokens]:

@@ -30,7 +30,7 @@ class Stored:
 
 
 class _Passed:
-    """The rows of a split that went by."""
+    """The rows of a split that went by. `count`: of those that can be asked."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -41,12 +41,13 @@ class _Passed:
         return self._digest.hexdigest()
 
     def through(self, rows: Iterable[Example], file: BinaryIO | None) -> Iterator[Example]:
-        """The same rows, written as text on their way where there is a file."""
+        """The same rows, written as text on their way where there is a file, but for those whose answer is bad."""
         for row in rows:
-            self.count += 1
             self._digest.update(row.line)
-            if file:
-                file.write(row.line)
+            if row.desirable is not False:
+                self.count += 1
+                if file:
+                    file.write(row.line)
             yield row
 
 

@@ -93,6 +93,14 @@ class Tokens:
         return Tokens(self.ids[:longest], tuple((a, min(b, longest)) for a, b in self.learned if a < longest))
 
 
+def unrelated(asked: Tokens, answered: Tokens, longest: int) -> Tokens:
+    """The prompt of one row with the answer of another, at most `longest` tokens."""
+    (start, _), *_ = asked.learned
+    (other, _), *_ = answered.learned
+    ids = asked.ids[:start] + answered.ids[other:]
+    return Tokens(ids, tuple((a - other + start, b - other + start) for a, b in answered.learned)).cut(longest)
+
+
 def render(row: Row, tokenizer: Tokenizer, learn: bool = True) -> Rendered:
     """A row as text. `learn`: find what is learned in it, which rows that are only asked don't need.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from finetune_trainer.data import tokens
 from finetune_trainer.data.batch import batches
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.findings import Finding, Places
@@ -18,8 +19,10 @@ from finetune_trainer.data.spool import lists
 
 IDS = pa.list_(pa.int32())
 SCHEMA = pa.schema([("input_ids", IDS), ("labels", IDS), ("place", pa.string())])
-# Of rows of preference: the columns above have the chosen answer.
-PAIRS = pa.schema([*SCHEMA, ("rejected_input_ids", IDS), ("rejected_labels", IDS)])
+# Of rows of preference: the columns above have the chosen answer, the others the rejected one.
+PAIRS = pa.schema([*SCHEMA, ("other_input_ids", IDS), ("other_labels", IDS)])
+# Of unpaired ones the others have the same prompt with another row's answer.
+UNPAIRED = pa.schema([*PAIRS, ("desirable", pa.bool_())])
 # Rows that are written at once.
 BATCH = 1_000
 
@@ -51,11 +54,11 @@ class Trained:
         if found.tokens == found.rejected:
             self.alike.add(row.place)
             return None
-        tokens = sum(map(len, found.sequences))
-        if tokens < sum(map(len, row.sequences)):
+        count = sum(map(len, found.sequences))
+        if count < sum(map(len, row.sequences)):
             self.cut.add(row.place)
         self.rows += 1
-        self.tokens += tokens
+        self.tokens += count
         return found
 
 
@@ -64,11 +67,22 @@ def write(path: Path, rows: Iterable[Example], longest: int) -> Trained:
     found = Trained()
     fitting = (kept for row in rows if (kept := found.fit(row, longest)))
     first = next(fitting, None)
+    there: Iterator[Example] = chain([first] if first else [], fitting)
     schema = PAIRS if first and first.rejected else SCHEMA
+    if first and first.desirable is not None:
+        schema, there = UNPAIRED, _with_unrelated(there, longest)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        for batch in batches(chain([first] if first else [], fitting), BATCH):
+        for batch in batches(there, BATCH):
             stream.write_batch(pa.record_batch(list(_columns(batch)), schema=schema))
     return found
+
+
+def _with_unrelated(rows: Iterator[Example], longest: int) -> Iterator[Example]:
+    """Each row with the answer of the one before it beside its own, as TRL has them; the first row comes last."""
+    first = before = next(rows)
+    for row in chain(rows, [first]):
+        yield replace(row, rejected=tokens.unrelated(row.tokens, before.tokens, longest))
+        before = row
 
 
 def findings(split: str, found: Trained, longest: int) -> Iterator[Finding]:
@@ -98,3 +112,5 @@ def _columns(rows: Sequence[Example]) -> Iterator[pa.Array]:
     if rejected := [row.rejected for row in rows if row.rejected]:
         yield lists([each.ids for each in rejected])
         yield lists([each.labels for each in rejected])
+    if rows[0].desirable is not None:
+        yield pa.array([row.desirable for row in rows])

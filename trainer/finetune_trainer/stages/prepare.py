@@ -29,7 +29,7 @@ from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.findings import DataReport, Finding
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
-from finetune_trainer.data.stored import LEARNED, Stored, store
+from finetune_trainer.data.stored import ASKED, LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
@@ -75,6 +75,7 @@ def prepare(
     counted = hyperparameters.Rows(train.rows, train.tokens, longest)
     plan = hyperparameters.choose(config.training, counted, found.model, devices)
     if evaluation is not None and _measured(evaluation, shape):
+        _check_asked(stored)
         testset.chosen(evaluation, testset.questions(workspace, "test"))
         testset.check_baselines(evaluation, workspace)
         noticed += _foreseen(splits, found, plan, evaluation)
@@ -92,6 +93,17 @@ def prepare(
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
+
+
+def _check_asked(stored: Stored) -> None:
+    """Of labelled answers the good ones alone are right."""
+    for name in ASKED:
+        if stored.rows.get(name) == 0:
+            raise StageError(
+                Outcome.DATA_INVALID,
+                f"No row of {name} has the label true, so there are no right answers to measure with: add some, or set "
+                "evaluation.enabled to false.",
+            )
 
 
 def _foreseen(splits: dict[str, Spool], found: Base, plan: Plan, evaluation: EvaluationConfig) -> Iterator[Finding]:

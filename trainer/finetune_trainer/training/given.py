@@ -1,6 +1,8 @@
 """What a method makes its trainer of. Made by `train`, read by the modules of `methods`."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,3 +43,18 @@ class Given:
             "processing_class": self.tokenizer,
             "callbacks": [self.follow, *([self.track] if self.track else [])],
         }
+
+    def compared(self) -> dict[str, Any]:
+        """What trainers take that compare with the base model."""
+        return {"train_dataset": self.splits.train, "order": self.order, "kept": self.kept, **self.options()}
+
+    @contextmanager
+    def asking_base(self) -> Iterator[None]:
+        """While the base model is asked what it makes of the rows: that belongs to training's time.
+
+        A run that goes on has it in its checkpoint.
+        """
+        self.follow.reporter.update(activity="asking the base model how likely it finds the answers")
+        began = time.monotonic()
+        yield
+        self.follow.seconds_before = self.follow.seconds_before or time.monotonic() - began

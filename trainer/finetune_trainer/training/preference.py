@@ -16,7 +16,7 @@ from finetune_trainer.training import flat
 from finetune_trainer.training.flat import Inputs
 
 # Rows that flattening leaves beside each other: a chosen answer, and the rejected one.
-SIDES = ("", "rejected_")
+SIDES = ("", "other_")
 TOGETHER = len(SIDES)
 REFERENCE = "reference"
 

@@ -1,52 +1,27 @@
 """The trainer over pairs: flattened as other rows are, a chosen answer and the rejected one in the same pass.
 
-Made by `methods.dpo`. What the base model makes of the pairs, which the losses compare with, is computed once, before
-training, and kept beside the checkpoints: so there is no second model in memory, with an adapter or without, and no
-second pass in each step. TRL's DPOTrainer takes text alone, pads, and has no flattened rows; its losses are ours.
+Made by `methods.dpo`. TRL's DPOTrainer takes text alone, pads, and has no flattened rows; its losses are ours.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate.utils import gather_object
-from datasets import Dataset
-from peft import PeftModel
-from torch.nn.functional import cross_entropy
 
 from finetune_trainer.contract.config import DpoConfig
-from finetune_trainer.data.batch import batches
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import flat, preference
+from finetune_trainer.training import preference
 from finetune_trainer.training.flat import Inputs
-from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.preference import REFERENCE, TOGETHER, Pairs
-
-# TRL's names, and of a validation's the library's prefix before them.
-ACCURACY, MARGIN = "rewards/accuracies", "rewards/margins"
+from finetune_trainer.training.reference_trainer import ReferenceTrainer, counted, logprobs
 
 
-class PreferenceTrainer(FlatTrainer):
-    """The trainer. `order`: of the rows of train; `kept`: where what the base model makes of them is kept."""
+class PreferenceTrainer(ReferenceTrainer):
+    """The trainer."""
 
-    train_dataset: Dataset
-    eval_dataset: Dataset | None
-
-    def __init__(
-        self, tokens_per_pass: int | None, dpo: DpoConfig, order: Sequence[int], kept: Path, **options: Any
-    ) -> None:
-        super().__init__(tokens_per_pass, **options)
-        self.data_collator = preference.flatten
+    def __init__(self, tokens_per_pass: int | None, dpo: DpoConfig, **options: Any) -> None:
+        super().__init__(tokens_per_pass, preference.flatten, **options)
         self.dpo = dpo
-        self.train_dataset = self._with_reference(self.train_dataset, kept / "reference-train.npy").select(order)
-        if self.eval_dataset is not None:
-            self.eval_dataset = self._with_reference(self.eval_dataset, kept / "reference-validation.npy")
-        # Pairs, those whose chosen answer has the higher reward, and by how much in all: since the last log.
-        self._seen = {True: torch.zeros(3), False: torch.zeros(3)}
 
     def compute_loss(
         self,
@@ -56,96 +31,24 @@ class PreferenceTrainer(FlatTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """A pass's share of the mean over the step's pairs."""
-        pairs = Pairs(_logprobs(model, inputs["parts"]), inputs[REFERENCE], inputs["tokens"], inputs["usual"])
-        margins = preference.rewards(pairs, self.dpo).diff(dim=1).neg()
-        seen = torch.stack([torch.ones_like(margins).sum(), (margins > 0).sum(), margins.sum()])
-        self._seen[torch.is_grad_enabled()] += seen.cpu()
+        policy = logprobs(model, inputs["parts"]).view(-1, TOGETHER)
+        pairs = Pairs(policy, inputs[REFERENCE], inputs["tokens"], inputs["usual"])
+        self.tally(preference.rewards(pairs, self.dpo).diff(dim=1).neg())
         return preference.loss(pairs, self.dpo).sum() / inputs["pairs"]
-
-    def prediction_step(
-        self,
-        model: torch.nn.Module,
-        inputs: Inputs,
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, None, None]:
-        """The mean loss of these pairs."""
-        with torch.no_grad(), self.compute_loss_context_manager():
-            losses = [self.compute_loss(model, self._prepare_inputs(each)) for each in self._passes(inputs)]
-        return torch.stack(losses).sum(), None, None
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add how often, and by how much, the chosen answers have the higher reward."""
-        for trained, name, prefix in ((True, "loss", ""), (False, "eval_loss", "eval_")):
-            if name in logs:
-                seen = self.accelerator.reduce(self._seen[trained].to(self.args.device)).cpu()
-                self._seen[trained] = torch.zeros(3)
-                logs |= {f"{prefix}{ACCURACY}": float(seen[1] / seen[0]), f"{prefix}{MARGIN}": float(seen[2] / seen[0])}
-        super().log(logs, start_time)
 
     def _passes(self, inputs: Inputs) -> Iterator[Inputs]:
         ends = inputs["row_ends"].tolist()
         learned = (inputs["labels"][0] != IGNORED).cpu()
         lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
         tokens = torch.tensor([int(row.sum()) for row in learned.split(lengths)]).view(-1, TOGETHER)
-        reference = inputs.get(REFERENCE, torch.zeros(tokens.shape))
         at = 0
-        for parts in self._parts(inputs):
-            pairs = slice(at, at + sum(len(part["rows"]) for part in parts) // TOGETHER)
+        for parts in self.parts(inputs, TOGETHER):
+            pairs = slice(at, at + counted(parts) // TOGETHER)
             at = pairs.stop
             yield {
                 "parts": parts,
-                REFERENCE: reference[pairs],
+                REFERENCE: inputs[REFERENCE][pairs],
                 "tokens": tokens[pairs],
                 "usual": float(tokens[:, 0].float().mean()),
                 "pairs": len(tokens),
             }
-
-    def _parts(self, inputs: Inputs) -> Iterator[list[Inputs]]:
-        """What goes through the model for each pass; `rows`: how many of its labels each row has."""
-        if self.tokens_per_pass:
-            for each in flat.passes(inputs, self.tokens_per_pass, TOGETHER):
-                at = torch.tensor(each["row_lengths"].each).cumsum(0)
-                owner = torch.bucketize(each["logits_to_keep"].cpu(), at, right=True)
-                yield [each | {"rows": tuple(torch.bincount(owner, minlength=len(at)).tolist())}]
-        else:
-            for both in batches(flat.alone(inputs), TOGETHER):
-                yield [each | {"rows": (each["labels"].shape[1],)} for each in both]
-
-    def _with_reference(self, rows: Dataset, file: Path) -> Dataset:
-        if not file.exists():
-            found = self._reference(rows)
-            if self.is_world_process_zero():
-                draft = file.with_suffix(".partial.npy")
-                np.save(draft, found)
-                draft.replace(file)
-            self.accelerator.wait_for_everyone()
-        return rows.add_column(REFERENCE, np.load(file).tolist())
-
-    def _reference(self, rows: Dataset) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """What the base model makes of each pair; of several processes each takes its share."""
-        mine = range(self.args.process_index, len(rows), self.args.world_size)
-        plain = self.model.disable_adapter() if isinstance(self.model, PeftModel) else nullcontext()
-        self.model.eval()
-        found: list[torch.Tensor] = []
-        with torch.no_grad(), plain, self.accelerator.autocast():
-            for some in batches(mine, self.args.per_device_train_batch_size):
-                inputs = preference.flatten([rows[number] for number in some])
-                passes = (self._prepare_inputs(each) for each in self._passes(inputs))
-                found += [_logprobs(self.model, each["parts"]).cpu() for each in passes]
-                # So that a long look is no reason to overstay.
-                self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        numbered = zip(mine, torch.cat(found).tolist() if found else [], strict=True)
-        return np.array([pair for _, pair in sorted(gather_object(list(numbered)))], np.float32)
-
-
-def _logprobs(model: torch.nn.Module, parts: Sequence[Inputs]) -> torch.Tensor:
-    """The log-probabilities of answers, of shape (pairs, 2)."""
-    return torch.stack(list(chain.from_iterable(_of_rows(model, part) for part in parts))).view(-1, TOGETHER)
-
-
-def _of_rows(model: torch.nn.Module, part: Inputs) -> Iterator[torch.Tensor]:
-    asked = {name: value for name, value in part.items() if name not in ("labels", "rows")}
-    logits, labels = model(**asked).logits[0].float(), part["labels"][0]
-    losses = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-    yield from (-row.sum() for row in losses.split(part["rows"]))

@@ -9,6 +9,7 @@ from finetune_trainer.contract.config import (
     AdapterConfig,
     DatasetConfig,
     DpoConfig,
+    KtoConfig,
     ModelConfig,
     RunConfig,
     Source,
@@ -91,6 +92,7 @@ def _training(training: Training) -> TrainingConfig:
     return TrainingConfig(
         method=training.method,
         dpo=training.dpo and _dpo(training.dpo),
+        kto=training.kto and KtoConfig(**training.kto.model_dump()),
         adapter=AdapterConfig(
             type=adapter.type,
             rank=adapter.rank,

@@ -7,10 +7,10 @@ torch: a recipe imports its trainer when it makes one.
 
 from finetune_trainer.contract.config import Format, Method
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.training.methods import dpo, sft
+from finetune_trainer.training.methods import dpo, kto, sft
 from finetune_trainer.training.methods.recipe import Recipe
 
-RECIPES: dict[Method, Recipe] = {Method.SFT: sft.RECIPE, Method.DPO: dpo.RECIPE}
+RECIPES: dict[Method, Recipe] = {Method.SFT: sft.RECIPE, Method.DPO: dpo.RECIPE, Method.KTO: kto.RECIPE}
 
 
 def check(method: Method, format: Format, uri: str) -> None:

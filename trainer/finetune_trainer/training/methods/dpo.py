@@ -4,7 +4,6 @@ How much likelier than it was for the base model, which stands in for a reward m
 arXiv:2305.18290).
 """
 
-import time
 from typing import TYPE_CHECKING
 
 from finetune_trainer.contract.config import DpoConfig, Format
@@ -18,19 +17,9 @@ if TYPE_CHECKING:
 def _trainer(given: "Given") -> "FlatTrainer":
     from finetune_trainer.training.preference_trainer import PreferenceTrainer
 
-    given.follow.reporter.update(activity="asking the base model how likely it finds the answers")
-    began = time.monotonic()
-    trainer = PreferenceTrainer(
-        given.tokens_per_pass,
-        given.training.dpo or DpoConfig(),
-        given.order,
-        given.kept,
-        train_dataset=given.splits.train,
-        **given.options(),
-    )
-    # The time that it took belongs to training; a run that goes on has it in its checkpoint.
-    given.follow.seconds_before = given.follow.seconds_before or time.monotonic() - began
-    return trainer
+    dpo = given.training.dpo or DpoConfig()
+    with given.asking_base():
+        return PreferenceTrainer(given.tokens_per_pass, dpo, **given.compared())
 
 
 RECIPE = Recipe(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method. `formats`: of the rows that it learns from; `sequences`: how many of tokens a row becomes.
+    """A method. `formats`: of the rows that it learns from; `sequences`: how many of tokens a row has in one pass.
 
     `rate`: its usual learning rate for every weight of a model of a billion parameters. `trainer` makes what trains.
     """
