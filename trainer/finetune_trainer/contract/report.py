@@ -19,10 +19,14 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Progress(Contract):
-    """How far a running stage is. Loss in nats per token; tokens_per_second over all devices; eta in UTC."""
+    """How far a running stage is. Loss in nats per token; tokens_per_second over all devices; eta in UTC.
+
+    `notice`: what went otherwise than planned, and goes on.
+    """
 
     stage: str
     activity: str = ""
+    notice: str = ""
     step: Count = 0
     total_steps: Count = 0
     epoch: Amount | None = None
@@ -109,13 +113,14 @@ class Usage(Contract):
 
 
 class TrainResult(Contract):
-    """What train leaves in `artifact/artifact.json`."""
+    """What train leaves in `artifact/artifact.json`. `notice`: what went otherwise than planned."""
 
     artifact: ArtifactReport
     usage: Usage
     steps: Count
     loss: float | None = None
     validation_loss: float | None = None
+    notice: str = ""
 
 
 # The confidences that a gate can ask for.

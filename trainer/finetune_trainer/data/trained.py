@@ -24,10 +24,14 @@ BATCH = 1_000
 
 @dataclass
 class Trained:
-    """How many rows of a split are trained, with how many tokens, and which were cut or have nothing to learn."""
+    """How many rows of a split are trained, with how many tokens, and which were cut or have nothing to learn.
+
+    `learned`: how many of the tokens are.
+    """
 
     rows: int = 0
     tokens: int = 0
+    learned: int = 0
     cut: Places = field(default_factory=Places)
     teaching_nothing: Places = field(default_factory=Places)
 
@@ -41,6 +45,7 @@ class Trained:
             self.cut.add(row.place)
         self.rows += 1
         self.tokens += len(tokens)
+        self.learned += sum(end - start for start, end in tokens.learned)
         return replace(row, tokens=tokens)
 
 

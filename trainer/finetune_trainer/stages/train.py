@@ -16,12 +16,15 @@ from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import Plan, PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import failures, flat, machine, model, rows, schedule
+from finetune_trainer.training import failures, fitting, flat, machine, model, rows, schedule
+from finetune_trainer.training.attempts import Attempt
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
+from finetune_trainer.training.fitting import Fitting
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, StopRequest, diverged, interrupted, stop_request
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.publish import metrics, publish
+from finetune_trainer.training.rows import Splits
 
 
 def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainResult:
@@ -31,11 +34,16 @@ def train(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainR
     """
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
     found = machine.look(workspace.precision)
-    with stop_request() as stop, _explained(config, workspace, prepared.plan):
-        trainer, follow = _build(config, workspace, prepared, found, reporter, stop)
-        _run(trainer, follow, config, workspace)
+    splits = rows.load(workspace)
+    fitted = Fitting(config, workspace, fitting.training(config, workspace, prepared.plan, splits, found))
+    attempt = fitted.begin()
+    reporter.update(notice=attempt.notice)
+    with stop_request() as stop, _explained(workspace):
+        with fitted.told(attempt):
+            trainer, follow = _build(config, workspace, prepared, splits, attempt, found, reporter, stop)
+            _run(trainer, follow, config, workspace)
         if trainer.is_world_process_zero():
-            _publish(trainer, follow, config, workspace, prepared, found)
+            _publish(trainer, follow, config, workspace, prepared, found, attempt.notice)
         trainer.accelerator.wait_for_everyone()
     return TrainResult.model_validate_json(workspace.trained.read_text())
 
@@ -44,6 +52,8 @@ def _build(
     config: RunConfig,
     workspace: Workspace,
     prepared: PrepareResult,
+    splits: Splits,
+    attempt: Attempt,
     found: Machine,
     reporter: Reporter,
     stop: StopRequest,
@@ -51,16 +61,15 @@ def _build(
     """Load everything into a trainer that is ready to run."""
     plan, checkpoints = prepared.plan, Checkpoints(workspace.checkpoints)
     reporter.update(activity=f"loading {config.model.source.uri}", total_steps=plan.total_steps)
-    settings = _settings(config, plan, found, checkpoints, prepared.model.parameters)
+    settings = _settings(config, plan, found, checkpoints, attempt.recompute)
     with settings.main_process_first():
         if settings.process_index == 0:
             checkpoints.clean()
-    splits = rows.load(workspace)
     lengths = rows.lengths(splits.train)
     order = schedule.order(len(lengths), plan.batch_size * plan.total_steps, config.training.seed)
     dtype = model.weights_dtype(config.training, found.bf16)
-    base, tokenizer = model.load(workspace.base_model(config), config.model, dtype)
-    tokens_per_pass = plan.tokens_per_pass if flat.attends_to_each_row(base) else None
+    base, tokenizer = model.load(workspace.base_model(config), config.model, dtype, config.training.adapter.type)
+    tokens_per_pass = attempt.tokens if flat.attends_to_each_row(base) else None
     stop.check()
     set_seed(config.training.seed)
     validating = schedule.validate_every(plan.total_steps, plan.batch_size, prepared.dataset.rows.validation)
@@ -86,7 +95,7 @@ def _build(
 
 
 def _settings(
-    config: RunConfig, plan: Plan, found: Machine, checkpoints: Checkpoints, parameters: int
+    config: RunConfig, plan: Plan, found: Machine, checkpoints: Checkpoints, recompute: bool
 ) -> TrainingArguments:
     """The plan in the library's words. Saving and validating are decided by `Follow`, after each step."""
     return TrainingArguments(
@@ -101,7 +110,7 @@ def _settings(
         train_sampling_strategy="sequential",
         bf16=found.bf16,
         use_cpu=found.accelerators == 0,
-        gradient_checkpointing=model.recompute_activations(parameters, found.accelerators),
+        gradient_checkpointing=recompute,
         # The other kind needs inputs with gradients, which frozen embeddings don't give.
         gradient_checkpointing_kwargs={"use_reentrant": False},
         dataloader_pin_memory=found.accelerators > 0,
@@ -137,6 +146,7 @@ def _publish(
     workspace: Workspace,
     prepared: PrepareResult,
     found: Machine,
+    notice: str,
 ) -> None:
     """Publish, then give back the room that checkpoints took."""
     follow.reporter.update(activity="writing the artifact")
@@ -156,20 +166,16 @@ def _publish(
         stored.dtype or torch.float32,
         usage,
         metrics(trainer.state.log_history, follow.steps_per_epoch),
+        notice,
     )
     shutil.rmtree(workspace.checkpoints)
 
 
 @contextmanager
-def _explained(config: RunConfig, workspace: Workspace, plan: Plan) -> Iterator[None]:
-    """Turn the libraries' errors that a user can mend into StageErrors."""
+def _explained(workspace: Workspace) -> Iterator[None]:
+    """Turn the errors of the libraries' writers that a user can mend into StageErrors."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        device = torch.cuda.get_device_properties(torch.cuda.current_device())
-        raise failures.out_of_memory(
-            config, plan.tokens_per_pass, plan.max_length, device.name, device.total_memory
-        ) from error
     except StageError:
         raise
     except Exception as error:

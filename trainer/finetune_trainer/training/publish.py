@@ -51,11 +51,12 @@ def publish(
     dtype: torch.dtype,
     usage: Usage,
     rows: list[dict[str, float]],
+    notice: str = "",
 ) -> TrainResult:
     """Write the artifact and return what artifact.json says.
 
     `dtype` is the one that the base model's weights were stored in; whole models are stored likewise. `rows` are those
-    of metrics.jsonl (`metrics`).
+    of metrics.jsonl (`metrics`). `notice`: what went otherwise than planned.
     """
     staging = workspace.artifact.with_name("artifact.staging")
     shutil.rmtree(staging, ignore_errors=True)
@@ -75,6 +76,7 @@ def publish(
         steps=prepared.plan.total_steps,
         loss=_last(rows, "loss"),
         validation_loss=_last(rows, "validationLoss"),
+        notice=notice,
     )
     for path in files(staging):
         # The writer of safetensors makes its files private, but the engine that reads them is another user.
@@ -150,11 +152,14 @@ def card(config: RunConfig, commit: str | None) -> str:
     )
     what = {
         AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank} for",
+        AdapterType.QLORA: f"a LoRA adapter of rank {adapter.rank}, trained beside weights in NF4 (QLoRA), for",
         AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} for",
         AdapterType.NONE: "every weight fine-tuned of",
     }[adapter.type]
+    beside = f"{base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=."
     serve = {
-        AdapterType.LORA: f"{base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=.",
+        AdapterType.LORA: beside,
+        AdapterType.QLORA: beside,
         AdapterType.DORA: f"{MERGED} --served-model-name {config.name}",
         AdapterType.NONE: f". --served-model-name {config.name}",
     }[adapter.type]

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from finetune_trainer.contract.config import Workspace
+from finetune_trainer.data.tokens import IGNORED
 
 
 @dataclass(frozen=True)
@@ -31,4 +32,11 @@ def load(workspace: Workspace) -> Splits:
 def lengths(rows: Dataset) -> list[int]:
     """Tokens of each row, without reading them."""
     found: list[int] = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
+    return found
+
+
+def learned(rows: Dataset) -> int:
+    """How many of all tokens are learned."""
+    labels = pc.list_flatten(rows.data.column("labels"))
+    found: int = pc.sum(pc.not_equal(labels, IGNORED)).as_py()
     return found

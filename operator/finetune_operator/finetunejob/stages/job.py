@@ -22,7 +22,7 @@ from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.pods.state import PodState
+from finetune_operator.pods.state import Exit, PodState
 
 
 class JobStage(Stage):
@@ -217,5 +217,9 @@ def _retried(current: PodState, pods: tuple[PodState, ...]) -> str:
     if not endings:
         return f"Pod {current.name} is running."
     last = endings[-1]
-    why = last.termination.message if last.termination else f"it ended with code {last.code}"
+    why = last.termination.message if last.termination else _wordless(last)
     return f"Pod {current.name} is running, after {len(endings)} that ended early; the last one: {why}"
+
+
+def _wordless(ended: Exit) -> str:
+    return "it was killed at its memory limit" if ended.oom_killed else f"it ended with code {ended.code}"

@@ -18,7 +18,7 @@ from finetune_operator.finetunejob.record import PREPARED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.pods.resources import accelerators
+from finetune_operator.pods.resources import accelerator_memory, accelerators
 
 GIBIBYTE = 2**30
 
@@ -36,7 +36,6 @@ class Prepare(JobStage):
 
         It plans for the devices to come.
         """
-        devices = accelerators(target.spec.training.resources)
         spec = target.spec
         sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation)]
         return Work(
@@ -44,14 +43,15 @@ class Prepare(JobStage):
             environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
             mounts=volumes.user_mounts(sources),
             arguments=(
-                *(("--devices", str(devices)) if devices > 1 else ()),
+                *("--devices", str(accelerators(spec.training.resources))),
+                *_memory(target),
                 *on_sensitive(target.spec.dataset),
             ),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, the credentials, what is measured, and what is told of the rows."""
-        told = on_sensitive(context.spec.dataset)
+        told = (*_memory(context.target), *on_sensitive(context.spec.dataset))
         own = {
             "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
             "evaluation": evaluation_id(context.target),
@@ -76,6 +76,13 @@ def on_sensitive(dataset: Dataset) -> tuple[str, ...]:
     """
     wanted = dataset.on_sensitive
     return () if wanted == OnSensitive.WARN else ("--on-sensitive", wanted.value)
+
+
+def _memory(target: Target) -> tuple[str, ...]:
+    """The argument that tells what memory each accelerator has, where the operator's settings do."""
+    training = target.spec.training
+    found = accelerator_memory(training.resources, training.pod, target.settings.memory_of)
+    return () if found is None else ("--device-memory", str(found))
 
 
 def _told(result: PrepareResult) -> Step:

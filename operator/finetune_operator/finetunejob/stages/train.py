@@ -68,7 +68,7 @@ def _told(result: TrainResult, uri: str) -> Step:
     return Step(
         State.SUCCEEDED,
         Reason.SUCCEEDED,
-        f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}.",
+        f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}. {result.notice}".strip(),
         report={
             "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
             "usage": UsageStatus(
