@@ -144,9 +144,10 @@ class Training:
         kept = activations.block_input(self.model, self.adapter, self.device.precision) if taken.recompute else block
         layers = self.model.layers * kept * taken.tokens
         forward = layers + max(self._logits(taken), self._backward(taken))
+        first = forward + self._output_gradients
         if several or not self._whole:
-            return gradients + forward
-        return max(forward + self._first_gradients, gradients + self._backward(taken))
+            return gradients + max(first, self._embedding_gradients)
+        return max(first, gradients + max(self._backward(taken), self._embedding_gradients))
 
     def _logits(self, taken: Pass) -> float:
         """The learned positions' logits, their logarithms and gradients, in float32: three at once."""
@@ -160,9 +161,16 @@ class Training:
         return taken.tokens * (again + activations.transient(self.model, self.device.precision))
 
     @property
-    def _first_gradients(self) -> float:
+    def _output_gradients(self) -> int:
         """The output layer's are made while all activations are still there."""
         return LONG * self.model.vocabulary * self.model.hidden_size if self._whole else 0
+
+    @property
+    def _embedding_gradients(self) -> int:
+        """The embeddings' come last; where they are the output layer's too, both and their sum are there."""
+        blocks = self.model.layers * activations.linear_parameters(self.model)
+        tied = self.model.parameters - blocks < 1.5 * self.model.vocabulary * self.model.hidden_size
+        return self._output_gradients * (3 if tied else 1)
 
     def _most(self, most: int, recompute: bool) -> int:
         """The most tokens that fit, up to `most`; 0 where not even the longest row does."""
