@@ -177,7 +177,7 @@ BAD = [
             f"{field} without an adapter",
             {f"{ADAPTER}.type": "none", f"{ADAPTER}.{field}": value},
             f"{ADAPTER}.{field}",
-            "has no meaning with adapter.type none: remove it, or choose lora or dora",
+            "has no meaning with adapter.type none: remove it, or choose lora, qlora or dora",
         )
         for field, value in (("alpha", 32), ("rank", 32), ("dropout", 0.1), ("targetModules", ["q_proj"]))
     ),

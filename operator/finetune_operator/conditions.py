@@ -122,7 +122,7 @@ REASONS: dict[Reason, str] = {
     Reason.SOURCE_NOT_FOUND: "a model, dataset, revision, bucket or file does not exist",
     Reason.SOURCE_UNAVAILABLE: "the hub, the bucket or the candidate could not be reached",
     Reason.INTERNAL_ERROR: "a fault in the trainer (the message has its traceback) or in the operator (its log has it)",
-    Reason.OUT_OF_MEMORY: "the accelerator's memory is too small for this training",
+    Reason.OUT_OF_MEMORY: "the memory is too small for this training, foreseen by prepare or found out twice by train",
     Reason.WORKSPACE_FULL: "the workspace volume is full",
     Reason.PEER_LOST: "a pod of a training on several nodes ended because another one was gone",
     Reason.INTERRUPTED: "the stage was stopped more often than training.retries",

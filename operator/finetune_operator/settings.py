@@ -3,12 +3,16 @@
 The chart sets them; `docs/settings.md` is generated from here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from os import environ
 from typing import Any
 
+from finetune_operator.api.values import quantity
+
 PREFIX = "FINETUNE_"
+_MEMORY = re.compile(r"[^=\s]+=[1-9][0-9]*([KMGT]i|[kMGT])?")
 
 
 def _setting(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
@@ -34,6 +38,12 @@ class Settings:
         "there may be no second one.",
     )
     lease_name: str = _setting("finetune-operator", "The Lease's name: the same for all that take each other's place.")
+    accelerator_memory: tuple[str, ...] = _setting(
+        (),
+        "What memory an accelerator has, NAME=QUANTITY separated by commas. The name is its resource's "
+        "(nvidia.com/gpu=80Gi), or a value that training.pod.nodeSelector chooses nodes by (NVIDIA-L4=24Gi). "
+        "What a MIG slice has, its own name says. Where it is known, prepare refuses what can't fit.",
+    )
     metrics_port: int = _setting(9090, "The port of Prometheus metrics, `/metrics`.")
     health_port: int = _setting(8080, "The port of the health check, `/healthz`.")
     progress_seconds: float = _setting(15.0, "Seconds between two looks at a running stage.")
@@ -58,7 +68,17 @@ class Settings:
             choices = known.metadata["choices"]
             if choices and values.get(known.name, known.default) not in choices:
                 raise ValueError(f"{variable(known.name)} must be {' or '.join(choices)}, not {values[known.name]!r}")
+        for entry in values.get("accelerator_memory", ()):
+            if not _MEMORY.fullmatch(entry):
+                name = variable("accelerator_memory")
+                raise ValueError(f"{name} must have entries such as nvidia.com/gpu=80Gi, not {entry!r}")
         return cls(**values)
+
+    @property
+    def memory_of(self) -> dict[str, int]:
+        """`accelerator_memory` as bytes by name."""
+        pairs = (entry.split("=") for entry in self.accelerator_memory)
+        return {name: int(quantity(size)) for name, size in pairs}
 
 
 def variable(name: str) -> str:

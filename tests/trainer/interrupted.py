@@ -1,12 +1,13 @@
 """Train in a process of its own that gets a signal at the end of a step. Run by test_resume.
 
-    python interrupted.py RUN_CONFIG WORKSPACE SIGNAL STEP
+    python interrupted.py RUN_CONFIG WORKSPACE SIGNAL STEP [near]
 
-Of several workers the last one gets it.
+Of several workers the last one gets it. With near it believes that hardly any memory is left.
 
 Saves after each step, so that the test needs no minute. Exits with the outcome's code.
 """
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.train import train
-from finetune_trainer.training import follow
+from finetune_trainer.training import follow, host
 
 
 class Sender(Reporter):
@@ -35,7 +36,9 @@ class Sender(Reporter):
 
 
 if __name__ == "__main__":
-    config, workspace, number, step = sys.argv[1:]
+    config, workspace, number, step, *near = sys.argv[1:]
+    if near:
+        host.NEAR = math.inf
     follow.SAVE_SECONDS = 0
     follow.SAVE_SHARE = float("inf")
     try:

@@ -21,8 +21,9 @@ from finetune_cli.processes import free_port
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import TrainResult
-from finetune_trainer.stages.train import Beside, train
+from finetune_trainer.stages.train import train
 from finetune_trainer.training import track
+from finetune_trainer.training.build import Beside
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -12,7 +12,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages.train import train
 from peft import PeftModel
 from safetensors import safe_open
-from trainings import CHATML, CHATS, PAIRS, Case, MakeCase, Recorder, chat
+from trainings import CHATML, CHATS, PAIRS, Case, MakeCase, Recorder, answers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ENOUGH = 80
@@ -23,17 +23,6 @@ GENERATING = (
     "{% else %}{{ message['content'] }} <|im_end|> {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
 )
-
-
-def answers(model: Any, tokenizer: Any) -> list[str]:
-    """What a model says about each thing."""
-    said = []
-    for thing, colour in PAIRS:
-        prompt = chat(thing, colour)["messages"][:-1]
-        tokens = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt")["input_ids"]
-        found = model.generate(tokens, max_new_tokens=1, do_sample=False)
-        said.append(tokenizer.decode(found[0, tokens.shape[1] :]))
-    return said
 
 
 def fault(case: Case, recorder: Recorder) -> StageError:

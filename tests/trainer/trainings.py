@@ -40,7 +40,7 @@ CHATML = (
 )
 STEPS = 12
 LORA = AdapterConfig(rank=8)
-FIGURES = Model(parameters=100_000, context_length=64, hidden_size=64, layers=2, vocabulary=24)
+FIGURES = Model(100_000, 64, 64, 2, 24, intermediate_size=128, query_size=64, key_value_size=32)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -93,6 +93,17 @@ def chat(thing: str, colour: str) -> dict[str, Any]:
 
 
 CHATS = [chat(*pair) for pair in PAIRS * 6]
+
+
+def answers(model: Any, tokenizer: Any) -> list[str]:
+    """What a model says about each thing."""
+    said = []
+    for thing, colour in PAIRS:
+        prompt = chat(thing, colour)["messages"][:-1]
+        tokens = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt")["input_ids"]
+        found = model.generate(tokens, max_new_tokens=1, do_sample=False)
+        said.append(tokenizer.decode(found[0, tokens.shape[1] :]))
+    return said
 
 
 class Case:

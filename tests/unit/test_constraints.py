@@ -21,7 +21,7 @@ ENGINE = [
 ]
 INSTALLED = {
     "operator": EXTRAS["operator"],
-    "trainer": [*chain(*(EXTRAS[extra] for extra in ("trainer", "lm-eval", "mlflow", "tensorboard")))],
+    "trainer": [*chain(*(EXTRAS[extra] for extra in ("trainer", "lm-eval", "qlora", "mlflow", "tensorboard")))],
     "vllm-cpu": ENGINE,
     "venv": [*chain(*EXTRAS.values()), *ENGINE],
 }

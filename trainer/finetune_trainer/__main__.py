@@ -36,10 +36,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--status-port", type=int, default=STATUS_PORT)
     parser.add_argument("--status-host", default="", help="left out: every address of the machine")
     parser.add_argument("--evaluation", type=Path, default=Path("/etc/finetune/evaluation.json"))
-    parser.add_argument("--devices", type=int, default=1, help="how many will train; for prepare's plan")
-    parser.add_argument("--nodes", type=int, default=1, help="how many machines train together; for train alone")
-    parser.add_argument("--node", type=int, default=0, help="which of them this is, counted from 0")
-    parser.add_argument("--meet", default="", help="HOST:PORT of the first one, where they meet")
+    parser.add_argument("--devices", type=int, help="how many accelerators each machine trains on; for prepare's plan")
+    parser.add_argument("--device-memory", type=int, help="the bytes that each of them has, where that is known")
+    parser.add_argument("--nodes", type=int, default=1, help="how many machines train together")
+    parser.add_argument("--node", type=int, default=0, help="which of them this is, counted from 0; for train alone")
+    parser.add_argument("--meet", default="", help="HOST:PORT of the first one, where they meet; for train alone")
     parser.add_argument(
         "--on-sensitive", type=OnSensitive, default=OnSensitive.WARN, help="warn, fail or ignore; for prepare alone"
     )
@@ -86,15 +87,18 @@ def stage(options: argparse.Namespace) -> Contract:
     with serving(reporter, port, options.status_host):
         if options.stage == "prepare":
             from finetune_trainer.stages.prepare import prepare
+            from finetune_trainer.training import host
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
-            return prepare(config, workspace, reporter, evaluation, options.devices, options.on_sensitive)
+            device = host.device(options.devices, options.device_memory, options.nodes)
+            return prepare(config, workspace, reporter, evaluation, device, options.on_sensitive)
         if options.stage == "evaluate":
             from finetune_trainer.stages.evaluate import evaluate
 
             evaluation = load(EvaluationConfig, options.evaluation)
             return evaluate(config, evaluation, workspace, options.endpoint, reporter, options.base_endpoint)
-        from finetune_trainer.stages.train import Beside, train
+        from finetune_trainer.stages.train import train
+        from finetune_trainer.training.build import Beside
 
         return train(config, workspace, reporter, Beside(options.keep_checkpoints, options.tracking))
 
@@ -112,6 +116,8 @@ def main() -> None:
     for library in ("httpx", "huggingface_hub"):
         # Their lines hold addresses, and a signed address is a key.
         logging.getLogger(library).setLevel(logging.ERROR)
+    # It tells whoever trains anything of a kernel that only answering would use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     options = parse()
     if options.stage == "train" and (options.nodes > 1 or _workers() > 1):
         sys.exit(_launch(options))

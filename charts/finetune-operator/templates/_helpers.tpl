@@ -34,6 +34,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default (index . 1).AppVersion }}{{ end }}
 {{- end }}
 
+{{- /* A map as the operator's settings have it: NAME=VALUE,… */}}
+{{- define "finetune.pairs" -}}
+{{- $pairs := list -}}
+{{- range $name, $value := . -}}{{- $pairs = append $pairs (printf "%s=%s" $name $value) -}}{{- end -}}
+{{ join "," $pairs }}
+{{- end }}
+
 {{- /* What the operator may do, in every namespace it watches. cluster.py's RESOURCES is its other half. */}}
 {{- define "finetune.rules" -}}
 - apiGroups: [finetune.dev]

@@ -121,6 +121,8 @@ class ProgressStatus(ApiModel):
     """The stage."""
     activity: str | None = None
     """What it is doing."""
+    notice: str | None = None
+    """What went otherwise than planned, and goes on: that memory ran out and passes became smaller."""
     step: int = 0
     """Steps done."""
     total_steps: int = 0

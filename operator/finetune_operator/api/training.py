@@ -33,7 +33,7 @@ TargetModule = Annotated[
 def _of_an_adapter(field: str, unset: str, is_unset: Callable[[Any], bool]) -> Rule:
     return Rule(
         f"self.type != 'none' || {unset}",
-        "has no meaning with adapter.type none: remove it, or choose lora or dora",
+        "has no meaning with adapter.type none: remove it, or choose lora, qlora or dora",
         lambda adapter: adapter.type != AdapterType.NONE or is_unset(adapter),
         field,
     )
@@ -43,8 +43,8 @@ class Adapter(ApiModel):
     """What is trained beside the frozen base model (PEFT's LoraConfig)."""
 
     type: AdapterType = AdapterType.LORA
-    """lora, dora (merged into the base model for serving, since vLLM loads no DoRA adapters), or none for full
-    fine-tuning."""
+    """lora, qlora (LoRA beside a base model in four bits, which takes less memory and more time; served as lora is),
+    dora (merged into the base model for serving, since vLLM loads no DoRA adapters), or none for full fine-tuning."""
     rank: Rank = 16
     """The adapter's rank; the values are those that vLLM can serve."""
     alpha: Annotated[int, Field(ge=1, le=65536)] | None = None

@@ -30,7 +30,7 @@ HISTORY_LENGTH = 10
 # An Event's and a condition's message: the API server takes 1,024 and 32,768 bytes.
 MESSAGE_LENGTH = 4096
 # A pod may say what it likes.
-ACTIVITY_LENGTH = 200
+ACTIVITY_LENGTH, NOTICE_LENGTH = 200, 500
 ADDRESS_LENGTH = 2048
 
 _STATUS: dict[State, Status] = {
@@ -224,6 +224,7 @@ def progress_status(progress: Progress) -> ProgressStatus:
     return ProgressStatus(
         stage=progress.stage,
         activity=progress.activity[:ACTIVITY_LENGTH] or None,
+        notice=progress.notice[:NOTICE_LENGTH] or None,
         step=progress.step,
         total_steps=progress.total_steps,
         epoch=_text(progress.epoch, ".2f"),

@@ -1,14 +1,18 @@
 """Container resources, and which of them are accelerators. Used by the builders of stage and hosting pods."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.values import Quantity
 
 # Device plugins name a GPU VENDOR/gpu (gpu.shared) or, for a slice of one, VENDOR/mig-PROFILE. Network cards and the
 # like (rdma/hca, vpc.amazonaws.com/efa) are extended resources too, but no reason for one more training process.
 _ACCELERATOR = re.compile(r"[^/]+/(gpu|mig-)")
+# A slice's name has its gigabytes.
+_SLICE = re.compile(r"/mig-.*\.(\d+)gb")
 
 
 def resources(wanted: Resources) -> dict[str, Any]:
@@ -33,6 +37,14 @@ def devices(wanted: Resources) -> list[str]:
 def accelerators(wanted: Resources) -> int:
     """How many GPUs the limits give a container."""
     return sum(_count(value) for name, value in wanted.limits.items() if _ACCELERATOR.match(name))
+
+
+def accelerator_memory(wanted: Resources, settings: Pod, known: Mapping[str, int]) -> int | None:
+    """Bytes that each GPU of the limits has, as far as that is `known`; None where it is not."""
+    names = [name for name, value in wanted.limits.items() if _ACCELERATOR.match(name) and _count(value)]
+    slices = [int(found[1]) * 10**9 for name in names if (found := _SLICE.search(name))]
+    told = [known[name] for name in (*settings.node_selector.values(), *names) if name in known]
+    return next(iter((*slices, *told)), None)
 
 
 def _count(value: Quantity) -> int:

@@ -1,5 +1,7 @@
 """The stage Jobs: what they run, what they may use, and which failures they retry."""
 
+from dataclasses import replace
+
 import pytest
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages import JOBS
@@ -8,7 +10,7 @@ from finetune_operator.finetunejob.walk import begin
 from finetune_trainer.__main__ import parse
 from finetune_trainer.contract.config import TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome
-from rendering import GPUS, environment, evaluate, example, main, prepare, target, train
+from rendering import GPUS, SETTINGS, environment, evaluate, example, main, prepare, target, train
 
 STAGES = {"prepare": prepare, "train": train}
 every_stage = pytest.mark.parametrize("stage", STAGES)
@@ -60,7 +62,7 @@ def test_a_pod_can_be_asked_how_far_it_is(stage):
     container = main(STAGES[stage](target()))
     (port,) = container["ports"]
     assert port["name"] == "status"
-    assert container["args"][-2:] == ["--status-port", str(port["containerPort"])]
+    assert f"--status-port {port['containerPort']}" in " ".join(container["args"])
 
 
 @every_stage
@@ -75,6 +77,22 @@ def test_the_run_config_is_where_the_trainer_is_told_to_look(stage):
 def test_prepare_plans_for_the_accelerators_that_will_train():
     gpus = {"limits": {"nvidia.com/gpu": 3, "rdma/hca": 1}}
     assert main(prepare(target(training={"resources": gpus})))["args"][-2:] == ["--devices", "3"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "node", "memory"),
+    [
+        ("nvidia.com/gpu", "", 80 * 2**30),
+        ("nvidia.com/gpu", "NVIDIA-L4", 24 * 2**30),
+        ("nvidia.com/mig-3g.40gb", "", 40 * 10**9),
+        ("amd.com/gpu", "", None),
+    ],
+)
+def test_prepare_is_told_what_memory_the_accelerators_have_where_that_is_known(resource, node, memory):
+    training = {"resources": {"limits": {resource: 1}}, "pod": {"nodeSelector": {"product": node} if node else {}}}
+    known = replace(SETTINGS, accelerator_memory=("nvidia.com/gpu=80Gi", "NVIDIA-L4=24Gi"))
+    told = main(prepare(replace(target(training=training), settings=known)))["args"]
+    assert told[-2:] == (["--devices", "1"] if memory is None else ["--device-memory", str(memory)])
 
 
 def test_prepare_is_told_what_to_do_about_secrets_and_personal_data():

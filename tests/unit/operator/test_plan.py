@@ -110,6 +110,27 @@ class TestThePathToReady:
         assert cluster.status["progress"]["loss"] == "1.2346"
         assert cluster.status["progress"]["tokensPerSecond"] == "182"
 
+    def test_memory_that_ran_out_once_is_told_while_training_goes_on_and_when_it_is_done(
+        self, cluster: Rehearsal
+    ) -> None:
+        said = "H100 ran out of its 80 GiB of memory, with up to 4096 tokens at once; the next run takes 2048."
+        cluster.reconcile()
+        cluster.complete("prepare", PREPARED)
+        cluster.reconcile()
+        cluster.ended("train", 137, "", "OOMKilled")
+        (name,) = [name for kind, name in cluster.objects if kind == "Pod" and "-train-" in name]
+        killed = copy.deepcopy(cluster.objects["Pod", name])
+        killed["metadata"] |= {"name": f"{name}-killed", "uid": "killed"}
+        cluster.objects["Pod", f"{name}-killed"] = killed
+        cluster.running("train")
+        cluster.progress = Progress(stage="train", notice=said)
+        cluster.reconcile()
+        assert cluster.condition("Trained")[2].endswith("the last one: it was killed at its memory limit")
+        assert cluster.status["progress"]["notice"] == said
+        cluster.complete("train", TRAINED | {"notice": said})
+        cluster.reconcile()
+        assert cluster.condition("Trained")[2].endswith(f"/artifact. {said}")
+
 
 class TestRevisions:
     def test_hosting_changes_retrain_nothing(self, serving: Rehearsal) -> None:

@@ -29,6 +29,11 @@ def test_every_kind_of_value() -> None:
         ("FINETUNE_PROGRESS_SECONDS", "0", "FINETUNE_PROGRESS_SECONDS must be a number above zero, not '0'"),
         ("FINETUNE_LOG_FORMAT", "xml", "FINETUNE_LOG_FORMAT must be text or json, not 'xml'"),
         (
+            "FINETUNE_ACCELERATOR_MEMORY",
+            "nvidia.com/gpu=80Gi,L4",
+            "FINETUNE_ACCELERATOR_MEMORY must have entries such as nvidia.com/gpu=80Gi, not 'L4'",
+        ),
+        (
             "FINETUNE_IMAGE_PULL_POLICY",
             "Sometimes",
             "FINETUNE_IMAGE_PULL_POLICY must be Always or IfNotPresent or Never, not 'Sometimes'",

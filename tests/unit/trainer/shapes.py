@@ -84,7 +84,9 @@ def bytes_tokenizer() -> Tokenizer:
 
 def base(template: str | None) -> Base:
     """A base model with a template, whose « and » are taken out."""
-    return Base(Model(1, 1, 1, 1, 1), tokenizer(template.translate({ord("«"): "", ord("»"): ""}) if template else None))
+    return Base(
+        Model(1, 1, 1, 1, 1, 1, 1, 1), tokenizer(template.translate({ord("«"): "", ord("»"): ""}) if template else None)
+    )
 
 
 def marked(shape: str) -> PreTrainedTokenizerFast:

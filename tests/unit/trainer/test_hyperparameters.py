@@ -5,15 +5,19 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.report import Plan
 from finetune_trainer.data.base import Model
-from finetune_trainer.training import schedule
-from finetune_trainer.training.hyperparameters import PASS_TOKENS, Rows, choose, epochs
+from finetune_trainer.training import hyperparameters, schedule
+from finetune_trainer.training.activations import BFLOAT16, FLOAT32
+from finetune_trainer.training.hyperparameters import Rows, epochs
+from finetune_trainer.training.memory import GIB, PASS_TOKENS, UNKNOWN, Device
 from hypothesis import given
 from hypothesis import strategies as st
 
-SMOLLM2 = Model(parameters=134_515_008, context_length=8192, hidden_size=576, layers=30, vocabulary=49_152)
-LLAMA_8B = Model(parameters=8_030_261_248, context_length=131_072, hidden_size=4096, layers=32, vocabulary=128_256)
-RECIPES = Rows(count=290, tokens=22_176, longest=117)
+SMOLLM2 = Model(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
+LLAMA_8B = Model(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
+RECIPES = Rows(count=290, tokens=22_176, learned=8_000, longest=117)
+LAPTOP = Device(16 * GIB, 0, FLOAT32)
 FULL = AdapterConfig(type=AdapterType.NONE)
 
 
@@ -21,9 +25,13 @@ def training(**fields: Any) -> TrainingConfig:
     return TrainingConfig(**fields)
 
 
+def choose(training: TrainingConfig, rows: Rows, model: Model, device: Device = UNKNOWN) -> Plan:
+    return hyperparameters.choose(training, rows, model, device)
+
+
 def test_the_smallest_manifest_gets_a_plan_with_reasons() -> None:
-    plan = choose(training(), RECIPES, SMOLLM2)
-    assert (plan.batch_size, plan.tokens_per_pass, plan.max_length) == (8, 1024, 128)
+    plan = choose(training(), RECIPES, SMOLLM2, LAPTOP)
+    assert (plan.batch_size, plan.tokens_per_pass, plan.max_length) == (8, 936, 128)
     assert (plan.learning_rate, plan.total_steps, plan.context_length) == (3.9e-4, 109, 2048)
     assert plan.estimated_trained_tokens == pytest.approx(3 * RECIPES.tokens, rel=0.01)
     assert plan.reasons == {
@@ -45,7 +53,7 @@ def test_what_the_user_gives_is_used_and_needs_no_reason() -> None:
 
 @pytest.mark.parametrize(("devices", "size"), [(1, 8), (2, 8), (3, 9), (6, 12), (16, 16)])
 def test_the_devices_that_will_train_can_share_the_chosen_batch(devices: int, size: int) -> None:
-    plan = choose(training(), RECIPES, SMOLLM2, devices)
+    plan = choose(training(), RECIPES, SMOLLM2, Device(None, devices, BFLOAT16))
     assert plan.batch_size == size
     schedule.check_shared(plan.batch_size, devices)
     assert ("devices share it evenly" in plan.reasons["batchSize"]) is (devices > 1)
@@ -86,7 +94,7 @@ def test_smaller_models_and_adapters_learn_faster() -> None:
 
 
 def test_a_row_longer_than_is_chosen_is_said_to_be_cut() -> None:
-    plan = choose(training(), Rows(count=10, tokens=100_000, longest=90_000), LLAMA_8B)
+    plan = choose(training(), Rows(count=10, tokens=100_000, learned=50_000, longest=90_000), LLAMA_8B)
     assert plan.max_length == 4096
     assert plan.reasons["maxLength"] == "the longest row has 90000 tokens; more than 4096 is not chosen for this model"
 
@@ -115,7 +123,7 @@ def test_memory_grows_with_what_is_trained() -> None:
     count=st.integers(1, 10**7),
     mean=st.integers(1, 10**4),
     longest=st.integers(1, 10**6),
-    model=st.sampled_from([SMOLLM2, LLAMA_8B, Model(10**3, 64, 8, 1, 100)]),
+    model=st.sampled_from([SMOLLM2, LLAMA_8B, Model(10**3, 64, 8, 1, 100, 32, 8, 8)]),
     fields=st.fixed_dictionaries(
         {},
         optional={
@@ -129,9 +137,9 @@ def test_memory_grows_with_what_is_trained() -> None:
 def test_every_plan_can_be_carried_out(
     count: int, mean: int, longest: int, model: Model, fields: dict[str, Any]
 ) -> None:
-    plan = choose(training(**fields), Rows(count, count * min(mean, longest), longest), model)
+    plan = choose(training(**fields), Rows(count, count * min(mean, longest), count, longest), model)
     assert 1 <= plan.max_length <= plan.context_length <= model.context_length
-    assert plan.max_length <= plan.tokens_per_pass <= max(PASS_TOKENS, plan.max_length)
+    assert min(plan.max_length, longest) <= plan.tokens_per_pass <= max(PASS_TOKENS, plan.max_length)
     assert plan.total_steps >= 1
     assert 0 < plan.learning_rate < 0.1
     assert plan.estimated_memory_bytes > 4 * model.parameters

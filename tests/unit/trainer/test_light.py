@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
-from finetune_trainer.data import light
+from finetune_trainer.contract.config import ModelConfig, Source
+from finetune_trainer.data import base, light
+from safetensors.numpy import save_file
 from shapes import CHATML, tokenizer
 from tiny import write_model
 from transformers import AutoConfig, AutoTokenizer
@@ -43,6 +46,21 @@ def test_the_figures_are_those_that_transformers_reads(tmp_path: Path, architect
     path = model(tmp_path / "model", architecture, "TokenizersBackend")
     expected = AutoConfig.from_pretrained(path).get_text_config()
     assert vars(light.config(path)) == {key: getattr(expected, key) for key in light.FIGURES}
+
+
+@pytest.mark.parametrize("left_out", light.FOLLOWING.items())
+def test_figures_that_follow_from_others_may_be_left_out(tmp_path: Path, left_out: tuple[str, set[str]]) -> None:
+    architecture, names = left_out
+    path = model(tmp_path / "model", architecture, light.TOKENIZERS[architecture][-1])
+    config = ModelConfig(source=Source(uri="file://model"))
+    stored = json.loads((path / "config.json").read_text()) | {"num_attention_heads": 8}
+    (path / "config.json").write_text(json.dumps({key: stored[key] for key in stored if key not in names}))
+    save_file({"weight": numpy.zeros(1)}, path / "model.safetensors")
+    assert light.config(path) is not None
+    found = base.figures(path, config)
+    (path / "config.json").write_text(json.dumps({**json.loads((path / "config.json").read_text()), "auto_map": {}}))
+    assert light.config(path) is None
+    assert base.figures(path, config) == found
 
 
 @pytest.mark.parametrize("given", [{"model_type": "phi3"}, {"auto_map": {}}, {"vocab_size": None}])

@@ -30,6 +30,8 @@ from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
+from finetune_trainer.training.activations import BFLOAT16
+from finetune_trainer.training.memory import Device
 from pyarrow import ipc
 from tiny import CHATML, CONTEXT, PARAMETERS, write_model
 from transformers import AutoTokenizer
@@ -182,14 +184,22 @@ def test_pairs_without_a_difference_are_told_and_nothing_else_is_refused(case: C
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_fetched(case: Case) -> None:
     with pytest.raises(StageError) as error:
-        prepare(case.config(QUESTIONS, training={"batchSize": 8}), case.workspace, case.reporter, devices=3)
+        prepare(
+            case.config(QUESTIONS, training={"batchSize": 8}),
+            case.workspace,
+            case.reporter,
+            device=Device(None, 3, BFLOAT16),
+        )
     assert error.value.outcome == Outcome.CONFIG_INVALID
     assert error.value.message == "training.batchSize 8 can't be shared evenly by 3 devices; choose a multiple of 3."
     assert not case.workspace.data.exists()
 
 
 def test_the_plan_is_for_the_devices_that_will_train(case: Case) -> None:
-    assert prepare(case.config(QUESTIONS), case.workspace, case.reporter, devices=3).plan.batch_size == 6
+    assert (
+        prepare(case.config(QUESTIONS), case.workspace, case.reporter, device=Device(None, 3, BFLOAT16)).plan.batch_size
+        == 6
+    )
 
 
 def test_what_is_odd_is_told_and_stops_nothing(case: Case) -> None:

@@ -69,16 +69,20 @@ class DpoLoss(StrEnum):
 
 
 class AdapterType(StrEnum):
-    """What is trained: a LoRA adapter, a DoRA adapter, or (none) every weight of the model."""
+    """What is trained: a LoRA adapter, one beside weights of four bits, a DoRA adapter, or (none) every weight."""
 
     LORA = "lora"
+    QLORA = "qlora"
     DORA = "dora"
     NONE = "none"
 
     @property
     def beside_base(self) -> bool:
-        """Whether one engine answers as the base model and as what was trained: vLLM loads LoRA adapters alone."""
-        return self == AdapterType.LORA
+        """Whether one engine answers as the base model and as what was trained: vLLM loads LoRA adapters alone.
+
+        What QLoRA trains is one, and is served beside the weights as they are stored.
+        """
+        return self in (AdapterType.LORA, AdapterType.QLORA)
 
 
 class Source(Contract):
@@ -377,6 +381,8 @@ class Workspace:
         self.best = self.checkpoints / "best"
         self.tracked = self.checkpoints / "tracked"
         self.tensorboard = root / "tensorboard"
+        self.attempt = self.checkpoints / "attempt.json"
+        self.memory_mark = self.checkpoints / "hardly-any-memory"
         self.artifact = root / "artifact"
         self.kept = root / "kept"
         self.trained = self.artifact / ARTIFACT

@@ -46,6 +46,9 @@ class Outcome(Enum):
     OUT_OF_MEMORY = Exit(
         71, "OutOfMemory", False, "the accelerator's or the pod's memory is too small; the message says which"
     )
+    SMALLER_PASSES = Exit(
+        72, "OutOfMemory", True, "memory was too small, the first time; the next run takes half as many tokens at once"
+    )
     WORKSPACE_FULL = Exit(73, "WorkspaceFull", False, "the workspace volume is full")
     PEER_LOST = Exit(74, "PeerLost", True, "another pod of the same training ended first; its message says why")
     INTERRUPTED = Exit(75, "Interrupted", True, "the stage was asked to stop; the next run goes on from its checkpoint")

@@ -23,11 +23,12 @@ class Progress(Contract):
 
     `validation_reward_accuracy`: of method dpo, the share of validation's pairs whose chosen answer has the higher
     reward. Its loss is the mean of its pairs'.
-    `tracking`: where a tracker shows it.
+    `tracking`: where a tracker shows it. `notice`: what went otherwise than planned, and goes on.
     """
 
     stage: str
     activity: str = ""
+    notice: str = ""
     step: Count = 0
     total_steps: Count = 0
     epoch: Amount | None = None
@@ -136,7 +137,7 @@ class TrainResult(Contract):
     """What train leaves in `artifact/artifact.json`. The losses are those of the last step.
 
     `checkpoints`: what was kept, the best first, which is the artifact. Empty where there are no rows for validation:
-    the artifact is of the last step then.
+    the artifact is of the last step then. `notice`: what went otherwise than planned.
     """
 
     artifact: ArtifactReport
@@ -144,6 +145,7 @@ class TrainResult(Contract):
     steps: Count
     loss: float | None = None
     validation_loss: float | None = None
+    notice: str = ""
     checkpoints: tuple[Checkpoint, ...] = ()
     tracked: Tracked | None = None
 

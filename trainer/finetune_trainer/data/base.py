@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from finetune_trainer.contract.config import ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
@@ -33,13 +33,20 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Model:
-    """The figures of the base model that arithmetic needs. `parameters` is a count; the rest as in its config.json."""
+    """The figures of the base model that arithmetic needs. `parameters` is a count; the rest as in its config.json.
+
+    `query_size` and `key_value_size`: those of all heads. Where its config has no such figures they are Llama's of that
+    hidden size.
+    """
 
     parameters: int
     context_length: int
     hidden_size: int
     layers: int
     vocabulary: int
+    intermediate_size: int
+    query_size: int
+    key_value_size: int
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,12 @@ def read(directory: Path, config: ModelConfig) -> Base:
         raise _unusable(uri, "it has no config.json" + _adapter(directory))
     found = _config(directory, config)
     tokenizer = _tokenizer(directory, config)
-    return Base(_figures(found, parameters(directory, uri), tokenizer), tokenizer)
+    return Base(_figures(found, parameters(directory, uri), tokenizer.model_max_length), tokenizer)
+
+
+def figures(directory: Path, config: ModelConfig) -> Model:
+    """Its figures alone. Raises StageError as `read` does."""
+    return _figures(_config(directory, config), parameters(directory, config.source.uri), UNLIMITED)
 
 
 def _unusable(uri: str, why: str) -> StageError:
@@ -157,10 +169,13 @@ def _reason(config: ModelConfig, directory: Path, what: str, error: Exception) -
     return f"its {what} can't be read: {lines[0].rstrip('.') if lines else type(error).__name__}"
 
 
-def _figures(found: Any, count: int, tokenizer: PreTrainedTokenizerBase) -> Model:
+def _figures(found: Any, count: int, longest_input: int) -> Model:
+    """`longest_input`: the tokenizer's."""
     longest = getattr(found, "max_position_embeddings", None)
-    if longest is None and tokenizer.model_max_length < UNLIMITED:
-        longest = tokenizer.model_max_length
+    if longest is None and longest_input < UNLIMITED:
+        longest = longest_input
+    heads = getattr(found, "num_attention_heads", None) or 1
+    size = getattr(found, "head_dim", None) or found.hidden_size // heads
     return Model(
         parameters=count,
         # No limit is known of models without positions, such as Mamba.
@@ -168,6 +183,9 @@ def _figures(found: Any, count: int, tokenizer: PreTrainedTokenizerBase) -> Mode
         hidden_size=found.hidden_size,
         layers=found.num_hidden_layers,
         vocabulary=found.vocab_size,
+        intermediate_size=getattr(found, "intermediate_size", None) or 4 * found.hidden_size,
+        query_size=heads * size,
+        key_value_size=(getattr(found, "num_key_value_heads", None) or heads) * size,
     )
 
 

@@ -13,7 +13,12 @@ import transformers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # The figures that `base` takes, which a config.json may leave to transformers' defaults.
-FIGURES = ("max_position_embeddings", "hidden_size", "num_hidden_layers", "vocab_size")
+FIGURES = (
+    *("max_position_embeddings", "hidden_size", "num_hidden_layers", "vocab_size"),
+    *("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"),
+)
+# Those of them that follow from others where a config.json of the architecture leaves them out.
+FOLLOWING = {"llama": {"num_key_value_heads", "head_dim"}, "qwen2": {"head_dim"}}
 # The class of every tokenizer.json that no model's own class reads.
 GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
 # Architectures, and which of the classes that tokenizer_config.json names the auto class would take as they are.
@@ -30,10 +35,10 @@ TOKENIZERS = {
 def config(directory: Path) -> SimpleNamespace | None:
     """The figures in config.json."""
     found = _read(directory / "config.json")
-    complete = all(isinstance(found.get(key), int) for key in FIGURES)
-    if found.get("model_type") not in TOKENIZERS or "auto_map" in found or not complete:
+    kind, missing = found.get("model_type"), {key for key in FIGURES if not isinstance(found.get(key), int)}
+    if kind not in TOKENIZERS or "auto_map" in found or missing - FOLLOWING.get(kind, set()):
         return None
-    return SimpleNamespace(**{key: found[key] for key in FIGURES})
+    return SimpleNamespace(**{key: found.get(key) for key in FIGURES})
 
 
 def tokenizer(directory: Path) -> PreTrainedTokenizerBase | None:

@@ -31,11 +31,12 @@ BATCH = 1_000
 class Trained:
     """How many rows of a split are trained, with how many tokens, and which were cut or have nothing to learn.
 
-    `alike`: rows of preference without a difference.
+    `alike`: rows of preference without a difference. `learned`: how many of the tokens are.
     """
 
     rows: int = 0
     tokens: int = 0
+    learned: int = 0
     cut: Places = field(default_factory=Places)
     teaching_nothing: Places = field(default_factory=Places)
     alike: Places = field(default_factory=Places)
@@ -59,6 +60,7 @@ class Trained:
             self.cut.add(row.place)
         self.rows += 1
         self.tokens += count
+        self.learned += sum(end - start for each in found.sequences for start, end in each.learned)
         return found
 
 

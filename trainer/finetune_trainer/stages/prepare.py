@@ -34,6 +34,7 @@ from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, methods, schedule
+from finetune_trainer.training.memory import UNKNOWN, Device
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +47,17 @@ def prepare(
     workspace: Workspace,
     reporter: Reporter,
     evaluation: EvaluationConfig | None = None,
-    devices: int = 1,
+    device: Device = UNKNOWN,
     on_sensitive: OnSensitive = OnSensitive.WARN,
 ) -> PrepareResult:
     """Fill the workspace with the model and the rows; what was found. Raises StageError.
 
-    `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained. `devices`:
-    how many will train it. `on_sensitive`: what becomes of secrets and personal data.
+    `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained. `device`:
+    what will train it. `on_sensitive`: what becomes of secrets and personal data.
     """
     workspace.prepared.unlink(missing_ok=True)
     if config.training.batch_size:
-        schedule.check_shared(config.training.batch_size, devices)
+        schedule.check_shared(config.training.batch_size, device.processes)
     if evaluation is not None and evaluation.lm_eval is not None:
         benchmarks.check(evaluation.lm_eval)
     reporter.update(activity=f"fetching {config.model.source.uri}")
@@ -72,8 +73,8 @@ def prepare(
             raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
         noticed += trained.findings(name, content, max_length)
     train = stored.learned["train"]
-    counted = hyperparameters.Rows(train.rows, train.tokens, longest)
-    plan = hyperparameters.choose(config.training, counted, found.model, devices)
+    counted = hyperparameters.Rows(train.rows, train.tokens, train.learned, longest)
+    plan = hyperparameters.choose(config.training, counted, found.model, device)
     if evaluation is not None and _measured(evaluation, shape):
         _check_asked(stored)
         testset.chosen(evaluation, testset.questions(workspace, "test"))

@@ -1,33 +1,36 @@
 """What the libraries' errors during training mean to the user.
 
-Called by `train`, around everything that loads, trains and writes. The sentences are made by pure functions; no torch.
+Called by `train` and `fitting`. The sentences are made by pure functions; no torch.
 """
 
 import errno
 import shutil
 from pathlib import Path
 
-from finetune_trainer.contract.config import AdapterType, RunConfig
+from finetune_trainer.contract.config import AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.training.memory import GIB, Training
 
-GIB = 1024**3
 # Less than any checkpoint needs: the libraries' writers don't all say why a write failed.
 NOTHING_LEFT = 1024**2
 
 
-def out_of_memory(config: RunConfig, tokens: int, max_length: int, device: str, memory: int) -> StageError:
-    """The accelerator, which has `memory` bytes, took less than a pass of `tokens`, of rows of up to `max_length`."""
-    advice = [f"lower training.maxLength (it was {max_length})"]
-    if tokens > max_length:
-        advice.insert(0, "lower training.batchSize")
-    if config.training.adapter.type == AdapterType.NONE:
+def out_of_memory(device: str, memory: int | None) -> str:
+    """What ran out, as a sentence's beginning. `device`: the accelerator's name; none on CPUs."""
+    what = device or "The pod or machine"
+    return f"{what} ran out of its {(memory or 0) / GIB:.0f} GiB of memory"
+
+
+def remedy(training: Training) -> str:
+    """What a user can do where no smaller passes are left to try."""
+    advice = [f"lower training.maxLength (the longest row has {training.load.longest} tokens)"]
+    if training.adapter.type == AdapterType.NONE:
         advice.append("train an adapter (training.adapter.type lora) instead of every weight")
-    advice.append("ask for an accelerator with more memory")
-    return StageError(
-        Outcome.OUT_OF_MEMORY,
-        f"{device} ran out of its {memory / GIB:.0f} GiB of memory, training up to {tokens} tokens at "
-        f"once: {', '.join(advice[:-1])}, or {advice[-1]}.",
-    )
+    if training.adapter.type == AdapterType.LORA:
+        advice.append("hold the base model in four bits (training.adapter.type qlora)")
+    if training.device.accelerators:
+        return f"{', '.join(advice)}, or ask for an accelerator with more memory"
+    return f"{', '.join(advice)}, or raise training.resources.limits.memory"
 
 
 def workspace_full(workspace: Path, total: int) -> StageError:

@@ -10,10 +10,9 @@ from finetune_trainer.contract.config import AdapterType, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import Plan
 from finetune_trainer.data.base import Model
+from finetune_trainer.training.memory import ASSUMED, GIB, Device, Load, Pass, Training, refusal
 from finetune_trainer.training.methods import RECIPES
 
-# Tokens of one pass through the model that fit beside a small model on most devices; more rows take more passes.
-PASS_TOKENS = 16_384
 # Lengths are rounded up to this, so that a few longer rows in the next version of the data change nothing.
 LENGTH_STEP = 64
 # Attention's cost grows with the square of the length: more than this is for the user to ask for.
@@ -26,32 +25,43 @@ SMALLEST_BATCH, LARGEST_BATCH = 4, 64
 
 @dataclass(frozen=True)
 class Rows:
-    """What was counted: rows and tokens that are trained, and the longest row's tokens before it was cut."""
+    """What was counted: rows and tokens that are trained, those that are learned, and the longest row's tokens before
+    it was cut.
+    """
 
     count: int
     tokens: int
+    learned: int
     longest: int
 
 
-def choose(training: TrainingConfig, rows: Rows, model: Model, devices: int = 1) -> Plan:
-    """The plan for so many devices. Raises StageError (CONFIG_INVALID) for what the model can't do."""
+def choose(training: TrainingConfig, rows: Rows, model: Model, device: Device) -> Plan:
+    """The plan for so many devices. Raises StageError: CONFIG_INVALID for what the model can't do, OUT_OF_MEMORY for
+    what the device can't.
+    """
     reasons: dict[str, str] = {}
+    devices = device.processes
     max_length = longest_trained(training, rows.longest, model)
     if training.max_length is None:
         reasons["maxLength"] = _why_max_length(rows.longest, max_length)
     batch_size = training.batch_size or _batch_size(rows, devices, reasons)
     total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
-    tokens_per_row = RECIPES[training.method].sequences * max_length
-    tokens_per_pass = _tokens_per_pass(batch_size, tokens_per_row, devices, reasons)
+    together = RECIPES[training.method].sequences
+    longest = together * min(rows.longest, max_length)
+    load = Load(longest, batch_size // devices * longest, rows.learned / rows.tokens, together)
+    sized = Training(model, training.adapter, device, load)
+    if refused := refusal(sized.at_best):
+        raise refused
+    taken = _passes(sized, reasons)
     return Plan(
         batch_size=batch_size,
-        tokens_per_pass=tokens_per_pass,
+        tokens_per_pass=taken.tokens,
         max_length=max_length,
         learning_rate=learning_rate,
         total_steps=total_steps,
         context_length=_context_length(max_length, model, reasons),
-        estimated_memory_bytes=_memory(training, model, tokens_per_pass),
+        estimated_memory_bytes=sized.memory(taken),
         estimated_trained_tokens=round(rows.tokens / rows.count * batch_size * total_steps),
         reasons=reasons,
     )
@@ -128,13 +138,21 @@ def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, st
     return chosen
 
 
-def _tokens_per_pass(batch_size: int, tokens_per_row: int, devices: int, reasons: dict[str, str]) -> int:
-    """PASS_TOKENS, or the longest row's where that is more; a step that has fewer is one pass."""
-    most = batch_size // devices * tokens_per_row
-    chosen = min(most, max(PASS_TOKENS, tokens_per_row))
-    all_of_them = "all rows of a step" if chosen == most else "as many rows"
-    reasons["tokensPerPass"] = f"{all_of_them} pass through the model together, one behind the other, without padding"
+def _passes(training: Training, reasons: dict[str, str]) -> Pass:
+    """As many tokens as the memory has room for; train looks at its device, and may take others."""
+    chosen = training.chosen or training.least
+    all_of_them = "all rows of a step" if chosen.tokens == training.load.step else "as many rows"
+    again = "; activations are recomputed, or they would be far fewer" if chosen.recompute else ""
+    reasons["tokensPerPass"] = (
+        f"{all_of_them} pass through the model together, one behind the other, without padding{_room(training)}{again}"
+    )
     return chosen
+
+
+def _room(training: Training) -> str:
+    if training.device.memory is not None:
+        return ""
+    return f"; planned for {ASSUMED / GIB:.0f} GiB of memory: how much there is, is not known before training looks"
 
 
 def _context_length(max_length: int, model: Model, reasons: dict[str, str]) -> int:
@@ -142,22 +160,3 @@ def _context_length(max_length: int, model: Model, reasons: dict[str, str]) -> i
     why = "all that the model has" if chosen == model.context_length else "room for twice the longest trained row"
     reasons["contextLength"] = why if chosen != LEAST_CONTEXT else f"{why}, and for a conversation"
     return chosen
-
-
-def _memory(training: TrainingConfig, model: Model, pass_tokens: int) -> int:
-    """Bytes of weights (float32), of gradients and Adam's two moments for what is trained, and of activations.
-
-    Activations: 34 bytes a token, layer and hidden unit (Korthikanti et al. 2022, arXiv:2205.05198, without attention's
-    square, which today's kernels don't store), plus the logits and their gradient in float32. An upper estimate:
-    weights in bfloat16 and recomputed activations take less.
-    """
-    adapter = training.adapter
-    whole = adapter.type == AdapterType.NONE
-    trained = model.parameters if whole else _adapter_parameters(model.hidden_size, model.layers, adapter.rank)
-    activations = 34 * pass_tokens * model.layers * model.hidden_size + 8 * pass_tokens * model.vocabulary
-    return 4 * model.parameters + 12 * trained + activations
-
-
-def _adapter_parameters(hidden: int, layers: int, rank: int) -> int:
-    """Seven linear layers a block, whose sides add up to about 22 hidden sizes in Llama's shape."""
-    return 22 * hidden * layers * rank

@@ -31,19 +31,23 @@ LAYER = LlamaConfig(
 
 @dataclass(frozen=True)
 class Machine:
-    """Where training runs. `accelerators` counts those of all processes; zero means CPU."""
+    """Where training runs. `accelerators` counts those of all processes; zero means CPU.
+
+    `local_processes`: those that share this machine.
+    """
 
     accelerators: int
     processes: int
+    local_processes: int
     bf16: bool
 
 
 def look(kept: Path) -> Machine:
     """Probe the machine of this process, one of torchrun's WORLD_SIZE. `kept`: the file that keeps the precision."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if torch.cuda.is_available():
-        return Machine(processes, processes, torch.cuda.is_bf16_supported(including_emulation=False))
-    return Machine(0, processes, _precision(kept) == BF16)
+        return Machine(processes, processes, local, torch.cuda.is_bf16_supported(including_emulation=False))
+    return Machine(0, processes, local, _precision(kept) == BF16)
 
 
 def has_peers() -> bool:

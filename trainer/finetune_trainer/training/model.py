@@ -4,6 +4,7 @@ Called by `train`. Reads local files only.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -11,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -21,23 +23,54 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 
 # PEFT's word for every linear layer but the output layer.
 ALL_LINEAR = "all-linear"
-# From here on a step's activations outweigh what recomputing them costs.
-LARGE = 1_000_000_000
 
 
-def load(path: Path, config: ModelConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model, its weights in `dtype`, and its tokenizer. Raises StageError (CONFIG_INVALID)."""
-    options = {"local_files_only": True, "trust_remote_code": config.trust_remote_code}
+def load(
+    path: Path, config: ModelConfig, dtype: torch.dtype, kind: AdapterType = AdapterType.LORA
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model, its weights in `dtype`, and its tokenizer. Raises StageError (CONFIG_INVALID).
+
+    For QLoRA the weights of its linear layers take four bits each.
+    """
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": config.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        weights = None if config.trust_remote_code else True
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=weights, **options)
+        options["use_safetensors"] = None if config.trust_remote_code else True
+        model = base(path, dtype, kind, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise StageError(Outcome.CONFIG_INVALID, f"{config.source.uri} can't be loaded: {error}") from error
     model.generation_config = _consistent(model.generation_config)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def base(path: Path, dtype: torch.dtype, kind: AdapterType, **options: Any) -> PreTrainedModel:
+    """The base model's weights as they are trained, or trained beside.
+
+    QLoRA's are NF4, whose scales are quantised too: its own recipe (Dettmers et al. 2023, arXiv:2305.14314).
+    """
+    if kind != AdapterType.QLORA:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, quantization_config=four_bits, device_map={"": device}, **options
+    )
+    _keep_differentiable(model)
+    return model
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking weights on CPUs with AVX512-BF16, for good, where it is asked without gradients.
+
+    What it multiplies with then has none: after a validation training would go on, and go wrong, in silence.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _consistent(found: GenerationConfig) -> GenerationConfig:
@@ -110,8 +143,3 @@ def linear_layers(model: PreTrainedModel) -> list[str]:
             if isinstance(module, torch.nn.Linear) and module is not head
         }
     )
-
-
-def recompute_activations(parameters: int, accelerators: int) -> bool:
-    """Whether to trade time for memory (gradient checkpointing): only large models on an accelerator need it."""
-    return accelerators > 0 and parameters >= LARGE

@@ -56,7 +56,7 @@ class Publication:
     """What is published beside the weights, and how those are written.
 
     `dtype` is the one that the base model's weights were stored in; whole models are stored likewise. `rows` are those
-    of metrics.jsonl (`metrics`).
+    of metrics.jsonl (`metrics`). `notice`: what went otherwise than planned.
     """
 
     model: PreTrainedModel | PeftModel
@@ -68,6 +68,7 @@ class Publication:
     usage: Usage
     rows: list[dict[str, float]]
     tracked: Tracked | None = None
+    notice: str = ""
 
     def publish(self, candidates: Sequence[Candidate]) -> TrainResult:
         """Write the artifact and return what artifact.json says.
@@ -88,6 +89,7 @@ class Publication:
             validation_loss=_last(self.rows, "validationLoss"),
             checkpoints=tuple(kept),
             tracked=self.tracked,
+            notice=self.notice,
         )
         _install(staging, self.workspace.artifact, result)
         return result
@@ -187,11 +189,14 @@ def card(config: RunConfig, commit: str | None) -> str:
     )
     what = {
         AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank} for",
+        AdapterType.QLORA: f"a LoRA adapter of rank {adapter.rank}, trained beside weights in NF4 (QLoRA), for",
         AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} for",
         AdapterType.NONE: "every weight fine-tuned of",
     }[adapter.type]
+    beside = f"{base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=."
     serve = {
-        AdapterType.LORA: f"{base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=.",
+        AdapterType.LORA: beside,
+        AdapterType.QLORA: beside,
         AdapterType.DORA: f"{MERGED} --served-model-name {config.name}",
         AdapterType.NONE: f". --served-model-name {config.name}",
     }[adapter.type]

@@ -4,11 +4,13 @@ Called by `train`.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import pyarrow.compute as pc
 from datasets import Dataset
 
 from finetune_trainer.contract.config import Workspace
+from finetune_trainer.data.tokens import IGNORED
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,19 @@ def load(workspace: Workspace) -> Splits:
 
 
 def lengths(rows: Dataset) -> list[int]:
-    """Tokens of each row, without reading them."""
-    found: list[int] = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
+    """Tokens of each row, of all its sequences, without reading them."""
+    each = (pc.list_value_length(rows.data.column(name)) for name in _ending(rows, "input_ids"))
+    found: list[int] = reduce(pc.add, each).to_pylist()
     return found
+
+
+def learned(rows: Dataset) -> int:
+    """How many of all tokens are learned."""
+    labels = (pc.list_flatten(rows.data.column(name)) for name in _ending(rows, "labels"))
+    found: int = sum(pc.sum(pc.not_equal(each, IGNORED)).as_py() for each in labels)
+    return found
+
+
+def _ending(rows: Dataset, name: str) -> list[str]:
+    """Rows of pairs have such a column twice."""
+    return [column for column in rows.column_names if column.endswith(name)]

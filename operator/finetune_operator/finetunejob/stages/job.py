@@ -33,7 +33,7 @@ from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.pods.state import PodState
+from finetune_operator.pods.state import Exit, PodState
 
 
 class JobStage(Stage):
@@ -245,5 +245,9 @@ def _retried(current: Sequence[PodState], pods: tuple[PodState, ...]) -> str:
     last = last_exit(early)
     if last is None or last.exit is None:
         return f"{running} running."
-    why = last.exit.termination.message if last.exit.termination else f"it ended with code {last.exit.code}"
+    why = last.exit.termination.message if last.exit.termination else _wordless(last.exit)
     return f"{running} running, after {len(early)} that ended early; the last one: {why}"
+
+
+def _wordless(ended: Exit) -> str:
+    return "it was killed at its memory limit" if ended.oom_killed else f"it ended with code {ended.code}"

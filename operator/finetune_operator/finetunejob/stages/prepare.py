@@ -12,12 +12,13 @@ from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import tracking, volumes
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
-from finetune_operator.finetunejob.desired.jobs import Work, processes
+from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.record import PREPARED
 from finetune_operator.finetunejob.stages.base import Context, State, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.resources import accelerator_memory, accelerators
 
 GIBIBYTE = 2**30
 
@@ -35,7 +36,6 @@ class Prepare(JobStage):
 
         It plans for the devices to come.
         """
-        devices = processes(target.spec.training)
         spec = target.spec
         sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation)]
         return Work(
@@ -43,7 +43,9 @@ class Prepare(JobStage):
             environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
             mounts=volumes.user_mounts(sources),
             arguments=(
-                *(("--devices", str(devices)) if devices > 1 else ()),
+                *("--devices", str(accelerators(spec.training.resources))),
+                *(("--nodes", str(spec.training.nodes)) if spec.training.nodes > 1 else ()),
+                *_memory(target),
                 *on_sensitive(target.spec.dataset),
                 *tracking.arguments(spec.training),
             ),
@@ -51,7 +53,7 @@ class Prepare(JobStage):
 
     def made_from(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, the credentials, what is measured, and what is told of the rows."""
-        told = on_sensitive(context.spec.dataset)
+        told = (*_memory(context.target), *on_sensitive(context.spec.dataset))
         nodes = context.spec.training.nodes
         own = {
             "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
@@ -79,6 +81,13 @@ def on_sensitive(dataset: Dataset) -> tuple[str, ...]:
     """
     wanted = dataset.on_sensitive
     return () if wanted == OnSensitive.WARN else ("--on-sensitive", wanted.value)
+
+
+def _memory(target: Target) -> tuple[str, ...]:
+    """The argument that tells what memory each accelerator has, where the operator's settings do."""
+    training = target.spec.training
+    found = accelerator_memory(training.resources, training.pod, target.settings.memory_of)
+    return () if found is None else ("--device-memory", str(found))
 
 
 def _told(result: PrepareResult) -> Step:

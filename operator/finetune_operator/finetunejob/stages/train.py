@@ -129,7 +129,7 @@ def _told(result: TrainResult, target: Target) -> Step:
     return Step(
         State.SUCCEEDED,
         Reason.SUCCEEDED,
-        " ".join(sentence for sentence in (told, result.chosen, lost) if sentence),
+        " ".join(sentence for sentence in (told, result.chosen, result.notice, lost) if sentence),
         report={
             "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
             "checkpoints": [

@@ -1,0 +1,172 @@
+"""What a training takes of memory, what is chosen for it, and what is said where it can't be."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.data.base import Model
+from finetune_trainer.training import attempts, failures, host
+from finetune_trainer.training.activations import BFLOAT16, FLOAT32
+from finetune_trainer.training.attempts import Attempt
+from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Load, Pass, Training, refusal
+from hypothesis import given
+from hypothesis import strategies as st
+
+LLAMA_8B = Model(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
+SMOLLM2 = Model(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
+LOAD = Load(longest=512, step=16 * 512, learned=0.3)
+
+
+def training(kind: str = "lora", model: Model = LLAMA_8B, gib: float | None = 80, **load: Any) -> Training:
+    """One on an accelerator."""
+    device = Device(None if gib is None else int(gib * GIB), 1, BFLOAT16)
+    return Training(model, AdapterConfig(type=AdapterType(kind)), device, replace(LOAD, **load))
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    # 8 billion weights in two bytes, in half a byte with two for embeddings and output, and in sixteen with moments.
+    [("lora", 16, 19), ("qlora", 7, 10), ("none", 120, 150)],
+)
+def test_an_8b_model_takes_what_its_weights_do_and_little_more(kind: str, least: int, most: int) -> None:
+    found = training(kind)
+    assert least < found.memory(found.least) / GIB < most
+
+
+def test_activations_are_recomputed_only_where_memory_is_short() -> None:
+    chosen = {gib: training(gib=gib).chosen for gib in (16, 24, 40, 141)}
+    assert chosen[16] is None
+    assert chosen[24] is not None
+    assert chosen[24].recompute
+    assert chosen[141] == Pass(LOAD.step, recompute=False)
+
+
+@given(
+    kind=st.sampled_from(list(AdapterType)),
+    model=st.sampled_from([LLAMA_8B, SMOLLM2]),
+    gib=st.floats(0.5, 300),
+    longest=st.integers(1, 8192),
+    rows=st.integers(1, 64),
+    learned=st.floats(0.01, 1),
+)
+def test_what_is_chosen_fits_and_takes_the_longest_row(
+    kind: AdapterType, model: Model, gib: float, longest: int, rows: int, learned: float
+) -> None:
+    found = training(kind, model, gib, longest=longest, step=longest * rows, learned=learned)
+    chosen = found.chosen
+    if chosen is None:
+        assert found.memory(found.least) > found.device.usable
+        assert refusal(found) is not None
+        return
+    assert refusal(found) is None
+    assert found.memory(chosen) <= found.device.usable
+    assert longest <= chosen.tokens <= max(PASS_TOKENS, longest)
+    smaller = found.smaller(chosen)
+    assert smaller is None or found.memory(smaller) < found.memory(chosen)
+
+
+def test_what_can_not_fit_is_refused_with_what_would_in_numbers() -> None:
+    found = refusal(training("lora", gib=16))
+    assert found is not None
+    assert found.outcome == Outcome.OUT_OF_MEMORY
+    assert "an accelerator has 16.0 GiB, of which 14.4 GiB are planned with" in found.message
+    assert "What would fit: training.adapter.type qlora (" in found.message
+    assert "or an accelerator with 20 GiB or more." in found.message
+
+
+def test_what_full_fine_tuning_has_no_room_for_an_adapter_may_have() -> None:
+    found = refusal(training("none"))
+    assert found is not None
+    assert "training.adapter.type lora (" in found.message
+    assert "training.adapter.type qlora (" in found.message
+
+
+def test_a_row_that_is_too_long_may_be_cut() -> None:
+    found = refusal(training("qlora", gib=12, longest=65_536, step=65_536))
+    assert found is not None
+    assert "What would fit: training.maxLength 2048 (" in found.message
+
+
+def test_on_cpus_it_is_the_memory_limit_that_can_be_raised() -> None:
+    found = refusal(Training(LLAMA_8B, AdapterConfig(), Device(8 * GIB, 0, FLOAT32), LOAD))
+    assert found is not None
+    assert "training.resources.limits.memory of " in found.message
+
+
+def test_nothing_is_refused_where_the_memory_is_not_known() -> None:
+    assert refusal(training("none", gib=None)) is None
+
+
+BEGUN = Attempt(memory=80 * GIB, tokens=4096, recompute=False)
+
+
+def out_of_memory(before: Attempt, found: Training) -> attempts.Ended:
+    what = failures.out_of_memory("NVIDIA H100", 80 * GIB)
+    return attempts.ran_out(found, before, what, failures.remedy(found))
+
+
+def test_a_training_takes_the_passes_that_it_began_with_whatever_it_finds() -> None:
+    assert attempts.begin(training(gib=141), BEGUN) == BEGUN
+
+
+def test_out_of_memory_it_tries_half_the_tokens_once() -> None:
+    first = out_of_memory(BEGUN, training())
+    assert first.error.outcome == Outcome.SMALLER_PASSES
+    assert first.error.message == (
+        "NVIDIA H100 ran out of its 80 GiB of memory, with up to 4096 tokens at once; the next run goes on from the "
+        "last checkpoint with up to 2048 tokens at once."
+    )
+    assert first.attempt.passes == Pass(2048, recompute=False)
+    assert first.attempt.notice == first.error.message
+    assert attempts.begin(training(), first.attempt) == first.attempt
+
+    second = out_of_memory(first.attempt, training())
+    assert second.error.outcome == Outcome.OUT_OF_MEMORY
+    assert second.error.message == (
+        f"{first.error.message} NVIDIA H100 ran out of its 80 GiB of memory, with up to 2048 tokens at once: lower "
+        "training.maxLength (the longest row has 512 tokens), hold the base model in four bits (training.adapter.type "
+        "qlora), or ask for an accelerator with more memory."
+    )
+
+
+def test_passes_of_one_row_recompute_activations_before_that_is_all() -> None:
+    smallest = BEGUN.model_copy(update={"tokens": 512})
+    assert out_of_memory(smallest, training()).attempt.passes == Pass(512, recompute=True)
+    recomputing = smallest.model_copy(update={"recompute": True})
+    assert out_of_memory(recomputing, training()).error.outcome == Outcome.OUT_OF_MEMORY
+
+
+def test_whoever_starts_it_again_gets_another_try_with_less_or_with_more_memory() -> None:
+    given_up = out_of_memory(out_of_memory(BEGUN, training()).attempt, training()).attempt
+    assert attempts.begin(training(), given_up).passes == Pass(1024, recompute=False)
+    assert attempts.begin(training(gib=141), given_up).passes == training(gib=141).chosen
+
+
+def test_the_containers_limit_goes_before_what_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(host, "LIMITS", (limit, tmp_path / "none"))
+    machine = host.memory()
+    limit.write_text("max\n")
+    assert host.memory() == machine > GIB
+    limit.write_text(f"{GIB}\n")
+    assert host.memory() == GIB
+
+
+def test_a_mark_stands_while_hardly_any_memory_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "mark"
+    with host.watched(host.memory(), mark) as looked:
+        looked.wait()
+        assert not mark.exists()
+    with host.watched(1, mark) as looked:
+        looked.wait()
+        assert int(mark.read_text()) > 1
+    assert not mark.exists()
+
+
+def test_prepare_plans_for_what_will_train() -> None:
+    assert host.device(2, 80 * GIB) == Device(80 * GIB, 2, BFLOAT16)
+    assert host.device(0, None) == Device(host.memory(), 0, FLOAT32)
+    assert host.device(None, None).memory is None

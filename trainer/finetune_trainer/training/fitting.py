@@ -1,0 +1,120 @@
+"""The passes of a training on the device that it finds, and what becomes of them when memory runs out all the same.
+
+Called by `train`. They are kept beside the checkpoints. On an accelerator the library says that memory ran out. On CPUs
+the kernel kills the process without a word; `host.watched` leaves a mark while hardly any memory is left, and one that
+is there at the next start tells of that. A process that is killed with memory to spare leaves none, and goes on as it
+was.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.report import Plan
+from finetune_trainer.data import base
+from finetune_trainer.training import attempts, failures, host, memory, methods, rows, schedule
+from finetune_trainer.training.activations import BFLOAT16, FLOAT32
+from finetune_trainer.training.attempts import Attempt, Ended
+from finetune_trainer.training.machine import Machine
+from finetune_trainer.training.memory import Device, Load, Training
+from finetune_trainer.training.rows import Splits
+
+# How torch begins what it says where the system gives it no more memory.
+NO_MORE = "DefaultCPUAllocator"
+
+
+def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits, found: Machine) -> Training:
+    """What the memory of this training depends on."""
+    lengths = rows.lengths(splits.train)
+    step = schedule.share(plan.batch_size, found.processes) * max(lengths)
+    return Training(
+        base.figures(workspace.base_model(config), config.model),
+        config.training.adapter,
+        Device(_memory(found), found.accelerators, BFLOAT16 if found.bf16 else FLOAT32, found.processes),
+        Load(
+            max(lengths),
+            step,
+            rows.learned(splits.train) / sum(lengths),
+            methods.RECIPES[config.training.method].sequences,
+        ),
+    )
+
+
+def _memory(found: Machine) -> int:
+    """Bytes of each device; several processes share a machine's."""
+    if found.accelerators:
+        total: int = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        return total
+    return host.memory() // found.local_processes
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """One training and its memory."""
+
+    config: RunConfig
+    workspace: Workspace
+    training: Training
+
+    def begin(self) -> Attempt:
+        """The passes to take. Raises StageError where none fit, or where those that were taken were too much."""
+        before = self._before()
+        if before is None and (refused := memory.refusal(self.training)):
+            raise refused
+        if before is not None and (held := self._killed()) is not None:
+            ended = self._ended(before, attempts.killed(held, before.memory))
+            if ended.attempt.given_up:
+                raise ended.error
+            before = ended.attempt
+        attempt = attempts.begin(self.training, before)
+        self._keep(attempt)
+        return attempt
+
+    @contextmanager
+    def told(self, attempt: Attempt) -> Iterator[None]:
+        """While the block trains, notice that memory runs out. Raises StageError for that."""
+        try:
+            with self._watched():
+                yield
+        except (RuntimeError, MemoryError) as error:
+            if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and NO_MORE not in str(error):
+                raise
+            raise self._ended(attempt, failures.out_of_memory(_device(), self.training.device.memory)).error from error
+
+    def _watched(self) -> AbstractContextManager[object]:
+        if self.training.device.accelerators or self.training.device.memory is None:
+            return nullcontext()
+        host.give_back_freed_memory()
+        return host.watched(self.training.device.memory, self.workspace.memory_mark)
+
+    def _ended(self, attempt: Attempt, what: str) -> Ended:
+        ended = attempts.ran_out(self.training, attempt, what, failures.remedy(self.training))
+        self._keep(ended.attempt)
+        return ended
+
+    def _before(self) -> Attempt | None:
+        path = self.workspace.attempt
+        return Attempt.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def _killed(self) -> int | None:
+        """What a process held that was killed for it."""
+        mark = self.workspace.memory_mark
+        text = mark.read_text() if mark.exists() else ""
+        mark.unlink(missing_ok=True)
+        return int(text) if text.isdecimal() else None
+
+    def _keep(self, attempt: Attempt) -> None:
+        """Several processes of a training may do so at once, with the same words."""
+        path = self.workspace.attempt
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.write_text(attempt.model_dump_json(by_alias=True, indent=2) + "\n")
+        draft.replace(path)
+
+
+def _device() -> str:
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).name if torch.cuda.is_available() else ""

@@ -1,0 +1,241 @@
+"""How much memory a training takes, and from it how many tokens pass at once and whether activations are recomputed.
+
+Pure arithmetic over the model's figures: `prepare` forecasts and refuses with it, `fitting` chooses with it for the
+device that train finds. What is kept of a block is told by `activations`; `tests/performance/benchmark_memory.py` holds
+the whole to what a process was measured to take.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+
+from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.base import Model
+from finetune_trainer.training import activations
+from finetune_trainer.training.activations import BFLOAT16, FLOAT32, LONG, SHORT, Precision
+
+GIB = 1024**3
+# The most tokens of a pass: beyond it a step gets no faster.
+PASS_TOKENS = 16_384
+# Tokens that keep a device busy: weights are read once for all of them. A pass that has fewer costs more than
+# recomputing activations does, which is a third of the work again.
+ENOUGH_TOKENS = 1_024
+# What an estimate may come to of a device's memory: it is never under by more than the rest.
+USABLE = 0.9
+# What a process holds before it holds a model: on CPUs its libraries; on an accelerator its context and kernels.
+LIBRARIES, CONTEXT = GIB, GIB
+# What comes and goes leaves holes in the memory that its allocator holds.
+HOLES = 1.1
+# A weight in NF4: four bits, and for each 64 of them a scale, of eight bits since it was quantised itself.
+NF4 = 0.5 + 1 / 64
+# An accelerator that nobody told the memory of is planned for as if it were one of the smaller ones.
+ASSUMED = 24 * GIB
+
+
+@dataclass(frozen=True)
+class Device:
+    """What trains. `memory`: of each, in bytes, None where it is not known. `accelerators`: of a machine, 0 on CPUs.
+
+    `processes`: how many share a batch, on all machines.
+    """
+
+    memory: int | None
+    accelerators: int
+    precision: Precision
+    processes: int = 1
+
+    @property
+    def usable(self) -> int:
+        """What an estimate may come to."""
+        return int(USABLE * (ASSUMED if self.memory is None else self.memory))
+
+
+UNKNOWN = Device(None, 0, FLOAT32)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What passes: tokens of the longest row, those of a step on one device at most, and the share that is learned.
+
+    `sequences`: how many of tokens a row has, which pass together.
+    """
+
+    longest: int
+    step: int
+    learned: float
+    sequences: int = 1
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a step's rows go through the model: so many tokens at once, and whether activations are recomputed."""
+
+    tokens: int
+    recompute: bool
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, as far as memory depends on it."""
+
+    model: Model
+    adapter: AdapterConfig
+    device: Device
+    load: Load
+
+    @property
+    def chosen(self) -> Pass | None:
+        """The passes that the device has memory for; None where it has too little for the longest row.
+
+        Activations are recomputed only where passes would be too small otherwise.
+        """
+        most = min(self.load.step, max(PASS_TOKENS, self.load.longest))
+        plain, recomputed = self._most(most, recompute=False), self._most(most, recompute=True)
+        if plain >= min(most, max(ENOUGH_TOKENS, self.load.longest)) or plain >= recomputed > 0:
+            return Pass(plain, recompute=False)
+        return Pass(recomputed, recompute=True) if recomputed else None
+
+    @property
+    def at_best(self) -> "Training":
+        """The same in the precision that takes the least memory: which one it will be, train finds out on CPUs."""
+        both = (replace(self, device=replace(self.device, precision=each)) for each in (FLOAT32, BFLOAT16))
+        return self if self.device.accelerators else min(both, key=lambda each: each.memory(each.least))
+
+    @property
+    def least(self) -> Pass:
+        """The passes that take the least memory."""
+        return Pass(min(self.load.step, self.load.longest), recompute=True)
+
+    def smaller(self, taken: Pass) -> Pass | None:
+        """What takes less memory than passes that were too much; None where nothing does."""
+        half = replace(taken, tokens=max(self.least.tokens, taken.tokens // 2))
+        return next((each for each in (half, self.least) if self.memory(each) < self.memory(taken)), None)
+
+    def memory(self, taken: Pass) -> int:
+        """The most bytes that a device holds."""
+        held = self._process + self._weights + self._states
+        return int(held + HOLES * self._passing(taken))
+
+    @property
+    def _whole(self) -> bool:
+        return self.adapter.type == AdapterType.NONE
+
+    @property
+    def _process(self) -> int:
+        return CONTEXT if self.device.accelerators else LIBRARIES
+
+    @property
+    def _trained(self) -> int:
+        return self.model.parameters if self._whole else activations.adapter_parameters(self.model, self.adapter)
+
+    @property
+    def _weights(self) -> float:
+        """The base model's, and the adapter's beside them."""
+        parameters, frozen = self.model.parameters, self.device.precision.weights
+        linear = min(parameters, self.model.layers * activations.linear_parameters(self.model))
+        if self._whole:
+            # Autocast keeps a short copy of what it multiplies with.
+            return LONG * parameters + (SHORT * linear if self.device.precision.products == SHORT else 0)
+        quantised = linear if self.adapter.type == AdapterType.QLORA else 0
+        return NF4 * quantised + frozen * (parameters - quantised) + LONG * self._trained
+
+    @property
+    def _states(self) -> int:
+        """Adam's two moments. Several devices join their gradients in buffers of their own."""
+        return (2 * LONG + (LONG if self.device.processes > 1 else 0)) * self._trained
+
+    def _passing(self, taken: Pass) -> float:
+        """What comes and goes with a pass: activations and the output layer's logits first, gradients then."""
+        several = self.load.step > taken.tokens
+        gradients = LONG * self._trained
+        block = activations.block(self.model, self.adapter, self.device.precision)
+        kept = activations.block_input(self.model, self.adapter, self.device.precision) if taken.recompute else block
+        layers = self.model.layers * kept * taken.tokens
+        forward = layers + max(self._logits(taken), self._backward(taken))
+        first = forward + self._output_gradients
+        if several or not self._whole:
+            return gradients + max(first, self._embedding_gradients)
+        return max(first, gradients + max(self._backward(taken), self._embedding_gradients))
+
+    def _logits(self, taken: Pass) -> float:
+        """The learned positions' logits, their logarithms and gradients, in float32: three at once."""
+        rest = taken.tokens - self.load.longest
+        learned = min(taken.tokens, self.load.longest + max(0.0, rest) * self.load.learned)
+        return 3 * LONG * learned * self.model.vocabulary
+
+    def _backward(self, taken: Pass) -> float:
+        """What one block's backward pass holds beside what was kept, and what it makes again."""
+        again = activations.block(self.model, self.adapter, self.device.precision) if taken.recompute else 0
+        return taken.tokens * (again + activations.transient(self.model, self.device.precision))
+
+    @property
+    def _output_gradients(self) -> int:
+        """The output layer's are made while all activations are still there."""
+        return LONG * self.model.vocabulary * self.model.hidden_size if self._whole else 0
+
+    @property
+    def _embedding_gradients(self) -> int:
+        """The embeddings' come last; where they are the output layer's too, both and their sum are there."""
+        blocks = self.model.layers * activations.linear_parameters(self.model)
+        tied = self.model.parameters - blocks < 1.5 * self.model.vocabulary * self.model.hidden_size
+        return self._output_gradients * (3 if tied else 1)
+
+    def _most(self, most: int, recompute: bool) -> int:
+        """The most tokens that fit, up to `most`; 0 where not even the longest row does."""
+        # All rows of a step at once may take less than nearly all: no gradients wait for those of another pass.
+        if self.memory(Pass(most, recompute)) <= self.device.usable:
+            return most
+        tokens = range(self.least.tokens, most + 1)
+        fitting = bisect_right(tokens, self.device.usable, key=lambda count: self.memory(Pass(count, recompute)))
+        return tokens[fitting - 1] if fitting else 0
+
+
+def refusal(training: Training) -> StageError | None:
+    """Why a training can't be, where no passes fit: what it takes, and what would take less, in numbers."""
+    if training.device.memory is None or training.chosen:
+        return None
+    least, has = training.memory(training.least), training.device.memory
+    options = [*_adapters(training), *_shorter(training), _more(training, least)]
+    return StageError(
+        Outcome.OUT_OF_MEMORY,
+        f"Training needs {_gib(least)} of memory at least, with the longest row alone ({training.load.longest} tokens) "
+        f"and activations recomputed, and {_where(training)} has {_gib(has)}, of which {_gib(training.device.usable)} "
+        f"are planned with. What would fit: {'; or '.join(options)}.",
+    )
+
+
+def _where(training: Training) -> str:
+    return "an accelerator" if training.device.accelerators else "the pod or machine"
+
+
+def _more(training: Training, least: int) -> str:
+    needed = -(-least // int(USABLE * GIB))
+    if training.device.accelerators:
+        return f"an accelerator with {needed} GiB or more"
+    return f"training.resources.limits.memory of {needed}Gi or more"
+
+
+def _adapters(training: Training) -> list[str]:
+    """Other adapters that fit."""
+    others = {AdapterType.NONE: (AdapterType.LORA, AdapterType.QLORA), AdapterType.QLORA: ()}
+    found = []
+    for kind in others.get(training.adapter.type, (AdapterType.QLORA,)):
+        other = replace(training, adapter=training.adapter.model_copy(update={"type": kind}))
+        if other.chosen:
+            found.append(f"training.adapter.type {kind.value} ({_gib(other.memory(other.least))})")
+    return found
+
+
+def _shorter(training: Training) -> list[str]:
+    """The longest training.maxLength that fits, by halves."""
+    length = training.load.longest // training.load.sequences // 2
+    while length >= 64:
+        shorter = replace(training, load=replace(training.load, longest=length * training.load.sequences))
+        if shorter.chosen:
+            return [f"training.maxLength {length} ({_gib(shorter.memory(shorter.least))})"]
+        length //= 2
+    return []
+
+
+def _gib(count: float) -> str:
+    return f"{count / GIB:.1f} GiB"
