@@ -219,7 +219,7 @@ BAD = [
         f"{DPO}.lossType",
         "names a loss twice",
     ),
-    Bad("an adapter of the future", {f"{ADAPTER}.type": "qlora"}, f"{ADAPTER}.type", server='"lora"', local="'lora'"),
+    Bad("an adapter of the future", {f"{ADAPTER}.type": "vera"}, f"{ADAPTER}.type", server='"lora"', local="'lora'"),
     *(Bad(f"epochs {value}", {"spec.training.epochs": value}, "spec.training.epochs", **POSITIVE) for value in (0, -1)),
     *(
         Bad(f"learningRate {value}", {"spec.training.learningRate": value}, "spec.training.learningRate", **POSITIVE)

@@ -29,7 +29,8 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.INTERRUPTED: "stopped by Ctrl-C or SIGTERM before anything was served",
 }
 
-_STAGES = {outcome.exit.reason: outcome.exit.code for outcome in Outcome}
+# Of two with one reason it is the final one that a command can end with.
+_STAGES = {outcome.exit.reason: outcome.exit.code for outcome in sorted(Outcome, key=lambda each: not each.exit.retry)}
 
 
 class UserError(Exception):

@@ -6,7 +6,8 @@ from finetune_cli.errors import MEANINGS, ExitCode, UserError, code_of
 from finetune_operator.conditions import Reason
 from finetune_trainer.contract.outcome import Outcome
 
-FAILURES = [outcome for outcome in Outcome if outcome != Outcome.SUCCEEDED]
+# After smaller passes are announced there is another run, which may end with OUT_OF_MEMORY for the same reason.
+FAILURES = [outcome for outcome in Outcome if outcome not in (Outcome.SUCCEEDED, Outcome.SMALLER_PASSES)]
 
 
 @pytest.mark.parametrize("outcome", FAILURES)

@@ -15,6 +15,8 @@ from finetune_operator.names import revision_of
 ACTED_ON = {
     "training": {
         "method",
+        "dpo",
+        "kto",
         "adapter",
         "epochs",
         "max_steps",

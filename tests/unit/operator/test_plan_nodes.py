@@ -59,7 +59,7 @@ def test_it_is_an_indexed_job_whose_pods_find_the_first_one_by_name() -> None:
     assert job["spec"]["template"]["spec"]["subdomain"] == name
     arguments = ["--nodes", "3", "--node", "$(JOB_COMPLETION_INDEX)", "--meet", f"{name}-0.{name}:29500"]
     assert main(job)["args"][-6:] == arguments
-    assert main(prepare(found))["args"][-2:] == ["--devices", "6"]
+    assert main(prepare(found))["args"][-4:] == ["--devices", "2", "--nodes", "3"]
     assert "completionMode" not in prepare(found)["spec"]
 
 

@@ -1,5 +1,6 @@
 """The plan: what is chosen when the manifest leaves it out, what the user gives stays, and why is said."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,9 +63,10 @@ def test_the_devices_that_will_train_can_share_the_chosen_batch(devices: int, si
 def test_pairs_are_learned_at_a_twentieth_of_the_rate_and_pass_through_the_model_together() -> None:
     plan = choose(training(method=Method.DPO), RECIPES, SMOLLM2)
     assert plan.learning_rate == pytest.approx(choose(training(), RECIPES, SMOLLM2).learning_rate / 20, rel=0.05)
-    assert plan.tokens_per_pass == 8 * 2 * 128
-    long = choose(training(method=Method.DPO, max_length=PASS_TOKENS), RECIPES, LLAMA_8B)
-    assert long.tokens_per_pass == 2 * PASS_TOKENS
+    assert plan.tokens_per_pass == 8 * 2 * RECIPES.longest
+    given = training(method=Method.DPO, max_length=PASS_TOKENS)
+    long = choose(given, replace(RECIPES, longest=PASS_TOKENS), LLAMA_8B)
+    assert long.tokens_per_pass == 2 * long.max_length
 
 
 def test_max_steps_are_the_steps() -> None:

@@ -127,7 +127,7 @@ def test_of_preferences_both_answers_are_trained_and_the_chosen_one_is_asked(cas
     (row,) = shown.rows([0], base.read(case.model, case.config(LIKED).model))
     assert row.parts[-1] == ("flour <|im_end|>", True)
     assert row.rejected[-1] == ("two eggs <|im_end|>", True)
-    assert result.plan.tokens_per_pass == result.plan.batch_size * 2 * result.plan.max_length
+    assert result.plan.tokens_per_pass == result.plan.batch_size * 2 * result.dataset.longest
     assert {question.reference for question in testset.questions(case.workspace, "test")} == {"flour"}
 
 

@@ -34,7 +34,7 @@ def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits
     return Training(
         base.figures(workspace.base_model(config), config.model),
         config.training.adapter,
-        Device(_memory(found), found.accelerators, BFLOAT16 if found.bf16 else FLOAT32, found.processes),
+        _device_of(found),
         Load(
             max(lengths),
             step,
@@ -42,6 +42,12 @@ def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits
             methods.RECIPES[config.training.method].sequences,
         ),
     )
+
+
+def _device_of(found: Machine) -> Device:
+    precision = BFLOAT16 if found.bf16 else FLOAT32
+    nodes = found.processes // found.local_processes
+    return Device(_memory(found), found.accelerators // nodes, precision, nodes)
 
 
 def _memory(found: Machine) -> int:

@@ -29,7 +29,7 @@ def memory() -> int:
     return min([_kilobytes(MACHINE, "MemTotal"), *limits])
 
 
-def device(accelerators: int | None, memory_of_each: int | None, nodes: int) -> Device:
+def device(accelerators: int | None, memory_of_each: int | None, nodes: int = 1) -> Device:
     """What prepare plans for. No word of accelerators (on a laptop) leaves it to train to look at what is there.
 
     Without any, training runs where prepare does, with the same limit. There bfloat16 may prove fast, which
@@ -38,7 +38,7 @@ def device(accelerators: int | None, memory_of_each: int | None, nodes: int) -> 
     if accelerators is None:
         return UNKNOWN
     if accelerators:
-        return Device(memory_of_each, accelerators, BFLOAT16, nodes * accelerators)
+        return Device(memory_of_each, accelerators, BFLOAT16, nodes)
     return Device(memory(), 0, FLOAT32, nodes)
 
 

@@ -34,15 +34,17 @@ ASSUMED = 24 * GIB
 
 @dataclass(frozen=True)
 class Device:
-    """What trains. `memory`: of each, in bytes, None where it is not known. `accelerators`: of a machine, 0 on CPUs.
-
-    `processes`: how many share a batch, on all machines.
-    """
+    """What trains. `memory`: of each, in bytes, None where it is not known. `accelerators`: of a node, 0 on CPUs."""
 
     memory: int | None
     accelerators: int
     precision: Precision
-    processes: int = 1
+    nodes: int = 1
+
+    @property
+    def processes(self) -> int:
+        """How many share a batch."""
+        return self.nodes * max(1, self.accelerators)
 
     @property
     def usable(self) -> int:
