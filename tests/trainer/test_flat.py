@@ -1,11 +1,14 @@
 """Flattened rows train as padded ones do, and no row knows of another."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.training import flat
+from finetune_trainer.training.flat_trainer import FlatTrainer
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
@@ -16,6 +19,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
+    TrainingArguments,
 )
 
 SIZES: dict[str, Any] = {
@@ -117,6 +121,21 @@ def test_short_rows_and_long_ones_attend_alike_in_bfloat16(length: int, window: 
         assert one.dtype == torch.bfloat16
         # bfloat16 has eight bits, the largest of these values are about ten.
         assert torch.allclose(one.float(), other, atol=0.1, rtol=0.02)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_loss_of_a_validation_is_a_mean_over_all_labels_however_many_rows_a_batch_has(
+    tmp_path: Path, rows: int
+) -> None:
+    found = model(CONFIGS["llama"])
+    assert flat.attends_to_each_row(found)
+    settings = TrainingArguments(
+        str(tmp_path), per_device_eval_batch_size=rows, remove_unused_columns=False, use_cpu=True, report_to="none"
+    )
+    trainer = FlatTrainer(ALL, model=found, args=settings, eval_dataset=Dataset.from_list(ROWS))
+    with torch.no_grad():
+        expected = torch.stack(flattened(found, ROWS, ALL)).mean().item()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_model_whose_rows_would_meet_takes_them_one_by_one() -> None:

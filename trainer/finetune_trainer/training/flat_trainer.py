@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.trainer_utils import EvalLoopOutput
 
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.training import flat, schedule
@@ -31,6 +32,8 @@ class FlatTrainer(Trainer):  # type: ignore[misc]  # the library comes without t
         self.tokens_per_pass = tokens_per_pass
         # Labels that were the most likely token, and all, since the last log.
         self._right = self._labels = 0
+        # The sum of what was validated, and of how many.
+        self._validated = torch.zeros(2, dtype=torch.float64)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
         """Our learning rate, by the method that the library gives for that."""
@@ -66,7 +69,20 @@ class FlatTrainer(Trainer):  # type: ignore[misc]  # the library comes without t
                 if labels:
                     total += self.compute_loss(model, self._prepare_inputs(each)) * labels
                 count += labels
-        return total / max(1, count), None, None
+        return self.mean(total, count), None, None
+
+    def mean(self, total: torch.Tensor, count: int) -> torch.Tensor:
+        """Of a batch that is validated, of whatever size."""
+        self._validated += torch.tensor([float(total), count], dtype=torch.float64)
+        return total / max(1, count)
+
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> EvalLoopOutput:
+        """The library's loss is a mean over batches, of which the last may be small: here it is one over all."""
+        self._validated.zero_()
+        found = super().evaluation_loop(*arguments, **options)
+        total, count = self.accelerator.reduce(self._validated.to(self.args.device, torch.float32)).tolist()
+        found.metrics["eval_loss"] = total / max(1, count)
+        return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add how many of the learned tokens the model would have written."""

@@ -61,7 +61,9 @@ class ReferenceTrainer(FlatTrainer):
         """The mean loss of these rows."""
         with torch.no_grad(), self.compute_loss_context_manager():
             losses = [self.compute_loss(model, self._prepare_inputs(each)) for each in self._passes(inputs)]
-        return torch.stack(losses).sum(), None, None
+        # Each is a pass's share of the batch's mean.
+        count = len(inputs[REFERENCE])
+        return self.mean(torch.stack(losses).sum() * count, count), None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add how often, and by how much, rewards are as they should be."""
