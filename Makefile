@@ -92,7 +92,7 @@ faults: venv tools ## Every fault at every write and watch event of a whole life
 
 .PHONY: trainer
 trainer: venv ## The train stage with the real libraries, on a tiny model
-	@.venv/bin/python -m pytest tests/trainer
+	@.venv/bin/python -m pytest -n 2 --dist worksteal tests/trainer
 
 .PHONY: local
 local: model ## `finetune run` with the real trainer, engine and small model

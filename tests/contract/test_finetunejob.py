@@ -76,6 +76,8 @@ def test_what_was_left_out_is_filled_in(kubectl: Kubectl) -> None:
         "method": "sft",
         "adapter": {"type": "lora", "rank": 16, "dropout": 0, "targetModules": ["all-linear"]},
         "seed": 42,
+        "keepCheckpoints": 1,
+        "nodes": 1,
         "retries": 3,
     }
     assert spec["hosting"] == {"enabled": True, "replicas": 1, "rollout": "surge", "revisionHistoryLimit": 1}

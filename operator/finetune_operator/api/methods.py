@@ -23,7 +23,12 @@ class Dpo(ApiModel):
     on the chosen answers; [sigmoid, sft] is what people use ORPO for."""
     loss_weights: Annotated[list[Annotated[float, Field(ge=0, le=1000)]], Field(max_length=8)] | None = None
     """How much each loss of lossType counts. Left out: 1 each."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    label_smoothing: Annotated[
+        float,
+        Field(ge=0, le=1),
+        # The API server takes a whole number for an integer, and such a one's bounds, too: 0 would not be below 0.5.
+        Rule("self < 0.5", "must be less than 0.5", lambda share: share < 0.5),
+    ] = 0.0
     """For robust: the share of pairs that are the wrong way round."""
 
     rules = (
