@@ -220,9 +220,10 @@ def test_a_model_that_cannot_be_loaded_is_named_by_its_uri(
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(base_model, broken)
-    (broken / "model.safetensors").unlink()
+    case = make_case(base=broken)
+    (broken / "tokenizer.json").unlink()
 
-    found = fault(make_case(base=broken), recorder)
+    found = fault(case, recorder)
 
     assert found.outcome == Outcome.CONFIG_INVALID
     assert found.message.startswith("hf://example/tiny can't be loaded")
