@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 from finetune_operator.api.crd import CRD_PATH
@@ -159,8 +160,10 @@ class ControlPlane:
             "contexts": [{"name": user, "context": {"cluster": "test", "user": user, "namespace": namespace}}],
             "current-context": user,
         }
-        path.write_text(yaml.safe_dump(document))
-        return path
+        # Whole at any time: a program that was started with it may be about to read it.
+        draft = path.with_name(f"{path.name}.{uuid4()}")
+        draft.write_text(yaml.safe_dump(document))
+        return draft.replace(path)
 
     def request(self, method: str, path: str, document: object = None, *, user: str = ADMIN) -> dict[str, Any]:
         """The API server's answer as JSON: an object, or the Status that refuses it."""
