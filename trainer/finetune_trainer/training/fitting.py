@@ -25,6 +25,8 @@ from finetune_trainer.training.rows import Splits
 
 # How torch begins what it says where the system gives it no more memory.
 NO_MORE = "DefaultCPUAllocator"
+# The share of the memory up to which the C library may keep what is freed: that was up to two thirds as much again.
+ROOMY = 0.5
 
 
 def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits, found: Machine) -> Training:
@@ -84,18 +86,20 @@ class Fitting:
     def told(self, attempt: Attempt) -> Iterator[None]:
         """While the block trains, notice that memory runs out. Raises StageError for that."""
         try:
-            with self._watched():
+            with self._watched(attempt):
                 yield
         except (RuntimeError, MemoryError) as error:
             if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and NO_MORE not in str(error):
                 raise
             raise self._ended(attempt, failures.out_of_memory(_device(), self.training.device.memory)).error from error
 
-    def _watched(self) -> AbstractContextManager[object]:
-        if self.training.device.accelerators or self.training.device.memory is None:
+    def _watched(self, attempt: Attempt) -> AbstractContextManager[object]:
+        device = self.training.device
+        if device.accelerators or device.memory is None:
             return nullcontext()
-        host.give_back_freed_memory()
-        return host.watched(self.training.device.memory, self.workspace.memory_mark)
+        if self.training.memory(attempt.passes) > ROOMY * device.memory:
+            host.give_back_freed_memory()
+        return host.watched(device.memory, self.workspace.memory_mark)
 
     def _ended(self, attempt: Attempt, what: str) -> Ended:
         ended = attempts.ran_out(self.training, attempt, what, failures.remedy(self.training))
