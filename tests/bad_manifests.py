@@ -208,6 +208,12 @@ BAD = [
         "needs a weight for each loss of lossType",
     ),
     Bad(
+        "as many pairs the wrong way round as not",
+        {METHOD: "dpo", f"{DPO}.lossType": ["robust"], f"{DPO}.labelSmoothing": 0.5},
+        f"{DPO}.labelSmoothing",
+        "must be less than 0.5",
+    ),
+    Bad(
         "smoothing that no loss reads",
         {METHOD: "dpo", f"{DPO}.labelSmoothing": 0.1},
         f"{DPO}.labelSmoothing",
