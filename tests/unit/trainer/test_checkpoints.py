@@ -1,9 +1,10 @@
 """Checkpoints are complete or absent."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from finetune_trainer.training.checkpoints import Checkpoints, elapsed
+from finetune_trainer.training.checkpoints import Checkpoints, elapsed, write_whole
 
 
 @pytest.fixture
@@ -52,3 +53,14 @@ def test_killed_between_rename_and_removal_the_newer_one_counts(checkpoints: Che
 def test_without_any_there_is_nothing_to_resume(checkpoints: Checkpoints) -> None:
     assert checkpoints.latest() is None
     assert elapsed(None) == 0.0
+
+
+def test_a_small_file_is_whole_however_many_write_it_at_once(tmp_path: Path) -> None:
+    """Pods that train together share the volume, and the number of their process is the same in each."""
+    path, words = tmp_path / "new" / "attempt.json", [letter * 1000 for letter in "abcd"]
+
+    with ThreadPoolExecutor(4) as writers:
+        for _ in writers.map(lambda word: write_whole(path, word), words * 200):
+            assert path.read_text() in words
+
+    assert [found.name for found in path.parent.iterdir()] == [path.name]

@@ -10,7 +10,6 @@ from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.data.base import Model
 
 SHORT, LONG = 2, 4
-ALL_LINEAR = "all-linear"
 # The linear layers that take the same input.
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 STAGING = "staging"
 NAME = re.compile(r"checkpoint-(\d+)")
@@ -23,6 +24,14 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file that is whole or absent, whoever else writes it at once: on another machine, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{uuid4().hex}")
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def install(staged: Path, final: Path) -> None:

@@ -1,8 +1,8 @@
 """Whether the model's layers are compiled, and how: many small operations, an adapter's most of all, become few.
 
-Called by `train`. On two cores with AVX512-BF16 a step then takes 0.85 of its time, and compiling takes as long as ten
-to twenty steps, so it is for trainings that last. It is for CPUs with a C++ compiler: on accelerators nobody has
-measured it here.
+Called by `build`. On one core with AVX512-BF16 a step then takes 0.85 of its time, with two threads nothing was gained,
+and compiling takes as long as ten to twenty steps: so it is for trainings that last, on CPUs with a C++ compiler: on
+accelerators nobody has measured it here.
 """
 
 import logging
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from finetune_trainer.training import flat
+from finetune_trainer.training.checkpoints import write_whole
 
 # Operations of a training that takes some minutes on two cores. What compiling costs comes back in two of them.
 LASTING = 1e14
@@ -33,10 +34,7 @@ def worthwhile(kept: Path, operations: float, accelerators: int) -> bool:
         return False
     if not kept.exists():
         wanted = operations >= LASTING and shutil.which(os.environ.get("CXX", "g++")) is not None
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        found = kept.with_name(f"{kept.name}.{os.getpid()}")
-        found.write_text("yes" if wanted else "no")
-        found.replace(kept)
+        write_whole(kept, "yes" if wanted else "no")
     return kept.read_text() == "yes"
 
 

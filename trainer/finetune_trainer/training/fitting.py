@@ -6,7 +6,6 @@ is there at the next start tells of that. A process that is killed with memory t
 was.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from finetune_trainer.data import base
 from finetune_trainer.training import attempts, failures, host, memory, methods, rows, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt, Ended
+from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.memory import Device, Load, Training
 from finetune_trainer.training.rows import Splits
@@ -119,11 +119,7 @@ class Fitting:
 
     def _keep(self, attempt: Attempt) -> None:
         """Several processes of a training may do so at once, with the same words."""
-        path = self.workspace.attempt
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_text(attempt.model_dump_json(by_alias=True, indent=2) + "\n")
-        draft.replace(path)
+        write_whole(self.workspace.attempt, attempt.model_dump_json(by_alias=True, indent=2) + "\n")
 
 
 def _device() -> str:

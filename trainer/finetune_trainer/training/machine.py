@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaModel
 
+from finetune_trainer.training.checkpoints import write_whole
+
 # bfloat16 costs accuracy: it has to win by far.
 WORTHWHILE = 1.5
 BF16, FP32 = "bfloat16", "float32"
@@ -71,10 +73,7 @@ def _precision(kept: Path) -> str:
     several processes, on however many machines, the first one measures for all.
     """
     if os.environ.get("RANK", "0") == "0" and not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        found = kept.with_name(f"{kept.name}.{os.getpid()}")
-        found.write_text(BF16 if _bf16_is_fast() else FP32)
-        found.replace(kept)
+        write_whole(kept, BF16 if _bf16_is_fast() else FP32)
     while not kept.exists():
         time.sleep(WAIT_SECONDS)
     return kept.read_text()
