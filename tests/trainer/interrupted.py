@@ -1,8 +1,9 @@
 """Train in a process of its own that gets a signal at the end of a step. Run by test_resume.
 
-    python interrupted.py RUN_CONFIG WORKSPACE SIGNAL STEP [near]
+    python interrupted.py RUN_CONFIG WORKSPACE SIGNAL STEP [near] [sharded]
 
-Of several workers the last one gets it. With near it believes that hardly any memory is left.
+Of several workers the last one gets it. With near it believes that hardly any memory is left; sharded ones divide the
+weights among them.
 
 Saves after each step, so that the test needs no minute. Exits with the outcome's code.
 """
@@ -13,11 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.config import RunConfig, Sharding, Workspace
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import follow, host
+from finetune_trainer.training.build import Beside
 
 
 class Sender(Reporter):
@@ -36,8 +38,8 @@ class Sender(Reporter):
 
 
 if __name__ == "__main__":
-    config, workspace, number, step, *near = sys.argv[1:]
-    if near:
+    config, workspace, number, step, *more = sys.argv[1:]
+    if "near" in more:
         host.NEAR = math.inf
     follow.SAVE_SECONDS = 0
     follow.SAVE_SHARE = float("inf")
@@ -46,6 +48,7 @@ if __name__ == "__main__":
             RunConfig.model_validate_json(Path(config).read_text()),
             Workspace(Path(workspace)),
             Sender(int(number), int(step)),
+            Beside(sharding=Sharding.FULL if "sharded" in more else Sharding.AUTO),
         )
     except StageError as error:
         print(error.message)

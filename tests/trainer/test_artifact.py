@@ -7,16 +7,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.config import AdapterConfig, AdapterType, DatasetConfig, Source, SplitConfig
 from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import follow
-from finetune_trainer.training.publish import digest
+from finetune_trainer.training.card import card
 from huggingface_hub import ModelCard
 from trainings import CHATS, COMMIT, Case, MakeCase, Recorder
 from vllm.lora.peft_helper import PEFTHelper
 
-FORMULA = "find * -type f ! -path artifact.json | LC_ALL=C sort | xargs sha256sum | sha256sum"
+FORMULA = (
+    "find * -type f ! -path artifact.json ! -path provenance.json ! -path bom.json ! -path model.sig "
+    "| LC_ALL=C sort | xargs sha256sum | sha256sum"
+)
 
 
 @pytest.fixture
@@ -80,6 +84,15 @@ def test_the_model_card_is_one_that_the_hub_reads(case: Case) -> None:
     assert card.data.library_name == "peft"
     assert "lora" in card.data.tags
     assert "--lora-modules colours=." in card.text
+
+
+def test_the_card_names_the_hubs_datasets_by_their_ids(case: Case) -> None:
+    train = Source(uri="hf://datasets/org/foods@main/train.jsonl")
+    test = SplitConfig(source=Source(uri="hf://datasets/org/drinks/test.jsonl"))
+    told = case.config.model_copy(update={"dataset": DatasetConfig(train=train, test=test)})
+
+    assert ModelCard(card(told, COMMIT)).data.datasets == ["org/drinks", "org/foods"]
+    assert ModelCard.load(case.workspace.artifact / "README.md").data.datasets is None
 
 
 def test_no_path_of_this_machine_is_in_it(case: Case, base_model: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.digests import digest
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import follow
 from finetune_trainer.training.build import Beside
-from finetune_trainer.training.publish import digest
 from peft import PeftModel
 from test_resume import metrics, weights
 from trainings import LORA, Case, MakeCase, Recorder, chat

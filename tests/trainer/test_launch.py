@@ -4,11 +4,17 @@ Processes on CPUs with gloo stand in for GPUs with NCCL; launcher, trainer and l
 """
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+from finetune_trainer.contract.config import Method
 from finetune_trainer.contract.outcome import Outcome, Termination
 from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.stages.train import train
+from finetune_trainer.training import machine
 from finetune_trainer.training.launch import launch
-from trainings import MakeCase
+from test_preference import ROWS
+from trainings import CHATS, MakeCase, Recorder
 
 
 def arguments(config: Path, workspace: Path) -> list[str]:
@@ -22,6 +28,21 @@ def test_two_workers_train_one_model_and_leave_one_result(make_case: MakeCase, t
     result = TrainResult.model_validate(said.result)
     assert result == TrainResult.model_validate_json(case.workspace.trained.read_bytes())
     assert result.steps == 3
+
+
+# Neither divides: five are a batch of four and one that is left over, three are less than a batch.
+@pytest.mark.parametrize(("method", "rows", "count"), [(Method.SFT, CHATS, 5), (Method.REWARD, ROWS, 3)])
+def test_two_workers_count_each_validation_row_once(
+    make_case: MakeCase, method: Method, rows: list[dict[str, Any]], count: int
+) -> None:
+    alone, case = (make_case(name, rows, rows[:count], method=method, total_steps=1) for name in ("alone", "together"))
+    for each in (alone, case):
+        each.workspace.precision.write_text(machine.FP32)
+    train(alone.config, alone.workspace, Recorder())
+    assert launch(2, arguments(case.config_file, case.workspace.root), case.root / "termination-log") == 0
+    ours, theirs = (TrainResult.model_validate_json(each.workspace.trained.read_bytes()) for each in (case, alone))
+    assert ours.validation_loss == pytest.approx(theirs.validation_loss, abs=1e-5)
+    assert ours.validation_reward_accuracy == theirs.validation_reward_accuracy
 
 
 def test_a_worker_that_fails_gives_its_code_and_its_sentence(make_case: MakeCase, tmp_path: Path) -> None:

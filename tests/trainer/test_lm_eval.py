@@ -1,16 +1,14 @@
 """lm-evaluation-harness as evaluate runs it: with the real program, an engine in miniature, and a task from files."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import foods
 import pytest
-import yaml
 from evaluating import Case, reply
 from finetune_trainer.contract.config import LmEvalConfig, Source
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.contract.report import Benchmark
-from foods import ROWS, TASK
 from small_engine import Engine, running
 
 LIKELIHOODS = {"recipes": 0.5, "recipes-base": 1.0}
@@ -23,9 +21,7 @@ def case(tmp_path: Path) -> Iterator[Case]:
 
 
 def task(directory: Path, **fields: object) -> LmEvalConfig:
-    directory.mkdir()
-    (directory / "foods.yaml").write_text(yaml.safe_dump(TASK | fields))
-    (directory / "foods.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    foods.write(directory, **fields)
     return LmEvalConfig(source=Source(uri="pvc://benchmarks/tasks", path=directory), tasks=("foods",), limit=3)
 
 

@@ -5,7 +5,6 @@ Programs on loopback with gloo stand in for pods; launcher, trainer and librarie
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,17 +16,28 @@ from finetune_trainer.stages.train import train
 from finetune_trainer.training import launch, machine
 from finetune_trainer.training.launch import Node
 from safetensors.torch import load_file
+from several import meeting, workers_until
 from torch.testing import assert_close
 from trainings import STEPS, Case, MakeCase, Recorder
 
 MIDWAY = 8
 LOST, STOPPED = Outcome.PEER_LOST.exit.code, Outcome.INTERRUPTED.exit.code
 
+WITHOUT_LIBUV = """
+import sys
 
-def meeting() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+from torch import distributed
+
+
+class TCPStore(distributed.TCPStore):
+    def __init__(self, *arguments, use_libuv=True, **named):
+        if use_libuv:
+            raise RuntimeError("use_libuv was requested but PyTorch was built without libuv support")
+        super().__init__(*arguments, use_libuv=False, **named)
+
+
+distributed.TCPStore = sys.modules["torch.distributed.rendezvous"].TCPStore = TCPStore
+"""
 
 
 def log(case: Case, node: int) -> Path:
@@ -35,37 +45,17 @@ def log(case: Case, node: int) -> Path:
 
 
 def together(case: Case) -> list[int]:
-    """Train as the containers of two pods do; their exit codes."""
+    """Train as the containers of two pods do, with torch as Debian builds it, without libuv; their exit codes."""
     places = ["--config", str(case.config_file), "--workspace", str(case.workspace.root), "--status-port", "0"]
     command = [sys.executable, "-m", "finetune_trainer", "train", *places, "--nodes", "2", "--meet", meeting()]
+    (case.root / "sitecustomize.py").write_text(WITHOUT_LIBUV)
+    paths = [str(case.root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     programs = [
-        subprocess.Popen([*command, "--node", str(node), "--termination-log", str(log(case, node))])
+        subprocess.Popen([*command, "--node", str(node), "--termination-log", str(log(case, node))], env=env)
         for node in range(2)
     ]
     return [program.wait(timeout=300) for program in programs]
-
-
-def workers_until(case: Case, number: signal.Signals, step: int) -> list[int]:
-    """Train in the workers of two machines, of which the second gets the signal at the end of `step`; exit codes."""
-    program = Path(__file__).with_name("interrupted.py")
-    host, port = meeting().split(":")
-    launched = {"WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    where = {"MASTER_ADDR": host, "MASTER_PORT": port}
-    workers = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                str(program),
-                str(case.config_file),
-                str(case.workspace.root),
-                str(int(number)),
-                str(step),
-            ],
-            env={**os.environ, **launched, **where, "RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    return [worker.wait(timeout=300) for worker in workers]
 
 
 def checkpoints(case: Case) -> list[str]:

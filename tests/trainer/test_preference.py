@@ -1,7 +1,6 @@
 """Pairs of answers: their losses are TRL's, they train flattened and resumed as any rows, and the chosen ones win."""
 
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from finetune_trainer.stages.train import train
 from finetune_trainer.training import flat, rows
 from finetune_trainer.training.preference_trainer import PreferenceTrainer
 from peft import PeftModel
-from test_resume import EVERYTHING, MIDWAY, metrics, run_until, weights
+from test_resume import EVERYTHING, metrics
 from trainings import LORA, PAIRS, STEPS, Case, MakeCase, Recorder, chat
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, TrainingArguments
 from trl import DPOConfig, DPOTrainer
@@ -170,19 +169,6 @@ def test_chosen_answers_become_likelier_than_they_were_and_progress_says_so(
     before = preferred(model(base_model, moved=False), tokenizer)
     after = preferred(trained(case, base_model), tokenizer)
     assert all(late > early for early, late in zip(before, after, strict=True))
-
-
-def test_a_killed_run_ends_with_the_same_weights_and_metrics(make_case: MakeCase) -> None:
-    options = {"rows": ROWS * 3, "validation": ROWS, "method": Method.DPO, "dpo": MIXED}
-    whole, killed = make_case("whole", **options), make_case("killed", **options)
-
-    ended = run_until(killed, signal.SIGKILL, MIDWAY)
-
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    train(whole.config, whole.workspace, Recorder())
-    train(killed.config, killed.workspace, Recorder())
-    assert weights(killed) == weights(whole)
-    assert metrics(killed) == metrics(whole)
 
 
 def test_what_the_base_model_makes_of_the_pairs_is_kept_for_the_run_that_goes_on(make_case: MakeCase) -> None:

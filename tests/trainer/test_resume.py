@@ -53,6 +53,16 @@ def metrics(case: Case) -> list[dict[str, float]]:
     return [json.loads(line) for line in (case.workspace.artifact / "metrics.jsonl").read_text().splitlines()]
 
 
+def killed_ends_as(whole: Case, killed: Case, recorder: Recorder) -> None:
+    """A run that is killed and goes on ends with the weights and metrics of one that is left alone, which is heard."""
+    ended = run_until(killed, signal.SIGKILL, MIDWAY)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    train(whole.config, whole.workspace, recorder)
+    train(killed.config, killed.workspace, Recorder())
+    assert weights(killed) == weights(whole)
+    assert metrics(killed) == metrics(whole)
+
+
 def checkpoints(case: Case) -> list[str]:
     return sorted(path.name for path in case.workspace.checkpoints.glob("checkpoint-*"))
 

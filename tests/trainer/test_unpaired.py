@@ -1,6 +1,6 @@
 """Answers that are good or bad by themselves: the loss is TRL's, good ones become likelier and bad ones less so."""
 
-import signal
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,11 @@ import pytest
 import torch
 from datasets import Dataset
 from finetune_trainer.contract.config import KtoConfig, Method
-from finetune_trainer.stages.train import train
 from finetune_trainer.training import flat, rows
 from finetune_trainer.training.unpaired_trainer import UnpairedTrainer
+from test_preference import MIXED, arguments, gradients, model
 from test_preference import ROWS as PAIRS
-from test_preference import arguments, gradients, model
-from test_resume import MIDWAY, metrics, run_until, weights
+from test_resume import killed_ends_as
 from trainings import Case, MakeCase, Recorder
 from transformers import AutoTokenizer, TrainingArguments
 from trl import KTOConfig, KTOTrainer
@@ -73,16 +72,19 @@ def test_loss_and_gradients_are_trls(make_case: MakeCase, base_model: Path, tmp_
     assert their_gradients.abs().max() > 1e-2
 
 
-def test_good_answers_are_told_from_bad_ones_and_a_killed_run_ends_the_same(make_case: MakeCase) -> None:
-    options = {"rows": ROWS * 2, "validation": ROWS, "method": Method.KTO}
-    whole, killed = make_case("whole", **options), make_case("killed", **options)
-    ended = run_until(killed, signal.SIGKILL, MIDWAY)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    recorder = Recorder()
-    train(whole.config, whole.workspace, recorder)
-    train(killed.config, killed.workspace, Recorder())
-    assert recorder.values("loss")[0] == pytest.approx(0.5, abs=0.01)
+@pytest.mark.parametrize(
+    ("options", "begins"),
+    [
+        # A preference begins at ln 2, and here what likelihood costs comes on top.
+        ({"method": Method.DPO, "rows": PAIRS * 3, "validation": PAIRS, "dpo": MIXED}, (0.69, math.inf)),
+        ({"method": Method.KTO, "rows": ROWS * 2, "validation": ROWS}, (0.49, 0.51)),
+    ],
+    ids=["pairs", "unpaired"],
+)
+def test_good_answers_are_told_from_bad_ones_and_a_killed_run_ends_the_same(
+    make_case: MakeCase, recorder: Recorder, options: dict[str, Any], begins: tuple[float, float]
+) -> None:
+    killed_ends_as(make_case("whole", **options), make_case("killed", **options), recorder)
+    assert begins[0] < recorder.values("loss")[0] < begins[1]
     assert recorder.values("validation_loss")[-1] < 0.4
     assert recorder.values("validation_reward_accuracy")[-1] == 1.0
-    assert weights(killed) == weights(whole)
-    assert metrics(killed) == metrics(whole)

@@ -23,7 +23,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
-from finetune_trainer.data import examples, tokens, trained
+from finetune_trainer.data import examples, spool, tokens, trained
 from finetune_trainer.data.base import Base, Model
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.line import Line
@@ -181,7 +181,7 @@ def store(workspace: Workspace, split: str, rows: list[dict[str, Any]], base: Pa
         found_tokens = tokens.encode(both, found)
         rejected = found_tokens[1] if len(both) > 1 else None
         made.append(Example(b"", checked.place, found_tokens[0], rejected, checked.desirable))
-    trained.write(workspace.learned(split), made, longest=FIGURES.context_length)
+    trained.write(workspace.learned(split), [spool.pack(made)], longest=FIGURES.context_length)
 
 
 def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:

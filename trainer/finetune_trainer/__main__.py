@@ -1,19 +1,27 @@
-"""The program of stage pods and of the local backend: `python -m finetune_trainer prepare|train|evaluate`."""
+"""The program of stage pods and of the local backend: `python -m finetune_trainer prepare|train|publish|evaluate`,
+and of the containers beside an Engine: `fetch` brings its model, `adapters` loads adapters into it.
+"""
 
 import argparse
 import logging
 import os
 import sys
+import tempfile
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
+from finetune_trainer.contract import sweep
+from finetune_trainer.contract.adapters import LIST, VERIFY_KEY
 from finetune_trainer.contract.config import (
     Contract,
     EvaluationConfig,
+    ModelConfig,
     OnSensitive,
     RunConfig,
+    Sharding,
+    Source,
     TrackingConfig,
     Workspace,
 )
@@ -22,6 +30,10 @@ from finetune_trainer.contract.report import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.frame import Ending, leave, run
+from finetune_trainer.training import trials
+
+if TYPE_CHECKING:
+    from finetune_trainer.training.rivals import Rivals
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +41,7 @@ logger = logging.getLogger(__name__)
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; its defaults are a stage pod's."""
     parser = argparse.ArgumentParser(prog="finetune_trainer", description=__doc__)
-    parser.add_argument("stage", choices=["prepare", "train", "evaluate"])
+    parser.add_argument("stage", choices=["prepare", "train", "publish", "evaluate", "fetch", "adapters"])
     parser.add_argument("--config", type=Path, default=Path("/etc/finetune/run.json"))
     parser.add_argument("--workspace", type=Path, default=Path("/workspace"))
     parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG))
@@ -44,12 +56,33 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--on-sensitive", type=OnSensitive, default=OnSensitive.WARN, help="warn, fail or ignore; for prepare alone"
     )
+    parser.add_argument("--trial", type=int, help="of a sweep, the trial to train; left out: all of this pod's share")
+    parser.add_argument("--pods", type=int, default=1, help="how many pods share a sweep's trials; for train alone")
+    parser.add_argument("--pod", type=int, default=0, help="which of them this is, counted from 0; for train alone")
+    parser.add_argument("--retries", type=int, default=0, help="how often each trial of a sweep is tried again")
     parser.add_argument("--keep-checkpoints", type=int, default=1, help="how many, the artifact included; for train")
+    parser.add_argument("--budget", type=float, help="hours of accelerators that it may take; for train alone")
+    parser.add_argument(
+        "--sharding", type=Sharding, default=Sharding.AUTO, help="auto, none or full; for prepare and train"
+    )
     parser.add_argument(
         "--tracking", type=TrackingConfig.model_validate_json, help="where training is followed; for prepare and train"
     )
-    parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL; for evaluate alone")
+    parser.add_argument("--destination", help="where the artifact goes, as a URI; for publish alone, as is")
+    parser.add_argument("--sign", action="store_true", help="with a signature of it, by SIGNING_KEY")
+    parser.add_argument("--merge", action="store_true", help="and the whole model beside an adapter")
+    parser.add_argument("--owner", help="whose it is, as no two FineTuneJobs are called")
+    parser.add_argument("--source", help="the model, as a URI; this and the next three are for fetch alone")
+    parser.add_argument("--revision", help="the branch, tag or commit of a hub's model")
+    parser.add_argument("--trust-remote-code", action="store_true", help="bring the model's own code, too")
+    parser.add_argument("--into", type=Path, default=Path("/model/files"), help="the directory that it is brought to")
+    listed = Path("/etc/finetune-adapters")
+    parser.add_argument("--wanted", type=Path, default=listed / "now" / LIST, help="the list; for adapters alone")
+    parser.add_argument("--begin", type=Path, default=listed / "begin" / LIST, help="what is taken while that is empty")
+    parser.add_argument("--endpoint", help="the candidate's OpenAI-compatible URL, or the engine's; evaluate, adapters")
     parser.add_argument("--base-endpoint", help="the base model's, where it has an engine of its own")
+    parser.add_argument("--model", help="what it is asked for, where that is not the FineTuneJob's name")
+    parser.add_argument("--base-model", help="and the base model, where that is not the same and -base")
     return parser.parse_args(arguments)
 
 
@@ -73,6 +106,10 @@ def load(kind: type[Config], path: Path) -> Config:
 def stage(options: argparse.Namespace) -> Contract:
     """Run the stage that was asked for, unless it is complete. Each is imported only then: prepare needs no torch."""
     config, workspace = load(RunConfig, options.config), Workspace(options.workspace)
+    reporter = Reporter(options.stage)
+    whole = config, workspace
+    if options.trial:
+        config, workspace = _trial(options.trial, config, workspace, reporter)
     if done := complete.result(options.stage, config, workspace, options.on_sensitive):
         logger.info("%s is complete already.", options.stage)
         return done
@@ -81,7 +118,6 @@ def stage(options: argparse.Namespace) -> Contract:
 
         # By prepare, and once more by train: the manifest may ask for another one by then.
         trackers.check(options.tracking)
-    reporter = Reporter(options.stage)
     # Of several workers the first one reports; the others' ports are nobody's.
     port = options.status_port if os.environ.get("RANK", "0") == "0" else 0
     with serving(reporter, port, options.status_host):
@@ -91,16 +127,43 @@ def stage(options: argparse.Namespace) -> Contract:
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
             device = host.device(options.devices, options.device_memory, options.nodes)
-            return prepare(config, workspace, reporter, evaluation, device, options.on_sensitive)
+            return prepare(config, workspace, reporter, evaluation, device, options.on_sensitive, options.sharding)
         if options.stage == "evaluate":
+            from finetune_trainer.evaluation.ask import Whom
             from finetune_trainer.stages.evaluate import evaluate
 
             evaluation = load(EvaluationConfig, options.evaluation)
-            return evaluate(config, evaluation, workspace, options.endpoint, reporter, options.base_endpoint)
+            names = options.model or config.name, options.base_model or config.base_name
+            whom = Whom(options.endpoint, options.base_endpoint, *names)
+            return evaluate(config, evaluation, workspace, whom, reporter)
+        if options.stage == "publish":
+            from finetune_trainer.stages.publish import Wanted, publish
+
+            wanted = Wanted(options.sign, options.merge)
+            return publish(config, workspace, options.destination, options.owner, reporter, wanted)
         from finetune_trainer.stages.train import train
         from finetune_trainer.training.build import Beside
 
-        return train(config, workspace, reporter, Beside(options.keep_checkpoints, options.tracking))
+        rivals = _rivals(options.trial, *whole)
+        beside = Beside(options.keep_checkpoints, options.tracking, options.sharding, options.budget, rivals)
+        return train(config, workspace, reporter, beside)
+
+
+def _trial(number: int, config: RunConfig, workspace: Workspace, reporter: Reporter) -> tuple[RunConfig, Workspace]:
+    """A trial's own part of a sweep. What asks for progress is told which it is, and how those before it ended."""
+    count = len(sweep.trials(config.training))
+    reporter.update(trial=number, trials=count, ended=trials.table(trials.all_ended(workspace, count)))
+    return sweep.of_trial(config, number), workspace.trial(number)
+
+
+def _rivals(trial: int | None, config: RunConfig, workspace: Workspace) -> "Rivals | None":
+    """Those of a trial, where a sweep ends trials early."""
+    swept = config.training.sweep
+    if trial is None or swept is None or not swept.early_stopping:
+        return None
+    from finetune_trainer.training.rivals import Rivals
+
+    return Rivals(workspace, trial, sweep.count(swept))
 
 
 # Threads that wait for one another sleep instead of spinning: on cores shared with anything else, spinning made a step
@@ -119,9 +182,35 @@ def main() -> None:
     # It tells whoever trains anything of a kernel that only answering would use.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     options = parse()
+    if options.stage == "fetch":
+        sys.exit(run(lambda: _fetch(options), options.into, options.termination_log))
+    if options.stage == "adapters":
+        sys.exit(run(lambda: _adapters(options), options.into, options.termination_log))
+    if _sweeps(options):
+        sys.exit(run(lambda: _sweep(options), options.workspace, options.termination_log))
     if options.stage == "train" and (options.nodes > 1 or _workers() > 1):
         sys.exit(_launch(options))
     sys.exit(run(lambda: stage(options), options.workspace, options.termination_log))
+
+
+def _fetch(options: argparse.Namespace) -> Contract:
+    from finetune_trainer.stages.fetch import fetch
+
+    source = Source(uri=options.source)
+    model = ModelConfig(source=source, revision=options.revision, trust_remote_code=options.trust_remote_code)
+    return fetch(model, options.into)
+
+
+def _adapters(options: argparse.Namespace) -> None:
+    from finetune_trainer.stages.adapters import Place, adapters
+
+    with tempfile.TemporaryDirectory() as directory:
+        signed = None
+        if public := os.environ.get(VERIFY_KEY):
+            signed = Path(directory) / "lora.verifyKey"
+            signed.write_text(public)
+        place = Place(options.wanted, options.begin, options.into, signed)
+        adapters(place, options.endpoint, options.status_port, options.status_host)
 
 
 def _workers() -> int:
@@ -130,17 +219,46 @@ def _workers() -> int:
     return devices()
 
 
+def _sweeps(options: argparse.Namespace) -> bool:
+    """Whether it is told of a sweep and of no single trial; a config that can't be read is the stage's to tell of."""
+    if options.stage != "train" or options.trial:
+        return False
+    try:
+        return load(RunConfig, options.config).training.sweep is not None
+    except StageError:
+        return False
+
+
+def _sweep(options: argparse.Namespace) -> Contract | None:
+    from finetune_trainer.stages.sweep import Share, Sweep
+
+    config, workspace = load(RunConfig, options.config), Workspace(options.workspace)
+    if done := complete.result("train", config, workspace):
+        logger.info("The sweep is complete already.")
+        return done
+    share = Share(options.pod, options.pods, options.retries)
+    return Sweep(config, workspace, share, _passed_on(options)).carry_out()
+
+
+def _passed_on(options: argparse.Namespace) -> list[str]:
+    """What each process of a training is told, as this one was."""
+    places = ["--config", str(options.config), "--workspace", str(options.workspace)]
+    status = ["--status-port", str(options.status_port), "--status-host", options.status_host]
+    kept = ["--keep-checkpoints", str(options.keep_checkpoints), "--sharding", options.sharding]
+    if options.tracking:
+        kept += ["--tracking", options.tracking.model_dump_json(by_alias=True)]
+    if options.budget is not None:
+        kept += ["--budget", str(options.budget)]
+    return [*places, *status, *kept]
+
+
 def _launch(options: argparse.Namespace) -> int:
     from finetune_trainer.training.launch import Node, launch
 
-    places = ["--config", str(options.config), "--workspace", str(options.workspace)]
-    status = ["--status-port", str(options.status_port), "--status-host", options.status_host]
-    kept = ["--keep-checkpoints", str(options.keep_checkpoints)]
-    if options.tracking:
-        kept += ["--tracking", options.tracking.model_dump_json(by_alias=True)]
     node = Node(options.node, options.nodes, options.meet)
+    trial = ["--trial", str(options.trial)] if options.trial else []
     with Ending(options.workspace) as ending:
-        arguments = [options.stage, *places, *status, *kept]
+        arguments = [options.stage, *_passed_on(options), *trial]
         return launch(max(1, _workers()), arguments, options.termination_log, node)
     leave(ending.termination, options.termination_log)
     return ending.code

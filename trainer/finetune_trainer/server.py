@@ -1,14 +1,16 @@
 """How a running stage is asked how far it is: `/status` (JSON) and `/metrics` (Prometheus) on one port.
 
-`__main__` starts it before a stage and stops it after; the stages report through `Reporter`. It takes no request that
+`__main__` starts it before a stage and stops it after; the stages report through `Reporter`, and `adapters` has answers
+of its own. It takes no request that
 changes anything: there is no way into the pod from here.
 """
 
 import errno
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -83,6 +85,15 @@ def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Thre
         ) from error
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a path is answered with."""
+
+    body: bytes
+    content_type: str = "application/json"
+    status: int = 200
+
+
 @contextmanager
 def serving(reporter: Reporter, port: int, host: str = "") -> Iterator[int]:
     """Serve `reporter` while inside; gives the port, chosen by the system when it is 0. Raises StageError.
@@ -90,22 +101,30 @@ def serving(reporter: Reporter, port: int, host: str = "") -> Iterator[int]:
     No `host`: on every address that the machine has, as a pod has to.
     """
 
+    def answer(path: str) -> Answer | None:
+        if path == "/status":
+            return Answer(reporter.progress.model_dump_json(by_alias=True).encode())
+        return Answer(metrics(reporter.progress), CONTENT_TYPE_LATEST) if path == "/metrics" else None
+
+    with answering(answer, port, host) as found:
+        yield found
+
+
+@contextmanager
+def answering(answer: Callable[[str], Answer | None], port: int, host: str = "") -> Iterator[int]:
+    """Answer requests for paths while inside, likewise; None is for a path that there is not."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/status":
-                self._answer(reporter.progress.model_dump_json(by_alias=True).encode(), "application/json")
-            elif path == "/metrics":
-                self._answer(metrics(reporter.progress), CONTENT_TYPE_LATEST)
-            else:
+            found = answer(self.path.partition("?")[0])
+            if found is None:
                 self.send_error(404)
-
-        def _answer(self, body: bytes, content_type: str) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
+                return
+            self.send_response(found.status)
+            self.send_header("Content-Type", found.content_type)
+            self.send_header("Content-Length", str(len(found.body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(found.body)
 
         def log_message(self, format: str, *args: Any) -> None:
             """A request every few seconds is no news."""

@@ -20,6 +20,7 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.report import ArtifactReport, EvaluateResult, TrainResult, Usage
+from finetune_trainer.evaluation.ask import Whom
 from finetune_trainer.evaluation.general import PROMPTS
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.evaluate import evaluate
@@ -48,9 +49,38 @@ def reply(model: str, messages: list[dict[str, str]]) -> str:
     if right is None:
         # A general prompt, which tuning has not changed.
         return "as ever"
-    if model == "recipes":
+    if model.startswith("recipes") and not model.endswith("-base"):
         return right
     return right if right in [message["content"] for message in messages if message["role"] == "assistant"] else "soup"
+
+
+def prepared(
+    root: Path,
+    train: list[Any] = TRAIN,
+    test: list[Any] = TEST,
+    template: str | None = CHATML,
+    method: Method = Method.SFT,
+) -> tuple[RunConfig, Workspace]:
+    """A job whose rows are prepared and whose model is trained, as far as evaluate looks at it."""
+    sources = {}
+    for split, rows in (("train", train), ("test", test)):
+        path = root / f"{split}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sources[split] = Source(uri=f"pvc://data/{split}.jsonl", path=path)
+    config = RunConfig(
+        name="recipes",
+        revision="0a1b2c3d",
+        model=ModelConfig(source=Source(uri="pvc://models/tiny", path=write_model(root / "model", template))),
+        dataset=DatasetConfig(train=sources["train"], test=SplitConfig(source=sources["test"])),
+        training=TrainingConfig(method=method),
+    )
+    workspace = Workspace(root / "workspace")
+    workspace.artifact.mkdir(parents=True)
+    prepare(config, workspace, Reporter("prepare"))
+    usage = Usage(trained_tokens=1000, seconds=10)
+    trained = TrainResult(artifact=ArtifactReport(digest="sha256:0", bytes=1), usage=usage, steps=1)
+    workspace.trained.write_text(trained.model_dump_json(by_alias=True))
+    return config, workspace
 
 
 class Case:
@@ -60,41 +90,20 @@ class Case:
         self.root, self.engine = root, engine
         # Where the base model has an engine of its own.
         self.base: Engine | None = None
+        # What the tuned model and the base model are asked for by.
+        self.models = "recipes", "recipes-base"
         self.workspace = Workspace(root / "workspace")
-        self.workspace.root.mkdir()
         self.reporter = Reporter("evaluate")
         self.config: RunConfig | None = None
 
-    def prepared(
-        self,
-        train: list[Any] = TRAIN,
-        test: list[Any] = TEST,
-        template: str | None = CHATML,
-        method: Method = Method.SFT,
-    ) -> None:
-        sources = {}
-        for split, rows in (("train", train), ("test", test)):
-            path = self.root / f"{split}.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            sources[split] = Source(uri=f"pvc://data/{split}.jsonl", path=path)
-        self.config = RunConfig(
-            name="recipes",
-            revision="0a1b2c3d",
-            model=ModelConfig(source=Source(uri="pvc://models/tiny", path=write_model(self.root / "model", template))),
-            dataset=DatasetConfig(train=sources["train"], test=SplitConfig(source=sources["test"])),
-            training=TrainingConfig(method=method),
-        )
-        prepare(self.config, self.workspace, Reporter("prepare"))
-        self.workspace.artifact.mkdir()
-        usage = Usage(trained_tokens=1000, seconds=10)
-        trained = TrainResult(artifact=ArtifactReport(digest="sha256:0", bytes=1), usage=usage, steps=1)
-        self.workspace.trained.write_text(trained.model_dump_json(by_alias=True))
+    def prepared(self, *rows: list[Any], **fields: Any) -> None:
+        self.config, self.workspace = prepared(self.root, *rows, **fields)
 
     def evaluate(self, **fields: Any) -> EvaluateResult:
         assert self.config is not None
         evaluation = EvaluationConfig(**({"baselines": BASELINES} | fields))
-        base_url = self.base and self.base.url
-        return evaluate(self.config, evaluation, self.workspace, self.engine.url, self.reporter, base_url)
+        whom = Whom(self.engine.url, self.base and self.base.url, *self.models)
+        return evaluate(self.config, evaluation, self.workspace, whom, self.reporter)
 
     def refused(self, **fields: Any) -> StageError:
         with pytest.raises(StageError) as error:

@@ -31,11 +31,15 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What is there, and every file that was asked for, in order. `fails`: the status of every answer."""
+    """What is there, and every file that was asked for, in order. `fails`: the status of every answer.
+
+    `broken`: the files that can't be had.
+    """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     fails: int | None = None
+    broken: set[str] = field(default_factory=set)
     endpoint: str = ""
 
     def answer(self, path: str, token: str | None, method: str) -> tuple[int, dict[str, str], bytes]:
@@ -47,6 +51,10 @@ class Hub:
                 if pattern is _FILE and method == "GET":
                     self.asked.append(found["path"])
                 return self._allowed(found, token) or act(found)
+        return 404, {}, b""
+
+    def write(self, method: str, path: str, token: str | None, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """A hub that nobody writes to; `hub_writes` has another."""
         return 404, {}, b""
 
     def _repository(self, found: re.Match[str]) -> Repository | None:
@@ -82,6 +90,8 @@ class Hub:
         commit = self._resolved(repository, found["revision"])
         if commit is None:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+        if found["path"] in self.broken:
+            return 500, {}, b""
         body = repository.commits[commit].get(found["path"])
         if body is None:
             return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b""
@@ -110,7 +120,15 @@ def listening(hub: Hub) -> Iterator[Hub]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            status, headers, body = hub.answer(self.path, self.headers["Authorization"], self.command)
+            self._tell(*hub.answer(self.path, self.headers["Authorization"], self.command))
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self._tell(*hub.write(self.command, self.path, self.headers["Authorization"], body))
+
+        do_PUT = do_DELETE = do_POST  # noqa: N815
+
+        def _tell(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
             for name, value in (headers | {"Content-Length": str(len(body))}).items():
                 self.send_header(name, value)

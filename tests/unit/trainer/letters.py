@@ -3,6 +3,17 @@
 from finetune_trainer.data.tokens import CantRender, Encoded, Row
 
 
+class InLetters:
+    """A text in tokens, one for each character."""
+
+    def __init__(self, text: str) -> None:
+        self.ids = [ord(letter) for letter in text]
+        self.offsets = [(at, at + 1) for at in range(len(text))]
+
+    def char_to_token(self, char_pos: int) -> int | None:
+        return char_pos if char_pos < len(self.ids) else None
+
+
 class Letters:
     """A tokenizer whose tokens are characters, behind a template that names roles."""
 
@@ -13,7 +24,7 @@ class Letters:
         return told + "<assistant>" * generation
 
     def encode(self, texts: list[str], special: bool) -> list[Encoded]:
-        return [Encoded([ord(letter) for letter in text], range(1, len(text) + 1)) for text in texts]
+        return [InLetters(text) for text in texts]
 
 
 class Strict(Letters):

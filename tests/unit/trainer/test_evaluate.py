@@ -1,7 +1,7 @@
 """The evaluate stage as the operator runs it: prepared rows and an endpoint in, the result and answers.jsonl out."""
 
 import pytest
-from evaluating import BASELINES, TEST, TRAIN, Case
+from evaluating import BASELINES, FOODS, TEST, TRAIN, Case
 from finetune_trainer.contract.config import EvaluationConfig, Method, Metric
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import endpoint
@@ -91,6 +91,16 @@ def test_the_endpoint_of_another_job_is_refused(case: Case) -> None:
     error = case.refused()
     assert error.outcome == Outcome.CONFIG_INVALID
     assert "serves translator, translator-base, and not recipes" in error.message
+
+
+def test_on_an_engine_that_it_shares_both_models_are_asked_for_by_their_names_there(case: Case) -> None:
+    case.engine.models = ("chat", "translator-1a2b3c4d", "recipes-0a1b2c3d", "recipes")
+    case.models = "recipes-0a1b2c3d", "chat"
+    case.prepared()
+    result = case.evaluate(metrics=(Metric.EXACT_MATCH,))
+    assert {body["model"] for body in case.asked()} == {"recipes-0a1b2c3d", "chat"}
+    assert result.baselines["zero-shot"].comparisons[Metric.EXACT_MATCH].difference == 1
+    assert result.drift is not None
 
 
 def test_a_metric_that_does_not_fit_the_rows_is_refused(case: Case) -> None:
@@ -189,3 +199,25 @@ def test_a_metric_that_does_not_fit_is_refused_before_anything_is_trained(case: 
         "arrays."
     )
     assert not case.workspace.prepared.exists()
+
+
+def test_sql_is_held_to_what_it_finds_and_not_to_its_words(case: Case) -> None:
+    rows = [
+        {
+            "prompt": f"CREATE TABLE dish (egg INTEGER, leek INTEGER)\n{FOODS[number % 5]} above {number}",
+            "completion": f"SELECT leek FROM dish WHERE egg > {number}",
+        }
+        for number in range(50)
+    ]
+    case.prepared(rows[10:], rows[:10])
+
+    def say(model: str, messages: list[dict[str, str]]) -> str:
+        number = messages[-1]["content"].split()[-1]
+        return f"select leek from dish where {number} < egg" if model == "recipes" else "SELECT leek FROM dish"
+
+    case.engine.reply = say
+    result = case.evaluate(baselines=BASELINES[:1])
+    assert result.metrics == (Metric.SQL_EXECUTION, Metric.EXACT_MATCH)
+    found = {"tuned": result.tuned, **result.baselines}
+    scores = {name: [each.scores[metric].score for metric in result.metrics] for name, each in found.items()}
+    assert scores == {"tuned": [1, 0], "zero-shot": [0, 0]}

@@ -31,6 +31,14 @@ def test_a_base_model_on_an_engine_of_its_own_is_asked_there_and_nowhere_else(ap
     assert result.drift is not None
 
 
+def test_both_are_sent_their_key_and_not_the_shells(apart: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert apart.base
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-the-shells")
+    monkeypatch.setenv("FINETUNE_ENGINE_OPENAI_API_KEY", "the-engines")
+    apart.evaluate(metrics=(Metric.EXACT_MATCH,), base_alone=True)
+    assert apart.engine.keys == apart.base.keys == {"Bearer the-engines"}
+
+
 def test_each_engine_is_warmed_up_for_its_own_contenders_and_idle_while_the_other_is_asked(apart: Case) -> None:
     assert apart.base
     order: list[str] = []

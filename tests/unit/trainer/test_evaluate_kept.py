@@ -2,11 +2,14 @@
 
 import json
 
+from decisions import TRIALS
 from evaluating import BASELINES, TEST, Case, reply
-from finetune_trainer.contract.config import GateConfig, Metric
+from finetune_trainer.contract.config import GateConfig, Metric, SweepConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.report import PrepareResult, TrainResult
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import Row
+from finetune_trainer.training import plans
 
 
 def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) -> None:
@@ -44,7 +47,7 @@ def test_a_report_is_left_beside_the_result(case: Case) -> None:
     result = case.evaluate(metrics=(Metric.EXACT_MATCH,), baselines=BASELINES[:1])
     directory = case.workspace.evaluations / result.evaluation
     left = {path.name for path in directory.iterdir()}
-    assert left == {"evaluation.json", "report.json", "report.html", "rows.jsonl"}
+    assert left == {"report.json", "report.html", "rows.jsonl"}
     decision = Decision.model_validate_json((directory / "report.json").read_bytes())
     assert decision.result == result
     assert decision.headline.startswith("Ship it: exact_match 1.000")
@@ -94,3 +97,23 @@ def test_rows_that_a_baseline_answered_better_stand_in_the_report(case: Case) ->
     assert len(worst.learned) == 2
     assert worst.learned[0].reference == worst.reference
     assert decision.inspection.disagreements[0].scores == {"tuned": 0, "zero-shot": 1}
+
+
+def test_of_a_sweep_the_report_has_the_trials_and_what_the_one_was_told_that_is_measured(case: Case) -> None:
+    case.prepared()
+    assert case.config
+    swept = TrainingConfig(sweep=SweepConfig(parameters={"learningRate": (1e-4, 3e-4)}))
+    case.config = case.config.model_copy(update={"training": swept})
+    planned = PrepareResult.model_validate_json(case.workspace.prepared.read_bytes())
+    plans.keep(
+        case.workspace, planned, tuple(planned.plan.model_copy(update={"total_steps": steps}) for steps in (7, 9))
+    )
+    trained = TrainResult.model_validate_json(case.workspace.trained.read_bytes())
+    case.workspace.trained.write_text(trained.model_copy(update={"trials": TRIALS}).model_dump_json(by_alias=True))
+    result = case.evaluate()
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    decision = Decision.model_validate_json(report.read_bytes())
+    assert decision.trials == TRIALS
+    assert decision.manifest["training.learningRate"] == "0.0003"
+    assert decision.manifest["plan.totalSteps"] == "9"
+    assert not any("sweep" in field for field in decision.manifest)

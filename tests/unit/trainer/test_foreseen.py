@@ -12,7 +12,7 @@ from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.tokens import Tokens
 from finetune_trainer.evaluation import contenders, foreseen, leakage
-from finetune_trainer.evaluation.foreseen import Context
+from finetune_trainer.evaluation.foreseen import Asked, Context
 from tiny import CHATML, write_model
 
 
@@ -22,15 +22,26 @@ def row(asked: str, answer: str = "egg", system: str | None = None) -> bytes:
     return json.dumps({"messages": [*told, *turns]}).encode()
 
 
-def stored(*rows: bytes) -> list[Example]:
+def stored(*rows: bytes) -> list[Asked]:
     long = Tokens(array("i", [0] * 1000), ())
-    return [Example(line, f"test.jsonl:{number}", long) for number, line in enumerate(rows, 1)]
+    return foreseen.asked(
+        Example(line, f"test.jsonl:{number}", long, asked=print_of(line)) for number, line in enumerate(rows, 1)
+    )
+
+
+def print_of(line: bytes) -> bytes:
+    """The digest by which prepare knows what a row asks."""
+    return leakage.fingerprint(json.loads(line)["messages"][:-1])
+
+
+def leaked(test: list[Asked], train: list[bytes]) -> Any:
+    return foreseen.leaked(test, map(print_of, train))
 
 
 class TestLeaked:
     def test_rows_that_train_has_are_counted_with_their_places(self) -> None:
         test = stored(row("a"), row("b"), row("c"), row("D  e"))
-        found = foreseen.leaked(test, [row("b", "onion"), row("x"), row("d E", system="Be brief.")])
+        found = leaked(test, [row("b", "onion"), row("x"), row("d E", system="Be brief.")])
         assert found is not None
         assert found.model_dump() == {
             "kind": "leaked",
@@ -41,18 +52,18 @@ class TestLeaked:
         }
 
     def test_a_test_without_them_says_nothing(self) -> None:
-        assert foreseen.leaked(stored(row("a"), row("b")), [row("ab"), row("c")]) is None
-        assert foreseen.leaked([], [row("a")]) is None
+        assert leaked(stored(row("a"), row("b")), [row("ab"), row("c")]) is None
+        assert leaked([], [row("a")]) is None
 
     def test_no_more_than_three_places_are_named(self) -> None:
         rows = [row(str(number)) for number in range(6)]
-        found = foreseen.leaked(stored(*rows), rows[:5])
+        found = leaked(stored(*rows), rows[:5])
         assert found is not None
         assert found.sentence.endswith("measured (test.jsonl:1, test.jsonl:2, test.jsonl:3, …).")
 
     def test_a_test_of_nothing_else_is_refused_before_anything_is_trained(self) -> None:
         with pytest.raises(StageError) as error:
-            foreseen.leaked(stored(row("a"), row("b")), [row("a"), row("b"), row("c")])
+            leaked(stored(row("a"), row("b")), [row("a"), row("b"), row("c")])
         assert error.value.outcome == Outcome.DATA_INVALID
         assert error.value.message == (
             "All 2 rows of test stand in train too (test.jsonl:1, test.jsonl:2), so nothing would be left to evaluate "
@@ -62,7 +73,7 @@ class TestLeaked:
     def test_they_are_those_that_evaluate_leaves_out_as_exact(self) -> None:
         test, train = [row("a"), row("B "), row("c")], [row("b"), row("z", system="c")]
         asked, known = ([contenders.read(line) for line in lines] for lines in (test, train))
-        found = foreseen.leaked(stored(*test), train)
+        found = leaked(stored(*test), train)
         assert found is not None
         assert found.count == leakage.without_leaks(asked, known, len(test), seed=0).exact == 1
 
@@ -74,7 +85,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 class TestTooLong:
-    def told(self, model: Base, test: list[Example], planned: int, longest: int = 4096, **config: Any) -> Any:
+    def told(self, model: Base, test: list[Asked], planned: int, longest: int = 4096, **config: Any) -> Any:
         return foreseen.too_long(test, Context(planned, longest), model, EvaluationConfig(**config))
 
     def test_it_tells_what_evaluate_could_not_ask(self, model: Base) -> None:
@@ -82,7 +93,7 @@ class TestTooLong:
         measure = contenders.measure_with(model.tokenizer)
         for planned in range(8, 80, 3):
             room = contenders.room(["eggs " * 40], model.count, planned)
-            asked = [contenders.fit(contenders.read(each.line), (), measure, room) for each in test]
+            asked = [contenders.fit(each.question, (), measure, room) for each in test]
             found = self.told(model, test, planned)
             assert (found.count if found else 0) == asked.count(None)
 
@@ -90,9 +101,9 @@ class TestTooLong:
         test = stored(row("two"), row("two", "eggs " * 40))
         found = self.told(model, test, planned=40)
         assert (found.kind, found.count, found.places) == ("tooLong", 1, ("test.jsonl:2",))
-        need = contenders.measure_with(model.tokenizer)(
-            contenders.with_examples(contenders.read(test[1].line), ())
-        ) + model.count("eggs " * 40)
+        need = contenders.measure_with(model.tokenizer)(contenders.with_examples(test[1].question, ())) + model.count(
+            "eggs " * 40
+        )
         assert found.sentence == (
             f"1 row of test needs {need + 8} tokens for prompt and answer, where the context has 40: not asked, "
             f"it counts as answered wrong, unless hosting.contextLength is {need + 8} or more (test.jsonl:2)."

@@ -30,6 +30,14 @@ def choose(training: TrainingConfig, rows: Rows, model: Model, device: Device = 
     return hyperparameters.choose(training, rows, model, device)
 
 
+def test_that_devices_divide_the_weights_is_told_with_its_reason() -> None:
+    many = Device(80 * GIB, 8, BFLOAT16)
+    found = hyperparameters.choose(training(adapter=FULL), RECIPES, LLAMA_8B, many)
+    why = "8 devices divide weights, gradients and moments among them, since one can't hold them"
+    assert found.reasons["sharding"] == why
+    assert "sharding" not in choose(training(), RECIPES, LLAMA_8B, many).reasons
+
+
 def test_the_smallest_manifest_gets_a_plan_with_reasons() -> None:
     plan = choose(training(), RECIPES, SMOLLM2, LAPTOP)
     assert (plan.batch_size, plan.tokens_per_pass, plan.max_length) == (8, 936, 128)

@@ -1,5 +1,7 @@
 """What a report tells of the manifest that it was made by."""
 
+from pathlib import Path
+
 from decisions import CONFIG
 from finetune_trainer.contract.config import (
     BaselineConfig,
@@ -8,6 +10,9 @@ from finetune_trainer.contract.config import (
     EvaluationConfig,
     Format,
     GateConfig,
+    ModelConfig,
+    Origin,
+    Source,
 )
 from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
 from finetune_trainer.evaluation.manifest import fields
@@ -48,6 +53,17 @@ def test_each_field_has_its_path_and_what_was_chosen_stands_under_plan() -> None
 def test_of_a_path_on_the_users_machine_its_end_is_kept() -> None:
     found = fields(CONFIG, EVALUATION, PREPARED)
     assert found["model.source"] == "SmolLM2"
+    assert not [value for value in found.values() if "anna" in value]
+
+
+def test_what_a_model_goes_back_to_is_told_and_not_where_that_lay() -> None:
+    lineage = ("ftj://sft/0a1b2c3d", "hf://org/model@abc")
+    base = Source(uri="file:///home/anna/tiny", path=Path("/home/anna/tiny"))
+    origin = Origin(digest="sha256:1", files=Path("/home/anna/.finetune/sft/0a1b2c3d"), base=base, lineage=lineage)
+    model = ModelConfig(source=Source(uri=lineage[0]), origin=origin)
+    found = fields(CONFIG.model_copy(update={"model": model}), EVALUATION, PREPARED)
+    assert found["model.source"] == "ftj://sft/0a1b2c3d"
+    assert found["model.origin.lineage"] == "ftj://sft/0a1b2c3d, hf://org/model@abc"
     assert not [value for value in found.values() if "anna" in value]
 
 

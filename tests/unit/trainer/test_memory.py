@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_trainer.contract.config import AdapterConfig, AdapterType
-from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.config import AdapterConfig, AdapterType, Sharding
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.base import Model
 from finetune_trainer.training import attempts, failures, host
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt
-from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Load, Pass, Training, refusal
+from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Load, Pass, Training, divided, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +34,12 @@ def training(kind: str = "lora", model: Model = LLAMA_8B, gib: float | None = 80
 def test_an_8b_model_takes_what_its_weights_do_and_little_more(kind: str, least: int, most: int) -> None:
     found = training(kind)
     assert least < found.memory(found.least) / GIB < most
+
+
+def test_a_model_that_judges_makes_no_logits() -> None:
+    writes, judges = (training(model=SMOLLM2, learned=1, writes=each) for each in (True, False))
+    # 8,192 tokens' worth of 49,152 numbers in float32, three at once, in place of what a block's way back holds.
+    assert writes.memory(Pass(8192, recompute=True)) - judges.memory(Pass(8192, recompute=True)) > 4 * GIB
 
 
 def test_activations_are_recomputed_only_where_memory_is_short() -> None:
@@ -94,6 +100,61 @@ def test_on_cpus_it_is_the_memory_limit_that_can_be_raised() -> None:
     found = refusal(Training(LLAMA_8B, AdapterConfig(), Device(8 * GIB, 0, FLOAT32), LOAD))
     assert found is not None
     assert "training.resources.limits.memory of " in found.message
+
+
+def on(count: int, gib: float, kind: str = "none") -> Training:
+    device = Device(int(gib * GIB), count, BFLOAT16)
+    return Training(LLAMA_8B, AdapterConfig(type=AdapterType(kind)), device, LOAD)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "sharded"),
+    [
+        # 16 bytes a weight are 120 GiB, and several devices have 30 more to join gradients in.
+        (Sharding.AUTO, on(8, 80), True),
+        (Sharding.AUTO, on(8, 200), False),
+        (Sharding.FULL, on(8, 200), True),
+        (Sharding.NONE, on(8, 80), False),
+        (Sharding.AUTO, on(1, 80), False),
+        (Sharding.AUTO, on(8, 12, "lora"), False),
+    ],
+)
+def test_devices_divide_the_weights_where_one_can_not_hold_them(
+    wanted: Sharding, found: Training, sharded: bool
+) -> None:
+    assert divided(found, wanted).sharded is sharded
+
+
+def test_each_device_takes_its_share_of_weights_gradients_and_moments() -> None:
+    taken = {count: (found := divided(on(count, 80), Sharding.FULL)).memory(found.least) / GIB for count in (8, 16)}
+    assert 15 < taken[8] < 28
+    # Half of sixteen bytes a weight, among eight; of gradients there is a little more.
+    assert taken[8] - taken[16] == pytest.approx(LLAMA_8B.parameters / GIB, rel=0.03)
+
+
+def test_what_one_device_can_not_hold_several_may_and_how_many_is_told() -> None:
+    one, two = refusal(divided(on(1, 80), Sharding.AUTO)), refusal(divided(on(2, 48), Sharding.AUTO))
+    assert one is not None
+    assert two is not None
+    assert "training.sharding full with 2 accelerators (" in one.message
+    assert "training.sharding full with 4 accelerators (" in two.message
+    on_cpus = refusal(Training(LLAMA_8B, AdapterConfig(type=AdapterType.NONE), Device(100 * GIB, 0, FLOAT32), LOAD))
+    assert on_cpus is not None
+    assert "training.sharding full with 2 pods (training.nodes) (" in on_cpus.message
+
+
+def test_what_was_left_whole_may_be_divided() -> None:
+    found = refusal(divided(on(8, 80), Sharding.NONE))
+    assert found is not None
+    assert "training.sharding full with 8 accelerators (" in found.message
+    assert "divide the weights among the devices (training.sharding full)" in failures.remedy(on(8, 80))
+
+
+def test_one_device_has_nothing_to_divide() -> None:
+    with pytest.raises(StageError) as failure:
+        divided(on(1, 80), Sharding.FULL)
+    assert failure.value.outcome == Outcome.CONFIG_INVALID
+    assert "this training has one: ask for more in training.resources or training.nodes" in failure.value.message
 
 
 def test_nothing_is_refused_where_the_memory_is_not_known() -> None:

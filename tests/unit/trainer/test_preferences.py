@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import Format, Method
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import spool
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.tokens import Row
@@ -169,13 +170,12 @@ def test_the_same_pair_twice_is_told_and_the_other_way_round_contradicts_it() ->
 def test_pairs_without_a_difference_within_the_length_are_left_out_and_counted() -> None:
     same = {"prompt": "a:", "chosen": " long and good", "rejected": " long and bad"}
     (row,) = check([same], Format.PREFERENCE, chat=False)
-    found = Trained()
-    assert found.fit(row, len("a: long and ")) is None
+    batch, found = spool.pack([row]), Trained()
+    assert not len(found.fit(batch, len("a: long and ")))
     assert (found.alike.count, found.left_out, found.rows) == (1, 1, 0)
-    kept = found.fit(row, len("a: long and g"))
-    assert kept is not None
+    assert len(found.fit(batch, len("a: long and g"))) == 1
     assert (found.cut.count, found.tokens) == (1, 2 * len("a: long and g"))
-    assert found.fit(row, len("a:")) is None
+    assert not len(found.fit(batch, len("a:")))
     assert found.teaching_nothing.count == 1
 
 
@@ -191,7 +191,8 @@ def test_what_is_preferred_is_what_is_right() -> None:
             Method.SFT,
             Format.PREFERENCE,
             "s3://b/rows.jsonl has rows of format preference, and training.method sft learns from others (chat, "
-            "prompt-completion, instruction, text, sharegpt): set training.method to dpo, or give it such rows.",
+            "prompt-completion, instruction, text, sharegpt): set training.method to dpo or reward, or give it such "
+            "rows.",
         ),
         (
             Method.DPO,
@@ -209,5 +210,5 @@ def test_rows_that_a_method_does_not_learn_from_are_refused(method: Method, form
 
 def test_every_method_has_a_recipe_and_every_format_a_method() -> None:
     assert set(methods.RECIPES) == set(Method)
-    learned = [format for recipe in methods.RECIPES.values() for format in recipe.formats]
-    assert sorted(learned) == sorted(set(Format) - {Format.AUTO})
+    learned = {format for recipe in methods.RECIPES.values() for format in recipe.formats}
+    assert learned == set(Format) - {Format.AUTO}

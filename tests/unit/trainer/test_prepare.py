@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy
 import psutil
 import pytest
 from finetune_trainer.contract.config import (
@@ -16,12 +17,13 @@ from finetune_trainer.contract.config import (
     ModelConfig,
     OnSensitive,
     RunConfig,
+    Sharding,
     Source,
     TrainingConfig,
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.report import ModelReport, PrepareResult
 from finetune_trainer.data import base, batch, examples, seen
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line
@@ -30,9 +32,12 @@ from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
+from finetune_trainer.training import plans
 from finetune_trainer.training.activations import BFLOAT16
-from finetune_trainer.training.memory import Device
+from finetune_trainer.training.hyperparameters import Rows
+from finetune_trainer.training.memory import USABLE, Device
 from pyarrow import ipc
+from safetensors.numpy import save_file
 from tiny import CHATML, CONTEXT, PARAMETERS, write_model
 from transformers import AutoTokenizer
 
@@ -42,6 +47,7 @@ CHATS = [
     for number in range(20)
 ]
 MAX_LENGTH = 64
+COUNTED = Rows(count=16, tokens=16 * 13, learned=16 * 2, longest=13)
 TWO_ANSWERS = {"messages": [*CHATS[0]["messages"], *CHATS[1]["messages"]]}
 
 
@@ -100,7 +106,7 @@ def case(tmp_path: Path) -> Case:
 def test_the_result_tells_what_was_found_and_planned(case: Case) -> None:
     result = case.prepare(case.config(QUESTIONS, validation={"fraction": 0.1}, test={"fraction": 0.2}))
     assert result.revision == "0a1b2c3d"
-    assert result.model.model_dump() == {"commit": None, "parameters": PARAMETERS, "context_length": CONTEXT}
+    assert result.model == ModelReport(parameters=PARAMETERS, context_length=CONTEXT)
     assert result.dataset.format == "prompt-completion"
     assert result.dataset.rows.model_dump() == {"train": 14, "validation": 2, "test": 4}
     # <|im_start|> user … <|im_end|> <|im_start|> assistant flour <|im_end|>
@@ -108,6 +114,57 @@ def test_the_result_tells_what_was_found_and_planned(case: Case) -> None:
     assert result.dataset.longer_than_max_length == 0
     assert result.plan.max_length == 64
     assert PrepareResult.model_validate_json(case.workspace.prepared.read_bytes()) == result
+
+
+def test_of_a_sweep_each_trial_has_its_plan_and_the_one_that_needs_the_most_memory_is_told(case: Case) -> None:
+    swept = {"parameters": {"adapter.rank": [64, 8], "learningRate": [1e-3, 3e-3], "batchSize": [4, 8]}}
+    config = case.config(QUESTIONS, training={"sweep": swept, "epochs": 1}, validation={"fraction": 0.2})
+    result = case.prepare(config)
+    plans = [
+        PrepareResult.model_validate_json(case.workspace.trial(number).prepared.read_bytes()).plan
+        for number in range(1, 9)
+    ]
+    assert [plan.learning_rate for plan in plans] == [1e-3, 3e-3] * 4
+    assert [plan.batch_size for plan in plans] == [4, 4, 8, 8] * 2
+    assert [plan.total_steps for plan in plans] == [4, 4, 2, 2] * 2
+    memory = [plan.estimated_memory_bytes for plan in plans]
+    assert result.plan.estimated_memory_bytes == max(memory)
+    assert plans[0].estimated_memory_bytes > plans[4].estimated_memory_bytes
+    assert result.plan.estimated_trained_tokens == sum(plan.estimated_trained_tokens for plan in plans)
+    assert result.plan.reasons["adapter.rank"].endswith("training.sweep tries 64, 8")
+
+
+@pytest.mark.parametrize(
+    ("training", "dataset", "said"),
+    [
+        ({}, {}, "takes the trial with the lowest loss on rows for validation, and there are none: set dataset.valid"),
+        ({"batchSize": [4, 3]}, {"validation": {"fraction": 0.2}}, "training.batchSize 3 can't be shared evenly by 2"),
+    ],
+)
+def test_a_sweep_that_could_not_end_is_refused(
+    case: Case, training: dict[str, Any], dataset: dict[str, Any], said: str
+) -> None:
+    swept = {"sweep": {"parameters": {"learningRate": [1e-3], **training}}}
+    with pytest.raises(StageError, match=said) as refused:
+        prepare(
+            case.config(QUESTIONS, training=swept, **dataset),
+            case.workspace,
+            case.reporter,
+            device=Device(None, 2, BFLOAT16),
+        )
+    assert refused.value.outcome == Outcome.CONFIG_INVALID
+
+
+def test_the_trial_that_can_not_fit_is_named(case: Case) -> None:
+    swept = {"sweep": {"parameters": {"adapter.rank": [8, 512]}}}
+    config = case.config(QUESTIONS, training=swept, validation={"fraction": 0.2})
+    model = base.read(case.model, config.model).model
+    room = plans.choose(config, COUNTED, model, Device(None, 1, BFLOAT16), Sharding.AUTO, validated=True)
+    between = (room[0].estimated_memory_bytes + room[1].estimated_memory_bytes) / 2
+    device = Device(round(between / USABLE), 1, BFLOAT16)
+    with pytest.raises(StageError, match=r"The trial with adapter\.rank 512: ") as refused:
+        prepare(config, case.workspace, case.reporter, device=device)
+    assert refused.value.outcome == Outcome.OUT_OF_MEMORY
 
 
 LIKED = [{"prompt": f"list two cups {number}", "chosen": "flour", "rejected": "two eggs"} for number in range(20)]
@@ -557,6 +614,56 @@ def test_a_model_without_a_config_is_refused(case: Case) -> None:
 def test_an_adapter_is_no_base_model(case: Case) -> None:
     (case.model / "config.json").rename(case.model / "adapter_config.json")
     assert unusable(case) == "it has no config.json; it is an adapter, so name the model that it was trained on."
+
+
+def test_tokens_that_the_model_has_no_embeddings_for_are_refused(case: Case) -> None:
+    """As of a tokenizer that got tokens of its own, and a model that did not."""
+    config = json.loads((case.model / "config.json").read_text())
+    (case.model / "config.json").write_text(json.dumps(config | {"vocab_size": 8}))
+    assert unusable(case) == (
+        "its tokenizer writes the token egg (9), and its config.json has a vocab_size of 8; give it the tokenizer that "
+        "it was trained with, or weights with embeddings for the tokens that were added."
+    )
+
+
+def with_targets(case: Case, *modules: str, kind: str = "lora") -> RunConfig:
+    """A config over a model with a block of a linear layer and a norm, that adapts these modules."""
+    block = {"self_attn.q_proj": (4, 4), "mlp.up_proj": (4, 4), "input_layernorm": (4,)}
+    weights = {f"model.layers.0.{name}.weight": numpy.zeros(shape) for name, shape in block.items()}
+    save_file({**weights, "lm_head.weight": numpy.zeros((8, 8))}, case.model / "model-00002-of-00002.safetensors")
+    return case.config(CHATS, training={"adapter": {"type": kind, "targetModules": modules}})
+
+
+@pytest.mark.parametrize("kind", ["lora", "qlora", "dora"])
+@pytest.mark.parametrize("module", ["qproj", "lm_head", "embed_tokens", "input_layernorm", "model.layers.0.mlp.down"])
+def test_modules_that_cannot_be_adapted_and_served_are_told_before_training(case: Case, module: str, kind: str) -> None:
+    error = case.refused(with_targets(case, "q_proj", module, kind=kind))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message == (
+        f"training.adapter.targetModules has {module}, and adapters are trained and served of linear layers in the "
+        "model's blocks alone: choose among q_proj, up_proj, or leave it out, which takes all of them."
+    )
+
+
+def test_modules_of_the_models_blocks_may_be_named_by_their_path(case: Case) -> None:
+    case.prepare(with_targets(case, "model.layers.0.self_attn.q_proj", "up_proj"))
+    assert case.workspace.prepared.exists()
+
+
+JUDGED = [{"prompt": f"list eggs {number}", "chosen": " egg", "rejected": " flour"} for number in range(20)]
+
+
+def test_a_model_that_can_have_no_head_is_no_reward_model_and_that_is_told_before_training(case: Case) -> None:
+    case.prepare(case.config(JUDGED, training={"method": "reward"}))
+    config = json.loads((case.model / "config.json").read_text())
+    (case.model / "config.json").write_text(json.dumps(config | {"model_type": "granite"}))
+    error = case.refused(case.config(JUDGED, training={"method": "reward"}))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message == (
+        "training.method reward puts a head in place of the model's output layer, and transformers has none for models "
+        "of type granite, as pvc://models/tiny is: choose a base model of another type, such as llama or qwen3."
+    )
+    case.prepare(case.config(JUDGED, training={"method": "dpo"}))
 
 
 def test_a_file_is_no_model(case: Case) -> None:

@@ -67,6 +67,15 @@ def test_what_it_prepared_is_in_the_termination_message_and_in_the_workspace(run
     assert message["result"]["dataset"]["rows"] == {"train": 4, "validation": 0, "test": 0}
 
 
+def test_once_its_base_model_is_removed_from_where_all_keep_theirs_it_is_not_complete(run: Run, tmp_path: Path) -> None:
+    run()
+    (tmp_path / "workspace" / "model").symlink_to(tmp_path / "removed")
+    (tmp_path / "train.jsonl").write_text(ROWS * 2)
+    code, message = run()
+    assert code == 0
+    assert message["result"]["dataset"]["rows"]["train"] == 8
+
+
 def test_a_complete_workspace_is_left_as_it_is(run: Run, tmp_path: Path) -> None:
     first = run()
     shutil.rmtree(tmp_path / "model")

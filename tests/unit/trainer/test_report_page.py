@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-from decisions import CURVE, ROWS, decision, result
+from decisions import CURVE, ROWS, TRIALS, decision, result
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
 from finetune_trainer.contract.report import Contender, Score
 from finetune_trainer.evaluation.advice import Curve
@@ -162,3 +162,16 @@ def test_it_says_where_the_artifact_is_not_of_the_last_step() -> None:
     sentence = "The artifact has the weights of step 20 of 40"
     assert sentence in render(decision(chosen=sentence))
     assert sentence not in render(decision())
+
+
+def test_the_trials_of_a_sweep_are_a_table_of_which_the_one_that_was_taken_stands_out() -> None:
+    said = render(decision(trials=TRIALS))
+    Page(said)
+    (caption,) = re.findall('id="trials">([^<]*)<', said)
+    assert "the cost is that of all" in caption
+    rows = re.findall(r'<tr( class="tuned")?><th scope="row">(\d)</th>(.*?)</tr>', said)
+    cells = [[re.sub("<[^>]*>", "", cell) for cell in row[2].split("</td>")[:-1]] for row in rows]
+    assert cells[0] == ["8", "0.0001", "-", "-", "-", "Diverged: The loss is &lt;nan&gt;."]
+    assert cells[1] == ["32", "0.0003", "0.3100", "30,000", "60", "taken"]
+    assert [bool(row[0]) for row in rows] == [False, True]
+    assert 'id="trials"' not in render(decision())

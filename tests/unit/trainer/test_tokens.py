@@ -5,8 +5,9 @@ from itertools import groupby
 from typing import Any
 
 import pytest
-from finetune_trainer.data import tokens
+from finetune_trainer.data import sequences, spool, tokens
 from finetune_trainer.data.base import Base
+from finetune_trainer.data.examples import Example
 from finetune_trainer.data.tokens import CHANGED, IGNORED, OPENING, CantRender, Row, Tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,12 @@ ASKED = {"role": "user", "content": "2 eggs"}
 ANSWERED = {"role": "assistant", "content": "egg"}
 ARGUMENTS = {"grams": 2, "of": 'Mehl für "Brot"'}
 ON_SHAPES = pytest.mark.parametrize("shape", SHAPES)
+
+
+def trained(row: Tokens) -> tuple[list[int], list[int]]:
+    """Its ids and labels."""
+    found = sequences.read(spool.pack([Example(b"", "train.jsonl:1", row)]))
+    return found.ids.tolist(), found.labels.tolist()
 
 
 def made(row: Row, found: Base) -> Tokens:
@@ -79,7 +86,7 @@ def test_what_is_learned_is_what_a_template_would_mark(
 
     found = made(chat(*messages), base(SHAPES[shape]))
 
-    assert (list(found.ids), list(found.labels)) == reference(shape, messages)
+    assert trained(found) == reference(shape, messages)
 
 
 @ON_SHAPES
@@ -189,11 +196,3 @@ def test_a_token_across_the_border_is_learned() -> None:
 def test_of_messages_in_a_completion_the_assistants_are_learned() -> None:
     row = {"prompt": [ASKED], "completion": [ANSWERED, ASKED, ANSWERED | {"content": "eggs"}]}
     assert learned(row, base(CHATML)) == ["egg<|im_end|>\n", "eggs<|im_end|>\n"]
-
-
-@pytest.mark.parametrize(("longest", "labels"), [(9, 2), (4, 2), (3, 1), (2, 0)])
-def test_a_row_is_cut_at_its_end(longest: int, labels: int) -> None:
-    row = made({"prompt": "xy", "completion": "z"}, base(None)).cut(longest)
-    assert len(row) == min(longest, 4)
-    assert [label != IGNORED for label in row.labels].count(True) == labels
-    assert bool(row.learned) == bool(labels)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -51,6 +51,7 @@ class Method(StrEnum):
     SFT = "sft"
     DPO = "dpo"
     KTO = "kto"
+    REWARD = "reward"
 
 
 class DpoLoss(StrEnum):
@@ -86,18 +87,40 @@ class AdapterType(StrEnum):
 
 
 class Source(Contract):
-    """Where a file or a directory comes from: the URI as the user wrote it, and its path when somebody mounted it."""
+    """Where a file or a directory comes from: the URI as the user wrote it, and its path when somebody mounted it.
+
+    `checksum`: of the file that is meant, sha256: and its hex digits.
+    """
 
     uri: str
     path: Path | None = None
+    checksum: str | None = None
+
+
+class Origin(Contract):
+    """Another FineTuneJob's artifact that a base model is made of (`training.inherit`).
+
+    `digest`: as the record of the revision has it, whose files lie in `files`; `step`: of the checkpoint that is meant
+    in place of the artifact. `base`: what that was trained from; without a path it lies among the files, or where a
+    link among them leads, into `cache`. `lineage`: what all of it goes back to, the nearest first.
+    """
+
+    digest: str
+    files: Path
+    step: int | None = None
+    base: Source
+    cache: Source | None = None
+    lineage: tuple[str, ...] = ()
 
 
 class ModelConfig(Contract):
-    """The base model."""
+    """The base model. `cache`: where others have it, too; without one prepare brings it for this revision alone."""
 
     source: Source
     revision: str | None = None
     trust_remote_code: bool = False
+    origin: Origin | None = None
+    cache: Source | None = None
 
     @property
     def name(self) -> str:
@@ -132,12 +155,14 @@ class DatasetConfig(Contract):
 
 
 class AdapterConfig(Contract):
-    """PEFT's LoraConfig, as far as the manifest exposes it. `alpha` left out is twice the rank."""
+    """PEFT's LoraConfig, as far as the manifest exposes it, and the one setting of its LoRA+ optimizer."""
 
     type: AdapterType = AdapterType.LORA
     rank: int = 16
     alpha: int | None = None
     dropout: float = 0.0
+    use_rslora: bool = False
+    loraplus_lr_ratio: float | None = None
     target_modules: tuple[str, ...] = ("all-linear",)
 
 
@@ -158,19 +183,47 @@ class KtoConfig(Contract):
     undesirable_weight: float = 1.0
 
 
+class RewardConfig(Contract):
+    """TRL's RewardConfig, as far as the manifest exposes it."""
+
+    center_rewards_coefficient: float | None = None
+
+
+class SweepConfig(Contract):
+    """What is tried: every combination of the values of `parameters`, by their path in training, or `max_trials` of
+    them. `finetune_trainer.contract.sweep` makes trials of it. `early_stopping`: a trial that others outdo ends early.
+    """
+
+    parameters: dict[str, tuple[int | float, ...]]
+    max_trials: int = 16
+    early_stopping: bool = False
+
+
 class TrainingConfig(Contract):
     """Hyperparameters; those left out are chosen by prepare (`finetune_trainer.contract.report.Plan`)."""
 
     method: Method = Method.SFT
     dpo: DpoConfig | None = None
     kto: KtoConfig | None = None
+    reward: RewardConfig | None = None
     adapter: AdapterConfig = AdapterConfig()
     epochs: float | None = None
     max_steps: int | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
     max_length: int | None = None
+    sweep: SweepConfig | None = None
     seed: int = 42
+
+
+class Sharding(StrEnum):
+    """Whether weights, gradients and optimizer states are divided among the devices of a training (FSDP2): full, none,
+    or, auto, where one device can't hold them. No weight depends on it.
+    """
+
+    AUTO = "auto"
+    NONE = "none"
+    FULL = "full"
 
 
 class TrackerType(StrEnum):
@@ -217,6 +270,7 @@ class Metric(StrEnum):
     JSON_FIELDS_F1 = "json_fields_f1"
     LABEL_ACCURACY = "label_accuracy"
     MACRO_F1 = "macro_f1"
+    SQL_EXECUTION = "sql_execution"
     INVERSE_PERPLEXITY = "inverse_perplexity"
     REWARD_ACCURACY = "reward_accuracy"
     JUDGE = "judge"
@@ -348,21 +402,22 @@ class EvaluationConfig(Contract):
         return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
 
 
-# What a Secret with credentials may hold: the environment variables that hub and bucket are asked with. In a pod each
-# has its owner before it: FINETUNE_MODEL_HF_TOKEN.
-CREDENTIAL_KEYS = (
-    "HF_TOKEN",
-    "HF_ENDPOINT",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL",
-)
-
-
-# In the artifact: what training came to, written last, and what it was told.
-ARTIFACT, RUN_CONFIG = "artifact.json", "run_config.json"
+# In the artifact: what training came to, written last, what it was told, and where it comes from.
+ARTIFACT, RUN_CONFIG, PROVENANCE = "artifact.json", "run_config.json", "provenance.json"
+# What it is made of.
+BOM = "bom.json"
+# Beside an artifact that was published and signed: OpenSSF Model Signing's signature.
+SIGNATURE = "model.sig"
+# What the Secret of output.sign holds: a private key, and its password where it is encrypted. In a pod each has
+# FINETUNE_OUTPUT_ before it.
+SIGNING_KEYS = ("SIGNING_KEY", "SIGNING_PASSWORD")
+# The variable that tells train of its own image.
+IMAGE = "FINETUNE_IMAGE"
+# Where somebody mounted a file is nobody's business outside.
+PATHS: dict[str, Any] = {
+    "model": {"source": {"path"}, "origin": {"files": True, "base": {"path"}, "cache": True}, "cache": True},
+    "dataset": {"train": {"path"}, "validation": {"source": {"path"}}, "test": {"source": {"path"}}},
+}
 
 
 class Workspace:
@@ -370,6 +425,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.number: int | None = None
         self.model = root / "model"
         self.spool = root / "spool"
         self.data = root / "data"
@@ -382,9 +438,12 @@ class Workspace:
         self.tracked = self.checkpoints / "tracked"
         self.tensorboard = root / "tensorboard"
         self.attempt = self.checkpoints / "attempt.json"
+        self.spent = self.checkpoints / "spent.json"
         self.memory_mark = self.checkpoints / "hardly-any-memory"
         self.artifact = root / "artifact"
         self.kept = root / "kept"
+        self.whole = root / "whole"
+        self.trials = root / "trials"
         self.trained = self.artifact / ARTIFACT
         self.trained_with = self.artifact / RUN_CONFIG
         self.evaluations = root / "evaluations"
@@ -397,6 +456,14 @@ class Workspace:
     def checkpoint(self, step: int) -> Path:
         """Where the weights of a step lie that were kept beside the artifact."""
         return self.kept / str(step)
+
+    def trial(self, number: int) -> "Workspace":
+        """A trial's part of a sweep: all have the model, the rows and the precision in common, and nothing else."""
+        found = Workspace(self.trials / str(number))
+        found.model, found.data, found.number = self.model, self.data, number
+        # Where two are nearly as fast, losses would be measured by two rulers.
+        found.precision = self.trials / self.precision.name
+        return found
 
     def learned(self, split: str) -> Path:
         """What is trained of a split, in tokens."""

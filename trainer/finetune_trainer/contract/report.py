@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_trainer.contract.config import Contract, Format, Metric, OnSensitive, TrackerType
+from finetune_trainer.contract.sweep import told
 
 STATUS_PORT = 8080
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
@@ -21,12 +22,16 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 class Progress(Contract):
     """How far a running stage is. Loss in nats per token; tokens_per_second over all devices; eta in UTC.
 
-    `validation_reward_accuracy`: of method dpo, the share of validation's pairs whose chosen answer has the higher
-    reward. Its loss is the mean of its pairs'.
-    `tracking`: where a tracker shows it. `notice`: what went otherwise than planned, and goes on.
+    `validation_reward_accuracy`: of the methods that rank answers, the share of validation's rows whose rewards are as
+    they should be. Its loss is the mean of its pairs'.
+    `tracking`: where a tracker shows it. `notice`: what went otherwise than planned, and goes on. `trial`: of a sweep,
+    which of how many `trials` it is; `ended`: those that had when it began.
     """
 
     stage: str
+    trial: Count | None = None
+    trials: Count | None = None
+    ended: "tuple[Trial, ...]" = ()
     activity: str = ""
     notice: str = ""
     step: Count = 0
@@ -65,11 +70,19 @@ class DatasetReport(Contract):
 
 
 class ModelReport(Contract):
-    """The base model as prepare resolved it."""
+    """The base model as prepare resolved it. `digest` and `lineage`: of one that another FineTuneJob has trained."""
 
     commit: str | None = None
+    digest: str | None = None
+    lineage: tuple[str, ...] = ()
     parameters: Count
     context_length: Count
+
+
+class FetchResult(Contract):
+    """A model that was fetched for an engine: the commit that a hub's revision stood for."""
+
+    commit: str | None = None
 
 
 class Plan(Contract):
@@ -133,11 +146,33 @@ class Tracked(Contract):
     problem: str = ""
 
 
+STOPPED = "Stopped"
+
+
+class Trial(Contract):
+    """What became of a trial of a sweep. `outcome`: Succeeded, Stopped (early, since others outdid it), or the reason
+    that it failed for, with its `message`.
+
+    `validation_loss`: of what its artifact is; `usage`: there is none where it failed. `taken`: it is the revision's.
+    """
+
+    number: Count
+    parameters: dict[str, int | float]
+    outcome: str
+    message: str = ""
+    validation_loss: Finite | None = None
+    usage: Usage | None = None
+    taken: bool = False
+
+
 class TrainResult(Contract):
     """What train leaves in `artifact/artifact.json`. The losses are those of the last step.
 
     `checkpoints`: what was kept, the best first, which is the artifact. Empty where there are no rows for validation:
-    the artifact is of the last step then. `notice`: what went otherwise than planned.
+    the artifact is of the last step then. `validation_reward_accuracy`: see Progress, at the artifact's step. `notice`:
+    what went otherwise than planned. `spent`: of a training that ended before its last step since its budget was used
+    up, a sentence. `stopped`: it ended early, since other trials outdid it. `trials`: of a sweep all, in order;
+    everything else is told of the one that was taken, but `usage`, which is of all together.
     """
 
     artifact: ArtifactReport
@@ -145,9 +180,31 @@ class TrainResult(Contract):
     steps: Count
     loss: float | None = None
     validation_loss: float | None = None
+    validation_reward_accuracy: Amount | None = None
     notice: str = ""
+    spent: str = ""
     checkpoints: tuple[Checkpoint, ...] = ()
     tracked: Tracked | None = None
+    stopped: bool = False
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def taken(self) -> int | None:
+        """The number of the trial that was taken; None where there was no sweep."""
+        return next((trial.number for trial in self.trials if trial.taken), None)
+
+    @property
+    def swept(self) -> str:
+        """Which trial was taken, as a sentence; empty where there was no sweep."""
+        best = next((trial for trial in self.trials if trial.taken), None)
+        if best is None:
+            return ""
+        failed = sum(trial.usage is None for trial in self.trials)
+        stopped = sum(trial.outcome == STOPPED for trial in self.trials)
+        loss = "" if best.validation_loss is None else f", with the lowest validation loss, {best.validation_loss:.4f}"
+        others = f"; {stopped} stopped early" if stopped else ""
+        others += f"; {failed} failed (status.trials says why)" if failed else ""
+        return f"Trial {best.number} of {len(self.trials)} was taken ({told(best.parameters)}){loss}{others}."
 
     @property
     def chosen(self) -> str:
@@ -162,6 +219,19 @@ class TrainResult(Contract):
             f"The artifact has the weights of step {best.step} of {self.steps}, where the validation loss was lowest: "
             f"{lowest}, and {last} at the end."
         )
+
+
+class PublishResult(Contract):
+    """What publish did: the artifact's address outside of the workspace. `merged`: that of the whole model.
+
+    `lineage`: of an adapter that was published without a base model that another FineTuneJob has trained, what that
+    goes back to, itself first.
+    """
+
+    uri: str
+    artifact: ArtifactReport
+    merged: str | None = None
+    lineage: tuple[str, ...] = ()
 
 
 # The confidences that a gate can ask for.
@@ -237,7 +307,7 @@ class Benchmark(Contract):
 
 
 class EvaluateResult(Contract):
-    """What evaluate leaves in `evaluation.json`. The first of `metrics` decides; `reason` says why it was chosen.
+    """What evaluate measured. The first of `metrics` decides; `reason` says why it was chosen.
 
     `leaked` and `near_duplicates`: rows of test left out since they stand in train, exactly or nearly. `baselines` by
     label; none is on the base model where that was not asked, and there is no `drift` then: how far the tuned model's

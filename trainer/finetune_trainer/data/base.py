@@ -96,8 +96,8 @@ class Base:
 
     def encode(self, texts: list[str], special: bool) -> list[Encoded]:
         """Tokens of each text, with the special tokens that plain text gets or without."""
-        found = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=special)
-        return [Encoded(each.ids, [end for _, end in each.offsets]) for each in found]
+        encoded: list[Encoded] = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=special)
+        return encoded
 
 
 def read(directory: Path, config: ModelConfig) -> Base:
@@ -190,14 +190,30 @@ def _figures(found: Any, count: int, longest_input: int) -> Model:
 
 
 def parameters(directory: Path, uri: str) -> int:
-    """How many numbers the weights hold, from the headers of the safetensors files. Raises StageError."""
-    files = _weights(directory)
+    """How many numbers the weights hold. Raises StageError."""
+    return sum(math.prod(shape) for shape in shapes(directory, uri).values())
+
+
+def shapes(directory: Path, uri: str) -> dict[str, tuple[int, ...]]:
+    """The weights by name, from the headers of the safetensors files. Raises StageError."""
+    files = weights(directory)
     if not files:
         raise _unusable(uri, "it has no weights in safetensors, the one format that can't run code when it is loaded")
-    return sum(_count(path, uri) for path in files)
+    return {name: shape for path in files for name, shape in _shapes(path, uri)}
 
 
-def _weights(directory: Path) -> list[Path]:
+def check_tokens(found: Base, highest: int, uri: str) -> None:
+    """Raise StageError (CONFIG_INVALID) where rows have tokens up to `highest` and the model knows fewer."""
+    if highest >= found.model.vocabulary:
+        raise _unusable(
+            uri,
+            f"its tokenizer writes the token {found.tokenizer.convert_ids_to_tokens(highest)} ({highest}), and its "
+            f"config.json has a vocab_size of {found.model.vocabulary}; give it the tokenizer that it was trained "
+            "with, or weights with embeddings for the tokens that were added",
+        )
+
+
+def weights(directory: Path) -> list[Path]:
     """The files that transformers loads: those of the index, else the single one, never other copies beside them."""
     index = directory / "model.safetensors.index.json"
     if index.exists():
@@ -205,11 +221,11 @@ def _weights(directory: Path) -> list[Path]:
     return [path for path in [directory / "model.safetensors"] if path.exists()]
 
 
-def _count(path: Path, uri: str) -> int:
+def _shapes(path: Path, uri: str) -> list[tuple[str, tuple[int, ...]]]:
     try:
         with safe_open(path, framework="np") as tensors:
             names = list(tensors.keys())
-            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+            return [(name, tuple(tensors.get_slice(name).get_shape())) for name in names]
     except (OSError, SafetensorError) as error:
         pointer = path.exists() and path.read_bytes()[:40].startswith(b"version https://git-lfs")
         why = "is a Git LFS pointer: fetch it with git lfs pull" if pointer else f"can't be read: {error}"

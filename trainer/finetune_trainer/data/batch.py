@@ -22,6 +22,7 @@ from finetune_trainer.data.examples import Checked, Example, Shape
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.notices import Odd
 from finetune_trainer.data.tokens import Tokenizer, Tokens
+from finetune_trainer.evaluation import leakage
 
 T = TypeVar("T")
 # Rows of a batch: enough to be worth its way between processes, and few enough to tell how far it is.
@@ -73,7 +74,7 @@ def make(lines: Sequence[Line], reading: Reading, tokenizer: Tokenizer) -> Made:
     avoided = tokens.encode([each.rejected for each in kept if each.rejected], tokenizer)
     rejected: Sequence[Tokens | None] = avoided or [None] * len(kept)
     rows = [
-        Example(row.line, row.place, found, other, row.desirable)
+        Example(row.line, row.place, found, other, row.desirable, _asked(row))
         for row, found, other in zip(kept, made, rejected, strict=True)
     ]
     return Made(
@@ -83,6 +84,13 @@ def make(lines: Sequence[Line], reading: Reading, tokenizer: Tokenizer) -> Made:
         lengths=tuple(max(map(len, row.sequences)) for row in rows),
         odd=tuple(_look(each, reading) for each in kept),
     )
+
+
+def _asked(row: Checked) -> bytes | None:
+    """Here, where there is a process for each core: by it rows of test are known that train has, too."""
+    if "text" in row.row:
+        return None
+    return leakage.fingerprint(row.row["messages"][:-1] if "messages" in row.row else row.row["prompt"])
 
 
 def _look(row: Checked, reading: Reading) -> Odd:

@@ -14,6 +14,7 @@ Called by `batch`, row by row. What a row becomes:
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from finetune_trainer.contract.config import DatasetConfig, Format
@@ -36,6 +37,8 @@ COLUMNS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Format.UNPAIRED_PREFERENCE: (("prompt", "completion", "label"), ("tools",)),
 }
 LABEL = "label"
+# Of one row; hardly anybody reads the hundredth.
+MOST_FAULTS = 100
 CHATS = (Format.CHAT, Format.SHAREGPT, Format.OPENAI_PREFERENCE)
 PREFERENCES = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
 
@@ -67,7 +70,8 @@ class Example:
     """A checked row in TRL's columns, as a line of JSON: a tenth of its size in memory; and as it is trained.
 
     `rejected`: of a row of preference the answer to avoid, behind the prompt as the other is. `desirable`: of a row of
-    unpaired preference whether its answer is good.
+    unpaired preference whether its answer is good. `asked`: a digest of what it asks (`evaluation.leakage`); a row of
+    text asks nothing.
     """
 
     line: bytes
@@ -75,6 +79,7 @@ class Example:
     tokens: Tokens
     rejected: Tokens | None = None
     desirable: bool | None = None
+    asked: bytes | None = None
 
     @property
     def sequences(self) -> tuple[Tokens, ...]:
@@ -141,11 +146,8 @@ def unused(row: Row, shape: Shape) -> list[str]:
 
 def check(line: Line, shape: Shape, tokenizer: Tokenizer, learn: bool) -> tuple[list[str], Checked | None]:
     """What is wrong with a row, or else what it is. `learn`: it is trained, not only asked."""
-    if line.row is None:
-        return [line.problem], None
-    row = rename(line.row, shape)
-    row = unified(from_openai(row) if shape.format == Format.OPENAI_PREFERENCE else row, shape.developer)
-    if found := list(checks.faults(row, shape.format, shape.columns, shape.chat)):
+    found, row = faults(line, shape)
+    if found:
         return found, None
     normal = normalise(row, shape)
     asked = tokens.without_weights(normal)
@@ -157,6 +159,15 @@ def check(line: Line, shape: Shape, tokenizer: Tokenizer, learn: bool) -> tuple[
         return [str(error)], None
     except (TypeError, ValueError) as error:
         return [f"has a value that JSON can't hold: {error}"], None
+
+
+def faults(line: Line, shape: Shape) -> tuple[list[str], Row]:
+    """What is wrong with a row, as far as it shows without a model; and the row in our columns and form."""
+    if line.row is None:
+        return [line.problem], {}
+    row = rename(line.row, shape)
+    row = unified(from_openai(row) if shape.format == Format.OPENAI_PREFERENCE else row, shape.developer)
+    return list(islice(checks.faults(row, shape.format, shape.columns, shape.chat), MOST_FAULTS)), row
 
 
 def _rendered(row: Row, tokenizer: Tokenizer, learn: bool) -> Iterator[Rendered]:

@@ -1,4 +1,4 @@
-"""Brings a model or a file of rows to the workspace: from the Hugging Face hub, from S3, or from where it is mounted.
+"""Brings a model or a file of rows to the workspace: from the Hugging Face hub, a bucket, or where it is mounted.
 
 Called by `prepare` alone, the only stage with credentials. A file is complete or absent, and a download that was cut
 off goes on with the files that are still missing. Every way in which it fails is a sentence (`fetch_errors`).
@@ -6,17 +6,21 @@ off goes on with the files that are still missing. Every way in which it fails i
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
-from finetune_trainer.contract.config import CREDENTIAL_KEYS, ModelConfig, Source
+from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.schemes import within
+from finetune_trainer.data import bucket, digests, published
+from finetune_trainer.data.cache import Place
 from finetune_trainer.data.fetch_errors import Access, explained
+from finetune_trainer.data.places import oci
 
 # What a model needs to run, and nothing that could run by itself: pickled weights are left where they are.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
@@ -24,15 +28,8 @@ CODE_FILES = ("*.py",)
 # Copies of the weights for other programs, and names that lead out of the directory.
 OTHER_FILES = ("consolidated*.safetensors", "*/*.safetensors", "*/*.json", "*../*")
 
-
 # In the name of a file: every file of such a name.
 MANY = "*"
-
-
-def credentials(owner: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The credentials for model or dataset: FINETUNE_<OWNER>_<KEY>, else the plain key."""
-    found = {key: environment.get(f"FINETUNE_{owner.upper()}_{key}") or environment.get(key) for key in CREDENTIAL_KEYS}
-    return {key: value for key, value in found.items() if value}
 
 
 def model(config: ModelConfig, target: Path) -> str | None:
@@ -44,12 +41,16 @@ def model(config: ModelConfig, target: Path) -> str | None:
     if source.path is not None:
         _require(source, source.path)
         return None
-    secrets = credentials("model")
+    secrets = bucket.credentials("model")
     wanted = (*MODEL_FILES, *(CODE_FILES if config.trust_remote_code else ()))
-    with explained(_access(source, "model", secrets)):
+    place = Place(target, config.cache.path if config.cache else None)
+    with explained(Access(source.uri, "model", secrets)):
         if source.uri.startswith("hf://"):
-            return _hub_model(source.uri.removeprefix("hf://"), config.revision, target, wanted, secrets)
-        _bucket_model(source.uri, target, wanted, _filesystem("model", secrets))
+            return _hub_model(source.uri.removeprefix("hf://"), config.revision, place, wanted, secrets)
+        if source.uri.startswith("oci://"):
+            _oci_model(source.uri, place, wanted, secrets)
+        else:
+            _bucket_model(source.uri, place, wanted, secrets)
     return None
 
 
@@ -73,14 +74,14 @@ def each(source: Source) -> list[Source]:
 
 def _names(source: Source, folder: str) -> list[str]:
     """The files in a folder of the hub or of a bucket."""
-    secrets = credentials("dataset")
-    with explained(_access(source, "dataset", secrets)):
+    secrets = bucket.credentials("dataset")
+    with explained(Access(source.uri, "dataset", secrets)):
         if source.uri.startswith("hf://"):
             name, revision, path = _of_dataset(f"{folder.removeprefix('hf://datasets/')}/")
             hub = HfApi(endpoint=secrets.get("HF_ENDPOINT"), token=secrets.get("HF_TOKEN"))
             files = [Path(each) for each in hub.list_repo_files(name, repo_type="dataset", revision=revision)]
             return [each.name for each in files if each.parent == Path(path)]
-        objects = _filesystem("dataset", secrets).ls(folder.removeprefix("s3://"), detail=True)
+        objects = bucket.filesystem(source.uri, "dataset", secrets).ls(within(folder), detail=True)
         return [Path(each["name"]).name for each in objects if each["type"] == "file"]
 
 
@@ -92,7 +93,20 @@ def _of_dataset(name: str) -> tuple[str, str | None, str]:
 
 
 def file(source: Source, directory: Path) -> Path:
-    """Bring a file of rows into `directory`, unless it is mounted; its path. Raises StageError."""
+    """Bring a file of rows into `directory`, unless it is mounted; its path. Raises StageError, also where it is not
+    the file that the checksum is of.
+    """
+    found = _file(source, directory)
+    if source.checksum and (sha256 := f"sha256:{digests.of_file(found)}") != source.checksum:
+        raise StageError(
+            Outcome.DATA_INVALID,
+            f"{source.uri} is not the file that is meant: its checksum is {sha256}, and the manifest's "
+            f"{source.checksum}. If it was changed on purpose, change the manifest's.",
+        )
+    return found
+
+
+def _file(source: Source, directory: Path) -> Path:
     if source.path is not None:
         _require(source, source.path)
         if source.path.is_dir():
@@ -101,17 +115,12 @@ def file(source: Source, directory: Path) -> Path:
     # Two files may have one name: each URI has a directory of its own.
     directory = directory / hashlib.sha256(source.uri.encode()).hexdigest()[:16]
     directory.mkdir(parents=True, exist_ok=True)
-    secrets = credentials("dataset")
-    with explained(_access(source, "dataset", secrets)):
+    secrets = bucket.credentials("dataset")
+    with explained(Access(source.uri, "dataset", secrets)):
         if source.uri.startswith("hf://"):
             return _hub_file(source.uri.removeprefix("hf://datasets/"), directory, secrets)
-        path = source.uri.removeprefix("s3://")
-        return _copy(_filesystem("dataset", secrets), path, directory / Path(path).name)
-
-
-def _access(source: Source, owner: str, secrets: dict[str, str]) -> Access:
-    needed = "HF_TOKEN" if source.uri.startswith("hf://") else "AWS_ACCESS_KEY_ID"
-    return Access(source.uri, owner, needed, needed in secrets)
+        path = within(source.uri)
+        return _copy(bucket.filesystem(source.uri, "dataset", secrets), path, directory / Path(path).name)
 
 
 def _require(source: Source, path: Path) -> None:
@@ -123,19 +132,23 @@ def _require(source: Source, path: Path) -> None:
         )
 
 
-def _hub_model(name: str, revision: str | None, target: Path, wanted: Iterable[str], secrets: dict[str, str]) -> str:
+def _hub_model(name: str, revision: str | None, place: Place, wanted: Sequence[str], secrets: dict[str, str]) -> str:
     token, endpoint = secrets.get("HF_TOKEN"), secrets.get("HF_ENDPOINT")
     commit = str(HfApi(endpoint=endpoint, token=token).model_info(name, revision=revision).sha)
-    _begin(target, f"hf://{name}@{commit}")
-    snapshot_download(
-        name,
-        revision=commit,
-        local_dir=target,
-        allow_patterns=list(wanted),
-        ignore_patterns=list(OTHER_FILES),
-        token=token,
-        endpoint=endpoint,
-    )
+
+    def download(directory: Path) -> None:
+        snapshot_download(
+            name,
+            revision=commit,
+            local_dir=directory,
+            allow_patterns=list(wanted),
+            ignore_patterns=list(OTHER_FILES),
+            token=token,
+            endpoint=endpoint,
+        )
+        published.verify(directory, f"hf://{name}@{commit}")
+
+    place.bring(f"hf://{name}@{commit}", wanted, download)
     return commit
 
 
@@ -153,18 +166,48 @@ def _hub_file(name: str, directory: Path, secrets: dict[str, str]) -> Path:
     return Path(downloaded)
 
 
-def _bucket_model(uri: str, target: Path, wanted: Iterable[str], filesystem: Any) -> None:
-    root = uri.removeprefix("s3://").rstrip("/")
+def _bucket_model(uri: str, place: Place, wanted: Sequence[str], secrets: dict[str, str]) -> None:
+    filesystem, root, modified = bucket.filesystem(uri, "model", secrets), within(uri), bucket.library(uri).MODIFIED
     objects = {path.removeprefix(f"{root}/"): about for path, about in filesystem.find(root, detail=True).items()}
     if not objects:
         raise FileNotFoundError(uri)
-    names = [name for name in objects if _matches(name, wanted) and not _matches(name, OTHER_FILES)]
+    names = [name for name in objects if matches(name, wanted) and not matches(name, OTHER_FILES)]
     if not names:
         raise StageError(Outcome.NOT_FOUND, f"{uri} holds no files of a model ({', '.join(wanted)}).")
-    _begin(target, uri)
-    for name in names:
-        if not _same(target / name, objects[name]):
-            _copy(filesystem, f"{root}/{name}", target / name)
+    versions = [f"{name} {objects[name]['size']} {objects[name][modified]}" for name in sorted(names)]
+
+    def download(directory: Path) -> None:
+        for name in names:
+            if not _same(directory / name, objects[name]["size"], objects[name][modified]):
+                _copy(filesystem, f"{root}/{name}", directory / name)
+        published.verify(directory, uri)
+
+    place.bring(uri, versions, download)
+
+
+def _oci_model(uri: str, place: Place, wanted: Sequence[str], secrets: dict[str, str]) -> None:
+    tag = oci.found(uri, "model", secrets)
+    if not tag.manifest:
+        raise FileNotFoundError(uri)
+    layers = {
+        name: digest
+        for name, digest in tag.layers().items()
+        if matches(name, wanted) and not matches(name, OTHER_FILES)
+    }
+    if not layers:
+        raise StageError(Outcome.NOT_FOUND, f"{uri} holds no files of a model ({', '.join(wanted)}).")
+
+    def download(directory: Path) -> None:
+        for name, digest in layers.items():
+            local = directory / published.inside(name, uri)
+            if not oci.verified(local, digest):
+                local.parent.mkdir(parents=True, exist_ok=True)
+                tag.get(name, local)
+            if not oci.verified(local, digest):
+                raise StageError(Outcome.DATA_INVALID, f"{uri} holds {name} otherwise than its manifest says.")
+        published.verify(directory, uri)
+
+    place.bring(uri, sorted(layers.values()), download)
 
 
 def _copy(filesystem: Any, path: str, local: Path) -> Path:
@@ -175,47 +218,14 @@ def _copy(filesystem: Any, path: str, local: Path) -> Path:
     return partial.rename(local)
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
+def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a path matches one of the patterns, read as the hub's client reads them."""
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _same(local: Path, remote: dict[str, Any]) -> bool:
+def _same(local: Path, size: int, modified: datetime) -> bool:
     """Whether a file is of the object's size and not older, as `aws s3 sync` decides it."""
     if not local.exists():
         return False
     found = local.stat()
-    return bool(found.st_size == remote["size"] and found.st_mtime >= remote["LastModified"].timestamp())
-
-
-def _begin(target: Path, identity: str) -> None:
-    """Keep what an earlier run brought of the same model, and nothing of another."""
-    note = target.with_name(f"{target.name}.source")
-    if not note.exists() or note.read_text() != identity:
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        note.write_text(identity)
-
-
-def _filesystem(owner: str, secrets: dict[str, str]) -> Any:
-    if not secrets.get("AWS_ENDPOINT_URL", "https://").startswith(("http://", "https://")):
-        raise StageError(
-            Outcome.CONFIG_INVALID,
-            f"AWS_ENDPOINT_URL in the {owner}'s credentials is no URL: it has to begin with http:// or https://.",
-        )
-    # Half a second to import, which only a bucket is worth.
-    import botocore.session
-    import s3fs
-
-    given = "AWS_ACCESS_KEY_ID" in secrets
-    return s3fs.S3FileSystem(
-        # Without keys: what the pod's service account or the machine gives, else as anybody.
-        anon=not given and botocore.session.get_session().get_credentials() is None,
-        key=secrets.get("AWS_ACCESS_KEY_ID"),
-        secret=secrets.get("AWS_SECRET_ACCESS_KEY"),
-        token=secrets.get("AWS_SESSION_TOKEN"),
-        endpoint_url=secrets.get("AWS_ENDPOINT_URL"),
-        client_kwargs={"region_name": secrets["AWS_REGION"]} if "AWS_REGION" in secrets else {},
-        skip_instance_cache=True,
-        use_listings_cache=False,
-    )
+    return found.st_size == size and found.st_mtime >= modified.timestamp()

@@ -7,10 +7,10 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
-from botocore.exceptions import BotoCoreError, ClientError
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -22,6 +22,8 @@ from huggingface_hub.errors import (
 )
 
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.schemes import scheme_of
+from finetune_trainer.data import bucket
 
 # Codes that say less with their HTTP status than they mean (versitygw's 404 for a key that it doesn't know).
 DENIED_CODES = ("InvalidAccessKeyId", "XAdminUserNotFound")
@@ -32,20 +34,28 @@ ABSENT_CODES = ("NoSuchBucket", "NoSuchKey", "InvalidBucketName")
 
 @dataclass(frozen=True)
 class Access:
-    """What is read, and with what. `owner`: model or dataset; `key`: of the credentials; `given`: whether it was."""
+    """What is read or written, for whom (model, dataset or output), and with what credentials."""
 
     uri: str
     owner: str
-    key: str
-    given: bool
+    secrets: dict[str, str] = field(repr=False)
+
+    @property
+    def _key(self) -> str:
+        """The one that lets in, or would."""
+        scheme = scheme_of(self.uri)
+        entry = scheme.entry if scheme else ()
+        return next((key for key in entry if key in self.secrets), next(iter(entry), "key"))
 
     @property
     def advice(self) -> str:
         """What to do about a refusal."""
-        if self.given:
-            return f"the {self.key} given for the {self.owner} has no right to it: see the Secret in its credentials"
+        if self.uri.startswith("https://"):
+            return "it can be had only by those who log in, which https:// can't; put it into a bucket, for example"
+        if self._key in self.secrets:
+            return f"the {self._key} given for the {self.owner} has no right to it: see the Secret in its credentials"
         return (
-            f"no {self.key} is given: name a Secret that holds one in the {self.owner}'s credentials (`finetune run` "
+            f"no {self._key} is given: name a Secret that holds one in the {self.owner}'s credentials (`finetune run` "
             "takes it from the environment)"
         )
 
@@ -55,10 +65,21 @@ def explained(access: Access) -> Iterator[None]:
     """Turn the libraries' errors into sentences that name the URI; those of our own disk are `stage`'s to explain."""
     try:
         yield
-    except (OSError, httpx.HTTPError, BotoCoreError, ClientError, HFValidationError) as error:
-        if isinstance(error, OSError) and (error.errno in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None):
+    except _errors(access) as error:
+        if isinstance(error, OSError) and _of_this_machine(error):
             raise
         raise _explain(access, error) from error
+
+
+def _errors(access: Access) -> tuple[type[Exception], ...]:
+    """What libraries raise where the other side is to blame."""
+    asked = bucket.imported(access.uri)
+    return (OSError, httpx.HTTPError, HFValidationError, *(asked.ERRORS if asked else ()))
+
+
+def _of_this_machine(error: OSError) -> bool:
+    """Whether it is about our own disk: adlfs names objects where others name files, and those here are absolute."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or Path(error.filename or "").is_absolute()
 
 
 def _explain(access: Access, error: Exception) -> StageError:
@@ -81,7 +102,7 @@ def _explain(access: Access, error: Exception) -> StageError:
 
 
 def _by_status(access: Access, error: BaseException) -> StageError:
-    status, code = _status(error)
+    status, code = _status(access, error)
     if status in (401, 403) or code in DENIED_CODES:
         return StageError(Outcome.ACCESS_DENIED, f"{access.uri} was refused: {access.advice}.")
     if status == 404 or code in ABSENT_CODES:
@@ -89,17 +110,14 @@ def _by_status(access: Access, error: BaseException) -> StageError:
     return _unreachable(access.uri, error)
 
 
-def _status(error: BaseException) -> tuple[int, str]:
+def _status(access: Access, error: BaseException) -> tuple[int, str]:
     """The HTTP status and the code that an error speaks of."""
     if isinstance(error, HfHubHTTPError | httpx.HTTPStatusError):
         return error.response.status_code, ""
-    if isinstance(error, ClientError):
-        answer = error.response
-        return answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), answer.get("Error", {}).get("Code", "")
     if isinstance(error, PermissionError):
         return 403, ""
-    # s3fs wraps what the server said.
-    return _status(error.__cause__) if isinstance(error.__cause__, ClientError) else (0, "")
+    asked = bucket.imported(access.uri)
+    return asked.status(error) if asked else (0, "")
 
 
 def _unreachable(uri: str, error: BaseException) -> StageError:

@@ -4,6 +4,7 @@
 sentence each, in the condition DataReady.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from finetune_trainer.contract.config import Contract
@@ -41,6 +42,11 @@ class Places:
         self.count += 1
         if len(self.first) < NAMED:
             self.first.append(place)
+
+    def add_all(self, places: Sequence[str]) -> None:
+        """Some more."""
+        self.count += len(places)
+        self.first += places[: NAMED - len(self.first)]
 
     def finding(self, kind: str, said: str) -> Finding:
         """`said` of these rows, as a sentence that ends with where they are."""

@@ -36,10 +36,15 @@ def read(path: Path, name: str) -> Iterator[Line]:
 
 def _json_lines(path: Path, name: str) -> Iterator[Line]:
     with opened(path, name) as lines:
-        for number, line in enumerate(lines, 1):
-            content = line.removeprefix(BOM) if number == 1 else line
-            if content.strip():
-                yield _json_line(f"{name}:{number}", content)
+        yield from json_lines(lines, name)
+
+
+def json_lines(lines: Iterable[bytes], name: str) -> Iterator[Line]:
+    """The rows of JSON Lines, wherever they come from."""
+    for number, line in enumerate(lines, 1):
+        content = line.removeprefix(BOM) if number == 1 else line
+        if content.strip():
+            yield _json_line(f"{name}:{number}", content)
 
 
 def _json_line(place: str, content: bytes) -> Line:

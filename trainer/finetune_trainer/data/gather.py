@@ -11,30 +11,9 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import spool
 from finetune_trainer.data.batch import Made, Reading
 from finetune_trainer.data.findings import Finding
-from finetune_trainer.data.line import Line
+from finetune_trainer.data.line import Faults, Line
 from finetune_trainer.data.notices import Notices
 from finetune_trainer.data.spool import Spool
-
-SHOWN = 20
-
-
-class _Faults:
-    """How many there are, and the first of them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._first: list[str] = []
-
-    def add(self, faults: Iterable[str]) -> None:
-        for fault in faults:
-            self.count += 1
-            if len(self._first) < SHOWN:
-                self._first.append(fault)
-
-    def told(self, name: str) -> str:
-        many = f"{self.count} faults" if self.count > 1 else "1 fault"
-        more = [f"and {self.count - SHOWN} more."] if self.count > SHOWN else []
-        return "\n".join([f"{name} has {many}:", *self._first, *more])
 
 
 def gather(
@@ -50,7 +29,7 @@ def gather(
     `told` hears how many rows are done. Raises StageError (DATA_INVALID) when any row is wrong, or there is none.
     """
     notices = Notices(Path(uri).name, reading.shape)
-    faults = _Faults()
+    faults = Faults()
     rows = 0
     with spool.writing(path) as file:
         for batch in made(notices.lines(lines)):

@@ -1,6 +1,7 @@
 """A row as it stands in a file, and how a row or a file is told to be broken. Used by readers and checks."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 
 # Some editors begin a file with a byte order mark.
 BOM = b"\xef\xbb\xbf"
+# Of the faults of a file.
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,24 @@ def fault(error: Exception) -> str:
 def unreadable(sentence: str) -> StageError:
     """A file that can't be read at all."""
     return StageError(Outcome.DATA_INVALID, sentence)
+
+
+class Faults:
+    """How many faults a file has, and the first of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, faults: Iterable[str]) -> None:
+        """More of them, each with its place."""
+        for each in faults:
+            self.count += 1
+            if len(self._first) < SHOWN:
+                self._first.append(each)
+
+    def told(self, name: str) -> str:
+        """All that is said of them."""
+        many = f"{self.count} faults" if self.count > 1 else "1 fault"
+        more = [f"and {self.count - SHOWN} more."] if self.count > SHOWN else []
+        return "\n".join([f"{name} has {many}:", *self._first, *more])

@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         ("rejected_ids", pa.list_(pa.int32())),
         ("rejected_learned", pa.list_(pa.int32())),
         ("desirable", pa.bool_()),
+        ("asked", pa.binary()),
     ]
 )
 
@@ -40,6 +41,7 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
         *_packed([example.tokens for example in examples]),
         *(_packed(rejected) if rejected else 2 * [pa.nulls(len(examples), pa.list_(pa.int32()))]),
         pa.array([example.desirable for example in examples], pa.bool_()),
+        pa.array([example.asked for example in examples], pa.binary()),
     )
     return pa.record_batch(list(columns), schema=SCHEMA)
 
@@ -76,23 +78,29 @@ class Spool:
 
     def lines(self) -> Iterator[bytes]:
         """The examples' lines of JSON."""
-        for batch in self._batches():
+        for batch in self.batches():
             yield from batch.column("line").to_pylist()
+
+    def asked(self) -> Iterator[bytes | None]:
+        """Digests of what the examples ask."""
+        for batch in self.batches():
+            yield from batch.column("asked").to_pylist()
 
     def longest(self) -> int:
         """The tokens of the longest example that has something to learn; 1 where there is none."""
         found = 1
-        for batch in self._batches():
+        for batch in self.batches():
             taught = batch.filter(pc.greater(pc.list_value_length(batch.column("learned")), 0))
             for name in ("ids", "rejected_ids"):
                 found = max(found, pc.max(pc.list_value_length(taught.column(name))).as_py() or 1)
         return found
 
     def __iter__(self) -> Iterator[Example]:
-        for batch in self._batches():
+        for batch in self.batches():
             yield from _unpacked(batch)
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The examples as they were packed, in batches of which some may be empty."""
         # Read, not mapped: the pages of a mapped file would count as this process's memory.
         with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as stream:
             at = 0
@@ -105,9 +113,9 @@ class Spool:
 def _unpacked(batch: pa.RecordBatch) -> Iterator[Example]:
     lines, places = batch.column("line").to_pylist(), batch.column("place").to_pylist()
     rejected = _tokens(batch, "rejected_") if not batch.column("rejected_ids").null_count else repeat(None)
-    desirable = batch.column("desirable").to_pylist()
-    for line, place, found, other, good in zip(lines, places, _tokens(batch), rejected, desirable, strict=False):
-        yield Example(line, place, found, other, good)
+    desirable, asked = batch.column("desirable").to_pylist(), batch.column("asked").to_pylist()
+    # What is rejected may have no end.
+    yield from map(Example, lines, places, _tokens(batch), rejected, desirable, asked)
 
 
 def _tokens(batch: pa.RecordBatch, which: str = "") -> Iterator[Tokens]:

@@ -10,9 +10,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from finetune_trainer.contract.config import Workspace
 from finetune_trainer.data import trained
-from finetune_trainer.data.examples import Example
 from finetune_trainer.data.spool import Spool
 from finetune_trainer.data.trained import Trained
 
@@ -40,15 +42,19 @@ class _Passed:
     def digest(self) -> str:
         return self._digest.hexdigest()
 
-    def through(self, rows: Iterable[Example], file: BinaryIO | None) -> Iterator[Example]:
+    def through(self, rows: Iterable[pa.RecordBatch], file: BinaryIO | None) -> Iterator[pa.RecordBatch]:
         """The same rows, written as text on their way where there is a file, but for those whose answer is bad."""
-        for row in rows:
-            self._digest.update(row.line)
-            if row.desirable is not False:
-                self.count += 1
-                if file:
-                    file.write(row.line)
-            yield row
+        for batch in rows:
+            self._digest.update(_text(batch))
+            asked = batch.filter(pc.fill_null(batch.column("desirable"), True))
+            self.count += asked.num_rows
+            if file:
+                file.write(_text(asked))
+            yield batch
+
+
+def _text(batch: pa.RecordBatch) -> bytes:
+    return b"".join(batch.column("line").to_pylist())
 
 
 def store(splits: dict[str, Spool], longest: int, workspace: Workspace) -> Stored:
@@ -60,7 +66,7 @@ def store(splits: dict[str, Spool], longest: int, workspace: Workspace) -> Store
     learned: dict[str, Trained] = {}
     for name, counted in passed.items():
         with (workspace.data / f"{name}.jsonl").open("wb") if name in ASKED else nullcontext() as file:
-            rows = counted.through(splits[name], file)
+            rows = counted.through(splits[name].batches(), file)
             if name in LEARNED:
                 learned[name] = trained.write(workspace.learned(name), rows, longest)
             else:

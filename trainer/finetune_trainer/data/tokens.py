@@ -37,12 +37,19 @@ class CantRender(ValueError):
     """The model's chat template refuses a row, or what is learned can't be found in what it makes of it."""
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """The token ids of a text, and behind which of its characters each token ends."""
+class Encoded(Protocol):
+    """A text in tokens; tokenizers' own Encoding is one."""
 
-    ids: Sequence[int]
-    ends: Sequence[int]
+    @property
+    def ids(self) -> list[int]:
+        """The tokens."""
+
+    @property
+    def offsets(self) -> Sequence[Span]:
+        """The characters that each token stands for."""
+
+    def char_to_token(self, char_pos: int) -> int | None:
+        """The first token of a character."""
 
 
 class Tokenizer(Protocol):
@@ -78,28 +85,6 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def labels(self) -> "array[int]":
-        """The ids that are learned, and IGNORED in place of the others."""
-        labels = array("i", [IGNORED]) * len(self.ids)
-        for start, end in self.learned:
-            labels[start:end] = self.ids[start:end]
-        return labels
-
-    def cut(self, longest: int) -> "Tokens":
-        """At most its first `longest` tokens, as TRL cuts."""
-        if len(self.ids) <= longest:
-            return self
-        return Tokens(self.ids[:longest], tuple((a, min(b, longest)) for a, b in self.learned if a < longest))
-
-
-def unrelated(asked: Tokens, answered: Tokens, longest: int) -> Tokens:
-    """The prompt of one row with the answer of another, at most `longest` tokens."""
-    (start, _), *_ = asked.learned
-    (other, _), *_ = answered.learned
-    ids = asked.ids[:start] + answered.ids[other:]
-    return Tokens(ids, tuple((a - other + start, b - other + start) for a, b in answered.learned)).cut(longest)
-
 
 def render(row: Row, tokenizer: Tokenizer, learn: bool = True) -> Rendered:
     """A row as text. `learn`: find what is learned in it, which rows that are only asked don't need.
@@ -126,7 +111,8 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> list[Tokens]:
         same = [(at, row) for at, row in enumerate(rows) if row.plain == plain]
         encoded = tokenizer.encode([row.text for _, row in same], plain) if same else []
         for (at, row), tokens in zip(same, encoded, strict=True):
-            found[at] = Tokens(array("i", tokens.ids), _spans(row, tokens))
+            ids = array("i", tokens.ids)
+            found[at] = Tokens(ids, _spans(row, tokens, len(ids)))
     return [found[at] for at in range(len(rows))]
 
 
@@ -226,21 +212,23 @@ def _called(message: Row) -> list[str]:
     return [name for function in functions if isinstance(name := function.get("name"), str)]
 
 
-def _spans(row: Rendered, tokens: Encoded) -> tuple[Span, ...]:
+def _spans(row: Rendered, tokens: Encoded, count: int) -> tuple[Span, ...]:
     """The learned spans in tokens; a token that reaches into an answer is its first.
 
     What the tokenizer adds at an end of the text belongs to the span that touches it.
     """
     found: list[Span] = []
-    count, at = len(tokens.ids), 0
     for start, end in row.learned:
-        first = at if start == 0 else _beyond(tokens.ends, at, start)
-        at = count if end == len(row.text) else _beyond(tokens.ends, first, end)
+        first = 0 if start == 0 else _beyond(tokens, start)
+        at = count if end == len(row.text) else _beyond(tokens, end)
         if first < at:
             found.append((first, at))
     return tuple(found)
 
 
-def _beyond(ends: Sequence[int], at: int, character: int) -> int:
-    """The first token from `at` on that ends behind a character."""
-    return next((token for token in range(at, len(ends)) if ends[token] > character), len(ends))
+def _beyond(tokens: Encoded, character: int) -> int:
+    """The first token that ends behind a character."""
+    # Offsets are thousands of tuples, and only a character that no token stands for needs them.
+    if (token := tokens.char_to_token(character)) is not None:
+        return token
+    return next((at for at, (_, end) in enumerate(tokens.offsets) if end > character), len(tokens.offsets))

@@ -12,11 +12,19 @@ from typing import Any
 
 import openai
 
-from finetune_trainer.contract.config import RunConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation import calls
 from finetune_trainer.evaluation.contenders import Message, Prompt
-from finetune_trainer.evaluation.endpoint import CONCURRENCY, Endpoint, Kept, Line, Unreadable, choice_of, digest
+from finetune_trainer.evaluation.endpoint import (
+    CONCURRENCY,
+    Endpoint,
+    Kept,
+    Line,
+    Unreadable,
+    choice_of,
+    digest,
+    engine_key,
+)
 from finetune_trainer.evaluation.manner import BRIEF, Manner
 
 # Rows of a contender before it is the next one's turn.
@@ -99,18 +107,31 @@ class Engine:
         return Served(tuple(model.id for model in models), next((found for found in lengths if found), None))
 
 
-def engines(config: RunConfig, url: str, base_url: str | None, kept: Kept[Answer]) -> dict[str, Engine]:
+@dataclass(frozen=True)
+class Whom:
+    """Whom an evaluation asks, and for which models: the candidate's OpenAI-compatible endpoint, and that of the base
+    model where it has one of its own.
+    """
+
+    url: str
+    base_url: str | None
+    model: str
+    base: str
+
+
+def engines(whom: Whom, kept: Kept[Answer]) -> dict[str, Engine]:
     """Who answers, by the model's name: the tuned model, and its base model where that is served, too.
 
-    `base_url`: where the base model has an engine of its own. Raises StageError for an engine of something else.
+    Raises StageError for an engine of something else.
     """
-    candidate = Engine(Endpoint("The candidate", url), kept)
-    base = Engine(Endpoint("The base model", base_url), kept) if base_url else candidate
-    found = {config.name: candidate, config.base_name: base}
+    candidate = Engine(Endpoint("The candidate", whom.url, engine_key()), kept)
+    alone = whom.base_url
+    base = Engine(Endpoint("The base model", alone, engine_key()), kept) if alone else candidate
+    found = {whom.model: candidate, whom.base: base}
     for model, engine in tuple(found.items()):
         if model in (served := engine.served().names):
             continue
-        if model == config.name or base_url:
+        if model == whom.model or alone:
             message = f"{engine.endpoint.url} serves {', '.join(served)}, and not {model}: is it another's?"
             raise StageError(Outcome.CONFIG_INVALID, message)
         del found[model]

@@ -11,13 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Metric, Prices, RunConfig
-from finetune_trainer.contract.report import EvaluateResult, Usage
+from finetune_trainer.contract.report import EvaluateResult, Trial, Usage
 from finetune_trainer.evaluation.advice import Curve, advice
 from finetune_trainer.evaluation.costs import BreakEven, Cost, Making, break_even, cost, making
 from finetune_trainer.evaluation.inspection import TUNED, Inspection, Row, Similar, inspect
 from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation, Standing, evidence, standing
+
+REPORT = "report.json"
 
 
 class Decision(Contract):
@@ -25,7 +29,7 @@ class Decision(Contract):
 
     `seconds` are the evaluation's, `engines` those that were held for it, each as large as what serves.
     `break_even`: when training is paid back, against the best baseline. `chosen`: why the artifact is not what the last
-    step came to, as a sentence; empty where it is.
+    step came to, as a sentence; empty where it is. `trials`: of a sweep.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Decision(Contract):
     engines: int = 1
     curve: Curve
     chosen: str = ""
+    trials: tuple[Trial, ...] = ()
     inspections: dict[Metric, Inspection]
     gate: GateConfig | None
     prices: Prices
@@ -68,7 +73,7 @@ def _none(row: Row) -> tuple[()]:
 class Found:
     """What the stages found. `seconds`: how long asking took; `similar`: the rows of train most like one of test.
 
-    `manifest`: what the revision was told, as `manifest.fields` has it. `chosen` as `Decision` has it.
+    `manifest`: what the revision was told, as `manifest.fields` has it. `chosen` and `trials` as `Decision` has them.
     """
 
     result: EvaluateResult
@@ -79,6 +84,15 @@ class Found:
     similar: Similar = _none
     manifest: Mapping[str, str] = field(default_factory=dict)
     chosen: str = ""
+    trials: tuple[Trial, ...] = ()
+
+
+def reported(directory: Path) -> Decision | None:
+    """The report of an evaluation that is complete. None for another version's, too."""
+    try:
+        return Decision.model_validate_json((directory / REPORT).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: datetime) -> Decision:
@@ -95,6 +109,7 @@ def decide(config: RunConfig, evaluation: EvaluationConfig, found: Found, now: d
         "engines": 2 if evaluation.base_alone else 1,
         "curve": found.curve,
         "chosen": found.chosen,
+        "trials": found.trials,
         "inspections": {metric: inspect(found.rows, metric, found.similar) for metric in found.result.metrics},
     }
     return Decision(**facts, **_decided(facts, evaluation.gate, evaluation.prices, evaluation.accelerators))

@@ -33,6 +33,11 @@ DEFINITIONS: dict[Metric, str] = {
     Metric.MACRO_F1: (
         "the F1 of each label of the references, all labels alike (Opitz and Burst 2019), compared as by label_accuracy"
     ),
+    Metric.SQL_EXECUTION: (
+        "the share of answers in SQL that find what the reference finds, in four SQLite databases with the tables of "
+        "the prompt's CREATE TABLE statements and rows drawn at random (after Zhong et al. 2020): the same rows, in "
+        "order where the reference says ORDER BY; where the reference finds nothing, its words"
+    ),
     Metric.INVERSE_PERPLEXITY: (
         "one divided by the perplexity of the references: the geometric mean of the probabilities of their tokens "
         "(Jelinek et al. 1977), as the engine itself gives them"

@@ -40,6 +40,11 @@ def key_of(owner: str) -> str:
     return next((os.environ[name] for name in names if os.environ.get(name)), NO_KEY)
 
 
+def engine_key() -> str:
+    """That of the engine that is measured. The shell's own is nobody's business there."""
+    return os.environ.get("FINETUNE_ENGINE_OPENAI_API_KEY") or NO_KEY
+
+
 class Unreadable(Exception):
     """An answer that is none of OpenAI's API."""
 

@@ -1,6 +1,6 @@
 """Which test rows were seen in training, exactly or nearly, and which of the others are evaluated.
 
-Called by `stages.evaluate`; `foreseen` tells exact ones by the same content. Pure.
+Called by `stages.evaluate`. `foreseen` tells exact ones by a digest of the same, which `data.batch` makes. Pure.
 
 A model that repeats what it has learned by heart is right for the wrong reason, so such rows are left out, and counted.
 """
@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_trainer.evaluation.contenders import INSTRUCTING, Question, read
+from finetune_trainer.evaluation.contenders import INSTRUCTING, Message, Question
 
 # Rows are near duplicates when they share this much (Jaccard) of their shingles, runs of so many characters: the rule
 # of Lee et al., "Deduplicating Training Data Makes Language Models Better" (2022), with exact counts in place of
@@ -50,9 +50,9 @@ def without_leaks(test: Sequence[Question], train: Sequence[Question], size: int
     return Clean(tuple(test[row] for row in sorted(kept)), exact, near)
 
 
-def fingerprint(line: bytes) -> bytes:
-    """Eight bytes of a digest of what a row as prepare stores it asks: rows that are exactly alike have the same."""
-    return hashlib.blake2b(_text(read(line)).encode(), digest_size=8).digest()
+def fingerprint(prompt: str | Sequence[Message]) -> bytes:
+    """Eight bytes of a digest of what a row asks: rows that are exactly alike have the same."""
+    return hashlib.blake2b(_said(prompt).encode(), digest_size=8).digest()
 
 
 def _rank(question: Question, seed: int) -> bytes:
@@ -60,11 +60,15 @@ def _rank(question: Question, seed: int) -> bytes:
 
 
 def _text(question: Question) -> str:
+    return _said(question.prompt)
+
+
+def _said(prompt: str | Sequence[Message]) -> str:
     """What was asked, in all its turns; a system message is the same in every row."""
-    if isinstance(question.prompt, str):
-        asked = question.prompt
+    if isinstance(prompt, str):
+        asked = prompt
     else:
-        turns = (message for message in question.prompt if message["role"] not in INSTRUCTING)
+        turns = (message for message in prompt if message["role"] not in INSTRUCTING)
         asked = "\n".join(str(message.get("content") or "") for message in turns)
     return " ".join(asked.casefold().split())
 

@@ -22,7 +22,7 @@ def fields(config: RunConfig, evaluation: EvaluationConfig, prepared: PrepareRes
 
 def trained(config: RunConfig, prepared: PrepareResult) -> dict[str, str]:
     """Those that training depends on."""
-    told = _document(config, exclude={"name", "revision"})
+    told = _document(config, exclude={"name": True, "revision": True, "model": {"origin": {"files"}}})
     told["dataset"]["found"] = _document(prepared.dataset)
     told["plan"] = _document(prepared.plan, exclude={"reasons"})
     return dict(_flat(told))

@@ -12,7 +12,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.evaluation import contenders, metrics, structure
+from finetune_trainer.evaluation import contenders, metrics, sql, structure
 from finetune_trainer.evaluation.contenders import Message, Question
 from finetune_trainer.evaluation.leakage import Clean, without_leaks
 
@@ -48,15 +48,23 @@ def chosen(evaluation: EvaluationConfig, test: Sequence[Question]) -> tuple[tupl
     """The metrics, the one that decides first, and why these. Raises StageError for one that does not fit the rows."""
     references = [question.reference for question in test]
     if not evaluation.metrics:
+        if sql.tables(test[0].text) and not sql.unfit(test):
+            found = (Metric.SQL_EXECUTION, Metric.EXACT_MATCH)
+            return found, "All answers are SQL, which runs on the tables of its prompt."
         return metrics.choose(references)
-    pairs = all(question.rejected for question in test)
     for metric in evaluation.metrics:
-        lacking = None if pairs or metric != Metric.REWARD_ACCURACY else "they have no rejected answers"
-        if why := lacking or metrics.fits(metric, references):
+        if why := _unfit(metric, test) or metrics.fits(metric, references):
             raise StageError(
                 Outcome.CONFIG_INVALID, f"evaluation.metrics: {metric.value} can't be used with these rows: {why}."
             )
     return evaluation.metrics, "The manifest names it."
+
+
+def _unfit(metric: Metric, test: Sequence[Question]) -> str | None:
+    """None, or why a metric says nothing about rows with these prompts, as the end of a sentence."""
+    if metric == Metric.REWARD_ACCURACY and not all(question.rejected for question in test):
+        return "they have no rejected answers"
+    return sql.unfit(test) if metric == Metric.SQL_EXECUTION else None
 
 
 def check_baselines(evaluation: EvaluationConfig, workspace: Workspace) -> None:

@@ -26,6 +26,9 @@ def _prepared(config: RunConfig, workspace: Workspace, on_sensitive: OnSensitive
     if not workspace.prepared.exists():
         return None
     done = PrepareResult.model_validate_json(workspace.prepared.read_bytes())
+    if workspace.model.is_symlink() and not workspace.model.exists():
+        # Somebody has made room where base models are kept for all.
+        return None
     return done if (done.revision, done.on_sensitive) == (config.revision, on_sensitive) else None
 
 

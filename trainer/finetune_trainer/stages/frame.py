@@ -8,7 +8,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from finetune_trainer import signals
 from finetune_trainer.contract.config import Contract
 from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination, pack
 
@@ -39,8 +39,12 @@ class Ending:
         self.code = Outcome.SUCCEEDED.exit.code
         self.termination = Termination(reason=Outcome.SUCCEEDED.exit.reason)
 
-    def succeed(self, result: Contract) -> None:
-        """The stage's result. Raises StageError (INTERNAL) where no message could carry it: nobody would hear of it."""
+    def succeed(self, result: Contract | None) -> None:
+        """The stage's result; None where another pod will have it. Raises StageError (INTERNAL) where no message could
+        carry it: nobody would hear of it.
+        """
+        if result is None:
+            return
         document = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         termination = Termination(reason=Outcome.SUCCEEDED.exit.reason, result=document)
         if (size := len(encode(termination))) > TERMINATION_BYTES:
@@ -89,15 +93,11 @@ def interruptible(termination_log: Path) -> Iterator[None]:
         leave(Termination(reason=outcome.exit.reason, message=message), termination_log)
         os._exit(outcome.exit.code)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals.handled(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
-def run(stage: Callable[[], Contract], workspace: Path, termination_log: Path) -> int:
+def run(stage: Callable[[], Contract | None], workspace: Path, termination_log: Path) -> int:
     """Run a stage, leave its Termination and give its exit code."""
     with interruptible(termination_log), Ending(workspace) as ending:
         ending.succeed(stage())

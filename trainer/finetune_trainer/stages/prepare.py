@@ -18,11 +18,12 @@ from finetune_trainer.contract.config import (
     Metric,
     OnSensitive,
     RunConfig,
+    Sharding,
     Source,
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
@@ -33,7 +34,7 @@ from finetune_trainer.data.stored import ASKED, LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters, methods, schedule
+from finetune_trainer.training import hyperparameters, judges, methods, plans, schedule, targets
 from finetune_trainer.training.memory import UNKNOWN, Device
 
 logger = logging.getLogger(__name__)
@@ -49,20 +50,25 @@ def prepare(
     evaluation: EvaluationConfig | None = None,
     device: Device = UNKNOWN,
     on_sensitive: OnSensitive = OnSensitive.WARN,
+    sharding: Sharding = Sharding.AUTO,
 ) -> PrepareResult:
     """Fill the workspace with the model and the rows; what was found. Raises StageError.
 
     `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained. `device`:
-    what will train it. `on_sensitive`: what becomes of secrets and personal data.
+    what will train it, with its weights divided or not (`sharding`). `on_sensitive`: what becomes of secrets and
+    personal data.
     """
     workspace.prepared.unlink(missing_ok=True)
-    if config.training.batch_size:
-        schedule.check_shared(config.training.batch_size, device.processes)
+    for training in plans.trainings(config):
+        if training.batch_size:
+            schedule.check_shared(training.batch_size, device.processes)
     if evaluation is not None and evaluation.lm_eval is not None:
         benchmarks.check(evaluation.lm_eval)
     reporter.update(activity=f"fetching {config.model.source.uri}")
-    commit = fetch.model(config.model, workspace.model)
+    commit = _model(config, workspace)
     found = base.read(workspace.base_model(config), config.model)
+    judges.check(config.training.method, workspace.base_model(config), config.model)
+    targets.check(config.training.adapter, base.shapes(workspace.base_model(config), config.model.source.uri))
     splits, shape, noticed = _examples(config, workspace, found, reporter, on_sensitive)
     reporter.update(activity="writing the rows")
     longest = splits["train"].longest()
@@ -71,29 +77,57 @@ def prepare(
     for name, content in stored.learned.items():
         if not content.rows:
             raise StageError(Outcome.DATA_INVALID, _nothing(config, name, splits[name], max_length))
+        base.check_tokens(found, content.highest, config.model.source.uri)
         noticed += trained.findings(name, content, max_length)
     train = stored.learned["train"]
     counted = hyperparameters.Rows(train.rows, train.tokens, train.learned, longest)
-    plan = hyperparameters.choose(config.training, counted, found.model, device)
+    planned = plans.choose(config, counted, found.model, device, sharding, validated="validation" in stored.learned)
+    plan = plans.of_all(config, planned)
     if evaluation is not None and _measured(evaluation, shape):
         _check_asked(stored)
-        testset.chosen(evaluation, testset.questions(workspace, "test"))
+        asked = foreseen.asked(splits.get("test", ()))
+        testset.chosen(evaluation, [row.question for row in asked])
         testset.check_baselines(evaluation, workspace)
-        noticed += _foreseen(splits, found, plan, evaluation)
+        context = Context(plan.context_length, found.model.context_length)
+        noticed += foreseen.findings(asked, splits["train"].asked(), context, found, evaluation)
         _probe(evaluation, workspace, reporter)
     workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     result = PrepareResult(
         revision=config.revision,
         on_sensitive=on_sensitive,
-        model=ModelReport(commit=commit, parameters=found.model.parameters, context_length=found.model.context_length),
+        model=_told(config, commit, found.model),
         dataset=_report(shape, stored, longest),
         plan=plan,
         warnings=tuple(finding.sentence for finding in noticed),
     )
     shutil.rmtree(workspace.spool)
+    if config.training.sweep:
+        plans.keep(workspace, result, planned)
     _mark(workspace, result.model_dump_json(by_alias=True, exclude_none=True, indent=2).encode())
     logger.info("%s", result.model_dump_json(by_alias=True, exclude_none=True))
     return result
+
+
+def _model(config: RunConfig, workspace: Workspace) -> str | None:
+    """Bring the base model to the workspace; the commit that a hub's revision stood for."""
+    if config.model.origin is None:
+        return fetch.model(config.model, workspace.model)
+    # Adapters are merged by torch, which nothing else here needs.
+    from finetune_trainer.training import inherit
+
+    inherit.model(config.model.source.uri, config.model.origin, workspace.model)
+    return None
+
+
+def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelReport:
+    origin = config.model.origin
+    return ModelReport(
+        commit=commit,
+        digest=origin and origin.digest,
+        lineage=origin.lineage if origin else (),
+        parameters=model.parameters,
+        context_length=model.context_length,
+    )
 
 
 def _check_asked(stored: Stored) -> None:
@@ -105,17 +139,6 @@ def _check_asked(stored: Stored) -> None:
                 f"No row of {name} has the label true, so there are no right answers to measure with: add some, or set "
                 "evaluation.enabled to false.",
             )
-
-
-def _foreseen(splits: dict[str, Spool], found: Base, plan: Plan, evaluation: EvaluationConfig) -> Iterator[Finding]:
-    """What the measurement will leave out, or count as wrong."""
-    if "test" not in splits:
-        return
-    context = Context(plan.context_length, found.model.context_length)
-    if leaked := foreseen.leaked(splits["test"], splits["train"].lines()):
-        yield leaked
-    if too_long := foreseen.too_long(splits["test"], context, found, evaluation):
-        yield too_long
 
 
 def _measured(evaluation: EvaluationConfig, shape: examples.Shape) -> bool:
@@ -220,7 +243,7 @@ def _report(shape: examples.Shape, stored: Stored, longest: int) -> DatasetRepor
 
 def _mark(workspace: Workspace, content: bytes) -> None:
     """Write prepared.json, once all that it stands for would outlive a loss of power."""
-    for directory in (workspace.model, workspace.data):
+    for directory in (workspace.model, workspace.data, workspace.trials):
         for path in directory.rglob("*"):
             if path.is_file():
                 _flush(path)

@@ -13,13 +13,15 @@ from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import failures, fitting, machine, rows
+from finetune_trainer.training import failures, fitting, machine, memory, rows
+from finetune_trainer.training.artifact import Publication, metrics
+from finetune_trainer.training.budget import Budget
 from finetune_trainer.training.build import Beside, Task, Work
 from finetune_trainer.training.fitting import Fitting
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, diverged, interrupted, stop_request
-from finetune_trainer.training.publish import Publication, metrics
 from finetune_trainer.training.track import Track
+from finetune_trainer.training.weights import Write
 
 NOTHING = Beside()
 
@@ -31,17 +33,21 @@ def train(config: RunConfig, workspace: Workspace, reporter: Reporter, beside: B
     """
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
     found, splits = machine.look(workspace.precision), rows.load(workspace)
-    fitted = Fitting(config, workspace, fitting.training(config, workspace, prepared.plan, splits, found))
+    budget = Budget(beside.budget, found, workspace.spent)
+    planned = fitting.training(config, workspace, prepared.plan, splits, found)
+    fitted = Fitting(config, workspace, memory.divided(planned, beside.sharding))
     attempt = fitted.begin()
     reporter.update(notice=attempt.notice)
-    with stop_request() as stop, _explained(workspace):
-        task = Task(config, workspace, prepared, splits, found, attempt, beside, reporter, stop)
+    with stop_request() as stop, _explained(workspace), budget.counted():
+        sharded = fitted.training.sharded
+        task = Task(config, workspace, prepared, splits, found, attempt, sharded, budget, beside, reporter, stop)
         with fitted.told(attempt):
             work = task.build()
             with _told_of_failure(work.track):
                 _run(work.trainer, work.follow)
+        write = work.writer()
         if work.trainer.is_world_process_zero():
-            _publish(work, task)
+            _publish(work, task, write)
         work.trainer.accelerator.wait_for_everyone()
     return TrainResult.model_validate_json(workspace.trained.read_text())
 
@@ -51,7 +57,7 @@ def _run(trainer: FlatTrainer, follow: Follow) -> None:
     follow.stop.check()
     checkpoint = follow.checkpoints.latest()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.global_step < trainer.state.max_steps:
+    if trainer.state.global_step < trainer.state.max_steps and not (follow.outdone or follow.spent):
         # Whichever process was asked: what ends early is no model yet.
         raise (
             interrupted() if follow.stop.made or not machine.has_peers() else failures.peer_lost("it was asked to stop")
@@ -71,7 +77,7 @@ def _told_of_failure(track: Track | None) -> Iterator[None]:
         raise
 
 
-def _publish(work: Work, task: Task) -> None:
+def _publish(work: Work, task: Task, write: Write) -> None:
     """Publish, then give back the room that checkpoints took."""
     trainer, follow = work.trainer, work.follow
     follow.reporter.update(activity="writing the artifact")
@@ -86,11 +92,16 @@ def _publish(work: Work, task: Task) -> None:
         task.config,
         task.workspace,
         task.prepared,
+        task.machine,
         work.stored,
         usage,
         metrics(trainer.state.log_history, follow.steps_per_epoch),
+        write,
+        trainer.state.global_step,
         work.track and work.track.report,
         task.attempt.notice,
+        follow.outdone,
+        task.budget.ended(trainer.state.global_step, trainer.state.max_steps) if follow.spent else "",
     )
     publication.publish(follow.validation.candidates.ranked() if follow.validation else ())
     shutil.rmtree(task.workspace.checkpoints)

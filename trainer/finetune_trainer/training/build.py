@@ -1,5 +1,6 @@
 """Everything that a training is made of, loaded and put together. Called by `train`, in each of its processes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -7,17 +8,19 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
-from finetune_trainer.contract.config import AdapterType, RunConfig, TrackingConfig, Workspace
+from finetune_trainer.contract.config import AdapterType, RunConfig, Sharding, TrackingConfig, Workspace
 from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import compiling, flat, methods, model, schedule, trackers, weights
+from finetune_trainer.training import compiling, flat, methods, model, schedule, sharding, trackers, weights
 from finetune_trainer.training.attempts import Attempt
+from finetune_trainer.training.budget import Budget
 from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
-from finetune_trainer.training.follow import Follow, StopRequest, Validation, owes_validation
+from finetune_trainer.training.follow import Follow, StopRequest, Validation, anywhere, owes_validation
 from finetune_trainer.training.given import Given
 from finetune_trainer.training.machine import Machine
+from finetune_trainer.training.rivals import Rivals
 from finetune_trainer.training.rows import Splits
 from finetune_trainer.training.track import Track
 
@@ -27,29 +30,39 @@ class Beside:
     """What train is told that no weight depends on.
 
     `keep`: how many of the weights that did best on the validation rows outlast training, the artifact's included.
-    `tracking`: where it is followed from outside.
+    `tracking`: where it is followed from outside. `sharding`: whether weights are divided among devices. `budget`:
+    hours of accelerators that it may take, or of machines without any. `rivals`: the other trials of its sweep, which
+    may end it early.
     """
 
     keep: int = 1
     tracking: TrackingConfig | None = None
+    sharding: Sharding = Sharding.AUTO
+    budget: float | None = None
+    rivals: Rivals | None = None
 
 
 @dataclass(frozen=True)
 class Work:
     """A training that is ready to run, and who follows it.
 
-    `stored`: the type of the base model's weights on the disk.
+    `stored`: the type of the base model's weights on the disk. `writer` makes what writes the weights; every process
+    has a part in it.
     """
 
     trainer: FlatTrainer
     follow: Follow
     track: Track | None
     stored: torch.dtype
+    writer: Callable[[], weights.Write]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be trained, on what, in which passes, and who is told of it and may stop it."""
+    """What is to be trained, on what, in which passes, and who is told of it and may stop it.
+
+    `sharded`: one device can't hold the weights, or need not; it is so if any process says so.
+    """
 
     config: RunConfig
     workspace: Workspace
@@ -57,6 +70,8 @@ class Task:
     splits: Splits
     machine: Machine
     attempt: Attempt
+    sharded: bool
+    budget: Budget
     beside: Beside
     reporter: Reporter
     stop: StopRequest
@@ -71,17 +86,20 @@ class Task:
             if settings.process_index == 0:
                 checkpoints.clean()
                 candidates.clean()
-        base, tokenizer = self._base()
+        (sharded,) = anywhere(settings, self.sharded)
+        base, tokenizer = self._base(sharded)
         tokens_per_pass = self.attempt.tokens if flat.attends_to_each_row(base) else None
         self.stop.check()
         learner = self._learner(base, flattened=tokens_per_pass is not None)
         stored, last = self._stored(), checkpoints.latest()
-        validation = self._validation(candidates, learner, stored)
+        writer = partial(weights.writer, learner, self.config.model.name, self.prepared.model.commit, stored)
+        validation = self._validation(candidates, writer)
         settings.eval_on_start = owes_validation(last, validation)
         count = len(self.splits.train)
         steps_per_epoch = count / plan.batch_size
         follow = Follow(self.reporter, checkpoints, self.stop, plan.learning_rate, validation, elapsed(last))
         track = self._track() if settings.process_index == 0 else None
+        follow.budget = self.budget
         for each in (follow, track):
             if each:
                 each.steps_per_epoch = steps_per_epoch
@@ -97,12 +115,17 @@ class Task:
             track,
             self.workspace.checkpoints,
         )
-        return Work(methods.RECIPES[self.config.training.method].trainer(given), follow, track, stored)
+        return Work(methods.RECIPES[self.config.training.method].trainer(given), follow, track, stored, writer)
 
-    def _base(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        training = self.config.training
-        dtype = model.weights_dtype(training, self.machine.bf16)
-        return model.load(self.workspace.base_model(self.config), self.config.model, dtype, training.adapter.type)
+    def _base(self, sharded: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        training, found = self.config.training, self.machine
+        dtype = model.weights_dtype(training, found.bf16)
+        shares = sharding.loading(found.processes, found.bf16) if sharded else None
+        writes = methods.RECIPES[training.method].writes
+        # A fresh head depends on the seed alone, as an adapter does.
+        set_seed(training.seed)
+        path = self.workspace.base_model(self.config)
+        return model.load(path, self.config.model, dtype, training.adapter.type, shares, writes)
 
     def _learner(self, base: PreTrainedModel, flattened: bool) -> PreTrainedModel | PeftModel:
         """The model as it is trained. The adapter's first weights depend on the seed alone."""
@@ -110,6 +133,7 @@ class Task:
         learner = model.with_adapter(base, self.config.training)
         if self.machine.bf16:
             model.leave_inputs_to_autocast(learner)
+        flattened = flattened and not sharding.is_sharded(learner)
         if flattened and compiling.worthwhile(self.workspace.compiled, self._operations, self.machine.accelerators):
             self.reporter.update(activity="compiling the model")
             compiling.compile_layers(learner, self.machine.bf16)
@@ -123,16 +147,13 @@ class Task:
         tokens = self.prepared.plan.estimated_trained_tokens
         return each.get(kind, compiling.FROZEN) * self.prepared.model.parameters * tokens
 
-    def _validation(
-        self, candidates: Candidates, learner: PreTrainedModel | PeftModel, stored: torch.dtype
-    ) -> Validation | None:
+    def _validation(self, candidates: Candidates, writer: Callable[[], weights.Write]) -> Validation | None:
         """How often the rows for it are looked at, and what writes the weights as they are by then."""
         if self.splits.validation is None:
             return None
         plan, count = self.prepared.plan, self.prepared.dataset.rows.validation
-        told = {"base": self.config.model.name, "commit": self.prepared.model.commit, "dtype": stored}
         every = schedule.validate_every(plan.total_steps, plan.batch_size, count)
-        return Validation(every, candidates, partial(weights.save, learner, **told))
+        return Validation(every, candidates, writer, self.beside.rivals)
 
     def _track(self) -> Track | None:
         tracking = self.beside.tracking
@@ -166,6 +187,8 @@ class Task:
             gradient_checkpointing_kwargs={"use_reentrant": False},
             dataloader_pin_memory=self.machine.accelerators > 0,
             ddp_find_unused_parameters=False,
+            # accelerate takes MPI where torch has it, as Debian's does, and that gathers nothing.
+            ddp_backend="gloo" if self.machine.processes > 1 and not self.machine.accelerators else None,
             logging_steps=schedule.log_every(plan.total_steps),
             logging_first_step=True,
             # A loss that is no number has to be seen, not averaged away.

@@ -1,6 +1,6 @@
 """What the artifact may be made of: the weights of the steps that did best on the validation rows, complete or absent.
 
-`Follow` offers the weights of each step that was validated, `publish` takes the best. They are weights alone, written
+`Follow` offers the weights of each step that was validated, `artifact` takes the best. They are weights alone, written
 as the artifact has them; training goes on from `checkpoints`. A run that goes on from before a validation comes to the
 same weights and replaces what the earlier one left of them, so that a kill changes nothing about which are kept.
 No torch.

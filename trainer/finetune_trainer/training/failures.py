@@ -26,6 +26,8 @@ def remedy(training: Training) -> str:
     advice = [f"lower training.maxLength (the longest row has {training.load.longest} tokens)"]
     if training.adapter.type == AdapterType.NONE:
         advice.append("train an adapter (training.adapter.type lora) instead of every weight")
+        if training.device.processes > 1 and not training.sharded:
+            advice.append("divide the weights among the devices (training.sharding full)")
     if training.adapter.type == AdapterType.LORA:
         advice.append("hold the base model in four bits (training.adapter.type qlora)")
     if training.device.accelerators:

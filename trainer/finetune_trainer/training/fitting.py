@@ -31,24 +31,21 @@ ROOMY = 0.5
 
 def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits, found: Machine) -> Training:
     """What the memory of this training depends on."""
-    lengths = rows.lengths(splits.train)
+    lengths, recipe = rows.lengths(splits.train), methods.RECIPES[config.training.method]
     step = schedule.share(plan.batch_size, found.processes) * max(lengths)
     return Training(
         base.figures(workspace.base_model(config), config.model),
         config.training.adapter,
         _device_of(found),
-        Load(
-            max(lengths),
-            step,
-            rows.learned(splits.train) / sum(lengths),
-            methods.RECIPES[config.training.method].sequences,
-        ),
+        Load(max(lengths), step, rows.learned(splits.train) / sum(lengths), recipe.sequences, recipe.writes),
     )
 
 
 def _device_of(found: Machine) -> Device:
     precision = BFLOAT16 if found.bf16 else FLOAT32
     nodes = found.processes // found.local_processes
+    if found.accelerators == 0:
+        return Device(_memory(found), 0, precision, found.processes)
     return Device(_memory(found), found.accelerators // nodes, precision, nodes)
 
 

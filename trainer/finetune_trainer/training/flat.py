@@ -56,13 +56,19 @@ def flatten(rows: Sequence[dict[str, Any]]) -> Inputs:
     }
 
 
-def passes(inputs: Inputs, tokens: int, together: int = 1) -> Iterator[Inputs]:
+def count(inputs: Inputs, tokens: int, together: int = 1) -> int:
+    """How many passes there are at least."""
+    return len(list(_grouped(inputs["row_ends"].tolist()[together - 1 :: together], tokens)))
+
+
+def passes(inputs: Inputs, tokens: int, together: int = 1, least: int = 1) -> Iterator[Inputs]:
     """What the model takes at once: whole rows, as many as come to `tokens`, and at least one.
 
-    `together`: rows of which so many, one behind the other, are never parted.
+    `together`: rows of which so many, one behind the other, are never parted. `least`: so many passes at least, of
+    which each has less; there are rows enough for that.
     """
     rows = inputs["row_ends"].tolist()
-    for start, found in _grouped(rows[together - 1 :: together], tokens):
+    for start, found in _parted(list(_grouped(rows[together - 1 :: together], tokens)), least):
         stop = found[-1]
         ends = [end for end in rows if start < end <= stop]
         labels = inputs["shift_labels"][:, start:stop]
@@ -93,6 +99,15 @@ def _grouped(ends: Sequence[int], tokens: int) -> Iterator[tuple[int, list[int]]
         found.append(end)
     if found:
         yield start, found
+
+
+def _parted(groups: list[tuple[int, list[int]]], least: int) -> list[tuple[int, list[int]]]:
+    """The same in so many groups: the largest are halved."""
+    while len(groups) < least:
+        start, ends = max(groups, key=lambda group: len(group[1]))
+        at, half = groups.index((start, ends)), len(ends) // 2
+        groups[at : at + 1] = [(start, ends[:half]), (ends[half - 1], ends[half:])]
+    return groups
 
 
 def attend(
@@ -162,10 +177,15 @@ def _keeps_apart(model: PreTrainedModel) -> bool:
     """Whether a row comes to the same whatever the row before it."""
     training = model.training
     model.eval()
-    ones = {"input_ids": [1] * TRIED, "labels": [1] * TRIED}
-    twos = {"input_ids": [2] * TRIED, "labels": [2] * TRIED}
+    # A model that judges looks for the last token that is no padding.
+    token, another, *_ = (each for each in (1, 2, 3) if each != model.config.get_text_config().pad_token_id)
+    row, before = ({"input_ids": [each] * TRIED, "labels": [each] * TRIED} for each in (token, another))
     with torch.no_grad():
-        (one,), (other,) = (passes(flatten([first, ones]), 2 * TRIED) for first in (ones, twos))
-        logits = [model(**each).logits[0, -1] for each in (one, other)]
+        (one,), (other,) = (passes(flatten([first, row]), 2 * TRIED) for first in (row, before))
+        logits = [model(**_on(model.device, each) | {"labels": None}).logits[0, -1] for each in (one, other)]
     model.train(training)
     return bool(torch.equal(*logits))
+
+
+def _on(device: torch.device, inputs: Inputs) -> Inputs:
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}

@@ -5,7 +5,6 @@ reports and keeps checkpoints, and what they do together they decide together.
 """
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +18,15 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from finetune_trainer import signals
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import schedule
+from finetune_trainer.training.budget import Budget
 from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints
+from finetune_trainer.training.rivals import Rivals
+from finetune_trainer.training.weights import Write
 
 # A kill costs at most so many seconds of work, or, where saving is slow, twenty times what saving takes.
 SAVE_SECONDS = 60.0
@@ -47,23 +50,24 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Listen for SIGTERM and SIGINT; what they did before is restored at the end."""
+    """Listen for SIGTERM and SIGINT."""
     request = StopRequest()
-    before = {number: signal.signal(number, request._make) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals.handled(request._make):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """After how many steps the validation rows are looked at, and what is kept by that: `write` writes the weights."""
+    """After how many steps the validation rows are looked at, and what is kept by that.
+
+    `writer` makes what writes the weights; every process has a part in it. `rivals`: of a trial of a sweep, the others,
+    which may end it early.
+    """
 
     every: int
     candidates: Candidates
-    write: Callable[[Path], None]
+    writer: Callable[[], Write]
+    rivals: Rivals | None = None
 
 
 @dataclass
@@ -93,7 +97,11 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         self.learning_rate = learning_rate
         self.validation = validation
         self.seconds_before = seconds_before
+        self.outdone = False
         self.steps_per_epoch = math.inf
+        self.budget: Budget | None = None
+        # Whether it was used up before the last step.
+        self.spent = False
         self.began = Clock(time.monotonic())
         self.logged = self.began
         self.saved = self.saving = time.monotonic()
@@ -113,25 +121,36 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         self.saved = self.began.seconds
         self.reporter.update(activity="training", step=state.global_step, total_steps=state.max_steps)
 
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """What lies between two steps, saving and validating, is no measure of the next one."""
+        if self.budget:
+            self.budget.begin()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Report this step, and decide what follows it."""
         self._report(state)
         last = state.global_step >= state.max_steps
         interval = max(SAVE_SECONDS, self.save_seconds / SAVE_SHARE)
-        stop, save = _any(args, self.stop.made, time.monotonic() - self.saved >= interval)
+        spent = self.budget is not None and self.budget.spent()
+        stop, save, spent = anywhere(args, self.stop.made, time.monotonic() - self.saved >= interval, spent)
+        self.spent = spent and not (stop or last)
+        last = last or self.spent
         if self.validation is not None:
             # What the last step comes to is part of the result; any other validation is made up for by the next run.
             control.should_evaluate = last or (not stop and state.global_step % self.validation.every == 0)
-        control.should_training_stop = stop or last
+        control.should_training_stop = stop or last or self.outdone
         # The library would train one step too many from a checkpoint of the last one.
         control.should_save = (save or stop) and not last
         self.saving = time.monotonic()
 
     def _report(self, state: TrainerState) -> None:
         done = state.global_step - self.began.step
-        eta = schedule.expected_end(
-            datetime.now(UTC), time.monotonic() - self.began.seconds, done, state.max_steps - state.global_step
-        )
+        now, taken = datetime.now(UTC), time.monotonic() - self.began.seconds
+        eta = schedule.expected_end(now, taken, done, state.max_steps - state.global_step)
+        if self.budget:
+            eta = self.budget.ends(now, eta)
         self.reporter.update(step=state.global_step, epoch=state.global_step / self.steps_per_epoch, eta=eta)
 
     def on_log(
@@ -174,9 +193,16 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         metrics: dict[str, float],
         **kwargs: Any,
     ) -> None:
-        """Keep the weights that were validated, if they are among the best."""
-        if self.validation is not None and state.is_world_process_zero:
-            self.validation.candidates.offer(state.global_step, metrics["eval_loss"], self.validation.write)
+        """Keep the weights that were validated, if they are among the best; end where others outdo them."""
+        if self.validation is None:
+            return
+        step, loss, rivals = state.global_step, metrics["eval_loss"], self.validation.rivals
+        write = self.validation.writer()
+        if state.is_world_process_zero:
+            self.validation.candidates.offer(step, loss, write)
+        if rivals is not None:
+            (self.outdone,) = anywhere(args, state.is_world_process_zero and rivals.outdo(step, state.max_steps, loss))
+            control.should_training_stop = control.should_training_stop or self.outdone
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Keep what the library has just written, once every process has written its part."""
@@ -211,7 +237,7 @@ def diverged(step: int, loss: float, learning_rate: float) -> StageError:
     )
 
 
-def _any(args: TrainingArguments, *flags: bool) -> tuple[bool, ...]:
+def anywhere(args: TrainingArguments, *flags: bool) -> tuple[bool, ...]:
     """Each flag, true when it is so in any process."""
     if args.world_size == 1:
         return flags

@@ -42,6 +42,7 @@ class Given:
             "eval_dataset": self.splits.validation,
             "processing_class": self.tokenizer,
             "callbacks": [self.follow, *([self.track] if self.track else [])],
+            "loraplus_lr_ratio": self.training.adapter.loraplus_lr_ratio,
         }
 
     def compared(self) -> dict[str, Any]:

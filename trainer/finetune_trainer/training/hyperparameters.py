@@ -6,11 +6,11 @@ Called by `prepare`. The sentences reach the user as status.plan.reasons.
 import math
 from dataclasses import dataclass
 
-from finetune_trainer.contract.config import AdapterType, TrainingConfig
+from finetune_trainer.contract.config import AdapterType, Sharding, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import Plan
 from finetune_trainer.data.base import Model
-from finetune_trainer.training.memory import ASSUMED, GIB, Device, Load, Pass, Training, refusal
+from finetune_trainer.training.memory import ASSUMED, GIB, Device, Load, Pass, Training, divided, refusal
 from finetune_trainer.training.methods import RECIPES
 
 # Lengths are rounded up to this, so that a few longer rows in the next version of the data change nothing.
@@ -35,7 +35,9 @@ class Rows:
     longest: int
 
 
-def choose(training: TrainingConfig, rows: Rows, model: Model, device: Device) -> Plan:
+def choose(
+    training: TrainingConfig, rows: Rows, model: Model, device: Device, sharding: Sharding = Sharding.AUTO
+) -> Plan:
     """The plan for so many devices. Raises StageError: CONFIG_INVALID for what the model can't do, OUT_OF_MEMORY for
     what the device can't.
     """
@@ -47,12 +49,15 @@ def choose(training: TrainingConfig, rows: Rows, model: Model, device: Device) -
     batch_size = training.batch_size or _batch_size(rows, devices, reasons)
     total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
-    together = RECIPES[training.method].sequences
-    longest = together * min(rows.longest, max_length)
-    load = Load(longest, batch_size // devices * longest, rows.learned / rows.tokens, together)
-    sized = Training(model, training.adapter, device, load)
+    recipe = RECIPES[training.method]
+    longest = recipe.sequences * min(rows.longest, max_length)
+    step = batch_size // devices * longest
+    load = Load(longest, step, rows.learned / rows.tokens, recipe.sequences, recipe.writes)
+    sized = divided(Training(model, training.adapter, device, load), sharding)
     if refused := refusal(sized.at_best):
         raise refused
+    if sized.sharded:
+        reasons["sharding"] = f"{devices} devices divide weights, gradients and moments among them{_why(sharding)}"
     taken = _passes(sized, reasons)
     return Plan(
         batch_size=batch_size,
@@ -65,6 +70,10 @@ def choose(training: TrainingConfig, rows: Rows, model: Model, device: Device) -
         estimated_trained_tokens=round(rows.tokens / rows.count * batch_size * total_steps),
         reasons=reasons,
     )
+
+
+def _why(sharding: Sharding) -> str:
+    return ", since one can't hold them" if sharding == Sharding.AUTO else ""
 
 
 def longest_trained(training: TrainingConfig, longest: int, model: Model) -> int:

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.distributed import DistError
+from torch.distributed import DistError, PrefixStore, TCPStore
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import (
+    RendezvousInfo,
+    RendezvousParameters,
+    RendezvousStoreInfo,
+    rendezvous_handler_registry,
+)
+from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
+from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from finetune_trainer.contract.outcome import Outcome, StageError
@@ -25,8 +33,57 @@ RANK = "${local_rank}"
 # How long torch's launcher waits for workers that were asked to stop, in seconds: they write a checkpoint, for which a
 # pod has 300. Left to itself it kills them after 30, as versions that don't know the variable do.
 PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "290"}
+# The workers' own store is of the kind that every build of torch has, too; see Meeting.
+STORE = {"USE_LIBUV": "0"}
 # How long machines wait for one another to begin, in seconds: the last one's image has to be pulled.
 MEET_SECONDS = 1800
+# Our name for `Meeting` among torch's ways to meet.
+MEETING = "finetune"
+
+
+class Meeting(StaticTCPRendezvous):  # type: ignore[misc]  # the library comes without types
+    """torch's static rendezvous over stores that every build of it has: Debian's lacks libuv, which it asks for.
+
+    The workers get a store of their own, opened by the first of them: as clients of their launchers' they ask for libuv
+    whatever the variable says.
+    """
+
+    _store: TCPStore | None
+
+    def get_backend(self) -> str:
+        """The name that it is asked for by."""
+        return MEETING
+
+    @property
+    def use_agent_store(self) -> bool:
+        """Whether workers are clients of the launchers' store."""
+        return False
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """Number 0 opens the store and says there where its first worker will open theirs."""
+        if self._store is None:
+            first = self.rank == 0
+            self._store = TCPStore(
+                self.master_addr,
+                self.master_port,
+                self.world_size,
+                first,
+                self.timeout,
+                multi_tenant=True,
+                use_libuv=False,
+            )
+        store = PrefixStore(self.run_id, self._store)
+        workers = RendezvousStoreInfo.build(self.rank, store, self.master_addr)
+        return RendezvousInfo(store, self.rank, self.world_size, workers)
+
+
+def _meet(parameters: RendezvousParameters) -> Meeting:
+    host, port = parse_rendezvous_endpoint(parameters.endpoint, -1)
+    rank, timeout = parameters.config["rank"], parameters.config["timeout"]
+    return Meeting(host, port, rank, parameters.max_nodes, parameters.run_id, timeout)
+
+
+rendezvous_handler_registry.register(MEETING, _meet)
 
 
 @dataclass(frozen=True)
@@ -41,7 +98,7 @@ class Node:
         """How torch's launcher is to meet the others. Numbers are given, so that number 0 has the first worker."""
         alone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
         together = {
-            "rdzv_backend": "static",
+            "rdzv_backend": MEETING,
             "rdzv_endpoint": self.meet,
             "rdzv_configs": {"rank": self.number, "timeout": MEET_SECONDS},
         }
@@ -66,7 +123,7 @@ def launch(workers: int, arguments: list[str], termination_log: Path, node: Node
     Raises StageError (UNAVAILABLE) where the others don't come. `arguments` must not name a termination log: each
     worker gets one of its own, and the one that counts is kept.
     """
-    os.environ.update(PATIENCE | os.environ)
+    os.environ.update(PATIENCE | STORE | os.environ)
     with tempfile.TemporaryDirectory() as directory:
         command = ["-m", "finetune_trainer", *arguments, "--termination-log", f"{directory}/{RANK}"]
         rank, code = 0, Outcome.SUCCEEDED.exit.code

@@ -8,7 +8,7 @@ the whole to what a process was measured to take.
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.config import AdapterConfig, AdapterType, Sharding
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.base import Model
 from finetune_trainer.training import activations
@@ -28,6 +28,8 @@ LIBRARIES, CONTEXT = GIB, GIB
 HOLES = 1.1
 # A weight in NF4: four bits, and for each 64 of them a scale, of eight bits since it was quantised itself.
 NF4 = 0.5 + 1 / 64
+# More than that nobody is told to ask for.
+MOST_DEVICES = 64
 # An accelerator that nobody told the memory of is planned for as if it were one of the smaller ones.
 ASSUMED = 24 * GIB
 
@@ -59,13 +61,14 @@ UNKNOWN = Device(None, 0, FLOAT32)
 class Load:
     """What passes: tokens of the longest row, those of a step on one device at most, and the share that is learned.
 
-    `sequences`: how many of tokens a row has, which pass together.
+    `sequences`: how many of tokens a row has, which pass together. `writes`: see Recipe.
     """
 
     longest: int
     step: int
     learned: float
     sequences: int = 1
+    writes: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ class Pass:
 
 @dataclass(frozen=True)
 class Training:
-    """One training, as far as memory depends on it."""
+    """One training, as far as memory depends on it. `sharded`: its devices divide weights, gradients and moments."""
 
     model: Model
     adapter: AdapterConfig
     device: Device
     load: Load
+    sharded: bool = False
 
     @property
     def chosen(self) -> Pass | None:
@@ -116,11 +120,15 @@ class Training:
     def memory(self, taken: Pass) -> int:
         """The most bytes that a device holds."""
         held = self._process + self._weights + self._states
-        return int(held + HOLES * self._passing(taken))
+        return int(held + max(HOLES * self._passing(taken), self._published))
 
     @property
     def _whole(self) -> bool:
         return self.adapter.type == AdapterType.NONE
+
+    @property
+    def _shares(self) -> int:
+        return self.device.processes if self.sharded else 1
 
     @property
     def _process(self) -> int:
@@ -135,6 +143,8 @@ class Training:
         """The base model's, and the adapter's beside them."""
         parameters, frozen = self.model.parameters, self.device.precision.weights
         linear = min(parameters, self.model.layers * activations.linear_parameters(self.model))
+        if self.sharded:
+            return LONG * parameters / self._shares
         if self._whole:
             # Autocast keeps a short copy of what it multiplies with.
             return LONG * parameters + (SHORT * linear if self.device.precision.products == SHORT else 0)
@@ -142,25 +152,43 @@ class Training:
         return NF4 * quantised + frozen * (parameters - quantised) + LONG * self._trained
 
     @property
-    def _states(self) -> int:
-        """Adam's two moments. Several devices join their gradients in buffers of their own."""
-        return (2 * LONG + (LONG if self.device.processes > 1 else 0)) * self._trained
+    def _states(self) -> float:
+        """Adam's two moments. Several devices that hold all weights each join gradients in buffers of their own."""
+        joined = self.device.processes > 1 and not self.sharded
+        return (2 * LONG + (LONG if joined else 0)) * self._trained / self._shares
+
+    @property
+    def _published(self) -> int:
+        """On CPUs the first process holds all weights at once when it writes them."""
+        return LONG * self.model.parameters if self.sharded and not self.device.accelerators else 0
+
+    @property
+    def _gathered(self) -> int:
+        """Of weights that are divided: those of two blocks, one fetched meanwhile, with their gradients, and the
+        output layer's, which stay from forth to back."""
+        if not self.sharded:
+            return 0
+        each = self.device.precision.products
+        blocks = 2 * activations.linear_parameters(self.model)
+        return (2 * each + LONG) * blocks + each * self.model.vocabulary * self.model.hidden_size
 
     def _passing(self, taken: Pass) -> float:
         """What comes and goes with a pass: activations and the output layer's logits first, gradients then."""
         several = self.load.step > taken.tokens
-        gradients = LONG * self._trained
+        gradients = LONG * self._trained / self._shares
         block = activations.block(self.model, self.adapter, self.device.precision)
         kept = activations.block_input(self.model, self.adapter, self.device.precision) if taken.recompute else block
         layers = self.model.layers * kept * taken.tokens
         forward = layers + max(self._logits(taken), self._backward(taken))
-        first = forward + self._output_gradients
+        first = forward + self._output_gradients + self._gathered
         if several or not self._whole:
             return gradients + max(first, self._embedding_gradients)
         return max(first, gradients + max(self._backward(taken), self._embedding_gradients))
 
     def _logits(self, taken: Pass) -> float:
         """The learned positions' logits, their logarithms and gradients, in float32: three at once."""
+        if not self.load.writes:
+            return 0
         rest = taken.tokens - self.load.longest
         learned = min(taken.tokens, self.load.longest + max(0.0, rest) * self.load.learned)
         return 3 * LONG * learned * self.model.vocabulary
@@ -173,7 +201,9 @@ class Training:
     @property
     def _output_gradients(self) -> int:
         """The output layer's are made while all activations are still there."""
-        return LONG * self.model.vocabulary * self.model.hidden_size if self._whole else 0
+        # Where they are divided, each device makes all of them, and puts them in one piece to send them.
+        each = LONG + self.device.precision.products if self.sharded else LONG
+        return each * self.model.vocabulary * self.model.hidden_size if self._whole else 0
 
     @property
     def _embedding_gradients(self) -> int:
@@ -192,12 +222,29 @@ class Training:
         return tokens[fitting - 1] if fitting else 0
 
 
+def divided(training: Training, wanted: Sharding) -> Training:
+    """The same with all that is trained divided among the devices, where that is asked for or one can't hold it.
+
+    An adapter isn't: what takes the room is its base model, and each device has that whole. Raises StageError
+    (CONFIG_INVALID) where one device is asked to.
+    """
+    if wanted == Sharding.FULL and training.device.processes == 1:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            "training.sharding full divides the weights among devices, and this training has one: ask for more in "
+            "training.resources or training.nodes, or leave sharding out.",
+        )
+    can = training.adapter.type == AdapterType.NONE and training.device.processes > 1
+    needed = wanted == Sharding.FULL or (wanted == Sharding.AUTO and training.chosen is None)
+    return replace(training, sharded=can and needed)
+
+
 def refusal(training: Training) -> StageError | None:
     """Why a training can't be, where no passes fit: what it takes, and what would take less, in numbers."""
     if training.device.memory is None or training.chosen:
         return None
     least, has = training.memory(training.least), training.device.memory
-    options = [*_adapters(training), *_shorter(training), _more(training, least)]
+    options = [*_adapters(training), *_shorter(training), *_spread(training), _more(training, least)]
     return StageError(
         Outcome.OUT_OF_MEMORY,
         f"Training needs {_gib(least)} of memory at least, with the longest row alone ({training.load.longest} tokens) "
@@ -226,6 +273,21 @@ def _adapters(training: Training) -> list[str]:
         if other.chosen:
             found.append(f"training.adapter.type {kind.value} ({_gib(other.memory(other.least))})")
     return found
+
+
+def _spread(training: Training) -> list[str]:
+    """The fewest devices, by doubling, that can divide the weights among them."""
+    device, what = training.device, "accelerators" if training.device.accelerators else "pods (training.nodes)"
+    count = device.processes if not training.sharded else 2 * device.processes
+    while training.adapter.type == AdapterType.NONE and (count := max(2, count)) <= MOST_DEVICES:
+        many = replace(
+            device, accelerators=count if device.accelerators else 0, nodes=1 if device.accelerators else count
+        )
+        spread = replace(training, sharded=True, device=many)
+        if spread.chosen:
+            return [f"training.sharding full with {count} {what} ({_gib(spread.memory(spread.least))} each)"]
+        count *= 2
+    return []
 
 
 def _shorter(training: Training) -> list[str]:

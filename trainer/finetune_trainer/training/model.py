@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
@@ -20,28 +21,47 @@ from transformers import (
 
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.training import sharding
+from finetune_trainer.training.methods import RECIPES
 
+# The library's name for what a reward model has in place of an output layer.
+HEAD = "score"
 # PEFT's word for every linear layer but the output layer.
 ALL_LINEAR = "all-linear"
+# The alpha of a rank-stabilised adapter: at rank 64 it is scaled by 2, as one of any rank is without that.
+RSLORA_ALPHA = 16
 
 
 def load(
-    path: Path, config: ModelConfig, dtype: torch.dtype, kind: AdapterType = AdapterType.LORA
+    path: Path,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    kind: AdapterType = AdapterType.LORA,
+    shares: dict[str, Any] | None = None,
+    writes: bool = True,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model, its weights in `dtype`, and its tokenizer. Raises StageError (CONFIG_INVALID).
 
-    For QLoRA the weights of its linear layers take four bits each.
+    For QLoRA the weights of its linear layers take four bits each. `shares`: how its weights are divided among devices
+    (`sharding.loading`). `writes`: see Recipe.
     """
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": config.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         options["use_safetensors"] = None if config.trust_remote_code else True
-        model = base(path, dtype, kind, **options)
+        options |= shares or {}
+        model = base(path, dtype, kind, **options) if writes else judging(path, dtype, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise StageError(Outcome.CONFIG_INVALID, f"{config.source.uri} can't be loaded: {error}") from error
-    model.generation_config = _consistent(model.generation_config)
+    if shares:
+        sharding.forget(model)
+    if writes:
+        model.generation_config = _consistent(model.generation_config)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if not writes:
+        # By it the library's model finds the last token of each row of a padded batch.
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
 
@@ -63,6 +83,14 @@ def base(path: Path, dtype: torch.dtype, kind: AdapterType, **options: Any) -> P
     return model
 
 
+def judging(path: Path, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+    """The base model with a fresh head, one number wide, in place of its output layer. Raises ValueError."""
+    model = AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype, num_labels=1, **options)
+    if not hasattr(model, HEAD):
+        raise ValueError(f"{type(model).__name__} has no head called {HEAD}, which every model has that writes.")
+    return model
+
+
 def _keep_differentiable(model: PreTrainedModel) -> None:
     """Keep bitsandbytes from repacking weights on CPUs with AVX512-BF16, for good, where it is asked without gradients.
 
@@ -76,7 +104,7 @@ def _keep_differentiable(model: PreTrainedModel) -> None:
 def _consistent(found: GenerationConfig) -> GenerationConfig:
     """Nothing is generated here, but the library writes no model whose defaults for that contradict each other.
 
-    `publish` leaves the base model's own beside what was trained.
+    `artifact` leaves the base model's own beside what was trained.
     """
     try:
         found.validate(strict=True)
@@ -101,13 +129,18 @@ def with_adapter(model: PreTrainedModel, training: TrainingConfig) -> PreTrained
     if adapter.type == AdapterType.NONE:
         return model
     try:
-        return get_peft_model(model, lora(adapter))
+        adapted = get_peft_model(model, lora(adapter, RECIPES[training.method].writes))
     except ValueError as error:
         raise StageError(
             Outcome.CONFIG_INVALID,
             f"training.adapter.targetModules {', '.join(adapter.target_modules)} doesn't fit this model: {error} "
             f"The model's linear layers are {', '.join(linear_layers(model))}.",
         ) from error
+    for weights in adapted.parameters():
+        if weights.requires_grad:
+            # PEFT does so with an adapter's, and leaves a head beside it as short as the frozen ones.
+            weights.data = weights.data.float()
+    return adapted
 
 
 def leave_inputs_to_autocast(model: PreTrainedModel | PeftModel) -> None:
@@ -120,14 +153,15 @@ def leave_inputs_to_autocast(model: PreTrainedModel | PeftModel) -> None:
             module.cast_input_dtype_enabled = False
 
 
-def lora(adapter: AdapterConfig) -> LoraConfig:
-    """PEFT's config; `alpha` left out is twice the rank. Nothing in it that vLLM can't serve (no modules_to_save)."""
-    targets = adapter.target_modules
+def lora(adapter: AdapterConfig, writes: bool = True) -> LoraConfig:
+    """PEFT's config. Nothing in it that vLLM can't serve: beside a head, PEFT's modules_to_save, it is merged."""
+    targets, usual = adapter.target_modules, RSLORA_ALPHA if adapter.use_rslora else 2 * adapter.rank
     return LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
+        task_type=TaskType.CAUSAL_LM if writes else TaskType.SEQ_CLS,
         r=adapter.rank,
-        lora_alpha=adapter.alpha or 2 * adapter.rank,
+        lora_alpha=adapter.alpha or usual,
         lora_dropout=adapter.dropout,
+        use_rslora=adapter.use_rslora,
         target_modules=ALL_LINEAR if targets == (ALL_LINEAR,) else list(targets),
         use_dora=adapter.type == AdapterType.DORA,
     )

@@ -13,11 +13,14 @@ from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.training import preference
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.preference import REFERENCE, TOGETHER, Pairs
-from finetune_trainer.training.reference_trainer import ReferenceTrainer, counted, logprobs
+from finetune_trainer.training.reference_trainer import ReferenceTrainer, logprobs
+from finetune_trainer.training.rewarding_trainer import counted
 
 
 class PreferenceTrainer(ReferenceTrainer):
     """The trainer."""
+
+    together = TOGETHER
 
     def __init__(self, tokens_per_pass: int | None, dpo: DpoConfig, **options: Any) -> None:
         super().__init__(tokens_per_pass, preference.flatten, **options)

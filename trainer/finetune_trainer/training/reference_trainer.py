@@ -1,4 +1,4 @@
-"""What trainers have in common that compare with the base model: its log-probabilities, computed once, and a tally.
+"""What trainers have in common that compare with the base model: its log-probabilities, computed once.
 
 `preference_trainer` and `unpaired_trainer` are made of it. What the base model makes of the rows is computed before
 training, and kept beside the checkpoints: so there is no second model in memory, with an adapter or without, and no
@@ -8,6 +8,7 @@ second pass in each step.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,13 @@ from torch.nn.functional import cross_entropy
 
 from finetune_trainer.data.batch import batches
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import flat, preference
+from finetune_trainer.training import preference
 from finetune_trainer.training.flat import Inputs
-from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.preference import REFERENCE, TOGETHER
-
-# TRL's names, and of a validation's the library's prefix before them.
-ACCURACY, MARGIN = "rewards/accuracies", "rewards/margins"
+from finetune_trainer.training.rewarding_trainer import RewardingTrainer
 
 
-class ReferenceTrainer(FlatTrainer):
+class ReferenceTrainer(RewardingTrainer):
     """The trainer over rows of two sequences. `order`: of the rows of train; `kept`: where the reference is kept."""
 
     train_dataset: Dataset
@@ -43,53 +41,10 @@ class ReferenceTrainer(FlatTrainer):
         kept: Path,
         **options: Any,
     ) -> None:
-        super().__init__(tokens_per_pass, **options)
-        self.data_collator = flatten
+        super().__init__(tokens_per_pass, flatten, **options)
         self.train_dataset = self._with_reference(self.train_dataset, kept / "reference-train.npy").select(order)
         if self.eval_dataset is not None:
             self.eval_dataset = self._with_reference(self.eval_dataset, kept / "reference-validation.npy")
-        # Rows, those whose reward is as it should be, and by how much in all: since the last log.
-        self._seen = {True: torch.zeros(3), False: torch.zeros(3)}
-
-    def prediction_step(
-        self,
-        model: torch.nn.Module,
-        inputs: Inputs,
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, None, None]:
-        """The mean loss of these rows."""
-        with torch.no_grad(), self.compute_loss_context_manager():
-            losses = [self.compute_loss(model, self._prepare_inputs(each)) for each in self._passes(inputs)]
-        # Each is a pass's share of the batch's mean.
-        count = len(inputs[REFERENCE])
-        return self.mean(torch.stack(losses).sum() * count, count), None, None
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add how often, and by how much, rewards are as they should be."""
-        for trained, name, prefix in ((True, "loss", ""), (False, "eval_loss", "eval_")):
-            if name in logs:
-                seen = self.accelerator.reduce(self._seen[trained].to(self.args.device)).cpu()
-                self._seen[trained] = torch.zeros(3)
-                logs |= {f"{prefix}{ACCURACY}": float(seen[1] / seen[0]), f"{prefix}{MARGIN}": float(seen[2] / seen[0])}
-        super().log(logs, start_time)
-
-    def tally(self, margins: torch.Tensor) -> None:
-        """Take note of rows, by how much the reward of each is as it should be."""
-        margins = margins.detach()
-        seen = torch.stack([torch.ones_like(margins).sum(), (margins > 0).sum(), margins.sum()])
-        self._seen[torch.is_grad_enabled()] += seen.cpu()
-
-    def parts(self, inputs: Inputs, together: int) -> Iterator[list[Inputs]]:
-        """What goes through the model for each pass; `rows`: how many of its labels each row has."""
-        if self.tokens_per_pass:
-            for each in flat.passes(inputs, self.tokens_per_pass, together):
-                at = torch.tensor(each["row_lengths"].each).cumsum(0)
-                owner = torch.bucketize(each["logits_to_keep"].cpu(), at, right=True)
-                yield [each | {"rows": tuple(torch.bincount(owner, minlength=len(at)).tolist())}]
-        else:
-            for some in batches(flat.alone(inputs), together):
-                yield [each | {"rows": (each["labels"].shape[1],)} for each in some]
 
     def _with_reference(self, rows: Dataset, file: Path) -> Dataset:
         if not file.exists():
@@ -103,7 +58,9 @@ class ReferenceTrainer(FlatTrainer):
 
     def _reference(self, rows: Dataset) -> np.ndarray[Any, np.dtype[np.float32]]:
         """What the base model makes of both sequences; of several processes each takes its share of the rows."""
-        mine = range(self.args.process_index, len(rows), self.args.world_size)
+        first, others = self.args.process_index, self.args.world_size
+        # All have as many, for weights that are divided are gathered by all at once. So some are asked twice.
+        mine = [number % len(rows) for number in range(first, others * ceil(len(rows) / others), others)]
         plain = self.model.disable_adapter() if isinstance(self.model, PeftModel) else nullcontext()
         self.model.eval()
         found: list[torch.Tensor] = []
@@ -114,14 +71,9 @@ class ReferenceTrainer(FlatTrainer):
                     found += [logprobs(self.model, self._prepare_inputs({"parts": parts})["parts"]).cpu()]
                 # So that a long look is no reason to overstay.
                 self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        both = torch.cat(found).view(-1, TOGETHER).tolist() if found else []
+        both = torch.cat(found).view(-1, TOGETHER).tolist()
         numbered = gather_object(list(zip(mine, both, strict=True)))
-        return np.array([pair for _, pair in sorted(numbered)], np.float32)
-
-
-def counted(parts: Sequence[Inputs]) -> int:
-    """How many rows go through the model."""
-    return sum(len(part["rows"]) for part in parts)
+        return np.array([pair for _, pair in sorted(dict(numbered).items())], np.float32)
 
 
 def logprobs(model: torch.nn.Module, parts: Sequence[Inputs]) -> torch.Tensor:

@@ -30,6 +30,24 @@ def load(workspace: Workspace) -> Splits:
     )
 
 
+def shares(count: int, together: int, process: int, processes: int) -> list[tuple[list[int], bool]]:
+    """Which of so many rows a process looks at, `together` by all processes at once, and whether that counts.
+
+    All look as often, for they may wait for each other at each look. So a row that is left over is looked at by all in
+    a round of its own, in which some look at one that another counts.
+    """
+    found: list[tuple[list[int], bool]] = []
+    for start in range(0, count, together):
+        each, over = divmod(min(together, count - start), processes)
+        if each:
+            first = start + process * each
+            found.append((list(range(first, first + each)), True))
+        if over:
+            counts = process < over
+            found.append(([start + each * processes + (process if counts else 0)], counts))
+    return found
+
+
 def lengths(rows: Dataset) -> list[int]:
     """Tokens of each row, of all its sequences, without reading them."""
     each = (pc.list_value_length(rows.data.column(name)) for name in _ending(rows, "input_ids"))

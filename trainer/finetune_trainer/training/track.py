@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from finetune_trainer.contract.config import TrackingConfig
 from finetune_trainer.contract.report import Tracked
 from finetune_trainer.server import Reporter
-from finetune_trainer.training.publish import METRICS, metrics
+from finetune_trainer.training.artifact import METRICS, metrics
 from finetune_trainer.training.trackers import Point, Tracker, Unreachable
 
 # What came together is sent together; one that does not answer is left alone for a while, since training waits for it.

@@ -101,7 +101,10 @@ def run_of(config: RunConfig, prepared: PrepareResult, workspace: Workspace) -> 
         fsync(workspace.tracked.parent)
     found = workspace.tracked.read_text()
     tags = {"finetune.dev/job": config.name, "finetune.dev/revision": config.revision, _RUN: found}
-    return Run(found, f"{config.name}-{config.revision}", tags, trained(config, prepared))
+    name = f"{config.name}-{config.revision}"
+    if workspace.number is not None:
+        name, tags = f"{name}-trial-{workspace.number}", tags | {"finetune.dev/trial": str(workspace.number)}
+    return Run(found, name, tags, trained(config, prepared))
 
 
 def tracker(tracking: TrackingConfig, run: Run, workspace: Workspace) -> Tracker:

@@ -14,7 +14,8 @@ from finetune_trainer.contract.config import KtoConfig
 from finetune_trainer.training import flat
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.preference import REFERENCE, SIDES
-from finetune_trainer.training.reference_trainer import ReferenceTrainer, counted, logprobs
+from finetune_trainer.training.reference_trainer import ReferenceTrainer, logprobs
+from finetune_trainer.training.rewarding_trainer import counted
 
 UNRELATED, DESIRABLE = "unrelated", "desirable"
 
@@ -30,6 +31,8 @@ def flatten(rows: Sequence[dict[str, Any]]) -> Inputs:
 
 class UnpairedTrainer(ReferenceTrainer):
     """The trainer."""
+
+    together = 1
 
     def __init__(self, tokens_per_pass: int | None, kto: KtoConfig, **options: Any) -> None:
         super().__init__(tokens_per_pass, flatten, **options)

@@ -5,24 +5,41 @@ model that trains is left as it is, configuration included: the next checkpoint 
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from finetune_trainer.training.sharding import is_sharded
 
-def save(
-    model: PreTrainedModel | PeftModel, directory: Path, base: str, commit: str | None, dtype: torch.dtype
-) -> None:
-    """Write what was trained. `base` and `commit`: what an adapter says that it is for; `dtype`: a whole model's."""
+Write = Callable[[Path], None]
+
+
+def writer(model: PreTrainedModel | PeftModel, base: str, commit: str | None, dtype: torch.dtype) -> Write:
+    """What writes the weights as they are now, before the next step, in one of the processes.
+
+    Where they are divided among devices, all take part in making it. `base` and `commit`: what an adapter says that it
+    is for; `dtype`: a whole model's.
+    """
     if isinstance(model, PeftModel):
-        with _named(model, base, commit):
-            model.save_pretrained(directory, save_embedding_layers=False)
-        return
-    model.save_pretrained(directory, state_dict=_in(dtype, model.state_dict()))
+        return partial(_save_adapter, model, base, commit)
+    return partial(_save_whole, model, dtype, _in(dtype, model) if is_sharded(model) else None)
+
+
+def _save_adapter(model: PeftModel, base: str, commit: str | None, directory: Path) -> None:
+    with _named(model, base, commit):
+        model.save_pretrained(directory, save_embedding_layers=False)
+
+
+def _save_whole(
+    model: PreTrainedModel, dtype: torch.dtype, gathered: dict[str, torch.Tensor] | None, directory: Path
+) -> None:
+    model.save_pretrained(directory, state_dict=_in(dtype, model) if gathered is None else gathered)
     config = copy.deepcopy(model.config)
     config.dtype = dtype
     config.save_pretrained(directory)
@@ -50,17 +67,22 @@ def _named(model: PeftModel, base: str, commit: str | None) -> Iterator[None]:
         model.peft_config["default"] = before
 
 
-def _in(dtype: torch.dtype, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same weights in another type, in the machine's own memory; what is shared stays shared, and is written once.
+def _in(dtype: torch.dtype, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """A model's weights in another type, in the machine's own memory; what is shared stays shared, and is written once.
 
-    Buffers of whole numbers are left.
+    Buffers of whole numbers are left. Of shares the first process gets the whole, the others nothing.
     """
     made: dict[int, torch.Tensor] = {}
     found = {}
-    for name, tensor in state.items():
-        wanted = dtype if tensor.is_floating_point() else tensor.dtype
-        place = tensor.data_ptr()
-        if place not in made or made[place].shape != tensor.shape:
-            made[place] = tensor.detach().to("cpu", wanted)
-        found[name] = made[place]
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in made:
+            made[id(tensor)] = _whole(tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype))
+        found[name] = made[id(tensor)]
     return found
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    if not isinstance(tensor, DTensor):
+        return tensor.to("cpu")
+    whole = tensor.full_tensor()
+    return whole.to("cpu") if tensor.device_mesh.get_rank() == 0 else torch.empty(0)

@@ -7,10 +7,15 @@ torch: a recipe imports its trainer when it makes one.
 
 from finetune_trainer.contract.config import Format, Method
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.training.methods import dpo, kto, sft
+from finetune_trainer.training.methods import dpo, kto, reward, sft
 from finetune_trainer.training.methods.recipe import Recipe
 
-RECIPES: dict[Method, Recipe] = {Method.SFT: sft.RECIPE, Method.DPO: dpo.RECIPE, Method.KTO: kto.RECIPE}
+RECIPES: dict[Method, Recipe] = {
+    Method.SFT: sft.RECIPE,
+    Method.DPO: dpo.RECIPE,
+    Method.KTO: kto.RECIPE,
+    Method.REWARD: reward.RECIPE,
+}
 
 
 def check(method: Method, format: Format, uri: str) -> None:

@@ -2,35 +2,38 @@
 
 Called by `train` at its end. The files are written to a staging directory and get their place in one rename;
 `artifact.json`, written last, carries the digest. Weights of other steps that are kept get such directories, too.
-
-Digest: `sha256:` and the SHA-256 of what coreutils print for the files beside artifact.json:
-
-    find * -type f ! -path artifact.json | LC_ALL=C sort | xargs sha256sum | sha256sum
 """
 
-import hashlib
 import json
 import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import ModelCardData
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from finetune_trainer.contract.config import ARTIFACT, RUN_CONFIG, AdapterType, Contract, RunConfig, Workspace
+from finetune_trainer.contract.config import (
+    ARTIFACT,
+    BOM,
+    PATHS,
+    PROVENANCE,
+    RUN_CONFIG,
+    Contract,
+    RunConfig,
+    Workspace,
+)
+from finetune_trainer.contract.published import MERGED
 from finetune_trainer.contract.report import ArtifactReport, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
-from finetune_trainer.training import weights
+from finetune_trainer.data.digests import digest, files
+from finetune_trainer.training import bom, card, provenance, weights
 from finetune_trainer.training.candidates import VALIDATION, Candidate
 from finetune_trainer.training.checkpoints import install
+from finetune_trainer.training.machine import Machine
 
-MERGED = "merged"
-HUB = "hf://"
 # Names in the library's log and in metrics.jsonl; loss in nats per token, tokens since the start of training.
 METRICS = {
     "loss": "loss",
@@ -44,19 +47,15 @@ METRICS = {
     "eval_rewards/margins": "validationRewardMargin",
     "num_input_tokens_seen": "tokens",
 }
-# Where somebody mounted a file is nobody's business outside.
-PATHS: dict[str, Any] = {
-    "model": {"source": {"path"}},
-    "dataset": {"train": {"path"}, "validation": {"source": {"path"}}, "test": {"source": {"path"}}},
-}
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published beside the weights, and how those are written.
+    """What is published beside the weights, and how those are written: by `write`, where there are no candidates.
 
-    `dtype` is the one that the base model's weights were stored in; whole models are stored likewise. `rows` are those
-    of metrics.jsonl (`metrics`). `notice`: what went otherwise than planned.
+    `machine` is what it was trained on. `dtype` is the one that the base model's weights were stored in; whole models
+    are stored likewise. `rows` are those of metrics.jsonl (`metrics`), `steps` those that were taken. `notice`: what
+    went otherwise than planned; `stopped`: a trial ended early; `spent`: that the budget was.
     """
 
     model: PreTrainedModel | PeftModel
@@ -64,11 +63,16 @@ class Publication:
     config: RunConfig
     workspace: Workspace
     prepared: PrepareResult
+    machine: Machine
     dtype: torch.dtype
     usage: Usage
     rows: list[dict[str, float]]
+    write: weights.Write
+    steps: int
     tracked: Tracked | None = None
     notice: str = ""
+    stopped: bool = False
+    spent: str = ""
 
     def publish(self, candidates: Sequence[Candidate]) -> TrainResult:
         """Write the artifact and return what artifact.json says.
@@ -84,14 +88,17 @@ class Publication:
         result = TrainResult(
             artifact=found,
             usage=self.usage,
-            steps=self.prepared.plan.total_steps,
+            steps=self.steps,
+            stopped=self.stopped,
             loss=_last(self.rows, "loss"),
             validation_loss=_last(self.rows, "validationLoss"),
+            validation_reward_accuracy=_validated(self.rows, best, "validationRewardAccuracy"),
             checkpoints=tuple(kept),
             tracked=self.tracked,
             notice=self.notice,
+            spent=self.spent,
         )
-        _install(staging, self.workspace.artifact, result)
+        self._install(staging, self.workspace.artifact, found, result)
         return result
 
     def _keep(self, candidate: Candidate) -> Checkpoint:
@@ -99,8 +106,16 @@ class Publication:
         staging, found = self._staged(candidate)
         self.workspace.kept.mkdir(exist_ok=True)
         kept = _checkpoint(candidate, found)
-        _install(staging, self.workspace.checkpoint(candidate.step), kept)
+        self._install(staging, self.workspace.checkpoint(candidate.step), found, kept)
         return kept
+
+    def _install(self, staging: Path, final: Path, found: ArtifactReport, mark: Contract) -> None:
+        """Say where a staged directory comes from, give it its mark and its place."""
+        provenance.write(staging, found.digest, self.config, self.prepared, self.machine, mark)
+        bom.write(
+            staging, found.digest, self.config, self.prepared, {name: _last(self.rows, name) for name in bom.REPORTED}
+        )
+        _install(staging, final, mark)
 
     def _staged(self, candidate: Candidate | None) -> tuple[Path, ArtifactReport]:
         """A directory with everything but its mark, its digest and its size."""
@@ -109,11 +124,10 @@ class Publication:
         staging.mkdir()
         commit = self.prepared.model.commit
         if candidate is None:
-            weights.save(self.model, staging, config.model.name, commit, self.dtype)
+            self.write(staging)
         else:
             shutil.copytree(candidate.path, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns(VALIDATION))
-        if isinstance(self.model, PeftModel) and config.training.adapter.type == AdapterType.DORA:
-            # vLLM loads no DoRA adapters.
+        if isinstance(self.model, PeftModel) and card.is_merged(config.training):
             weights.save_merged(self.model, staging, staging / MERGED, self.dtype)
         _keep_defaults(self.workspace.base_model(config), staging)
         for directory in (staging, staging / MERGED):
@@ -121,7 +135,7 @@ class Publication:
                 self.tokenizer.save_pretrained(directory)
         (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in self.rows))
         (staging / RUN_CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
-        (staging / "README.md").write_text(card(config, commit))
+        (staging / "README.md").write_text(card.card(config, commit))
         size = sum(path.stat().st_size for path in files(staging))
         return staging, ArtifactReport(digest=digest(staging), bytes=size)
 
@@ -133,7 +147,7 @@ def _checkpoint(candidate: Candidate, found: ArtifactReport) -> Checkpoint:
 
 def _install(staging: Path, final: Path, mark: Contract) -> None:
     """Give a staged directory its mark and its place."""
-    for path in files(staging):
+    for path in (*files(staging), staging / PROVENANCE, staging / BOM):
         # The writer of safetensors makes its files private, but the engine that reads them is another user.
         path.chmod(0o644)
     (staging / ARTIFACT).write_text(mark.model_dump_json(by_alias=True, indent=2) + "\n")
@@ -148,22 +162,6 @@ def _keep_defaults(base: Path, staging: Path) -> None:
             shutil.copyfile(base / GENERATION_CONFIG_NAME, written)
 
 
-def files(artifact: Path) -> list[Path]:
-    """The files that the digest covers, in its order."""
-    found = (path for path in artifact.rglob("*") if path.is_file() and path != artifact / ARTIFACT)
-    return sorted(found, key=lambda path: path.relative_to(artifact).as_posix().encode())
-
-
-def digest(artifact: Path) -> str:
-    """The digest of a directory (the formula stands at the head of this module)."""
-    total = hashlib.sha256()
-    for path in files(artifact):
-        with path.open("rb") as content:
-            one = hashlib.file_digest(content, "sha256").hexdigest()
-        total.update(f"{one}  {path.relative_to(artifact).as_posix()}\n".encode())
-    return f"sha256:{total.hexdigest()}"
-
-
 def metrics(log: list[dict[str, float]], steps_per_epoch: float) -> list[dict[str, float]]:
     """Rows of metrics.jsonl from the library's history: one for each logged step, a validation in its step's row."""
     rows: dict[float, dict[str, float]] = {}
@@ -176,56 +174,9 @@ def metrics(log: list[dict[str, float]], steps_per_epoch: float) -> list[dict[st
     return list(rows.values())
 
 
-def card(config: RunConfig, commit: str | None) -> str:
-    """The model card."""
-    adapter, base = config.training.adapter, config.model.name
-    whole = adapter.type == AdapterType.NONE
-    front = ModelCardData(
-        model_name=config.name,
-        base_model=base if config.model.source.uri.startswith(HUB) else None,
-        library_name="transformers" if whole else "peft",
-        pipeline_tag="text-generation",
-        tags=["finetune-operator", config.training.method.value, adapter.type.value],
-    )
-    what = {
-        AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank} for",
-        AdapterType.QLORA: f"a LoRA adapter of rank {adapter.rank}, trained beside weights in NF4 (QLoRA), for",
-        AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} for",
-        AdapterType.NONE: "every weight fine-tuned of",
-    }[adapter.type]
-    beside = f"{base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=."
-    serve = {
-        AdapterType.LORA: beside,
-        AdapterType.QLORA: beside,
-        AdapterType.DORA: f"{MERGED} --served-model-name {config.name}",
-        AdapterType.NONE: f". --served-model-name {config.name}",
-    }[adapter.type]
-    load = "AutoModelForCausalLM" if whole else "AutoPeftModelForCausalLM"
-    return f"""---
-{front.to_yaml()}
----
-
-# {config.name}
-
-This is {what} {base}{f" at commit {commit}" if commit else ""}, trained on {config.dataset.train.uri}.
-`{RUN_CONFIG}` says how, `metrics.jsonl` how it went, `{ARTIFACT}` what it took; its digest covers all other files.
-
-Load it:
-
-```python
-from {"transformers" if whole else "peft"} import {load}
-from transformers import AutoTokenizer
-
-model = {load}.from_pretrained(".")
-tokenizer = AutoTokenizer.from_pretrained(".")
-```
-
-Serve it:
-
-```
-vllm serve {serve}
-```
-"""
+def _validated(rows: list[dict[str, float]], best: Candidate | None, name: str) -> float | None:
+    """What was measured on the validation rows at the step that the artifact is of."""
+    return next((row[name] for row in rows if best and row["step"] == best.step and name in row), None)
 
 
 def _last(rows: list[dict[str, float]], name: str) -> float | None:

@@ -1,0 +1,48 @@
+"""What an adapter can be asked for beside its rank: how it is scaled, and how fast its halves learn."""
+
+import pytest
+import torch
+from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.stages.train import train
+from peft import PeftModel
+from safetensors.torch import load_file
+from trainings import Case, MakeCase, Recorder
+from transformers import AutoModelForCausalLM
+from vllm.lora.peft_helper import PEFTHelper
+
+RATE = 1e-3
+
+
+def halves(case: Case) -> dict[str, torch.Tensor]:
+    """The weights of both halves, A and B, after training."""
+    train(case.config, case.workspace, Recorder())
+    found = load_file(case.workspace.artifact / "adapter_model.safetensors")
+    return {
+        half: torch.cat([found[name].flatten() for name in sorted(found) if f"lora_{half}." in name]) for half in "AB"
+    }
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(None, 2.0), (32, 4.0)], ids=["left out", "given"])
+def test_a_rank_stabilised_adapter_is_scaled_by_the_root_of_its_rank_where_it_is_served_too(
+    make_case: MakeCase, base_model: object, alpha: int | None, scale: float
+) -> None:
+    case = make_case(adapter=AdapterConfig(rank=64, alpha=alpha, use_rslora=True), total_steps=1)
+    train(case.config, case.workspace, Recorder())
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_model), case.workspace.artifact)
+    assert adapted.get_submodule("base_model.model.model.layers.0.mlp.up_proj").scaling["default"] == scale
+    served = PEFTHelper.from_local_dir(str(case.workspace.artifact), max_position_embeddings=None)
+    assert served.vllm_lora_scaling_factor == scale
+    assert served._validate_features() == []
+
+
+@pytest.mark.parametrize("kind", [AdapterType.LORA, AdapterType.QLORA, AdapterType.DORA])
+def test_of_an_adapter_the_half_that_was_zero_learns_so_many_times_as_fast(
+    make_case: MakeCase, kind: AdapterType
+) -> None:
+    plain = AdapterConfig(type=kind, rank=8)
+    faster = plain.model_copy(update={"loraplus_lr_ratio": 16})
+    # In the first step the other half has no gradient yet.
+    first = halves(make_case("first", adapter=plain, total_steps=1, learning_rate=RATE))
+    later = halves(make_case("later", adapter=faster, total_steps=2, learning_rate=RATE))
+    assert 0 < (later["A"] - first["A"]).abs().max() < 2 * RATE
+    assert later["B"].abs().max() > 12 * RATE

@@ -1,0 +1,142 @@
+"""What is done next about an engine's adapters: no name is ever without a model that it had, and all ends as wanted."""
+
+from dataclasses import replace
+
+import pytest
+from finetune_trainer.contract.adapters import Adapter, Held, Wanted
+from finetune_trainer.stages.adapter_engine import Load as Requests
+from finetune_trainer.stages.adapter_engine import read
+from finetune_trainer.stages.adapter_steps import (
+    KEPT_SECONDS,
+    REST_SECONDS,
+    Failure,
+    Fetch,
+    Load,
+    Point,
+    Remove,
+    Seen,
+    Unload,
+    directory,
+    failure,
+    held,
+    left,
+    resting,
+    settled,
+    steps,
+)
+
+ONE = Adapter(name="recipes-1", uri="s3://models/1", digest="sha256:" + "1" * 64)
+TWO = Adapter(name="recipes-2", uri="s3://models/2", digest="sha256:" + "2" * 64)
+OTHER_ONE = ONE.model_copy(update={"digest": "sha256:" + "3" * 64})
+FIRST = Wanted(adapters=(ONE,), aliases={"recipes": "recipes-1"})
+SECOND = Wanted(adapters=(TWO,), aliases={"recipes": "recipes-2"})
+
+
+def having(*adapters: Adapter, **fields: object) -> Seen:
+    """An engine that has these."""
+    places = {adapter.name: f"/adapters/{directory(adapter)}" for adapter in adapters}
+    return replace(Seen(engine=places, there=frozenset(map(directory, adapters))), **fields)  # type: ignore[arg-type]
+
+
+def test_one_is_fetched_then_loaded_then_named() -> None:
+    seen = Seen()
+    assert steps(FIRST, seen, 0) == [Fetch(ONE)]
+    assert steps(FIRST, replace(seen, fetching=frozenset({directory(ONE)})), 0) == []
+    seen = replace(seen, there=frozenset({directory(ONE)}))
+    assert steps(FIRST, seen, 0) == [Load(ONE, instead=False)]
+    assert not settled(FIRST, seen)
+    seen = having(ONE)
+    assert steps(FIRST, seen, 0) == [Point({"recipes": "recipes-1"})]
+    assert not settled(FIRST, seen)
+    seen = having(ONE, aliases={"recipes": "recipes-1"})
+    assert steps(FIRST, seen, 0) == []
+    assert settled(FIRST, seen)
+    assert held(FIRST, seen, 3, 2) == Held(
+        loaded=("recipes-1",), aliases={"recipes": "recipes-1"}, running=3, waiting=2
+    )
+
+
+def test_a_name_stands_for_the_old_one_until_the_new_one_is_there_and_the_old_one_goes_last() -> None:
+    old = {"recipes": "recipes-1"}
+    seen = having(ONE, aliases=old)
+    assert steps(SECOND, seen, 0) == [Fetch(TWO)]
+    assert resting(SECOND, seen) == set()
+    seen = having(ONE, TWO, aliases=old)
+    assert steps(SECOND, seen, 0) == [Point({"recipes": "recipes-2"})]
+    seen = having(ONE, TWO, aliases={"recipes": "recipes-2"})
+    assert resting(SECOND, seen) == {"recipes-1"}
+    seen = replace(seen, resting={"recipes-1": 10.0})
+    assert steps(SECOND, seen, 10 + REST_SECONDS - 1) == []
+    assert steps(SECOND, seen, 10 + REST_SECONDS) == [Unload("recipes-1")]
+
+
+def test_its_files_stay_while_requests_for_it_are_under_way() -> None:
+    seen = replace(having(TWO, aliases={"recipes": "recipes-2"}), there=frozenset(map(directory, (ONE, TWO))))
+    assert left(SECOND, replace(seen, busy=frozenset({"recipes-1"}))) == set()
+    assert left(SECOND, seen) == {directory(ONE)}
+    seen = replace(seen, left={directory(ONE): 0.0})
+    assert steps(SECOND, seen, KEPT_SECONDS - 1) == []
+    assert steps(SECOND, seen, KEPT_SECONDS) == [Remove(directory(ONE))]
+
+
+def test_what_is_wanted_is_never_removed_nor_unloaded() -> None:
+    assert left(FIRST, having(ONE)) == resting(FIRST, having(ONE)) == set()
+    assert left(FIRST, Seen(there=frozenset({directory(ONE)}))) == set()
+
+
+def test_other_weights_of_one_name_have_another_place() -> None:
+    """The prefix cache tells them apart by it."""
+    assert directory(ONE) != directory(OTHER_ONE)
+    seen = replace(having(ONE), there=frozenset({directory(OTHER_ONE)}))
+    assert steps(Wanted(adapters=(OTHER_ONE,)), seen, 0) == [Load(OTHER_ONE, instead=True)]
+
+
+def test_an_engine_that_starts_again_gets_all_of_it_again() -> None:
+    seen = replace(having(ONE, aliases={"recipes": "recipes-1"}), engine={})
+    assert steps(FIRST, seen, 0) == [Load(ONE, instead=False), Point({})]
+    assert not settled(FIRST, seen)
+
+
+def test_what_fails_is_tried_again_later_and_others_do_not_wait_for_it() -> None:
+    both = Wanted(adapters=(ONE, TWO), aliases={"recipes": "recipes-2", "one": "recipes-1"})
+    found = failure(None, "The bucket gives no answer.", False, now=100)
+    seen = having(TWO, aliases={"recipes": "recipes-2"}, failures={ONE: found})
+    assert steps(both, seen, 101) == []
+    assert steps(both, seen, found.again) == [Fetch(ONE)]
+    assert held(both, seen).failed == {"recipes-1": "The bucket gives no answer."}
+    # What may pass keeps a new pod waiting for a little while, what won't pass does not.
+    assert not settled(both, seen)
+    again = failure(failure(found, "", False, 0), "", False, 0)
+    assert settled(both, replace(seen, failures={ONE: again}))
+    assert settled(both, replace(seen, failures={ONE: Failure("No such bucket.", 1, 0, lasting=True)}))
+
+
+def test_the_pause_between_tries_has_an_end() -> None:
+    found = None
+    for _ in range(20):
+        found = failure(found, "", False, 0)
+    assert found
+    assert found.again == 30
+
+
+METRICS = """
+# HELP vllm:num_requests_running x
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="chat"} %s
+# HELP vllm:num_requests_waiting x
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="chat"} 1.0
+# HELP vllm:lora_requests_info x
+# TYPE vllm:lora_requests_info gauge
+vllm:lora_requests_info{max_lora="2",running_lora_adapters="recipes-1",waiting_lora_adapters=""} 1.7e+09
+vllm:lora_requests_info{max_lora="2",running_lora_adapters="a-1,b-1",waiting_lora_adapters="c-1"} 1.8e+09
+"""
+
+
+@pytest.mark.parametrize("running", ["2.0", "0.0"])
+def test_which_adapters_are_busy_is_what_vllm_said_last(running: str) -> None:
+    assert read(METRICS % running) == Requests(int(float(running)), 1, frozenset({"a-1", "b-1", "c-1"}))
+
+
+def test_an_engine_without_requests_has_no_busy_adapter() -> None:
+    assert read(METRICS.replace("1.0\n", "0.0\n", 1) % "0.0") == Requests()

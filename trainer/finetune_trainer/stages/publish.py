@@ -1,0 +1,152 @@
+"""publish: the artifact leaves the workspace for the place that the manifest names, complete or not at all.
+
+Called by the program's `publish` command, on a pod that has the output's credentials and no others. Each revision has a
+place of its own there (`data.places`). `claim.json` is written first, where none is, and says whose the place is; then
+come the files, and their signature where one is wanted; `manifest.json` comes last and has the digest of each. So
+whoever finds a manifest finds all that it names, a run that was killed begins again, and nobody writes over what is
+another's.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from finetune_trainer.contract.config import SIGNATURE, RunConfig, Workspace
+from finetune_trainer.contract.published import MERGED, Claim, Manifest
+from finetune_trainer.contract.report import ArtifactReport, PublishResult, TrainResult
+from finetune_trainer.data import bucket, digests, places, published, signing
+from finetune_trainer.data.fetch_errors import Access, explained
+from finetune_trainer.server import Reporter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is published beside the artifact: a signature of it, and the whole model that its adapter makes."""
+
+    sign: bool = False
+    merge: bool = False
+
+
+NOTHING = Wanted()
+# What an artifact has that is an adapter.
+ADAPTER = "adapter_config.json"
+
+
+def publish(
+    config: RunConfig,
+    workspace: Workspace,
+    destination: str,
+    owner: str,
+    reporter: Reporter,
+    wanted: Wanted = NOTHING,
+) -> PublishResult:
+    """Copy the artifact to the revision's place at the destination. `owner`: whose it is, as no two FineTuneJobs are
+    called. Raises StageError.
+    """
+    trained = TrainResult.model_validate_json(workspace.trained.read_bytes()).artifact
+    signer = signing.signer() if wanted.sign else None
+    publisher = _Publisher(destination, config, Claim(owner=owner, name=config.name), signer, reporter)
+    with publisher.place() as place:
+        if publisher.lacks(place, trained.digest):
+            publisher.put(place, workspace.artifact, trained)
+    merged = _merged(publisher, place.uri, trained, config, workspace) if wanted.merge else None
+    lacks_base = merged is None and _alone(workspace.artifact)
+    return PublishResult(uri=place.uri, artifact=trained, merged=merged, lineage=_lineage(config) if lacks_base else ())
+
+
+def _alone(directory: Path) -> bool:
+    """Whether it is an adapter without its base model."""
+    return (directory / ADAPTER).exists() and not (directory / MERGED).exists()
+
+
+def _lineage(config: RunConfig) -> tuple[str, ...]:
+    return config.model.origin.lineage if config.model.origin else ()
+
+
+def _merged(publisher: "_Publisher", uri: str, trained: ArtifactReport, config: RunConfig, workspace: Workspace) -> str:
+    """Publish the whole model, too, unless the artifact is or has one; its address."""
+    # Half a minute of imports, which only merging is worth.
+    from finetune_trainer.training import whole
+
+    if (inside := whole.already(workspace.artifact)) is not None:
+        return f"{uri}{inside}"
+    with publisher.place(f"-{MERGED}") as place:
+        lacking = publisher.lacks(place, trained.digest)
+    if lacking:
+        # Not where a file that is missing would be told as the place's.
+        publisher.reporter.update(activity="merging the adapter with its base model")
+        whole.make(config, workspace, workspace.whole)
+        size = sum(path.stat().st_size for path in digests.files(workspace.whole))
+        made = ArtifactReport(digest=digests.digest(workspace.whole), bytes=size)
+        with publisher.place(f"-{MERGED}") as place:
+            publisher.put(place, workspace.whole, made, trained.digest)
+        shutil.rmtree(workspace.whole)
+    return place.uri
+
+
+@dataclass(frozen=True)
+class _Publisher:
+    """Publishes directories as one FineTuneJob, each to a place of its own."""
+
+    destination: str
+    config: RunConfig
+    claim: Claim
+    signer: signing.Signer | None
+    reporter: Reporter
+
+    @contextmanager
+    def place(self, suffix: str = "") -> Iterator[places.Place]:
+        """The revision's place, which is ours then; its refusals are explained. `suffix`: of what lies beside it."""
+        secrets = bucket.credentials(published.OWNER)
+        with explained(Access(self.destination, published.OWNER, secrets)):
+            place = places.at(self.destination, self.config.revision, suffix, published.OWNER, secrets)
+            place.claim(self.claim)
+            yield place
+
+    @property
+    def public(self) -> str | None:
+        """What manifests say of the key."""
+        return self.signer.public if self.signer else None
+
+    def lacks(self, place: places.Place, digest: str) -> bool:
+        """Whether what has this digest, or is made of it, is still to be published there, signed by this key if any."""
+        found = published.whole(place)
+        there = found is not None and (found.merged_from or found.artifact.digest) == digest
+        complete = there and found is not None and self.public in (None, found.signed_by)
+        if complete:
+            logger.info("%s is complete already.", place.uri)
+        return not complete
+
+    def put(
+        self, place: places.Place, directory: Path, artifact: ArtifactReport, merged_from: str | None = None
+    ) -> None:
+        """Have a directory there, signed if there is a key."""
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        content = {path.relative_to(directory).as_posix(): path for path in files}
+        with TemporaryDirectory() as scratch:
+            if self.signer:
+                content[SIGNATURE] = Path(scratch) / SIGNATURE
+                self.signer.sign(directory, content[SIGNATURE])
+            manifest = Manifest(
+                name=self.claim.name,
+                revision=self.config.revision,
+                artifact=artifact,
+                files={name: digests.of_file(path) for name, path in content.items()},
+                signed_by=self.public,
+                merged_from=merged_from,
+                base_model=self.config.model.name if _alone(directory) else None,
+                lineage=_lineage(self.config),
+            )
+            activity = f"publishing {place.uri}"
+            place.write(
+                self.claim,
+                content,
+                manifest,
+                lambda done: self.reporter.update(activity=activity, step=done, total_steps=len(content)),
+            )

@@ -1,0 +1,109 @@
+"""The model card: what was trained on what, how it is loaded and how it is served, in Hugging Face's form.
+
+Written by `artifact` before anything was measured; `finetune report --card` adds what the evaluation says.
+"""
+
+from huggingface_hub import ModelCardData
+
+from finetune_trainer.contract.config import (
+    ARTIFACT,
+    BOM,
+    PROVENANCE,
+    RUN_CONFIG,
+    AdapterType,
+    Origin,
+    RunConfig,
+    TrainingConfig,
+)
+from finetune_trainer.contract.published import MERGED
+from finetune_trainer.training.methods import RECIPES
+
+HUB, DATASETS = "hf://", "hf://datasets/"
+# Where a base model lies that was made by `inherit`, as the artifact sees it.
+BESIDE = "../model"
+
+
+def is_merged(training: TrainingConfig) -> bool:
+    """vLLM loads no DoRA adapters, and none beside a base model that lacks the head."""
+    return training.adapter.type == AdapterType.DORA or not RECIPES[training.method].writes
+
+
+def card(config: RunConfig, commit: str | None) -> str:
+    """The model card."""
+    adapter, base, origin = config.training.adapter, config.model.name, config.model.origin
+    whole, writes = adapter.type == AdapterType.NONE, RECIPES[config.training.method].writes
+    merged = is_merged(config.training) and not whole
+    front = ModelCardData(
+        model_name=config.name,
+        base_model=base if config.model.source.uri.startswith(HUB) else None,
+        datasets=_datasets(config) or None,
+        library_name="transformers" if whole else "peft",
+        pipeline_tag="text-generation" if writes else "text-classification",
+        tags=["finetune-operator", config.training.method.value, adapter.type.value],
+    )
+    what = {
+        AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank} for",
+        AdapterType.QLORA: f"a LoRA adapter of rank {adapter.rank}, trained beside weights in NF4 (QLoRA), for",
+        AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} for",
+        AdapterType.NONE: "every weight fine-tuned of",
+    }[adapter.type]
+    alone = f"{MERGED if merged else '.'} --served-model-name {config.name}"
+    beside = f"{BESIDE if origin else base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=."
+    serve = beside if writes and adapter.type.beside_base else alone
+    kind = "CausalLM" if writes else "SequenceClassification"
+    return f"""---
+{front.to_yaml()}
+---
+
+# {config.name}
+
+This is {what} {base}{f" at commit {commit}" if commit else ""}, trained on {config.dataset.train.uri}.
+{_origin(origin)}\
+`{RUN_CONFIG}` says how, `metrics.jsonl` how it went, `{ARTIFACT}` what it took, `{PROVENANCE}` and `{BOM}` \
+what it was made of; the digest there covers all files but these three.
+
+Load it:
+
+```python
+{_loaded(kind, MERGED if merged and not writes else ".", whole or not writes, origin is not None)}
+tokenizer = AutoTokenizer.from_pretrained(".")
+```
+
+Serve it:
+
+```
+vllm serve {serve}
+```
+"""
+
+
+def _datasets(config: RunConfig) -> list[str]:
+    """Those of the hub, by their ids there."""
+    found = config.dataset
+    splits = [split.source for split in (found.validation, found.test) if split and split.source]
+    paths = [source.uri.removeprefix(DATASETS) for source in (found.train, *splits) if source.uri.startswith(DATASETS)]
+    return sorted({"/".join(path.split("/")[:2]).partition("@")[0] for path in paths})
+
+
+def _loaded(kind: str, place: str, plain: bool, beside: bool) -> str:
+    """The lines that load the model. `plain`: it is a whole one; `beside`: an adapter's base model lies beside it."""
+    # A reward model's adapter fits a base model with a head alone, which is in the merged one.
+    auto, tokenizer = f"AutoModelFor{kind}", "from transformers import AutoTokenizer"
+    if plain:
+        return f'from transformers import {auto}, AutoTokenizer\n\nmodel = {auto}.from_pretrained("{place}")'
+    if beside:
+        base = f'{auto}.from_pretrained("{BESIDE}")'
+        libraries = f"from peft import PeftModel\nfrom transformers import {auto}, AutoTokenizer"
+        return f'{libraries}\n\nmodel = PeftModel.from_pretrained({base}, ".")'
+    auto = f"AutoPeftModelFor{kind}"
+    return f'from peft import {auto}\n{tokenizer}\n\nmodel = {auto}.from_pretrained(".")'
+
+
+def _origin(origin: Origin | None) -> str:
+    """Where a base model is that no hub has, as a line of the card."""
+    if origin is None:
+        return ""
+    return (
+        f"Its base model is the artifact of a FineTuneJob (from {', from '.join(origin.lineage)}), merged. It lies on "
+        f"the volume beside this directory: `{BESIDE}`.\n"
+    )
