@@ -13,22 +13,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import kopf
-from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import start_http_server
 
-from finetune_operator.api.v1alpha1 import GROUP, PLURAL
+from finetune_operator.api.v1alpha1 import GROUP
 from finetune_operator.settings import Settings, variable
 from finetune_operator.shell import handlers
 from finetune_operator.shell.cluster import Cluster
+from finetune_operator.shell.connection import connect
 from finetune_operator.shell.errors import Refused, Unavailable
 from finetune_operator.shell.informer import Informer
+from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.leases import Lease, LeaseLost, lead
 from finetune_operator.shell.progress import Poller
 from finetune_operator.shell.reconcile import Reconciler
@@ -46,27 +44,6 @@ COLLECT_AFTER = 50_000
 LOG_FORMATS = {"text": kopf.LogFormat.FULL, "json": kopf.LogFormat.JSON}
 
 
-async def connect() -> Configuration:
-    """The API server's address and credentials."""
-    try:
-        config.load_incluster_config()
-    except config.ConfigException:
-        await config.load_kube_config()
-    found = Configuration.get_default_copy()
-    # Each watch holds a connection: a limit on all of them would let the watches keep everything else waiting.
-    found.connection_pool_maxsize = 0
-    # The session would look for a proxy and for a .netrc at each request, in threads that wait for a busy loop.
-    found.client_session_kwargs = {"trust_env": False}
-    found.proxy = found.proxy or proxy_of(found.host)
-    return found
-
-
-def proxy_of(address: str) -> str | None:
-    """The proxy on the way to an address, by the variables that every client minds: HTTPS_PROXY, NO_PROXY."""
-    parts = urlsplit(address)
-    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
-
-
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, which kopf waits for."""
     configuration = await connect()
@@ -80,8 +57,8 @@ async def serve(settings: Settings) -> None:
         # A client of its own: a renewal neither waits for a connection nor gets one that others found dead.
         lease = lease_of(settings, Cluster(lease_client))
         cluster = Cluster(client, lease.held) if lease else Cluster(client)
-        store = Store()
         queue: Queue[Key] = Queue()
+        store = Store(queue.add)
         poller = Poller(pods, settings.progress_seconds, queue.add)
         reconciler = Reconciler(cluster, store, poller, settings)
         turns = asyncio.Semaphore(LISTING)
@@ -124,11 +101,12 @@ def lease_of(settings: Settings, cluster: Cluster) -> Lease | None:
 async def check(cluster: Cluster) -> None:
     """End with a sentence where there is nothing to watch; whoever started the operator starts it again."""
     try:
-        known = await cluster.knows_finetunejobs()
+        lacking = await cluster.lacks(kind.plural for kind in KINDS.values())
     except Unavailable as error:
         sys.exit(f"The API server does not answer: {error}")
-    if not known:
-        sys.exit(f"The API server does not know {PLURAL}.{GROUP}: install the CustomResourceDefinition (crds/).")
+    if lacking:
+        them = ", ".join(f"{plural}.{GROUP}" for plural in lacking)
+        sys.exit(f"The API server does not know {them}: install the CustomResourceDefinitions (crds/).")
 
 
 async def watch(settings: Settings, registry: kopf.OperatorRegistry, work: Coroutine[Any, Any, None]) -> None:

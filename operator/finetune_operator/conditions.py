@@ -19,9 +19,11 @@ class Type(StrEnum):
     ACCEPTED = "Accepted"
     DATA_READY = "DataReady"
     TRAINED = "Trained"
+    PUBLISHED = "Published"
     HOSTED = "Hosted"
     EVALUATED = "Evaluated"
     PROMOTED = "Promoted"
+    AVAILABLE = "Available"
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
@@ -35,15 +37,21 @@ class Reason(StrEnum):
     OBJECT_NOT_FOUND = "ObjectNotFound"
     REFUSED = "Refused"
     NAME_TAKEN = "NameTaken"
+    DESTINATION_TAKEN = "DestinationTaken"
     WAITING = "Waiting"
+    SOURCE_NOT_TRAINED = "SourceNotTrained"
+    SOURCE_FAILED = "SourceFailed"
     STARTING = "Starting"
     RUNNING = "Running"
     RESTARTING = "Restarting"
     SUSPENDED = "Suspended"
     QUEUED = "Queued"
     SUCCEEDED = "Succeeded"
+    BUDGET_SPENT = "BudgetSpent"
+    BUDGET_TOO_SMALL = "BudgetTooSmall"
     DISABLED = "Disabled"
     SERVING = "Serving"
+    SCALED_TO_ZERO = "ScaledToZero"
     RELEASED = "Released"
     GATE_NOT_MET = "GateNotMet"
     PROMOTED_BY_HAND = "PromotedByHand"
@@ -61,6 +69,8 @@ class Reason(StrEnum):
     CONTAINER_FAILED = "ContainerFailed"
     ENGINE_FAILED = "EngineFailed"
     ENGINE_UNAVAILABLE = "EngineUnavailable"
+    ENGINE_MISMATCH = "EngineMismatch"
+    ADAPTER_NOT_LOADED = "AdapterNotLoaded"
     DATA_INVALID = "DataInvalid"
     SOURCE_NOT_FOUND = "SourceNotFound"
     SOURCE_UNAVAILABLE = "SourceUnavailable"
@@ -78,9 +88,11 @@ MEANINGS: dict[Type, str] = {
     Type.ACCEPTED: "the manifest makes sense and everything that it names is there",
     Type.DATA_READY: "the model and the rows are fetched, checked, split and counted",
     Type.TRAINED: "the artifact of the current revision is complete",
+    Type.PUBLISHED: "the artifact of the current revision is complete at output.destination",
     Type.HOSTED: "the current revision answers completions",
     Type.EVALUATED: "the current revision is measured against the base model, and meets the gate",
     Type.PROMOTED: "the stable Service points at the current revision",
+    Type.AVAILABLE: "of an Engine: at least one pod answers",
     Type.READY: "everything that the manifest asks for is there; message names what is not",
     Type.RECONCILING: "work is under way",
     Type.STALLED: "the work failed or waits for you",
@@ -89,18 +101,27 @@ MEANINGS: dict[Type, str] = {
 REASONS: dict[Reason, str] = {
     Reason.ACCEPTED: "nothing in the manifest stands in the way",
     Reason.INVALID: "the manifest breaks a rule of the schema that the API server did not enforce when it was applied",
-    Reason.OBJECT_NOT_FOUND: "a PersistentVolumeClaim or ConfigMap that the manifest names is not in the namespace",
+    Reason.OBJECT_NOT_FOUND: (
+        "a PersistentVolumeClaim, ConfigMap, Engine or FineTuneJob, or a revision of one, that the manifest names is "
+        "not there"
+    ),
     Reason.REFUSED: "the API server refused an object; the message has its words",
-    Reason.NAME_TAKEN: "an object that the FineTuneJob needs a name for exists and belongs to something else",
+    Reason.NAME_TAKEN: "an object that the FineTuneJob or Engine needs a name for exists and belongs to something else",
+    Reason.DESTINATION_TAKEN: "another FineTuneJob of the namespace publishes to the same place, and was there first",
     Reason.WAITING: "an earlier stage comes first",
+    Reason.SOURCE_NOT_TRAINED: "the FineTuneJob that model.source names is not trained yet; the work begins once it is",
+    Reason.SOURCE_FAILED: "the FineTuneJob that model.source names failed or waits for you; the message has its words",
     Reason.STARTING: "the stage's object is made, its pod is not running yet",
     Reason.RUNNING: "the stage is under way",
     Reason.RESTARTING: "the stage's object makes way for a new one",
     Reason.SUSPENDED: "spec.suspend is true, somebody has suspended the stage's Job, or `finetune run` was stopped",
     Reason.QUEUED: "Kueue has not admitted the stage's Job, or has stopped it; the message has Kueue's words",
     Reason.SUCCEEDED: "the stage is complete",
+    Reason.BUDGET_SPENT: "the stage is complete, though not all was trained: training.budget was used up before",
+    Reason.BUDGET_TOO_SMALL: "by an earlier revision the plan takes more than training.budget; the message has numbers",
     Reason.DISABLED: "the manifest does not ask for it, or it can't be had; the message says which",
-    Reason.SERVING: "the endpoint answers with the current revision",
+    Reason.SERVING: "the endpoint answers, a FineTuneJob's with the current revision",
+    Reason.SCALED_TO_ZERO: "no pod is asked for: spec.replicas of the Engine is 0",
     Reason.RELEASED: "the candidate was measured and is not to be served, so its pods and accelerators were given back",
     Reason.GATE_NOT_MET: "the tuned model misses evaluation.gate; the message says by how much, and against what",
     Reason.PROMOTED_BY_HAND: "the annotation finetune.dev/promote names this revision, whatever the gate says",
@@ -118,6 +139,11 @@ REASONS: dict[Reason, str] = {
     Reason.CONTAINER_FAILED: "the container ended without a word of its own; the message has the end of its log",
     Reason.ENGINE_FAILED: "the engine does not start; the message has the end of its log",
     Reason.ENGINE_UNAVAILABLE: "no pod of the current revision is available",
+    Reason.ENGINE_MISMATCH: (
+        "the Engine that hosting.engine names serves another base model, or takes no such adapters; the message says "
+        "which"
+    ),
+    Reason.ADAPTER_NOT_LOADED: "a pod of the Engine could not load the adapter; the message has its words",
     Reason.DATA_INVALID: "rows of the dataset are wrong; the message names file, line and fault",
     Reason.SOURCE_NOT_FOUND: "a model, dataset, revision, bucket or file does not exist",
     Reason.SOURCE_UNAVAILABLE: "the hub, the bucket or the candidate could not be reached",

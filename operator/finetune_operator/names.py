@@ -13,6 +13,7 @@ from finetune_operator.api.values import QUEUE as QUEUE
 FIELD_MANAGER = "finetune-operator"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 JOB = f"{GROUP}/job"
+ENGINE_OF = f"{GROUP}/engine"
 REVISION = f"{GROUP}/revision"
 STAGE = f"{GROUP}/stage"
 INPUTS = f"{GROUP}/inputs"
@@ -20,13 +21,21 @@ APPLIED = f"{GROUP}/applied"
 RETRY = f"{GROUP}/retry"
 PROMOTE = f"{GROUP}/promote"
 UPGRADE = f"{GROUP}/upgrade"
+# On what a FineTuneJob has made that concerns an Engine which is not its own: the Engine's name.
+LOADED_ON = f"{GROUP}/loaded-on"
+# On an Engine's pod: the adapters that it should have.
+ADAPTERS_WANTED = f"{GROUP}/adapters"
 
 STATUS_PORT_NAME = "status"
-ENGINE = "engine"
+# The containers of an engine's pods: vLLM's, and the one that brings the model before.
+ENGINE, FETCH = "engine", "fetch"
+# And the one that loads adapters into it while it runs.
+ADAPTERS = "adapters"
 ENGINE_PORT = 8000
 ENGINE_PORT_NAME = "http"
 RUN_CONFIG = "run.json"
 EVALUATION = "evaluation.json"
+ADAPTER = "adapter.json"
 
 
 def digest(value: Any) -> str:
@@ -37,8 +46,21 @@ def digest(value: Any) -> str:
 
 # Fields of spec.training that say how the weights are made, not what they are. Every other one counts.
 NOT_IN_REVISION = frozenset(
-    {"keep_checkpoints", "resources", "max_runtime", "retries", "pod", "queue", "nodes", "tracking"}
+    {
+        "budget",
+        "keep_checkpoints",
+        "resources",
+        "max_runtime",
+        "retries",
+        "pod",
+        "queue",
+        "nodes",
+        "sharding",
+        "tracking",
+    }
 )
+# How many trials are under way at once is nothing that they depend on.
+SWEEP_NOT_IN_REVISION = {"sweep": {"parallel"}}
 # And of spec.dataset, those that say how rows are come by and whether they are let through.
 DATASET_NOT_IN_REVISION = frozenset({"credentials", "on_sensitive"})
 
@@ -53,12 +75,12 @@ def revision_of(spec: FineTuneJobSpec) -> str:
         {
             "model": given(spec.model, exclude={"credentials"}),
             "dataset": given(spec.dataset, exclude=set(DATASET_NOT_IN_REVISION)),
-            "training": given(spec.training, exclude=set(NOT_IN_REVISION)),
+            "training": given(spec.training, exclude=dict.fromkeys(NOT_IN_REVISION, True) | SWEEP_NOT_IN_REVISION),
         }
     )
 
 
-def given(model: BaseModel | None, exclude: set[str] | None = None) -> Any:
+def given(model: BaseModel | None, exclude: set[str] | dict[str, Any] | None = None) -> Any:
     """A part of the manifest as a digest takes it: without what has its default, so that a new field changes none."""
     return model and model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=exclude)
 
@@ -107,6 +129,31 @@ def of_base(name: str, revision: str) -> str:
 def of_stage(name: str, revision: str, stage: str) -> str:
     """The name of a stage's Job."""
     return f"{name}-{revision}-{stage}"
+
+
+def of_adapter(name: str, revision: str, engine: str) -> str:
+    """The name of the ConfigMap that asks an Engine for a revision's adapter; the adapter has the revision's."""
+    return adapter_of(of_revision(name, revision), engine)
+
+
+def of_asking(name: str, revision: str) -> str:
+    """The name of the Service that asks an Engine to take the FineTuneJob's name for a revision, before it serves."""
+    return of_stage(name, revision, "on")
+
+
+def adapter_of(adapter: str, engine: str) -> str:
+    """The name of the ConfigMap that asks an Engine for an adapter of this name; who moves to another asks both."""
+    return f"{adapter}-on-{engine}"
+
+
+def of_engine(name: str) -> str:
+    """The name of the record of an Engine; its Deployment, Service and NetworkPolicy have the Engine's own."""
+    return f"{name}-engine"
+
+
+def engine_labels(name: str) -> dict[str, str]:
+    """The labels of everything made for an Engine."""
+    return {MANAGED_BY: FIELD_MANAGER, ENGINE_OF: name}
 
 
 def labels(name: str, revision: str | None = None, stage: str | None = None) -> dict[str, str]:

@@ -44,6 +44,11 @@ class Settings:
         "(nvidia.com/gpu=80Gi), or a value that training.pod.nodeSelector chooses nodes by (NVIDIA-L4=24Gi). "
         "What a MIG slice has, its own name says. Where it is known, prepare refuses what can't fit.",
     )
+    engine_clients: str = _setting(
+        "everyone",
+        "Who may reach the pods of Engines, at the engine's port alone: everyone, or the pods of the same namespace.",
+        ("everyone", "namespace"),
+    )
     metrics_port: int = _setting(9090, "The port of Prometheus metrics, `/metrics`.")
     health_port: int = _setting(8080, "The port of the health check, `/healthz`.")
     progress_seconds: float = _setting(15.0, "Seconds between two looks at a running stage.")

@@ -28,7 +28,8 @@ _GROUPS = {
     },
     "apis/batch/v1": {"Job": "jobs"},
     "apis/apps/v1": {"Deployment": "deployments", "ReplicaSet": "replicasets"},
-    "apis/finetune.dev/v1alpha1": {"FineTuneJob": "finetunejobs"},
+    "apis/networking.k8s.io/v1": {"NetworkPolicy": "networkpolicies"},
+    "apis/finetune.dev/v1alpha1": {"FineTuneJob": "finetunejobs", "Engine": "engines"},
 }
 RESOURCES = {kind: (group, plural) for group, kinds in _GROUPS.items() for kind, plural in kinds.items()}
 KINDS = {plural: kind for kind, (_, plural) in RESOURCES.items()}

@@ -2,30 +2,109 @@
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import blobs
 import chart
+import hub
 import pytest
+import s3
+import stores
+from blobs import Blobs
+from botocore.client import BaseClient
 from control_plane import ControlPlane, Kubectl, User, with_crd
 from ground import Ground
+from hub_writes import WritableHub
 from operator_process import OperatorProcess
 from playing import Played
+from s3 import Bucket, serving
 
 # A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
 STRANGER = User("stranger")
 # The operator's process: a test gives it the rights of the chart's ServiceAccount. Where there are two, the second is
 # another user, so that the API server's audit tells them apart.
 OPERATOR, SECOND = User("operator"), User("second-operator")
+# The API server of OpenAI's clients, with the rights of that component of the chart.
+API = User("api")
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, BaseClient]]:
+    """An S3 server for all."""
+    with serving(tmp_path_factory.mktemp("s3")) as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(s3_server: tuple[str, BaseClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """The server, with the right credentials given for model, dataset and output."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "FINETUNE_"))]:
+        monkeypatch.delenv(name)
+    # Nor those of whoever runs the tests, nor a cloud machine's.
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    found = Bucket(*s3_server, monkeypatch)
+    for owner in ("MODEL", "DATASET", "OUTPUT"):
+        found.grant(owner, AWS_ACCESS_KEY_ID=s3.KEY, AWS_SECRET_ACCESS_KEY=s3.SECRET, AWS_ENDPOINT_URL=found.endpoint)
+    return found
+
+
+@pytest.fixture(scope="session")
+def google_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of Google's buckets for all."""
+    with stores.google(tmp_path_factory.mktemp("gs") / "log") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def blob_server() -> Iterator[Blobs]:
+    """Azure's Blob service for all."""
+    with blobs.listening(Blobs()) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def oci_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry for all."""
+    with stores.registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> Iterator[WritableHub]:
+    """The hub for all."""
+    with hub.listening(WritableHub(writer=stores.TOKEN)) as found:
+        assert isinstance(found, WritableHub)
+        yield found
+
+
+@pytest.fixture(params=("hf", "oci", "s3", "gs", "abfs"))
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> stores.Store:
+    """Each place that artifacts are published to, and a destination there of the test's own."""
+    name, found = request.node.originalname, request.getfixturevalue("blob_server")
+    match request.param:
+        case "hf":
+            return stores.hf(request.getfixturevalue("hub_server"), monkeypatch, name)
+        case "oci":
+            return stores.oci(request.getfixturevalue("oci_server"), monkeypatch, name)
+        case "s3":
+            return stores.s3(request.getfixturevalue("bucket"), name)
+        case "gs":
+            return stores.gs(request.getfixturevalue("google_server"), found.endpoint, monkeypatch, name)
+        case _:
+            return stores.abfs(found, monkeypatch, name)
+
+
+@pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A running API server, empty."""
-    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER, OPERATOR, SECOND))
+    found = ControlPlane(tmp_path_factory.mktemp("control-plane"), (STRANGER, OPERATOR, SECOND, API))
     try:
         found.start()
         yield found

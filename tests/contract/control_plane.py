@@ -22,7 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 import yaml
-from finetune_operator.api.crd import CRD_PATH
+from finetune_operator.api.crd import DEFINITIONS
 from paths import ROOT
 
 READY_WITHIN = 60.0
@@ -292,15 +292,21 @@ class Kubectl:
         return done.stdout
 
 
-def with_crd(plane: ControlPlane) -> Kubectl:
-    """kubectl as the administrator, once the API server serves FineTuneJobs."""
-    kubectl = Kubectl(plane.kubeconfig())
-    kubectl("apply", "--server-side", "-f", str(ROOT / CRD_PATH))
+def until_established(kubectl: Kubectl, definition: str) -> None:
+    """Until the API server serves what a definition defines."""
     # For a moment it has no conditions at all, which kubectl takes for a mistake.
-    for condition in ("jsonpath={.status.acceptedNames.kind}=FineTuneJob", "condition=Established"):
-        kubectl("wait", f"--for={condition}", "--timeout=30s", "crd/finetunejobs.finetune.dev")
-    # Then it asks for patience (429) for a moment; kubectl has some.
-    kubectl("get", "finetunejobs")
+    for condition in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
+        kubectl("wait", f"--for={condition}", "--timeout=30s", f"crd/{definition}")
+
+
+def with_crd(plane: ControlPlane) -> Kubectl:
+    """kubectl as the administrator, once the API server serves our kinds."""
+    kubectl = Kubectl(plane.kubeconfig())
+    kubectl("apply", "--server-side", *(f"-f{ROOT / found.path}" for found in DEFINITIONS))
+    for found in DEFINITIONS:
+        until_established(kubectl, f"{found.plural}.finetune.dev")
+        # Then it asks for patience (429) for a moment; kubectl has some.
+        kubectl("get", found.plural)
     return kubectl
 
 

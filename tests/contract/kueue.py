@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from control_plane import ControlPlane, Kubectl, binary, free_port
+from control_plane import ControlPlane, Kubectl, binary, free_port, until_established
 
 Raw = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Kueue:
         document = {"apiVersion": "v1", "kind": "List", "items": objects}
         self._kubectl("apply", "--server-side", "-f-", document=document)
         for crd in (found["metadata"]["name"] for found in objects if found["kind"] == "CustomResourceDefinition"):
-            self._kubectl("wait", f"crd/{crd}", "--for=condition=Established", "--timeout=30s")
+            until_established(self._kubectl, crd)
         self._plane.spawn(
             "kueue",
             kubeconfig=self._plane.kubeconfig(),

@@ -11,6 +11,7 @@ from typing import Any
 
 from api_client import Api, Mirror, Raw, Refusal
 from finetune_operator import names
+from finetune_operator.pods.state import INDEX
 from finetune_trainer.contract.config import EvaluationConfig
 from finetune_trainer.contract.outcome import Outcome
 from rehearsal import ENGINES, PREPARED, TRAINED, evaluated
@@ -34,7 +35,8 @@ class Node:
     """The node that all pods of a namespace run on.
 
     `endings` by stage, or by FineTuneJob and stage where these differ; `addresses` by FineTuneJob. The pods of
-    `lingering` stages don't stop when they are told to. `scores` are what evaluations find.
+    `lingering` stages don't stop when they are told to. `scores` are what evaluations find, `results` what a numbered
+    pod of a stage leaves: None where another one has it.
     """
 
     def __init__(self, api: Api, mirror: Mirror, namespace: str) -> None:
@@ -43,6 +45,7 @@ class Node:
         self.addresses: dict[str, str] = {}
         self.lingering: set[str] = set()
         self.scores: dict[str, float] = {}
+        self.results: dict[tuple[str, str], Raw | None] = {}
 
     async def run(self) -> None:
         """Play until cancelled."""
@@ -122,7 +125,7 @@ class Node:
     async def _end(self, pod: Raw) -> None:
         stage = _stage(pod)
         ending = self.endings.get((_job(pod), stage)) or self.endings.get(stage, Ending.SUCCEED)
-        if stage in ENGINES or ending == Ending.HOLD:
+        if stage in ENGINES or names.ENGINE_OF in pod["metadata"]["labels"] or ending == Ending.HOLD:
             return
         if ending == Ending.SUCCEED:
             message, code = {"reason": "Succeeded", "result": self._result(pod, stage)}, 0
@@ -132,7 +135,10 @@ class Node:
         phase = "Failed" if code else "Succeeded"
         await self._status(pod, {"phase": phase, **_containers(pod, _terminated(code, json.dumps(message)))})
 
-    def _result(self, pod: Raw, stage: str) -> Raw:
+    def _result(self, pod: Raw, stage: str) -> Raw | None:
+        numbered = stage, pod["metadata"]["labels"].get(INDEX, "")
+        if numbered in self.results:
+            return self.results[numbered]
         if stage != "evaluate":
             return {"prepare": PREPARED, "train": TRAINED}[stage]
         told = EvaluationConfig.model_validate_json(self._file(pod, EVALUATION))

@@ -21,16 +21,17 @@ KINDS = ("jobs", "pods", "deployments", "services", "persistentvolumeclaims", "c
 
 
 class Played:
-    """The FineTuneJob `recipes` of a namespace, and everything that is made for it."""
+    """A FineTuneJob of a namespace, `recipes` by name, and everything that is made for it."""
 
-    def __init__(self, kubectl: Kubectl) -> None:
+    def __init__(self, kubectl: Kubectl, name: str = NAME) -> None:
         self.kubectl = kubectl
+        self.name = name
         # A container that a webhook puts before the stage's own, as meshes do.
         self.sidecar: Raw | None = None
 
     def create(self, **spec: Any) -> None:
         """Apply the manifest; sections of the spec given here replace the example's."""
-        metadata = {"name": NAME}
+        metadata = {"name": self.name}
         document = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata}
         self.kubectl("apply", "-f-", document=document | {"spec": MANIFEST | spec})
 
@@ -41,14 +42,14 @@ class Played:
 
     def wait_reason(self, kind: str, reason: str, seconds: int = 30) -> None:
         """Wait until a condition has a reason."""
-        self.wait(f"ftj/{NAME}", f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}={reason}', seconds)
+        self.wait(f"ftj/{self.name}", f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}={reason}', seconds)
 
     def get(self, kind: str, name: str) -> Raw:
         return dict(json.loads(self.kubectl("get", kind, name, "-o", "json")))
 
     def job(self) -> Raw:
         """The FineTuneJob."""
-        return self.get("ftj", NAME)
+        return self.get("ftj", self.name)
 
     def condition(self, kind: str) -> Raw:
         return next(found for found in self.job()["status"]["conditions"] if found["type"] == kind)
@@ -61,7 +62,7 @@ class Played:
     def objects(self) -> Iterator[Raw]:
         """The FineTuneJob and everything that carries its label."""
         yield self.job()
-        listed = self.kubectl("get", ",".join(KINDS), "-l", f"{names.JOB}={NAME}", "-o", "json")
+        listed = self.kubectl("get", ",".join(KINDS), "-l", f"{names.JOB}={self.name}", "-o", "json")
         yield from json.loads(listed)["items"]
 
     def versions(self) -> dict[str, str]:
@@ -73,8 +74,8 @@ class Played:
     def owner(self, stage: str) -> tuple[str, str]:
         """Kind and name of the stage's object for the current revision."""
         if stage in ENGINES:
-            return "deployment", names.of_revision(NAME, self.revision) + ENGINES[stage]
-        return "job", names.of_stage(NAME, self.revision, stage)
+            return "deployment", names.of_revision(self.name, self.revision) + ENGINES[stage]
+        return "job", names.of_stage(self.name, self.revision, stage)
 
     def start(self, stage: str, address: str = "10.0.0.7") -> None:
         """The stage's pod runs."""
@@ -95,7 +96,7 @@ class Played:
 
     def roll_out(self, revision: str = "", stage: str = "host") -> None:
         """The pods of a revision's Deployment answer; the manifest's own when none is given."""
-        name = names.of_revision(NAME, revision or self.revision) + ENGINES[stage]
+        name = names.of_revision(self.name, revision or self.revision) + ENGINES[stage]
         self.wait(f"deployment/{name}", "create")
         raw = self.get("deployment", name)
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
@@ -104,7 +105,7 @@ class Played:
     def measure(self, **scores: float) -> None:
         """The evaluate Job ends with these scores."""
         self.wait("/".join(self.owner("evaluate")), "create")
-        data = self.get("configmap", names.of_revision(NAME, self.revision))["data"]
+        data = self.get("configmap", names.of_revision(self.name, self.revision))["data"]
         (told,) = (text for key, text in data.items() if key.startswith("evaluation-"))
         self.complete("evaluate", evaluated(EvaluationConfig.model_validate_json(told).id, **scores))
 
@@ -113,7 +114,7 @@ class Played:
         self.complete("prepare")
         self.complete("train")
         self.roll_out()
-        self.wait(f"ftj/{NAME}", "condition=Ready")
+        self.wait(f"ftj/{self.name}", "condition=Ready")
 
     def collect(self, what: str) -> None:
         """The garbage collector lets an object go that is being deleted, since what it owned is gone."""
@@ -122,8 +123,8 @@ class Played:
 
     def delete(self) -> None:
         """The FineTuneJob goes, and what the garbage collector would remove with it."""
-        self.kubectl("delete", "ftj", NAME)
-        self.kubectl("delete", ",".join(KINDS), "-l", f"{names.JOB}={NAME}", "--cascade=orphan")
+        self.kubectl("delete", "ftj", self.name)
+        self.kubectl("delete", ",".join(KINDS), "-l", f"{names.JOB}={self.name}", "--cascade=orphan")
 
     def _pod(self, stage: str, status: Raw, state: Raw) -> None:
         kind, owner = self.owner(stage)

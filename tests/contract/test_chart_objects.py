@@ -12,7 +12,8 @@ import pytest
 import yaml
 from chart import RELEASE, SYSTEM, Manifest
 from control_plane import Kubectl
-from finetune_operator.api.crd import CRD_PATH
+from finetune_operator.api.crd import DEFINITIONS, Definition
+from finetune_operator.names import engine_labels
 from paths import ROOT
 from rendering import host, prepare, target, train
 
@@ -93,11 +94,12 @@ def affinity(manifests: list[Manifest]) -> Manifest:
     return dict(chart.one(manifests, "Deployment")["spec"]["template"]["spec"]["affinity"])
 
 
-def test_the_crd_is_the_one_of_crds_and_survives_the_release() -> None:
+@pytest.mark.parametrize("found", DEFINITIONS, ids=lambda found: found.kind)
+def test_a_crd_is_the_one_of_crds_and_survives_the_release(found: Definition) -> None:
     """A template, unlike a file of `crds/`, is upgraded with the release; the policy keeps it at an uninstall."""
-    installed = chart.one(chart.render(), "CustomResourceDefinition", "finetunejobs.finetune.dev")
+    installed = chart.one(chart.render(), "CustomResourceDefinition", f"{found.plural}.finetune.dev")
     assert installed["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
-    assert installed == yaml.safe_load((ROOT / CRD_PATH).read_text())
+    assert installed == yaml.safe_load((ROOT / found.path).read_text())
     assert not [each for each in chart.render(crds={"install": False}) if each["kind"] == "CustomResourceDefinition"]
 
 
@@ -152,15 +154,18 @@ def test_the_metrics_answer_at_one_port_throughout(port: int) -> None:
     assert any(matches(each.get("podSelector", {}), test_pod["metadata"]["labels"]) for each in admitted["from"])
 
 
-def test_the_operator_may_reach_the_status_of_stages_and_no_other_pod() -> None:
+def test_the_operator_may_reach_the_status_of_stages_and_of_engines_and_no_other_pod() -> None:
     egress = chart.one(chart.render(watchNamespaces=WATCHED), "NetworkPolicy")["spec"]["egress"]
     (stages,) = (each for each in egress if "to" in each)
-    (to,) = stages["to"]
     assert [port["port"] for port in stages["ports"]] == [status_port()]
-    selected = [matches(to["podSelector"], labels_of(each)) for each in workloads()]
-    assert selected == [True, True, False]
-    (watched,) = to["namespaceSelector"]["matchExpressions"]
-    assert watched == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": WATCHED}
+    engine = engine_labels("chat")
+    selected = [
+        [matches(to["podSelector"], labels) for labels in (*map(labels_of, workloads()), engine)] for to in stages["to"]
+    ]
+    assert selected == [[True, True, False, False], [False, False, False, True]]
+    for to in stages["to"]:
+        (watched,) = to["namespaceSelector"]["matchExpressions"]
+        assert watched == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": WATCHED}
 
 
 def test_stage_pods_admit_the_operator_alone_in_each_watched_namespace() -> None:

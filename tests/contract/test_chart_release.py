@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from chart import CHART, RELEASE, SYSTEM
 from control_plane import Kubectl, binary
-from finetune_operator.api.crd import CHART_PATH
+from finetune_operator.api.crd import FINETUNEJOB
 from rehearsal import MANIFEST
 
 CRD = "crd/finetunejobs.finetune.dev"
@@ -42,7 +42,7 @@ def succeed(done: subprocess.CompletedProcess[str]) -> str:
 def earlier_chart(tmp_path: Path) -> Path:
     """The chart of a version whose schema called a column otherwise."""
     chart = shutil.copytree(CHART, tmp_path / "earlier")
-    crd = chart / "templates" / CHART_PATH.name
+    crd = chart / "templates" / FINETUNEJOB.chart_path.name
     assert "name: Progress\n" in crd.read_text()
     crd.write_text(crd.read_text().replace("name: Progress\n", "name: HowFar\n"))
     return chart

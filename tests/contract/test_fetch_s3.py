@@ -1,106 +1,36 @@
 """prepare's downloads against a real S3 server: what arrives, what is asked for again, and what each refusal says."""
 
-import os
+import errno
 import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
-from botocore.client import BaseClient, Config
-from control_plane import binary, free_port
 from finetune_trainer.contract.config import ModelConfig, Source
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.report import FetchResult
 from finetune_trainer.data import fetch
+from finetune_trainer.stages import fetch as fetch_stage
+from s3 import Bucket, refused
 
-KEY, SECRET = "the-access-key", "the-secret-key"
 MODEL = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"[]", "chat_template.jinja": b"{{}}"}
 UNWANTED = ("pytorch_model.bin", "modeling_tiny.py", "README.md", "onnx/model.onnx", "original/model.safetensors")
 ROWS = "s3://data/train.jsonl"
 
 
-@dataclass
-class Bucket:
-    """The server, and the environment that a stage's pod would have."""
-
-    endpoint: str
-    client: BaseClient
-    environment: pytest.MonkeyPatch
-
-    def put(self, path: str, content: bytes) -> None:
-        bucket, _, key = path.partition("/")
-        self.client.put_object(Bucket=bucket, Key=key, Body=content)
-
-    def grant(self, owner: str, **secrets: str) -> None:
-        """The variables that the operator takes from the Secret."""
-        for name, value in secrets.items():
-            self.environment.setenv(f"FINETUNE_{owner}_{name}", value)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, BaseClient]]:
-    """versitygw over a directory, with a model and rows in it."""
-    root, port = tmp_path_factory.mktemp("s3"), free_port()
-    for bucket in ("models", "data"):
-        (root / bucket).mkdir()
-    environment = {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET, "PATH": os.environ["PATH"]}
-    with (root.parent / "s3.log").open("wb") as log:
-        process = subprocess.Popen(
-            [binary("versitygw"), "--port", f"127.0.0.1:{port}", "posix", str(root)],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    # The first request is repeated until the server listens.
-    client = botocore.session.get_session().create_client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        aws_access_key_id=KEY,
-        aws_secret_access_key=SECRET,
-        region_name="us-east-1",
-        config=Config(retries={"mode": "standard", "total_max_attempts": 8}),
-    )
-    try:
-        for name, content in MODEL.items():
-            client.put_object(Bucket="models", Key=f"tiny/{name}", Body=content)
-        for name in UNWANTED:
-            client.put_object(Bucket="models", Key=f"tiny/{name}", Body=b"no")
-        client.put_object(Bucket="models", Key="tiny-large/config.json", Body=b"another model")
-        client.put_object(Bucket="data", Key="train.jsonl", Body=b'{"text": "a"}\n')
-        yield f"http://127.0.0.1:{port}", client
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-@pytest.fixture
-def bucket(server: tuple[str, BaseClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
-    """The server, with the right credentials given for model and dataset."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "FINETUNE_"))]:
-        monkeypatch.delenv(name)
-    # Nor those of whoever runs the tests, nor a cloud machine's.
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    found = Bucket(*server, monkeypatch)
-    for owner in ("MODEL", "DATASET"):
-        found.grant(owner, AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET, AWS_ENDPOINT_URL=found.endpoint)
-    return found
+@pytest.fixture(autouse=True)
+def filled(bucket: Bucket) -> None:
+    """A model and rows in the buckets."""
+    for name, content in MODEL.items():
+        bucket.put(f"models/tiny/{name}", content)
+    for name in UNWANTED:
+        bucket.put(f"models/tiny/{name}", b"no")
+    bucket.put("models/tiny-large/config.json", b"another model")
+    bucket.put("data/train.jsonl", b'{"text": "a"}\n')
 
 
 def fetch_model(target: Path, uri: str = "s3://models/tiny", **options: Any) -> None:
     assert fetch.model(ModelConfig(source=Source(uri=uri), **options), target) is None
-
-
-def refused(what: Callable[[], object]) -> StageError:
-    with pytest.raises(StageError) as found:
-        what()
-    assert SECRET not in found.value.message
-    assert KEY not in found.value.message
-    return found.value
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -136,6 +66,18 @@ def test_a_model_that_was_mended_in_the_bucket_is_brought_again(bucket: Bucket, 
     bucket.put("models/mended/config.json", b"good")
     fetch_model(tmp_path / "model", "s3://models/mended")
     assert files(tmp_path / "model") == {"config.json": b"good"}
+
+
+def test_a_model_for_many_is_brought_once_and_beside_it_what_became_of_it(bucket: Bucket, tmp_path: Path) -> None:
+    shared = {"cache": Source(uri="pvc://shared/models", path=tmp_path / "shared")}
+    bucket.put("models/shared/config.json", b"first")
+    fetch_model(tmp_path / "a", "s3://models/shared", **shared)
+    fetch_model(tmp_path / "b", "s3://models/shared", **shared)
+    assert (tmp_path / "a").readlink() == (tmp_path / "b").readlink()
+    bucket.put("models/shared/config.json", b"mended")
+    fetch_model(tmp_path / "c", "s3://models/shared", **shared)
+    assert files(tmp_path / "c") == {"config.json": b"mended"}
+    assert files(tmp_path / "a") == {"config.json": b"first"}
 
 
 def test_a_file_of_rows_arrives_under_its_own_name(bucket: Bucket, tmp_path: Path) -> None:
@@ -232,3 +174,58 @@ def test_an_endpoint_that_is_no_url_is_told_by_its_name(bucket: Bucket, tmp_path
     assert error.message == (
         "AWS_ENDPOINT_URL in the dataset's credentials is no URL: it has to begin with http:// or https://."
     )
+
+
+def engines(directory: Path, uri: str = "s3://models/tiny") -> FetchResult:
+    """What the container of an Engine's pod does."""
+    return fetch_stage.fetch(ModelConfig(source=Source(uri=uri)), directory)
+
+
+def test_an_engines_model_is_fetched_once_whether_the_bucket_answers_or_not(bucket: Bucket, tmp_path: Path) -> None:
+    engines(tmp_path / "files")
+    assert files(tmp_path / "files") == MODEL
+    bucket.grant("MODEL", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert engines(tmp_path / "files") == FetchResult()
+
+
+def test_a_fetch_that_was_killed_before_its_end_goes_on(bucket: Bucket, tmp_path: Path) -> None:
+    engines(tmp_path / "files")
+    (tmp_path / "files.fetched.json").unlink()
+    (tmp_path / "files/config.json").unlink()
+    engines(tmp_path / "files")
+    assert files(tmp_path / "files") == MODEL
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("config.json", "can't be served: it has no config.json."),
+        ("model.safetensors", "can't be served: it has no weights in safetensors"),
+    ],
+)
+def test_what_is_no_model_is_told_before_an_engine_starts(
+    bucket: Bucket, tmp_path: Path, missing: str, sentence: str
+) -> None:
+    for name in MODEL.keys() - {missing}:
+        bucket.put(f"models/without-{missing}/{name}", MODEL[name])
+    error = refused(lambda: engines(tmp_path / "files", f"s3://models/without-{missing}"))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message.startswith(f"s3://models/without-{missing} {sentence}")
+
+
+def test_an_adapter_is_no_model_to_serve(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("models/adapter/adapter_config.json", b"{}")
+    assert (
+        "name the model that it was trained on"
+        in refused(lambda: engines(tmp_path / "files", "s3://models/adapter")).message
+    )
+
+
+def test_a_pods_volume_that_is_full_is_told(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetch, "model", full)
+    error = refused(lambda: engines(tmp_path / "files"))
+    assert error.outcome == Outcome.WORKSPACE_FULL
+    assert error.message == "The pod's volume is too small for s3://models/tiny: raise storage.size of the Engine."

@@ -27,9 +27,9 @@ def test_the_crd_is_established_and_structural(established: dict[str, Any]) -> N
     assert conditions == {"NamesAccepted": "True", "Established": "True"}
 
 
-def tried(control_plane: ControlPlane, document: dict[str, Any]) -> dict[str, Any]:
+def tried(control_plane: ControlPlane, document: dict[str, Any], plural: str = "finetunejobs") -> dict[str, Any]:
     """The answer to creating it with kubectl's default, strict validation; nothing is kept."""
-    path = "/apis/finetune.dev/v1alpha1/namespaces/default/finetunejobs?dryRun=All&fieldValidation=Strict"
+    path = f"/apis/finetune.dev/v1alpha1/namespaces/default/{plural}?dryRun=All&fieldValidation=Strict"
     return control_plane.request("POST", path, document)
 
 
@@ -74,10 +74,11 @@ def test_what_was_left_out_is_filled_in(kubectl: Kubectl) -> None:
     assert spec["evaluation"] == {"enabled": True, "sampleSize": 200}
     assert spec["training"] == {
         "method": "sft",
-        "adapter": {"type": "lora", "rank": 16, "dropout": 0, "targetModules": ["all-linear"]},
+        "adapter": {"type": "lora", "rank": 16, "dropout": 0, "useRslora": False, "targetModules": ["all-linear"]},
         "seed": 42,
         "keepCheckpoints": 1,
         "nodes": 1,
+        "sharding": "auto",
         "retries": 3,
     }
     assert spec["hosting"] == {"enabled": True, "replicas": 1, "rollout": "surge", "revisionHistoryLimit": 1}

@@ -177,3 +177,29 @@ def test_a_namespace_whose_queue_takes_every_job_has_its_jobs_admitted(queues: G
             assert writes(queues, space) == []
 
     queues.run(told())
+
+
+def test_a_sweep_is_admitted_with_all_its_pods_or_none_and_goes_on_after_a_suspension(queues: Ground) -> None:
+    def sweep(pods: int) -> dict[str, Any]:
+        found = {"sweep": {"parameters": {"learningRate": [1e-4, 3e-4]}, "parallel": pods}}
+        return {"training": training()["training"] | found, "workspace": {"accessModes": ["ReadWriteMany"]}}
+
+    async def told() -> None:
+        async with queues.space() as space:
+            await queue(space)
+            space.operator.start()
+            life = Life(space)
+            space.node.endings["train"] = Ending.HOLD
+            await life.create(**sweep(2))
+            await life.until(lambda life: "request (2) > maximum capacity (1)" in life.message("Trained"), 60)
+            await life.edit(**sweep(1))
+            await life.until(trains)
+            await life.edit(suspend=True)
+            await life.until(lambda life: life.of(life.revision, "Job", "train") is None)
+            await life.edit(suspend=False)
+            await life.until(trains)
+            await life.plays(train=Ending.SUCCEED)
+            await life.until(lambda life: life.serves)
+            assert writes(queues, space) == []
+
+    queues.run(told())

@@ -12,9 +12,10 @@ from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import FIELD_MANAGER, revision_of
 from good_manifests import GOOD
 from manifests import manifest as of_fields
+from paths import FINETUNEJOBS
 from rendering import EXAMPLES, GPUS, example, host, objects, pods, target
 
-MANIFESTS = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
+MANIFESTS = [path.name for path in FINETUNEJOBS if path.parent == EXAMPLES]
 Manifest = dict[str, Any]
 
 

@@ -11,7 +11,7 @@ from finetune_operator.names import revision_of
 from finetune_trainer.contract.config import RunConfig
 from good_manifests import GOOD
 from manifests import manifest
-from paths import EXAMPLES, ROOT
+from paths import FINETUNEJOBS, ROOT
 
 
 def parsed(job: FineTuneJob) -> RunConfig:
@@ -20,7 +20,7 @@ def parsed(job: FineTuneJob) -> RunConfig:
     return RunConfig.model_validate_json(rendered.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FINETUNEJOBS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_trainer_parses_every_example(path: Path) -> None:
     job = load_manifest(path)
     config = parsed(job)

@@ -23,7 +23,8 @@ def test_without_its_custom_resource_it_ends_with_a_sentence(bare: ControlPlane,
     operator = OperatorProcess(bare.kubeconfig(), tmp_path / "operator.log")
     assert operator.run() == 1
     assert operator.log() == (
-        "The API server does not know finetunejobs.finetune.dev: install the CustomResourceDefinition (crds/).\n"
+        "The API server does not know finetunejobs.finetune.dev, engines.finetune.dev: "
+        "install the CustomResourceDefinitions (crds/).\n"
     )
 
 

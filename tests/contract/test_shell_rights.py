@@ -7,7 +7,9 @@ from typing import Any
 import chart
 import pytest
 from control_plane import ControlPlane, Kubectl
-from finetune_operator.shell.resources import FINALIZERS, LEASE, RESOURCES, STATUS, Resource
+from finetune_operator.shell.resources import FINALIZERS, LEASE, RESOURCES, STATUSES, Resource
+from loading import pod
+from node import NOWHERE
 from operator_process import OperatorProcess
 from playing import NAME, Played
 from rehearsal import MANIFEST
@@ -28,7 +30,7 @@ def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
 
 def of_table() -> set[Right]:
     """What the operator does in the namespaces that it watches."""
-    return of(*RESOURCES.values(), STATUS, FINALIZERS)
+    return of(*RESOURCES.values(), *STATUSES, *FINALIZERS)
 
 
 def of(*used: Resource) -> set[Right]:
@@ -115,11 +117,25 @@ def whole_life(
     played.create(hosting={"revisionHistoryLimit": 0})
     played.wait_reason("DataReady", "Starting")
     played.serve()
+    serve_an_engine(played)
     for kind in ("job", "deployment", "service", "persistentvolumeclaim", "configmap"):
         gone = "jsonpath={.metadata.deletionTimestamp}"
         name = f"{NAME}-{old}" + ("-train" if kind == "job" else "")
         if played.kubectl.run("get", kind, name).returncode == 0:
             played.wait(f"{kind}/{name}", gone)
+
+
+def serve_an_engine(played: Played) -> None:
+    """Everything that an Engine can bring it to do."""
+    engine = {"apiVersion": "finetune.dev/v1alpha1", "kind": "Engine", "metadata": {"name": "chat"}}
+    for length in (512, 1024):
+        spec = {"model": {"source": "pvc://models/base"}, "contextLength": length, "lora": {}}
+        played.kubectl("apply", "-f-", document=engine | {"spec": spec})
+        path = "{.spec.template.spec.containers[0].args[5]}"
+        played.wait("deployment/chat", "create")
+        played.wait("deployment/chat", f"jsonpath={path}={length}")
+    pod(played.kubectl, "chat-1", NOWHERE)
+    played.wait("pod/chat-1", r"jsonpath={.metadata.annotations.finetune\.dev/adapters}")
 
 
 def test_a_whole_life_asks_for_exactly_these_rights(
@@ -136,11 +152,13 @@ def test_a_whole_life_asks_for_exactly_these_rights(
     # An apply that creates needs the right to create, and is logged as a patch; a blocking owner reference needs
     # finalizers, and is logged as nothing.
     unseen = {(group, resource, "create") for group, resource, verb in seen if verb == "patch"} - {
-        ("finetune.dev", "finetunejobs/status", "create")
+        ("finetune.dev", "finetunejobs/status", "create"),
+        ("finetune.dev", "engines/status", "create"),
+        ("", "pods", "create"),
     }
     # Of what this cluster does not have no more is asked than whether it does.
     absent = {(group, resource, "watch") for group, resource, _ in of(RESOURCES["Workload"])}
-    unseen |= absent | {("finetune.dev", "finetunejobs/finalizers", "update")}
+    unseen |= absent | {("finetune.dev", f"{plural}/finalizers", "update") for plural in ("finetunejobs", "engines")}
     assert seen | unseen == of_table() | of(LEASE)
 
 

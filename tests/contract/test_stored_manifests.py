@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bad_manifests import BAD
-from control_plane import ControlPlane, Kubectl
+from control_plane import ControlPlane, Kubectl, until_established
 from finetune_operator.api.crd import custom_resource_definition
 from finetune_operator.api.rules import CEL
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
@@ -49,7 +49,7 @@ def strip(schema: Any) -> None:
 def stored(control_plane: ControlPlane, admin: Kubectl) -> Iterator[dict[str, Bad]]:
     """Objects of the bad manifests that a schema without rules lets through, by name; the rules have come since."""
     control_plane.request("POST", CRDS, definition(rules=False))
-    admin("wait", "--for=condition=Established", "--timeout=30s", f"crd/{NAME}")
+    until_established(admin, NAME)
     bad = {f"bad-{number}": bad for number, bad in enumerate(BAD) if bad.names.startswith("spec")}
     found = {name: each for name, each in bad.items() if created(control_plane, each.manifest(), name)}
     path = f"{CRDS}/{NAME}"

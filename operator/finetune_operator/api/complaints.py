@@ -11,22 +11,22 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from finetune_operator.api.crd import Schema, schema
+from finetune_operator.api.crd import FINETUNEJOB, Definition, Schema, schema
 
 Location = tuple[int | str, ...]
 # As much of a wrong value as finds it again.
 SHOWN = 80
 
 
-def complaints(error: ValidationError, *above: str) -> list[str]:
+def complaints(error: ValidationError, *above: str, of: Definition = FINETUNEJOB) -> list[str]:
     """`spec.training.epochs: must be …`: a sentence for each fault; `above` is where the validated part stands."""
-    return [_sentence(above, each) for each in error.errors()]
+    return [_sentence(above, each, of) for each in error.errors()]
 
 
-def _sentence(above: tuple[str, ...], error: ErrorDetails) -> str:
+def _sentence(above: tuple[str, ...], error: ErrorDetails, of: Definition) -> str:
     field = str(error.get("ctx", {}).get("field", ""))
     location = (*above, *error["loc"])
-    return f"{_path([*location, *filter(None, field.split('.'))]) or 'the document'}: {_complaint(location, error)}"
+    return f"{_path([*location, *filter(None, field.split('.'))]) or 'the document'}: {_complaint(location, error, of)}"
 
 
 def _path(location: Iterable[int | str]) -> str:
@@ -35,13 +35,13 @@ def _path(location: Iterable[int | str]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _complaint(location: Location, error: ErrorDetails) -> str:
+def _complaint(location: Location, error: ErrorDetails, of: Definition) -> str:
     given = error["input"]
     match error["type"]:
         case "missing":
             return "is required"
         case "extra_forbidden":
-            return f"is not a field{_suggestion(location)}"
+            return f"is not a field{_suggestion(location, of)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be an object (it is {_shown(given)})"
     said = re.sub("^(Input|String|List|Dictionary) should ", "must ", error["msg"])
@@ -54,16 +54,16 @@ def _shown(given: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _suggestion(location: Location) -> str:
+def _suggestion(location: Location, of: Definition) -> str:
     """The name that was probably meant, or all that there are."""
     *parents, wrong = location
-    known = list(_fields(parents))
+    known = list(_fields(parents, of))
     close = get_close_matches(str(wrong), known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; the fields here are {', '.join(known)}"
 
 
-def _fields(location: Iterable[int | str]) -> Schema:
-    here = {"properties": {"apiVersion": {}, "kind": {}, **schema()["properties"]}}
+def _fields(location: Iterable[int | str], of: Definition) -> Schema:
+    here = {"properties": {"apiVersion": {}, "kind": {}, **schema(of)["properties"]}}
     for part in location:
         here = here["items"] if isinstance(part, int) else here["properties"][part]
     return dict(here["properties"])

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the pydantic models: `make crds` writes it, a test fails on drift.
+"""The CustomResourceDefinitions, generated from the pydantic models: `make crds` writes it, a test fails on drift.
 
 A structural schema is a strict dialect of OpenAPI v3. What pydantic says in JSON Schema and the API server would refuse
 or read differently is put into that dialect here: references are written out, `null` alternatives and titles dropped,
@@ -6,43 +6,98 @@ exclusive bounds said in OpenAPI's words, and an object's default reduced to wha
 Unknown fields need no rule: the API server prunes them, and strict validation (kubectl's default) refuses them.
 """
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from finetune_operator.api.rules import CEL, Rule
+from finetune_operator.api import engine
+from finetune_operator.api.rules import CEL, ApiModel, Rule
 from finetune_operator.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, FineTuneJob
-from finetune_operator.api.values import NAME_RULES
+from finetune_operator.api.values import ENGINE_NAME_RULES, NAME_RULES
 
 Schema = dict[str, Any]
 
-CRD_PATH = Path("crds/finetune.dev_finetunejobs.yaml")
-CHART_PATH = Path("charts/finetune-operator/templates/crd-finetunejobs.yaml")
 HEADER = "# Generated from operator/finetune_operator/api by `make crds`. Do not edit.\n"
 
-# (heading, path, what it says); the last three are for `-o wide`.
-COLUMNS = (
-    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether what the manifest asks for is there."),
-    ("Phase", ".status.phase", "The conditions in one word."),
-    ("Progress", ".status.progressSummary", "How far the running stage is."),
-    ("Metric", ".status.evaluation.metricSummary", "The tuned model's score."),
-    ("Best-Baseline", ".status.evaluation.bestBaselineSummary", "What the base model reaches without fine-tuning."),
-    ("Endpoint", ".status.endpoint.url", "Where the model answers."),
-    ("Age", ".metadata.creationTimestamp", "How long ago it was made."),
+# A heading, a path, and what it says.
+Column = tuple[str, str, str]
+_READY = ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether what the manifest asks for is there.")
+_AGE = ("Age", ".metadata.creationTimestamp", "How long ago it was made.")
+_MESSAGE = ("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is ready, or is not.")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One kind: its model and names, what `kubectl get` prints of it (`wide` with `-o wide` alone), and the path of the
+    replicas that `kubectl scale` and autoscalers change: the manifest's, so that nothing fights them over a Deployment.
+    """
+
+    kind: str
+    plural: str
+    short: str
+    model: type[ApiModel]
+    name_rules: tuple[Rule, ...]
+    columns: tuple[Column, ...]
+    wide: tuple[Column, ...]
+    replicas: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is generated to."""
+        return Path(f"crds/{GROUP}_{self.plural}.yaml")
+
+    @property
+    def chart_path(self) -> Path:
+        """Where the chart has it."""
+        return Path(f"charts/finetune-operator/templates/crd-{self.plural}.yaml")
+
+
+FINETUNEJOB = Definition(
+    kind=KIND,
+    plural=PLURAL,
+    short="ftj",
+    model=FineTuneJob,
+    name_rules=NAME_RULES,
+    columns=(
+        _READY,
+        ("Phase", ".status.phase", "The conditions in one word."),
+        ("Progress", ".status.progressSummary", "How far the running stage is."),
+        ("Metric", ".status.evaluation.metricSummary", "The tuned model's score."),
+        (
+            "Best-Baseline",
+            ".status.evaluation.bestBaselineSummary",
+            "What the base model reaches without fine-tuning.",
+        ),
+        ("Endpoint", ".status.endpoint.url", "Where the model answers."),
+        _AGE,
+    ),
+    wide=(
+        ("Revision", ".status.revision", "The revision being worked on."),
+        ("Served", ".status.servedRevision", "The revision that answers."),
+        _MESSAGE,
+    ),
+    replicas=".spec.hosting.replicas",
 )
-WIDE_COLUMNS = (
-    ("Revision", ".status.revision", "The revision being worked on."),
-    ("Served", ".status.servedRevision", "The revision that answers."),
-    ("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is ready, or is not."),
+ENGINE = Definition(
+    kind=engine.KIND,
+    plural=engine.PLURAL,
+    short="eng",
+    model=engine.Engine,
+    name_rules=ENGINE_NAME_RULES,
+    columns=(
+        ("Model", ".spec.model.source", "What is served."),
+        _READY,
+        ("Replicas", ".status.availableReplicas", "Pods that answer."),
+        ("URL", ".status.url", "Where the model answers."),
+        _AGE,
+    ),
+    wide=(("Commit", ".status.model.commit", "The commit of the hub's model."), _MESSAGE),
+    replicas=".spec.replicas",
 )
-# For `kubectl scale` and autoscalers: they change the manifest, so that nothing fights them over the Deployment.
-SCALE = {
-    "specReplicasPath": ".spec.hosting.replicas",
-    "statusReplicasPath": ".status.replicas",
-    "labelSelectorPath": ".status.selector",
-}
+DEFINITIONS = (FINETUNEJOB, ENGINE)
 # The status before the operator has seen the object. kstatus takes a kind without any for current.
 UNSEEN = {"observedGeneration": -1}
 # What passes as pydantic wrote it.
@@ -52,21 +107,21 @@ _KEPT = {
 }
 
 
-def custom_resource_definition() -> dict[str, Any]:
-    """The CustomResourceDefinition of FineTuneJob."""
+def custom_resource_definition(of: Definition = FINETUNEJOB) -> dict[str, Any]:
+    """The CustomResourceDefinition of a kind."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{of.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
+                "kind": of.kind,
+                "listKind": f"{of.kind}List",
+                "plural": of.plural,
+                "singular": of.kind.lower(),
                 # No category: `kubectl delete all --all` would delete models.
-                "shortNames": ["ftj"],
+                "shortNames": [of.short],
             },
             "scope": "Namespaced",
             "versions": [
@@ -75,15 +130,20 @@ def custom_resource_definition() -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "additionalPrinterColumns": [
-                        *(_column(*column) for column in COLUMNS),
-                        *(_column(*column) | {"priority": 1} for column in WIDE_COLUMNS),
+                        *(_column(*column) for column in of.columns),
+                        *(_column(*column) | {"priority": 1} for column in of.wide),
                     ],
-                    "schema": {"openAPIV3Schema": schema()},
-                    "subresources": {"status": {}, "scale": SCALE},
+                    "schema": {"openAPIV3Schema": schema(of)},
+                    "subresources": {"status": {}, "scale": _scale(of)},
                 }
             ],
         },
     }
+
+
+def _scale(of: Definition) -> dict[str, str]:
+    status = {"statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"}
+    return {"specReplicasPath": of.replicas, **status}
 
 
 def _column(heading: str, path: str, description: str) -> dict[str, Any]:
@@ -91,9 +151,9 @@ def _column(heading: str, path: str, description: str) -> dict[str, Any]:
     return {"name": heading, "type": kind, "jsonPath": path, "description": description}
 
 
-def schema() -> Schema:
+def schema(of: Definition = FINETUNEJOB) -> Schema:
     """The structural schema of the whole object."""
-    document = FineTuneJob.model_json_schema()
+    document = of.model.model_json_schema()
     whole = _structural(document, document["$defs"])
     return {
         "type": "object",
@@ -105,7 +165,7 @@ def schema() -> Schema:
             "spec": whole["properties"]["spec"],
             "status": _without_defaults(whole["properties"]["status"]) | {"default": UNSEEN},
         },
-        CEL: [_of_the_name(rule) for rule in NAME_RULES],
+        CEL: [_of_the_name(rule) for rule in of.name_rules],
     }
 
 
@@ -186,14 +246,16 @@ def files() -> dict[Path, str]:
     """The generated files: path from the repository's root → text.
 
     The chart's copy is a template, not a file of its `crds/` directory, which Helm installs once and never upgrades.
-    The resource policy keeps it, and with it every FineTuneJob, when the release is uninstalled.
+    The resource policy keeps them, and with them every object of theirs, when the release is uninstalled.
     """
-    definition = custom_resource_definition()
+    return {path: text for each in DEFINITIONS for path, text in _files(each)}
+
+
+def _files(of: Definition) -> Iterator[tuple[Path, str]]:
+    definition = custom_resource_definition(of)
     chart = {**definition, "metadata": {**definition["metadata"], "annotations": {"helm.sh/resource-policy": "keep"}}}
-    return {
-        CRD_PATH: HEADER + _text(definition),
-        CHART_PATH: HEADER + "{{- if .Values.crds.install }}\n" + _text(chart) + "{{- end }}\n",
-    }
+    yield of.path, HEADER + _text(definition)
+    yield of.chart_path, HEADER + "{{- if .Values.crds.install }}\n" + _text(chart) + "{{- end }}\n"
 
 
 def _text(document: dict[str, Any]) -> str:

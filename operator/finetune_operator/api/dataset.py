@@ -3,21 +3,35 @@
 from typing import Annotated
 
 from finetune_trainer.contract.config import Format, OnSensitive
+from finetune_trainer.contract.schemes import keyed, listed
 from pydantic import Field
 
 from finetune_operator.api.model import Credentials
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import DataUri, Fraction, distinct
+from finetune_operator.api.values import Checksum, DataUri, Fraction, distinct
+
+_ONE_FILE = Rule(
+    "!has(self.checksum) || !has(self.source) || !self.source.matches('[*][^/]*$')",
+    "is of one file: remove it, or name the file without *",
+    lambda rows: rows.checksum is None or rows.source is None or "*" not in rows.source.rpartition("/")[2],
+    "checksum",
+)
 
 
 class Train(ApiModel):
     """The rows to train on."""
 
     source: DataUri
-    """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for
-    `finetune run`). Its ending says how it is written: .jsonl, .json (a list, or an object that holds one), .csv, .tsv,
-    .parquet or .arrow, and those of text may have .gz or .zst behind them. A * in the file's name stands for
-    anything: all files of such a name are read, in the order of their names."""
+    """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, gs://BUCKET/KEY, abfs://CONTAINER/KEY, https://HOST/PATH,
+    pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for `finetune run`). Its ending says how it is written:
+    .jsonl, .json (a list, or an object that holds one), .csv, .tsv, .parquet or .arrow, and those of text may have .gz
+    or .zst behind them. A * in the file's name stands for anything: all files of such a name are read, in the order of
+    their names, but for https://, where there is one."""
+    checksum: Checksum | None = None
+    """sha256: and what sha256sum prints for the file: any other content is refused. Left out: whatever is there when
+    the data is prepared is trained on, and status.dataset.digest says what that was."""
+
+    rules = (_ONE_FILE,)
 
 
 class Split(ApiModel):
@@ -25,6 +39,8 @@ class Split(ApiModel):
 
     source: DataUri | None = None
     """Rows of its own, in the same places and formats as train."""
+    checksum: Checksum | None = None
+    """Of the file, as of train's."""
     fraction: Fraction | None = None
     """The fraction of train's rows that is set aside, chosen by the seed."""
 
@@ -34,6 +50,13 @@ class Split(ApiModel):
             "needs either source or fraction, and not both",
             lambda split: (split.source is None) != (split.fraction is None),
         ),
+        Rule(
+            "!has(self.checksum) || has(self.source)",
+            "goes with a source: remove it",
+            lambda split: split.checksum is None or split.source is not None,
+            "checksum",
+        ),
+        _ONE_FILE,
     )
 
 
@@ -86,12 +109,12 @@ class Dataset(ApiModel):
         Rule(
             "!has(self.credentials) || [self.train.source, "
             "has(self.validation.source) ? self.validation.source : '', has(self.test.source) ? self.test.source : '']"
-            ".exists(source, source.matches('^(hf|s3|file)://'))",
-            "goes with hf:// or s3:// sources only: remove it, or choose such a source",
+            f".exists(source, source.matches('^({'|'.join(keyed('dataset'))}|file://)'))",
+            f"goes with {listed(keyed('dataset'))} sources only: remove it, or choose such a source",
             lambda dataset: (
                 dataset.credentials is None
                 or any(
-                    (split.source or "").startswith(("hf://", "s3://", "file://"))
+                    (split.source or "").startswith((*keyed("dataset"), "file://"))
                     for split in (dataset.train, dataset.validation, dataset.test)
                 )
             ),

@@ -6,7 +6,7 @@ from typing import Annotated
 from finetune_trainer.contract.config import BaselineType, Metric
 from pydantic import Field
 
-from finetune_operator.api.pods import LocalObject
+from finetune_operator.api.model import ApiKey
 from finetune_operator.api.rules import ApiModel, Rule
 from finetune_operator.api.values import MOST_TOKENS, Scalars, TasksUri, distinct
 
@@ -20,13 +20,6 @@ EndpointUrl = Annotated[
     ),
 ]
 ModelName = Annotated[str, Field(min_length=1, max_length=255)]
-
-
-class ApiKey(ApiModel):
-    """A key, by reference."""
-
-    secret_ref: LocalObject
-    """A Secret with the key OPENAI_API_KEY."""
 
 
 class TokenPrices(ApiModel):

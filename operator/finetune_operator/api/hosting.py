@@ -1,14 +1,16 @@
 """The manifest's `hosting`."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic.alias_generators import to_snake
 
+from finetune_operator.api.model import ApiKey
 from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
-from finetune_operator.api.rules import ApiModel
-from finetune_operator.api.values import MOST_TOKENS, Image
+from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.values import MOST_TOKENS, Image, ServiceName
 
 
 class Rollout(StrEnum):
@@ -18,11 +20,35 @@ class Rollout(StrEnum):
     RECREATE = "recreate"
 
 
+class SharedEngine(ApiModel):
+    """An Engine, by name."""
+
+    name: Annotated[ServiceName, Field(max_length=63)]
+    """Its name; it has to be in the same namespace."""
+
+
+def _the_engines(field: str, absent: str, default: Any = None) -> Rule:
+    """The rule that a field goes with an engine of one's own; `absent` is the CEL for that it isn't given."""
+    name = to_snake(field)
+    return Rule(
+        f"!has(self.engine) || {absent}",
+        "goes with an engine of one's own; of a shared one the Engine decides it: remove it, or hosting.engine",
+        lambda hosting: (
+            hosting.engine is None or name not in hosting.model_fields_set or getattr(hosting, name) == default
+        ),
+        field,
+    )
+
+
 class Hosting(ApiModel):
     """How the result is served."""
 
     enabled: bool = True
     """false: the job ends when the artifact is there, and evaluated."""
+    engine: SharedEngine | None = None
+    """The Engine that serves the result beside others' results, as an adapter of its base model; it needs spec.lora.
+    output.destination has to be set, since the Engine's pods read the artifact there. Left out: the FineTuneJob has an
+    engine of its own, and the fields below say what it is like."""
     replicas: Annotated[int, Field(ge=1, le=100)] = 1
     """Serving pods. More than one need a ReadWriteMany workspace."""
     resources: Resources = Resources()
@@ -32,6 +58,8 @@ class Hosting(ApiModel):
     rollout: Rollout = Rollout.SURGE
     """surge: the old revision serves until the new one answers, which needs accelerators for both. recreate: the old
     one gives its accelerators to the new one's training and hosting, and comes back if that fails."""
+    api_key: ApiKey | None = None
+    """The key that clients have to send, and that evaluation sends. Left out: whoever reaches the endpoint may ask."""
     revision_history_limit: Annotated[int, Field(ge=0, le=9)] = 1
     """Earlier revisions whose volumes are kept, so that the annotation finetune.dev/promote: REVISION brings one back
     without training."""
@@ -39,3 +67,13 @@ class Hosting(ApiModel):
     """Settings of the serving pods."""
     image: Image | None = None
     """A vLLM image. Left out: the operator's."""
+
+    rules = (
+        _the_engines("replicas", "self.replicas == 1", 1),
+        _the_engines("resources", "!has(self.resources)"),
+        _the_engines("contextLength", "!has(self.contextLength)"),
+        _the_engines("rollout", "self.rollout == 'surge'", Rollout.SURGE),
+        _the_engines("apiKey", "!has(self.apiKey)"),
+        _the_engines("pod", "!has(self.pod)"),
+        _the_engines("image", "!has(self.image)"),
+    )

@@ -1,4 +1,5 @@
-"""What a method of learning takes beside what all take: the manifest's `training.dpo` and `training.kto`."""
+"""What a method of learning takes beside what all take: the manifest's `training.dpo`, `training.kto`
+and `training.reward`."""
 
 from typing import Annotated
 
@@ -59,3 +60,11 @@ class Kto(ApiModel):
     """How much good completions count: more where they are few."""
     undesirable_weight: Weight = 1.0
     """How much bad completions count: more where they are few."""
+
+
+class Reward(ApiModel):
+    """A reward model (TRL's RewardConfig)."""
+
+    center_rewards_coefficient: Annotated[float, Field(gt=0, le=100)] | None = None
+    """How strongly rewards are held to a mean of zero, so that they can be compared between prompts; 0.01 is usual.
+    Left out: not at all."""

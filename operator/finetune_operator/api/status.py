@@ -39,6 +39,7 @@ class Phase(StrEnum):
     PREPARING = "Preparing"
     QUEUED = "Queued"
     TRAINING = "Training"
+    PUBLISHING = "Publishing"
     HOSTING = "Hosting"
     EVALUATING = "Evaluating"
     PROMOTING = "Promoting"
@@ -55,6 +56,10 @@ class ModelStatus(ApiModel):
 
     commit: str | None = None
     """The commit that an hf:// revision stood for."""
+    lineage: list[str] = []
+    """Of an ftj:// source: the revision that it stood for, and what that goes back to in turn."""
+    digest: str | None = None
+    """Of an ftj:// source: the digest of the artifact that was merged."""
     parameters: int
     """Its number of parameters."""
     context_length: int
@@ -110,6 +115,9 @@ class PlanStatus(ApiModel):
     """An estimate of the device memory that training needs."""
     estimated_trained_tokens: int
     """Tokens that training will see."""
+    estimated_seconds: int | None = None
+    """How long training will take, by an earlier revision that was trained alike (reasons say which). Where there is
+    none, status.progress.eta tells it from the first steps on."""
     reasons: dict[str, str] = {}
     """Why each chosen value was chosen."""
 
@@ -123,6 +131,10 @@ class ProgressStatus(ApiModel):
     """What it is doing."""
     notice: str | None = None
     """What went otherwise than planned, and goes on: that memory ran out and passes became smaller."""
+    trial: int | None = None
+    """Of a sweep, the trial that is under way; of several pods, that of the first one."""
+    trials: int | None = None
+    """How many it has."""
     step: int = 0
     """Steps done."""
     total_steps: int = 0
@@ -169,6 +181,27 @@ class CheckpointStatus(ApiModel):
     """A digest over the files."""
     bytes: int
     """Their size."""
+
+
+class TrialStatus(ApiModel):
+    """A trial of a sweep."""
+
+    number: int
+    """Its number, from 1."""
+    parameters: dict[str, str]
+    """What was tried, by field of training."""
+    outcome: str
+    """Succeeded, Stopped (early, since others outdid it), or the reason that it failed for."""
+    message: str | None = None
+    """Why it failed."""
+    validation_loss: str | None = None
+    """The loss of its best weights on the validation rows; the lowest one is taken."""
+    trained_tokens: int | None = None
+    """Tokens that it saw."""
+    seconds: int | None = None
+    """How long it ran, restarts included."""
+    taken: bool = False
+    """Whether it is the revision's artifact."""
 
 
 class TrackingStatus(ApiModel):
@@ -340,6 +373,8 @@ class FineTuneJobStatus(ApiModel):
     """The current revision's artifact."""
     checkpoints: Annotated[list[CheckpointStatus], Field(max_length=10)] | None = None
     """What of the current revision's training is kept, the lowest validation loss first, which is the artifact."""
+    trials: Annotated[list[TrialStatus], Field(max_length=32)] | None = None
+    """Of a sweep the trials that have ended, in order."""
     tracking: TrackingStatus | None = None
     """Where training the current revision was followed from outside."""
     usage: UsageStatus | None = None

@@ -2,20 +2,32 @@
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from finetune_trainer.contract.config import AdapterType, Method
+from finetune_trainer.contract.config import AdapterType, Method, Sharding
 from pydantic import Field
 
-from finetune_operator.api.methods import Dpo, Kto
+from finetune_operator.api.budget import Budget
+from finetune_operator.api.methods import Dpo, Kto, Reward
 from finetune_operator.api.pods import Pod
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.sweep import Sweep, swept_alone
 from finetune_operator.api.tracking import Tracking
-from finetune_operator.api.values import MOST_TOKENS, QUEUE, Duration, Image, QueueName, distinct
-
-# The ranks that vLLM can serve (`--max-lora-rank`), without 1.
-Rank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+from finetune_operator.api.values import (
+    MOST_TOKENS,
+    QUEUE,
+    Alpha,
+    BatchSize,
+    Dropout,
+    Duration,
+    Epochs,
+    Image,
+    LearningRate,
+    QueueName,
+    Rank,
+    distinct,
+)
 
 ALL_LINEAR = "all-linear"
 _MODULE = f"{ALL_LINEAR}|[a-zA-Z0-9_]+([.][a-zA-Z0-9_]+)*"
@@ -47,10 +59,16 @@ class Adapter(ApiModel):
     dora (merged into the base model for serving, since vLLM loads no DoRA adapters), or none for full fine-tuning."""
     rank: Rank = 16
     """The adapter's rank; the values are those that vLLM can serve."""
-    alpha: Annotated[int, Field(ge=1, le=65536)] | None = None
-    """LoRA's scaling numerator. Left out: twice the rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    alpha: Alpha | None = None
+    """LoRA's scaling numerator. Left out: twice the rank; with useRslora 16."""
+    dropout: Dropout = 0.0
     """Dropout on the adapter's input."""
+    use_rslora: bool = False
+    """Rank-stabilised LoRA: the adapter is scaled by alpha/√rank in place of alpha/rank, so that a high rank still
+    learns."""
+    loraplus_lr_ratio: Annotated[float, Field(ge=1, le=1000)] | None = None
+    """LoRA+: how many times the learning rate the half of an adapter learns with that is zero at first (B); its authors
+    take 16. Left out: both halves learn alike."""
     target_modules: Annotated[
         list[TargetModule],
         Field(min_length=1, max_length=64),
@@ -65,13 +83,18 @@ class Adapter(ApiModel):
             lambda modules: len(modules) == 1 or ALL_LINEAR not in modules,
         ),
     ] = [ALL_LINEAR]
-    """The modules that get an adapter, by name; all-linear is every linear layer but the output's."""
+    """The modules that get an adapter, by name: linear layers of the model's blocks, of which adapters can be served;
+    all-linear is all of them."""
 
     rules = (
         _of_an_adapter("alpha", "!has(self.alpha)", lambda adapter: adapter.alpha is None),
         # The API server has filled in the defaults when it checks: it can't tell one that was written out.
         _of_an_adapter("rank", "!has(self.rank) || self.rank == 16", lambda adapter: adapter.rank == 16),
         _of_an_adapter("dropout", "!has(self.dropout) || self.dropout == 0.0", lambda adapter: adapter.dropout == 0),
+        _of_an_adapter("useRslora", "!has(self.useRslora) || !self.useRslora", lambda adapter: not adapter.use_rslora),
+        _of_an_adapter(
+            "loraplusLrRatio", "!has(self.loraplusLrRatio)", lambda adapter: adapter.loraplus_lr_ratio is None
+        ),
         _of_an_adapter(
             "targetModules",
             "!has(self.targetModules) || self.targetModules == ['all-linear']",
@@ -80,30 +103,50 @@ class Adapter(ApiModel):
     )
 
 
+# More than one accelerator, by the names that `pods.resources` knows them by.
+_ACCELERATOR = "^[^/]+/(gpu|mig-)"
+_COUNTED = f"name.matches('{_ACCELERATOR}') && string(self.resources.limits[name]) != '0'"
+_SEVERAL = (
+    f"(self.resources.limits.exists(name, {_COUNTED} && string(self.resources.limits[name]) != '1') || "
+    f"self.resources.limits.filter(name, {_COUNTED}).size() > 1)"
+)
+
+
+def _several(resources: Resources) -> bool:
+    counts = [str(value) for name, value in resources.limits.items() if re.match(_ACCELERATOR, name)]
+    asked = [count for count in counts if count != "0"]
+    return len(asked) > 1 or any(count != "1" for count in asked)
+
+
 class Training(ApiModel):
     """How the model learns."""
 
     method: Method = Method.SFT
     """sft: supervised fine-tuning, on right answers; dpo: direct preference optimisation, on pairs of answers of which
     one is preferred (dataset.format preference or openai-preference); kto: Kahneman-Tversky optimisation, on answers
-    that are labelled good or bad (unpaired-preference)."""
+    that are labelled good or bad (unpaired-preference); reward: a reward model, which gives each answer a number, on
+    pairs as dpo; it writes nothing, so hosting.enabled and evaluation.enabled have to be false."""
     dpo: Dpo | None = None
     """Of method dpo. Left out: its defaults."""
     kto: Kto | None = None
     """Of method kto. Left out: its defaults."""
+    reward: Reward | None = None
+    """Of method reward. Left out: its defaults."""
     adapter: Adapter = Adapter()
     """What is trained beside the frozen base model."""
-    epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    epochs: Epochs | None = None
     """Passes over the training rows. Left out, with maxSteps left out: chosen, see status.plan."""
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Optimizer steps, in place of epochs."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    learning_rate: LearningRate | None = None
     """The peak learning rate. Left out: chosen, see status.plan."""
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    batch_size: BatchSize | None = None
     """Rows per optimizer step, over all devices. Left out: chosen, see status.plan."""
     max_length: Annotated[int, Field(ge=8, le=MOST_TOKENS)] | None = None
     """Tokens per row; status.dataset.longerThanMaxLength counts the rows that are cut. Left out: chosen, see
     status.plan."""
+    sweep: Sweep | None = None
+    """Several trainings of the same rows, of which the one with the lowest validation loss is taken."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 42
     """The seed of splits, initial weights and order."""
     keep_checkpoints: Annotated[int, Field(ge=1, le=10)] = 1
@@ -116,12 +159,19 @@ class Training(ApiModel):
     """The training pod's resources."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """How many pods train together, each with these resources. More than one needs a ReadWriteMany workspace."""
+    sharding: Sharding = Sharding.AUTO
+    """Whether the devices of full fine-tuning divide weights, gradients and optimizer states among them (FSDP2: full),
+    or each holds all (none). auto divides them where the plan says that one device can't hold them. Adapters are not
+    divided: each device holds their base model. No part of the revision: the model is the same."""
     queue: QueueName | None = None
     """The Kueue LocalQueue that training waits in until there is quota for what resources ask for. Preparing and
     evaluating, which hold no accelerator, don't wait. Left out: no queue."""
     max_runtime: Duration | None = None
     """The longest that each of preparing, training and evaluating may take, waiting for a node included; waiting in a
     queue is not counted."""
+    budget: Budget | None = None
+    """The most that training may take, over all its tries. It is no part of the revision: raised before it is used up,
+    training goes on. Left out: as much as the plan takes."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
     """How often a stage is run again after a failure that a retry can mend. Disruptions (a drained node) are not
     counted."""
@@ -137,6 +187,7 @@ class Training(ApiModel):
             lambda training: training.epochs is None or training.max_steps is None,
             "maxSteps",
         ),
+        *swept_alone(),
         Rule(
             "!has(self.dpo) || self.method == 'dpo'",
             "goes with method dpo only: remove it, or choose that method",
@@ -150,10 +201,44 @@ class Training(ApiModel):
             "kto",
         ),
         Rule(
+            "!has(self.reward) || self.method == 'reward'",
+            "goes with method reward only: remove it, or choose that method",
+            lambda training: training.reward is None or training.method == Method.REWARD,
+            "reward",
+        ),
+        Rule(
+            "!has(self.method) || self.method != 'reward' || self.adapter.type != 'qlora'",
+            "qlora is not there for reward models, whose adapter is merged with the base model: choose lora, dora or "
+            "none",
+            lambda training: training.method != Method.REWARD or training.adapter.type != AdapterType.QLORA,
+            "adapter.type",
+        ),
+        Rule(
+            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || !has(self.method) || self.method != 'reward'",
+            "more than 1 is not there for reward models, which are not served",
+            lambda training: training.keep_checkpoints == 1 or training.method != Method.REWARD,
+            "keepCheckpoints",
+        ),
+        Rule(
             "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || self.adapter.type != 'dora'",
             "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
             lambda training: training.keep_checkpoints == 1 or training.adapter.type != AdapterType.DORA,
             "keepCheckpoints",
+        ),
+        Rule(
+            "!has(self.sharding) || self.sharding != 'full' || self.adapter.type == 'none'",
+            "full is for full fine-tuning (adapter.type none): an adapter is small, and each device holds its base "
+            "model whole; remove it, or choose adapter.type qlora for a base model in four bits",
+            lambda training: training.sharding != Sharding.FULL or training.adapter.type == AdapterType.NONE,
+            "sharding",
+        ),
+        Rule(
+            "!has(self.sharding) || self.sharding != 'full' || (has(self.nodes) && self.nodes > 1) || "
+            f"(has(self.resources) && has(self.resources.limits) && {_SEVERAL})",
+            "full divides the weights among several devices: ask for more than one accelerator in resources.limits, "
+            "or for more nodes, or remove it",
+            lambda training: training.sharding != Sharding.FULL or training.nodes > 1 or _several(training.resources),
+            "sharding",
         ),
         Rule(
             "!has(self.queue) || (has(self.resources) && "

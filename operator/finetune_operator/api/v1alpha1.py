@@ -7,16 +7,18 @@ acts on does not belong here.
 
 from typing import Literal
 
+from finetune_trainer.contract.config import Method
 from pydantic import ConfigDict
 
 from finetune_operator.api.dataset import Dataset
 from finetune_operator.api.evaluation import Evaluation
 from finetune_operator.api.hosting import Hosting
 from finetune_operator.api.model import Model
+from finetune_operator.api.output import Output
 from finetune_operator.api.rules import ApiModel, Rule
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.training import Training
-from finetune_operator.api.values import JobName
+from finetune_operator.api.values import Duration, JobName
 from finetune_operator.api.workspace import WorkspaceVolume
 
 GROUP = "finetune.dev"
@@ -24,6 +26,17 @@ VERSION = "v1alpha1"
 KIND = "FineTuneJob"
 PLURAL = "finetunejobs"
 API_VERSION = f"{GROUP}/{VERSION}"
+
+
+def _off(section: str, why: str) -> Rule:
+    """The rule that a section has nothing to do for a reward model."""
+    return Rule(
+        "!has(self.training) || !has(self.training.method) || self.training.method != 'reward' || "
+        f"!self.{section}.enabled",
+        f"must be false with training.method reward: {why}",
+        lambda spec: spec.training.method != Method.REWARD or not getattr(spec, section).enabled,
+        f"{section}.enabled",
+    )
 
 
 class FineTuneJobSpec(ApiModel):
@@ -39,10 +52,17 @@ class FineTuneJobSpec(ApiModel):
     """Whether it was worth it. Left out: measured, and nothing demanded."""
     hosting: Hosting = Hosting()
     """How the result is served."""
+    output: Output = Output()
+    """Where the artifact goes, beside the workspace."""
     workspace: WorkspaceVolume = WorkspaceVolume()
     """The volume that each revision gets."""
     suspend: bool = False
     """true stops the work on a revision; what serves goes on serving. false resumes it from its last checkpoint."""
+    ttl_after_finished: Duration | None = None
+    """How long Jobs stay once there is nothing left to do, whether it succeeded or failed. Then they go with their pods
+    and logs, and so does the workspace where the artifact is whole at output.destination, nothing is served
+    from here (hosting.enabled is false, or hosting.engine is set) and no FineTuneJob starts from it; a change that
+    needs it trains anew. Left out: they stay as long as the FineTuneJob."""
 
     rules = (
         Rule(
@@ -59,6 +79,33 @@ class FineTuneJobSpec(ApiModel):
             "a ReadWriteOnce volume holds all pods on one node",
             lambda spec: spec.training.nodes == 1 or "ReadWriteMany" in spec.workspace.access_modes,
             "training.nodes",
+        ),
+        Rule(
+            "!has(self.hosting.engine) || (has(self.output) && has(self.output.destination))",
+            "needs output.destination: the pods of the Engine read the artifact there",
+            lambda spec: spec.hosting.engine is None or spec.output.destination is not None,
+            "hosting.engine",
+        ),
+        Rule(
+            "!has(self.hosting.engine) || !has(self.training) || !has(self.training.adapter) || "
+            "self.training.adapter.type in ['lora', 'qlora']",
+            "must be lora or qlora with hosting.engine: vLLM loads no other adapters beside a base model",
+            lambda spec: spec.hosting.engine is None or spec.training.adapter.type.beside_base,
+            "training.adapter.type",
+        ),
+        _off("hosting", "a reward model answers no chat, and what it makes is the artifact"),
+        _off("evaluation", "a reward model gives no answers to measure; training tells how often it is right"),
+        Rule(
+            "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
+            "'ReadWriteMany' in self.workspace.accessModes",
+            "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
+            "a ReadWriteOnce volume holds all pods on one node",
+            lambda spec: (
+                spec.training.sweep is None
+                or spec.training.sweep.parallel == 1
+                or "ReadWriteMany" in spec.workspace.access_modes
+            ),
+            "training.sweep.parallel",
         ),
     )
 

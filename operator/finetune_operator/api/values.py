@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from finetune_trainer.contract.schemes import SCHEMES, forms, listed
 from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -19,6 +20,15 @@ from finetune_operator.api.rules import CEL, Rule
 NAME_MAX_LENGTH = 45
 # In one row or context; no model of today takes more than ten million.
 MOST_TOKENS = 2**24
+
+# Hyperparameters, for training itself and for its sweep.
+Epochs = Annotated[float, Field(gt=0, le=10_000)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+# The ranks that vLLM can serve (`--max-lora-rank`), without 1.
+Rank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+Alpha = Annotated[int, Field(ge=1, le=65_536)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _matches(pattern: str, message: str) -> Rule:
@@ -45,6 +55,15 @@ NAME_RULES = (
     ),
 )
 JobName = Annotated[str, *NAME_RULES]
+ENGINE_NAME_RULES = (
+    NAME_RULES[0],
+    Rule(
+        "self.size() <= 63",
+        "must be at most 63 characters long, because the model's Service takes this name",
+        lambda name: len(name) <= 63,
+    ),
+)
+ServiceName = Annotated[str, *ENGINE_NAME_RULES]
 
 _DNS_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = f"{_DNS_LABEL}([.]{_DNS_LABEL})*"
@@ -124,10 +143,37 @@ Image = Annotated[
     ),
 ]
 
+_HUB_NAME = "[-.a-zA-Z0-9_]+"
 _BUCKET = "[-._:a-zA-Z0-9]+"
-_PLACES = f"s3://{_BUCKET}/.+|pvc://{SUBDOMAIN}/.+|file://.+"
-_MODEL_URIS = "hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
-_DATA_URIS = "hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY"
+_GOOGLE_BUCKET = "[-._a-z0-9]+"
+_CONTAINER = "[-a-z0-9]+"
+_REPOSITORY = f"{_REGISTRY}(/{_PATH})+"
+# A revision, or a checkpoint of one.
+_ADDRESS = "[0-9a-f]{8}(@(0|[1-9][0-9]{0,15}))?"
+# What the forms in the table of schemes mean, as regular expressions.
+_BEHIND = {
+    "hf": {
+        "model": f"{_HUB_NAME}/{_HUB_NAME}",
+        "dataset": "datasets/[^/]+/[^/]+/.+",
+        "output": f"{_HUB_NAME}/{_HUB_NAME}",
+    },
+    "s3": {"model": f"{_BUCKET}(/.+)?", "dataset": f"{_BUCKET}/.+", "output": f"{_BUCKET}/.+"},
+    "gs": {"model": f"{_GOOGLE_BUCKET}/.+", "dataset": f"{_GOOGLE_BUCKET}/.+", "output": f"{_GOOGLE_BUCKET}/.+"},
+    "abfs": {"model": f"{_CONTAINER}/.+", "dataset": f"{_CONTAINER}/.+", "output": f"{_CONTAINER}/.+"},
+    "oci": {"model": f"{_REPOSITORY}(:{_TAG}|@sha256:[0-9a-f]{{64}})", "output": _REPOSITORY},
+    # No * either, for nothing lists a server's files; what follows a ? is often a secret.
+    "https": {"dataset": f"{_REGISTRY}/[^?#@*]+"},
+    "pvc": {"model": f"{SUBDOMAIN}/.+", "dataset": f"{SUBDOMAIN}/.+"},
+    "configmap": {"dataset": f"{SUBDOMAIN}/{_DATA_KEY}"},
+    "ftj": {"model": f"[a-z]([-a-z0-9]*[a-z0-9])?(/{_ADDRESS})?"},
+}
+
+
+def _addresses(kind: str, *others: str) -> Rule:
+    """The rule that an address is one of a model, a dataset or an output."""
+    patterns = [f"{scheme.name}://{_BEHIND[scheme.name][kind]}" for scheme in SCHEMES if getattr(scheme, kind)]
+    return _matches("|".join([*patterns, *others]), f"must be {listed(forms(kind))}")
+
 
 # A mounted path may not lead out of its volume; for what is fetched, such a part is a slip.
 _STAYS = Rule(
@@ -139,16 +185,41 @@ _STAYS = Rule(
 ModelUri = Annotated[
     str,
     Field(max_length=1024),
-    _matches(f"hf://[-.a-zA-Z0-9_]+/[-.a-zA-Z0-9_]+|s3://{_BUCKET}|{_PLACES}", f"must be {_MODEL_URIS}"),
+    _addresses("model", "file://.+"),
     _STAYS,
-    _not_file(_MODEL_URIS),
+    _not_file(listed(forms("model"))),
 ]
 DataUri = Annotated[
     str,
     Field(max_length=1024),
-    _matches(f"hf://datasets/[^/]+/[^/]+/.+|configmap://{SUBDOMAIN}/{_DATA_KEY}|{_PLACES}", f"must be {_DATA_URIS}"),
+    _addresses("dataset", "file://.+"),
     _STAYS,
-    _not_file(_DATA_URIS),
+    _not_file(listed(forms("dataset"))),
+]
+Checksum = Annotated[
+    str,
+    Field(max_length=71),
+    _matches("sha256:[0-9a-f]{64}", "must be sha256: and the 64 hex digits of sha256sum"),
+]
+PublicKey = Annotated[
+    str,
+    Field(max_length=2048),
+    _matches(
+        "-----BEGIN PUBLIC KEY-----[-+/=A-Za-z0-9 \\r\\n]+-----END PUBLIC KEY-----[\\r\\n]*",
+        "must be a public key in PEM, from -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY-----",
+    ),
+]
+OutputUri = Annotated[
+    str,
+    Field(max_length=1024),
+    _addresses("output"),
+    _STAYS,
+]
+CacheUri = Annotated[
+    str,
+    Field(max_length=1024),
+    _matches(f"pvc://{SUBDOMAIN}/.+", "must be pvc://CLAIM/PATH"),
+    _STAYS,
 ]
 _TASKS_URIS = "pvc://CLAIM/PATH or configmap://NAME"
 TasksUri = Annotated[

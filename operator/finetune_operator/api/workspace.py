@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import Size, StorageClassName, distinct
+from finetune_operator.api.values import CacheUri, Size, StorageClassName, distinct
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
 
@@ -24,4 +24,9 @@ class WorkspaceVolume(ApiModel):
         Rule("self.all(a, self.exists_one(b, a == b))", "names a mode twice", distinct),
     ] = ["ReadWriteOnce"]
     """ReadWriteOnce keeps a revision's pods on one node; ReadWriteMany lets them spread. A change acts on the next
+    revision."""
+    cache: CacheUri | None = None
+    """pvc://CLAIM/PATH. Where base models that have to be fetched are kept for every revision and every FineTuneJob of
+    the namespace that names it, in place of a copy on each one's volume. The claim is yours, and the operator never
+    deletes from it: a pod that lies on another node needs it to be ReadWriteMany. A change acts on the next
     revision."""

@@ -4,53 +4,39 @@ And whether the base model has one, for a candidate to be compared with. The one
 Deployments, and that moves the stable Service to a revision that a person chose. `plan` carries it out.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.desired.hosting import (
-    BASE,
-    HOST,
-    base_service,
-    deployment,
-    engine_name,
-    pod_template,
-    stable_service,
-)
-from finetune_operator.finetunejob.observe import DeploymentState, World
-from finetune_operator.finetunejob.record import template_key
-from finetune_operator.finetunejob.stages.base import Action, Delete, State, applied, pinned_revision, remember
+from finetune_operator.finetunejob.desired.hosting import BASE, HOST, stable_service
+from finetune_operator.finetunejob.homes import home, home_on
+from finetune_operator.finetunejob.homes.base import Tenant
+from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.seat import Seat
+from finetune_operator.finetunejob.stages.base import pinned_revision
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.finetunejob.walk import Walk
+from finetune_operator.kinds.actions import Action, Delete, Id, Ref, applied
+from finetune_operator.kinds.plan import State
+from finetune_operator.kinds.snapshot import DeploymentState
 from finetune_operator.pods.diagnose import lacking
 from finetune_operator.pods.state import PodState
 
 _HOSTED = (State.RUNNING, State.BLOCKED, State.SUCCEEDED)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A revision's, that of its base model, or that of a checkpoint, as `stage` says, which its pods are labelled with.
-
-    `replicas`: None to leave its Deployment as it is.
-    """
-
-    revision: str
-    replicas: int | None
-    stage: str = HOST
+# What ends a candidate, and not what serves.
+_STOPPED = (State.FAILED, State.SUSPENDED)
 
 
 @dataclass(frozen=True)
 class Hosting:
     """What to do about engines: `serve` keeps up what answers users, `release` gives back, `work` is the candidate's.
 
-    `engines` by the name of their Deployment and Service. `gives_way`: what serves is to make room.
+    `tenants` by the object that each is there by. `gives_way`: what serves is to make room.
     """
 
-    engines: Mapping[str, Engine]
+    tenants: Mapping[Id, Tenant]
     gives_way: bool = False
     serve: tuple[Action, ...] = ()
     release: tuple[Action, ...] = ()
@@ -60,55 +46,82 @@ class Hosting:
 def hosting(target: Target, world: World, walk: Walk) -> Hosting:
     """Decide."""
     gives_way = _gives_way(target, world, walk)
-    engines = _engines(target, world, walk, gives_way)
-    served = serving(world)
+    tenants = _tenants(target, world, walk, gives_way)
+    ours, served = Seat(target.revision, home(target).on), serving(target, world)
     serve: tuple[Action, ...] = ()
     release: tuple[Action, ...] = ()
     work: tuple[Action, ...] = ()
-    for name, engine in engines.items():
-        if engine.replicas is None:
+    for tenant in tenants.values():
+        if tenant.replicas is None:
             continue
-        actions = _deploy(replace(target, revision=engine.revision), world, name, engine, engine.replicas)
-        if engine.replicas == 0:
+        actions = tenant.home.make(replace(target, revision=tenant.revision), world, tenant, tenant.replicas)
+        if tenant.replicas == 0:
             release += actions
-        elif engine.stage == BASE or (engine.stage == HOST and engine.revision == target.revision != served):
+        elif tenant.stage == BASE or (tenant.stage == HOST and tenant.revision == target.revision and served != ours):
             work += actions
         else:
             serve += actions
-    gone = (found.ref for name, found in world.deployments.items() if name not in engines)
-    release += tuple(Delete(ref) for ref in gone if not ref.deleting)
-    return Hosting(engines, gives_way, serve + _service(target, world), release, work)
+    release += tuple(Delete(ref) for ref in _gone(world, tenants))
+    return Hosting(tenants, gives_way, serve + _service(target, world), release, work)
 
 
-def serving(world: World) -> str | None:
-    """The revision, or the checkpoint, that users get; without the stable Service, the one that it pointed at."""
+def _gone(world: World, tenants: Mapping[Id, Tenant]) -> tuple[Ref, ...]:
+    """By what those are there that are to be nowhere any more."""
+    found = (*(each.ref for each in world.deployments.values()), *(each.ref for each in world.adapters.values()))
+    return tuple(ref for ref in found if (ref.kind, ref.name) not in tenants and not ref.deleting)
+
+
+def serving(target: Target, world: World) -> Seat | None:
+    """The revision, or the checkpoint, that users get, and where it is; without the stable Service, the one that it
+    pointed at, and without a word from a shared Engine, the one that it points at.
+    """
+    if world.served_revision:
+        return Seat(world.served_revision, world.served_on)
     told = world.status.served_revision
-    return world.served_revision or (told if told and world.has(told) else None)
+    return world.pointer or (Seat(told, home(target).on) if told and world.has(told) else None)
 
 
-def _engines(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[str, Engine]:
-    spec = target.spec.hosting
-    found: list[Engine] = []
+def _tenants(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[Id, Tenant]:
+    spec, wanted = target.spec.hosting, home(target)
+    ours, served = Seat(target.revision, wanted.on), serving(target, world)
+    found: list[Tenant] = []
     if spec.enabled:
-        others = {serving(world), pinned_revision(target, world)} - {None, target.revision}
-        found += [_of(str(address), 0 if gives_way else spec.replicas) for address in sorted(others, key=str)]
+        bound = _bound(target, world)
+        others = {served, world.pointer, Seat(bound, wanted.on) if bound else None} - {None, ours}
+        found += [
+            _of(target, seat, 0 if gives_way else spec.replicas) for seat in sorted(filter(None, others), key=str)
+        ]
     step = walk.hosted
     if step is None:
         # What serves is not taken down because a stage before it has to run again; without its volume it can't run.
-        if target.revision == serving(world) and names.of_revision(target.name, target.revision) in world.claims:
-            found.append(Engine(target.revision, None))
-    elif step.state in _HOSTED or (step.state == State.FAILED and target.revision == serving(world)):
-        found.append(Engine(target.revision, spec.replicas))
-    named = {engine_name(target.name, engine.revision, engine.stage): engine for engine in found}
+        there = not wanted.mounts or names.of_revision(target.name, target.revision) in world.claims
+        if served == ours and there:
+            found.append(Tenant(wanted, target.revision, None))
+    elif step.state in _HOSTED or (step.state in _STOPPED and served == ours):
+        found.append(Tenant(wanted, target.revision, spec.replicas))
     if _compared(target, world, walk):
         # As many as answer for the candidate, or its latency would be compared with that of fewer.
-        named[names.of_base(target.name, target.revision)] = Engine(target.revision, spec.replicas, BASE)
-    return named
+        found.append(Tenant(wanted, target.revision, spec.replicas, BASE))
+    return {tenant.home.holds(target, tenant): tenant for tenant in found}
 
 
-def _of(address: str, replicas: int) -> Engine:
-    revision, step = names.parted(address)
-    return Engine(revision, replicas, HOST if step is None else names.checkpoint(step))
+def _of(target: Target, seat: Seat, replicas: int) -> Tenant:
+    """What is to move from elsewhere stays there as it is: the manifest tells how it is to be where it wants it."""
+    revision, step = names.parted(seat.address)
+    stage = HOST if step is None else names.checkpoint(step)
+    return Tenant(home_on(target, seat.on), revision, replicas if seat.on == home(target).on else None, stage)
+
+
+def _bound(target: Target, world: World) -> str | None:
+    """What is to answer from where the manifest wants it, whatever becomes of its own revision: what a person chose, or
+    else what serves elsewhere.
+    """
+    if pinned := pinned_revision(target, world):
+        return pinned
+    served, place = serving(target, world), home(target)
+    if served is None or served.on == place.on or served.address == target.revision:
+        return None
+    return served.address if place.can(target, world, served.address) else None
 
 
 def _compared(target: Target, world: World, walk: Walk) -> bool:
@@ -130,12 +143,12 @@ def _gives_way(target: Target, world: World, walk: Walk) -> bool:
 
     It takes an image that can't be pulled, or a failure, to have it back at once.
     """
-    served = serving(world)
-    holder = world.deployments.get(names.of_served(target.name, served)) if served else None
+    served = serving(target, world)
+    holder = world.deployment_of(served) if served else None
     if target.spec.hosting.rollout != Rollout.RECREATE or walk.current is None or holder is None:
         return False
     stage, step = walk.current
-    if not stage.frees_serving or served == target.revision:
+    if not stage.frees_serving or served == Seat(target.revision):
         return False
     if step.reason in (Reason.ACCELERATORS_IN_USE, Reason.UNSCHEDULABLE):
         pods = world.pods_of(stage.name, target.revision) + world.pods_of(BASE, target.revision)
@@ -155,40 +168,15 @@ def _helps(holder: DeploymentState, pods: tuple[PodState, ...], replicas: int) -
     )
 
 
-def _deploy(target: Target, world: World, name: str, engine: Engine, replicas: int) -> tuple[Action, ...]:
-    """The Deployment of a trained revision. Its pods are made once for each hosting that the manifest asks for, and
-    kept in the record: another version of the operator would make others, and roll every engine.
-    """
-    state = world.records.get(target.revision)
-    found = world.deployments.get(name)
-    if state is None or (found and found.ref.deleting):
-        return ()
-    spec = names.given(target.spec.hosting, exclude=set(_NOT_THE_PODS))
-    own = {HOST: {}, BASE: {"base": True}}.get(engine.stage, {"stage": engine.stage})
-    inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **own})
-    pod = state.record.template(inputs)
-    if pod is not None:
-        service = (applied(base_service(target)),) if engine.stage == BASE else ()
-        return (applied(deployment(target, pod, replicas, engine.stage)), *service)
-    config, prepared = state.record.run_config, state.record.prepared
-    if config is None or prepared is None:
-        return ()
-    length = target.spec.hosting.context_length or prepared.plan.context_length
-    return remember(state, {template_key(inputs): json.dumps(pod_template(target, config, length, engine.stage))})
-
-
-_NOT_THE_PODS = ("enabled", "replicas", "rollout", "revision_history_limit")
-
-
 def _service(target: Target, world: World) -> tuple[Action, ...]:
-    """The stable Service as it is, or with the revision that a person chose once that one answers.
+    """The stable Service as it is, or with what is bound for the manifest's home once that answers there.
 
     Moving it to the manifest's own revision is the stage promote's.
     """
     if not target.spec.hosting.enabled:
         return ()
-    wanted, pinned = serving(world), pinned_revision(target, world)
-    found = world.deployments.get(names.of_served(target.name, pinned)) if pinned else None
-    if found and found.rolled_out:
-        wanted = pinned
-    return (applied(stable_service(target, wanted)),) if wanted else ()
+    bound, place = _bound(target, world), home(target)
+    if bound and place.answers(target, world, bound):
+        return (applied(place.lead(target, world, bound)),)
+    seat = world.pointer or serving(target, world)
+    return (applied(stable_service(target, seat)),) if seat else ()

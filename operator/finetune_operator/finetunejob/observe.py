@@ -9,46 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_trainer.contract.report import Progress
-from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.finetunejob.queue import WorkloadState, workload_state
 from finetune_operator.finetunejob.record import Record
+from finetune_operator.finetunejob.seat import Seat, loaded_on, pointer_of
+from finetune_operator.finetunejob.shared import AdapterState, EngineState, adapter_state, engine_state, served_seat
+from finetune_operator.kinds.actions import Id, Ref, ref_of
+from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
 from finetune_operator.pods.metadata import controller_of
-from finetune_operator.pods.state import PodState, conditions, holds, main_container, pod_state
+from finetune_operator.pods.state import PodState, conditions, holds, pod_state
 
 Raw = Mapping[str, Any]
-# An object by kind and name.
-Id = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The raw objects around one FineTuneJob.
-
-    `children` by kind: what it controls, and what its Jobs and Deployments control. `strangers`: pods that carry its
-    label and that nothing of it controls. `named`: what it depends on and does not own, read when it was asked for;
-    None for what is not there.
-    """
-
-    job: Raw
-    children: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
-    strangers: Sequence[Raw] = ()
-    named: Mapping[Id, Raw | None] = field(default_factory=dict)
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True)
-class Ref:
-    """One object that was made for the FineTuneJob. `revision` is None for what belongs to no single one."""
-
-    kind: str
-    name: str
-    uid: str
-    revision: str | None
-    deleting: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,22 +42,6 @@ class JobState:
     def ended(self) -> bool:
         """Whether it will start no more pods."""
         return self.complete or self.failure is not None
-
-
-@dataclass(frozen=True)
-class DeploymentState:
-    """A revision's hosting: `replicas` are wanted, `pods` are there, `available` of them answer.
-
-    `rolled_out`: every replica is of the newest template and available, and stays. `limits`: those of one engine.
-    """
-
-    ref: Ref
-    replicas: int
-    pods: int
-    rolled_out: bool
-    available: int
-    limits: Mapping[str, str]
-    failure_message: str | None
 
 
 @dataclass(frozen=True)
@@ -109,10 +67,13 @@ class RecordState:
 class World:
     """Everything that a decision about one FineTuneJob is made from.
 
-    `url`: where an OpenAI client finds the result. `served_revision`: what the stable Service points at; a checkpoint
-    by its address. `named`: whether what it depends on was there. `mounted`: the claims that pods mount which nothing
-    of it controls any more. `refusals`: why a Job has no pod, by the Job's name; `workloads`: what Kueue makes of one,
-    likewise. `objects`: what it owns, raw.
+    `url`: where an OpenAI client finds the result. `pointer`: what the stable Service says. `served_revision`: what
+    answers to it; a checkpoint by its address. `served_on`: the shared Engine that does; empty for an engine of its
+    own. `adapters`: what asks Engines for adapters, by name; `engine`: the one that the manifest names. `named`:
+    whether what it depends on was there. `mounted`: the claims that pods mount which nothing of it controls any more.
+    `refusals`: why a Job has no pod, by the Job's name; `workloads`: what Kueue makes of one, likewise. `objects`: what
+    it owns, raw. `source`: the same of the FineTuneJob whose artifact it starts from. `referred`: another one starts
+    from this one's. `before`: the first of those that publish to the same place, where another one is.
     """
 
     name: str
@@ -132,13 +93,29 @@ class World:
     deployments: Mapping[str, DeploymentState] = field(default_factory=dict)
     claims: Mapping[str, ClaimState] = field(default_factory=dict)
     records: Mapping[str, RecordState] = field(default_factory=dict)
+    adapters: Mapping[str, AdapterState] = field(default_factory=dict)
+    engine: EngineState | None = None
+    pointer: Seat | None = None
     served_revision: str | None = None
+    served_on: str = ""
     named: Mapping[Id, bool] = field(default_factory=dict)
     mounted: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
     workloads: Mapping[str, WorkloadState] = field(default_factory=dict)
     objects: Mapping[Id, Raw] = field(default_factory=dict)
     progress: Progress | None = None
+    source: "World | None" = None
+    referred: bool = False
+    before: str | None = None
+
+    @property
+    def holder(self) -> DeploymentState | None:
+        """The Deployment behind the endpoint."""
+        return self.deployment_of(Seat(self.served_revision, self.served_on)) if self.served_revision else None
+
+    def deployment_of(self, seat: Seat) -> DeploymentState | None:
+        """That of what is at a seat; None where there is none, as on a shared Engine."""
+        return None if seat.on else self.deployments.get(names.of_served(self.name, seat.address))
 
     def pods_of(self, stage: str, revision: str) -> tuple[PodState, ...]:
         """A stage's pods, oldest first."""
@@ -161,11 +138,16 @@ class World:
 
 def observe(snapshot: Snapshot) -> World:
     """Read a snapshot."""
-    metadata = snapshot.job["metadata"]
+    metadata = snapshot.subject["metadata"]
     annotations = metadata.get("annotations") or {}
     children = snapshot.children
     jobs = [_job(raw) for raw in children.get("Job", [])]
+    status, maps = status_of(snapshot.subject), children.get("ConfigMap", [])
     stable = next((raw for raw in children.get("Service", []) if raw["metadata"]["name"] == metadata["name"]), None)
+    adapters = {raw["metadata"]["name"]: adapter_state(raw) for raw in maps if loaded_on(raw)}
+    engine = engine_state(snapshot.followed, snapshot.subject.get("spec", {}))
+    pointer = pointer_of(stable) if stable else None
+    seat = served_seat(metadata["name"], pointer, engine, adapters, status.served_revision)
     return World(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -176,57 +158,62 @@ def observe(snapshot: Snapshot) -> World:
         retry=annotations.get(names.RETRY, ""),
         promote=annotations.get(names.PROMOTE, ""),
         upgrade=annotations.get(names.UPGRADE, ""),
-        spec=snapshot.job.get("spec", {}),
-        status=status_of(snapshot.job),
-        refs=tuple(_ref(kind, raw) for kind, raws in children.items() for raw in raws if kind in OWNED),
+        spec=snapshot.subject.get("spec", {}),
+        status=status,
+        refs=tuple(ref_of(kind, raw) for kind, raws in children.items() for raw in raws if kind in OWNED),
         jobs={job.ref.name: job for job in jobs},
         pods=tuple(pod_state(raw) for raw in children.get("Pod", [])),
-        deployments={raw["metadata"]["name"]: _deployment(raw) for raw in children.get("Deployment", [])},
+        deployments={raw["metadata"]["name"]: deployment_state(raw) for raw in children.get("Deployment", [])},
         claims={raw["metadata"]["name"]: _claim(raw) for raw in children.get("PersistentVolumeClaim", [])},
-        records=_records(children.get("ConfigMap", [])),
-        served_revision=_served(stable["spec"].get("selector") or {}) if stable else None,
-        named={found: raw is not None and not is_going(raw, metadata["name"]) for found, raw in snapshot.named.items()},
+        records=_records([raw for raw in maps if not loaded_on(raw)]),
+        adapters=adapters,
+        engine=engine,
+        pointer=pointer,
+        served_revision=seat.address if seat else None,
+        served_on=seat.on if seat else "",
+        named={
+            found: raw is not None and not is_going(raw, KIND, metadata["name"])
+            for found, raw in snapshot.named.items()
+        },
         mounted=_mounted(snapshot.strangers),
         refusals=_refusals(jobs, children.get("Event", [])),
         workloads=_workloads(jobs, children.get("Workload", [])),
         objects={(kind, raw["metadata"]["name"]): raw for kind in OWNED for raw in children.get(kind, [])},
-        progress=snapshot.progress,
+        progress=next(iter(snapshot.answers.values()), None),
+        source=_source(snapshot.source),
+        referred=snapshot.referred,
+        before=_before(snapshot),
     )
 
 
-def is_going(raw: Raw, job: str) -> bool:
-    """Whether somebody else's object is on its way out: deleted, or left by an earlier FineTuneJob of the same name."""
-    metadata = raw["metadata"]
-    owners = [(owner["kind"], owner["name"]) for owner in metadata.get("ownerReferences") or []]
-    return "deletionTimestamp" in metadata or (KIND, job) in owners
+def _before(snapshot: Snapshot) -> str | None:
+    """One that is being deleted publishes nothing any more."""
+    staying = [raw["metadata"] for raw in snapshot.rivals if "deletionTimestamp" not in raw["metadata"]]
+    own = snapshot.subject["metadata"]
+    first = min([own, *staying], key=lambda each: (each.get("creationTimestamp", ""), each["uid"]))
+    return None if first["uid"] == own["uid"] else str(first["name"])
+
+
+def _source(snapshot: Snapshot | None) -> World | None:
+    """One that is being deleted is of no use any more."""
+    found = snapshot and observe(snapshot)
+    return found if found and not found.deleting else None
 
 
 # The kinds that are made for a FineTuneJob, and that it controls itself.
 OWNED = ("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap")
 
 
-def _ref(kind: str, raw: Raw) -> Ref:
-    metadata = raw["metadata"]
-    revision = (metadata.get("labels") or {}).get(names.REVISION)
-    return Ref(kind, metadata["name"], metadata["uid"], revision, "deletionTimestamp" in metadata)
-
-
 def status_of(job: Raw) -> FineTuneJobStatus:
-    """The last status as far as it can be read: it may be of a version to come, or written by hand."""
-    raw = job.get("status") or {}
-    try:
-        return FineTuneJobStatus.model_validate(raw, extra="ignore")
-    except ValidationError as error:
-        unreadable = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
-        readable = {key: value for key, value in raw.items() if key not in unreadable}
-        return FineTuneJobStatus.model_validate(readable, extra="ignore")
+    """The last status as far as it can be read."""
+    return status_as(FineTuneJobStatus, job)
 
 
 def _job(raw: Raw) -> JobState:
     found, spec = conditions(raw), raw["spec"]
     failed = found.get("Failed")
     return JobState(
-        ref=_ref("Job", raw),
+        ref=ref_of("Job", raw),
         inputs=(raw["metadata"].get("annotations") or {}).get(names.INPUTS, ""),
         suspended=spec.get("suspend", False),
         complete=holds(found.get("Complete")),
@@ -237,41 +224,17 @@ def _job(raw: Raw) -> JobState:
     )
 
 
-def _deployment(raw: Raw) -> DeploymentState:
-    metadata, wanted, status = raw["metadata"], raw["spec"].get("replicas", 1), raw.get("status") or {}
-    current = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
-    counts = (status.get(field, 0) for field in ("replicas", "updatedReplicas", "availableReplicas"))
-    found = conditions(raw)
-    failure = found.get("ReplicaFailure")
-    pod = raw["spec"]["template"]
-    limits = (main_container(pod["metadata"], pod["spec"]).get("resources") or {}).get("limits") or {}
-    return DeploymentState(
-        ref=_ref("Deployment", raw),
-        replicas=wanted,
-        pods=status.get("replicas", 0),
-        rolled_out=current and wanted > 0 and all(count == wanted for count in counts),
-        available=status.get("availableReplicas", 0),
-        limits=limits,
-        failure_message=failure.get("message", "") if failure and holds(failure) else None,
-    )
-
-
 def _claim(raw: Raw) -> ClaimState:
     requests = raw["spec"].get("resources", {}).get("requests", {})
     phase = (raw.get("status") or {}).get("phase", "Pending")
     modes = tuple(raw["spec"].get("accessModes") or ())
-    return ClaimState(_ref("PersistentVolumeClaim", raw), phase, str(requests.get("storage", "")), modes)
-
-
-def _served(selector: Mapping[str, str]) -> str | None:
-    revision = selector.get(names.REVISION)
-    return revision and names.address(revision, names.step_of(selector.get(names.STAGE, "")))
+    return ClaimState(ref_of("PersistentVolumeClaim", raw), phase, str(requests.get("storage", "")), modes)
 
 
 def _records(raws: Sequence[Raw]) -> dict[str, RecordState]:
     found = {}
     for raw in raws:
-        metadata, ref = raw["metadata"], _ref("ConfigMap", raw)
+        metadata, ref = raw["metadata"], ref_of("ConfigMap", raw)
         if ref.revision is not None:
             record = Record(ref.revision, metadata.get("creationTimestamp", ""), raw.get("data") or {})
             found[ref.revision] = RecordState(ref, metadata.get("resourceVersion", ""), record)

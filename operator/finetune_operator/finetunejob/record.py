@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from finetune_trainer.contract.config import Contract, EvaluationConfig, RunConfig
-from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
+from finetune_trainer.contract.report import EvaluateResult, PrepareResult, PublishResult, TrainResult
 from pydantic import ValidationError
 
 from finetune_operator import names
+from finetune_operator.api.output import Output
 from finetune_operator.conditions import Reason
 from finetune_operator.pods.metadata import Manifest
 
@@ -61,6 +62,10 @@ class Record:
         """The artifact, and what it took; None until there is one."""
         return self._read(TRAINED, TrainResult)
 
+    def published(self, output: Output) -> PublishResult | None:
+        """The artifact's address at the destination; None until all is there that is wanted."""
+        return self._read(published_key(output), PublishResult)
+
     def evaluated(self, evaluation: str) -> EvaluateResult | None:
         """What a measurement came to, by its id."""
         return self._read(evaluated_key(evaluation), EvaluateResult)
@@ -94,6 +99,14 @@ class Record:
 def text(document: Contract) -> str:
     """A document as an entry: every value written out, so that no other version's defaults take its place."""
     return document.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
+
+
+def published_key(output: Output) -> str:
+    """The entry that says that the artifact is complete at the destination: signed with the key of that Secret, and
+    with the whole model, where these are wanted.
+    """
+    destination, key = output.destination or "", output.sign.secret_ref.name if output.sign else None
+    return f"published-{names.digest([destination, key, output.merge] if key or output.merge else destination)}.json"
 
 
 def evaluation_key(config: EvaluationConfig) -> str:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+from finetune_trainer.contract.config import Origin
+
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND, FineTuneJobSpec
+from finetune_operator.finetunejob.shared import EngineState
 from finetune_operator.pods.metadata import Owner
 from finetune_operator.settings import Settings
 
@@ -12,7 +15,9 @@ from finetune_operator.settings import Settings
 class Target:
     """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings.
 
-    `directory`: where its files lie when there is no cluster, as a URI.
+    `directory`: where its files lie when there is no cluster, as a URI. `origin`: the artifact of another FineTuneJob
+    that it starts from, once it is known which. `cache`: the URI of where its base model is kept for others, too.
+    `engine`: the Engine that hosting.engine names, where it is there.
     """
 
     name: str
@@ -22,6 +27,9 @@ class Target:
     revision: str
     settings: Settings
     directory: str = ""
+    origin: Origin | None = None
+    cache: str = ""
+    engine: EngineState | None = None
 
     @property
     def owner(self) -> Owner:

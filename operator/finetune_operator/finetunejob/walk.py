@@ -3,17 +3,22 @@
 `plan` calls it, `hosting` and `summary` tell from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.desired.run_config import claim_of, config_map_of, data_uris
-from finetune_operator.finetunejob.observe import Id, World
-from finetune_operator.finetunejob.stages import STAGES, wanted
-from finetune_operator.finetunejob.stages.base import Action, Context, Delete, Stage, State, Step
+from finetune_operator.finetunejob.desired import budget
+from finetune_operator.finetunejob.desired.run_config import data_uris
+from finetune_operator.finetunejob.homes import home
+from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.stages import STAGES, origin, publish, wanted
+from finetune_operator.finetunejob.stages.base import Context, Stage, Step
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.actions import Action, Delete, Id
+from finetune_operator.kinds.plan import State
+from finetune_operator.pods.sources import claim_of, config_map_of
 
 
 @dataclass(frozen=True)
@@ -49,21 +54,29 @@ class Walk:
 def begin(world: World, revision: str) -> FineTuneJobStatus:
     """The status to go on from: of the last one, what only it knows."""
     old = world.status
-    progress = old.progress if old.revision == revision else None
-    return FineTuneJobStatus(revision=revision, history=old.history, conditions=old.conditions, progress=progress)
+    progress, trials = (old.progress, old.trials) if old.revision == revision else (None, None)
+    return FineTuneJobStatus(
+        revision=revision, history=old.history, conditions=old.conditions, progress=progress, trials=trials
+    )
 
 
 def walk(target: Target, world: World) -> Walk:
     """Step through the stages that the manifest wants."""
-    status = begin(world, target.revision)
-    if target.revision not in world.records and not target.spec.suspend:
-        if reads := _depends_on(target) - world.named.keys():
-            return Walk(status, reads=reads)
-        if problem := _problem(target, world):
-            return Walk(status, problem=problem)
-    stages = wanted(target.spec)
+    status, stages = begin(world, target.revision), wanted(target.spec)
+    if held := _held(target, world, status, stages[0]):
+        return held
     if lost := _lost(target, world):
-        return Walk(status, {stages[0].name: lost})
+        lacking = Walk(status, {stages[0].name: lost})
+        if not publish.elsewhere(target.spec, world.record(target.revision)):
+            return lacking
+        # It was released when all was done (ttlAfterFinished), unless there is something to do again that needs it.
+        done = _through(target, world, status, stages)
+        return lacking if done.current and done.current[0].mounts(target) else done
+    return _through(target, world, status, stages)
+
+
+def _through(target: Target, world: World, status: FineTuneJobStatus, stages: Sequence[Stage]) -> Walk:
+    """As far as the stages let it."""
     steps: dict[str, Step] = {}
     for stage in stages:
         context = Context(target, world, status)
@@ -74,9 +87,26 @@ def walk(target: Target, world: World) -> Walk:
     return Walk(status, steps)
 
 
+def _held(target: Target, world: World, status: FineTuneJobStatus, first: Stage) -> Walk | None:
+    """What keeps it from the first stage; None where nothing does."""
+    unknown = budget.problem(target.spec.training, target.settings)
+    if unknown and world.record(target.revision).trained is None:
+        return Walk(status, problem=(Reason.INVALID, unknown))
+    if target.revision in world.records or target.spec.suspend:
+        return None
+    if reads := _depends_on(target) - world.named.keys():
+        return Walk(status, reads=reads)
+    if problem := _problem(target, world):
+        return Walk(status, problem=problem)
+    waiting = origin.waits(target, world)
+    return Walk(status, {first.name: waiting}) if waiting else None
+
+
 def _depends_on(target: Target) -> frozenset[Id]:
     """What is not ours and matters before a revision's first object is made: the sources, and the Service's name."""
-    uris = [target.spec.model.source, *data_uris(target.spec.dataset)]
+    found = target.origin
+    base = [found.base.uri, found.cache.uri if found.cache else ""] if found else []
+    uris = [target.spec.model.source, target.cache, *data_uris(target.spec.dataset), *base]
     claims = {("PersistentVolumeClaim", name) for uri in uris if (name := claim_of(uri))}
     maps = {("ConfigMap", name) for uri in uris if (name := config_map_of(uri))}
     service = {("Service", target.name)} if target.spec.hosting.enabled else set()
@@ -84,6 +114,8 @@ def _depends_on(target: Target) -> frozenset[Id]:
 
 
 def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
+    if problem := origin.missing(target, world) or home(target).unfit(target):
+        return problem
     service = ("Service", target.name)
     needed = sorted(_depends_on(target) - {service})
     missing = [f"{kind} {name}" for kind, name in needed if not world.named[kind, name]]
@@ -91,6 +123,11 @@ def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
         return Reason.OBJECT_NOT_FOUND, (
             f"Not in namespace {world.namespace}: {', '.join(missing)}. Create what is missing, or correct the source "
             "that names it."
+        )
+    if world.before:
+        return Reason.DESTINATION_TAKEN, (
+            f"FineTuneJob {world.before} publishes to {target.spec.output.destination}, too, and was there first: give "
+            "output.destination a place of its own."
         )
     if world.named.get(service) and service not in world.objects:
         return Reason.NAME_TAKEN, (

@@ -17,9 +17,19 @@ def affinity(wanted: dict[str, Any], together: dict[str, str] | None) -> dict[st
     if together is None:
         return wanted
     pods = wanted.get("podAffinity") or {}
-    term = {"labelSelector": {"matchLabels": together}, "topologyKey": "kubernetes.io/hostname"}
     if pods.get(_REQUIRED):
-        near = {_PREFERRED: [*pods.get(_PREFERRED, []), {"weight": 100, "podAffinityTerm": term}]}
-    else:
-        near = {_REQUIRED: [term]}
-    return {**wanted, "podAffinity": {**pods, **near}}
+        return preferring(wanted, together)
+    return {**wanted, "podAffinity": {**pods, _REQUIRED: [_term(together)]}}
+
+
+def preferring(wanted: dict[str, Any], near: dict[str, str] | None) -> dict[str, Any]:
+    """The user's affinity, and a preference for the node of the pods labelled `near`, if there are any."""
+    if near is None:
+        return wanted
+    pods = wanted.get("podAffinity") or {}
+    preferred = [*pods.get(_PREFERRED, []), {"weight": 100, "podAffinityTerm": _term(near)}]
+    return {**wanted, "podAffinity": {**pods, _PREFERRED: preferred}}
+
+
+def _term(labels: dict[str, str]) -> dict[str, Any]:
+    return {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}

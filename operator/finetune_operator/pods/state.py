@@ -1,6 +1,6 @@
 """A pod as a decision needs it: the raw object in, a frozen PodState out. Used by `observe` and by `diagnose`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,8 @@ from finetune_operator.pods.template import MAIN_CONTAINER
 
 Raw = Mapping[str, Any]
 
+# What a container waits for that comes by itself, or that its log tells of.
+_BY_ITSELF = ("ContainerCreating", "PodInitializing", "CrashLoopBackOff")
 # Kubernetes' own label: which pod of an Indexed Job it is.
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -35,6 +37,9 @@ class Exit:
 class PodState:
     """One pod of a stage, seen through its main container. `claims` are the volumes that it mounts, `index` is its
     number among those that work together.
+
+    Until the container that fetches an engine's model has ended well it is that one that the pod is seen through
+    (`fetching`); `fetched` is what it left then. And it is the one that loads adapters while that can't be started.
     """
 
     name: str
@@ -55,6 +60,8 @@ class PodState:
     limits: Mapping[str, str] = field(default_factory=dict)
     claims: frozenset[str] = frozenset()
     index: str = ""
+    fetching: bool = False
+    fetched: Termination | None = None
 
     @property
     def live(self) -> bool:
@@ -66,9 +73,14 @@ def pod_state(raw: Raw) -> PodState:
     """Read a pod."""
     metadata, status = raw["metadata"], raw.get("status", {})
     labels = metadata.get("labels") or {}
-    spec = main_container(metadata, raw["spec"])
-    statuses: list[Raw] = status.get("containerStatuses") or []
-    container: Raw = next((found for found in statuses if found["name"] == spec["name"]), {})
+    fetch = _named(names.FETCH, status.get("initContainerStatuses"))
+    brought = _exit((fetch.get("state") or {}).get("terminated"))
+    fetching = bool(fetch) and (brought is None or brought.code != 0)
+    spec = _named(names.FETCH, raw["spec"].get("initContainers")) if fetching else main_container(metadata, raw["spec"])
+    container = fetch if fetching else _named(spec["name"], status.get("containerStatuses"))
+    loads = _named(names.ADAPTERS, status.get("containerStatuses"))
+    if not fetching and _held_up(loads):
+        spec, container = _named(names.ADAPTERS, raw["spec"]["containers"]), loads
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     found = conditions(raw)
@@ -97,7 +109,19 @@ def pod_state(raw: Raw) -> PodState:
             if "persistentVolumeClaim" in volume
         ),
         index=labels.get(INDEX, ""),
+        fetching=fetching,
+        fetched=None if fetching or brought is None else brought.termination,
     )
+
+
+def _named(name: str, containers: Sequence[Raw] | None) -> Raw:
+    return next((found for found in containers or [] if found["name"] == name), {})
+
+
+def _held_up(container: Raw) -> bool:
+    """Whether something has to be mended before a container can start."""
+    reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
+    return reason is not None and reason not in _BY_ITSELF
 
 
 def main_container(metadata: Raw, spec: Raw) -> Raw:

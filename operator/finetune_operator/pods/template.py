@@ -5,7 +5,7 @@ the user's settings those that the manifest offers.
 from typing import Any
 
 from finetune_operator.api.pods import Pod
-from finetune_operator.pods.affinity import affinity
+from finetune_operator.pods.affinity import affinity, preferring
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.mounts import HOME, Mount
 
@@ -23,10 +23,12 @@ def template(
     container: Manifest,
     mounts: list[Mount],
     together: dict[str, str] | None = None,
+    near: dict[str, str] | None = None,
 ) -> Manifest:
     """PodTemplateSpec with one container; `settings` are the user's.
 
     `together`: the labels of pods that have to be on one node, this one among them; None where they may spread.
+    `near`: those of pods that it had better be with.
     """
     spec: Manifest = {
         "automountServiceAccountToken": False,
@@ -42,7 +44,7 @@ def template(
         },
         "containers": [container | {"volumeMounts": [mount.mount() for mount in mounts]}],
         "volumes": [mount.volume() for mount in mounts],
-        **_placement(settings, together),
+        **_placement(settings, together, near),
     }
     annotations = {**settings.annotations, MAIN_CONTAINER: container["name"]}
     return {"metadata": {"labels": {**settings.labels, **labels}, "annotations": annotations}, "spec": spec}
@@ -64,11 +66,12 @@ def container(name: str, image: str, pull_policy: str, resources: dict[str, Any]
     return found | ({"resources": resources} if resources else {})
 
 
-def _placement(settings: Pod, together: dict[str, str] | None) -> dict[str, Any]:
+def _placement(settings: Pod, together: dict[str, str] | None, near: dict[str, str] | None) -> dict[str, Any]:
+    given = settings.affinity.model_dump(by_alias=True, exclude_defaults=True)
     found = {
         "nodeSelector": settings.node_selector,
         "tolerations": [toleration.model_dump(by_alias=True, exclude_none=True) for toleration in settings.tolerations],
-        "affinity": affinity(settings.affinity.model_dump(by_alias=True, exclude_defaults=True), together),
+        "affinity": affinity(preferring(given, near), together),
         "serviceAccountName": settings.service_account_name,
         "imagePullSecrets": [{"name": secret.name} for secret in settings.image_pull_secrets],
         "priorityClassName": settings.priority_class_name,

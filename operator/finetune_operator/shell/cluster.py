@@ -5,7 +5,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +16,10 @@ from kubernetes.aio.client.rest import RESTResponse
 from pydantic_core import from_json
 
 from finetune_operator import names
-from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.api.v1alpha1 import API_VERSION, KIND
-from finetune_operator.finetunejob.observe import Id, Ref
-from finetune_operator.finetunejob.plan import Event
+from finetune_operator.api.rules import ApiModel
+from finetune_operator.api.v1alpha1 import API_VERSION
+from finetune_operator.kinds.actions import Id, Ref
+from finetune_operator.kinds.plan import Event
 from finetune_operator.pods.metadata import Manifest, controller_of
 from finetune_operator.shell.errors import Absent, Gone, InTheWay, Refused, Unavailable
 from finetune_operator.shell.resources import LEASE, RESOURCES, Resource
@@ -52,9 +52,11 @@ class Cluster:
         self._client = client
         self._may_write = may_write
 
-    async def knows_finetunejobs(self) -> bool:
-        """Whether the CustomResourceDefinition is there."""
-        return await self._found(f"/apis/{API_VERSION}") is not None
+    async def lacks(self, plurals: Iterable[str]) -> list[str]:
+        """Of the kinds that are ours those whose CustomResourceDefinition is not there."""
+        found = await self._found(f"/apis/{API_VERSION}") or {"resources": []}
+        known = {resource["name"] for resource in found["resources"]}
+        return [plural for plural in plurals if plural not in known]
 
     async def get(self, kind: str, namespace: str, name: str) -> Raw | None:
         """An object as it is now; None where there is none."""
@@ -164,25 +166,25 @@ class Cluster:
             return None
         return found if found.get("kind") != "Status" else None
 
-    async def apply_status(self, job: Mapping[str, Any], status: FineTuneJobStatus) -> Raw | None:
+    async def apply_status(self, kind: str, subject: Mapping[str, Any], status: ApiModel) -> Raw | None:
         """Write the whole status, unless it says already what is there; None when nothing was written.
 
         Refused when it breaks the schema, which it never should.
         """
         document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        if document == job.get("status"):
+        if document == subject.get("status"):
             return None
-        metadata = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": document}
-        path = RESOURCES[KIND].path(metadata["namespace"], f"{metadata['name']}/status")
+        metadata = {key: subject["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "status": document}
+        path = RESOURCES[kind].path(metadata["namespace"], f"{metadata['name']}/status")
         query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
         try:
             written: Raw = await self._send("PATCH", path, body, _APPLY, query)
         except ApiException as error:
             if error.status not in (404, 409):
-                raise Refused(f"the status of {KIND} {metadata['name']}", _sentence(error)) from error
+                raise Refused(f"the status of {kind} {metadata['name']}", _sentence(error)) from error
             # Whoever took its place has a status of its own.
-            await self._check_gone(error, KIND, metadata["namespace"], metadata["name"], metadata["uid"])
+            await self._check_gone(error, kind, metadata["namespace"], metadata["name"], metadata["uid"])
             return None
         return written
 
@@ -197,9 +199,9 @@ class Cluster:
         if error.status != 409 or (found is not None and found["metadata"]["uid"] == uid):
             raise Unavailable(_sentence(error)) from error
 
-    async def post(self, job: Mapping[str, Any], event: Event) -> None:
-        """Post an Event about a FineTuneJob; its name comes from what it says, so that a repetition is none."""
-        metadata = job["metadata"]
+    async def post(self, kind: str, subject: Mapping[str, Any], event: Event) -> None:
+        """Post an Event about one of ours; its name comes from what it says, so that a repetition is none."""
+        metadata = subject["metadata"]
         said = [metadata["uid"], metadata.get("generation"), event.type, event.reason, event.message]
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
@@ -208,7 +210,7 @@ class Cluster:
             "metadata": {"name": f"{metadata['name']}.{names.digest(said)}", "namespace": metadata["namespace"]},
             "involvedObject": {
                 "apiVersion": API_VERSION,
-                "kind": KIND,
+                "kind": kind,
                 **{key: metadata[key] for key in ("name", "namespace", "uid")},
             },
             "type": event.type,

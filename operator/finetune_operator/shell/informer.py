@@ -1,7 +1,7 @@
 """Follows the objects of one kind: lists them page by page, then watches, and keeps the store up to date.
 
-`__main__` starts one for FineTuneJobs and for each kind that is made for them. Every few minutes everything is listed
-anew, so that nothing depends on a watch that never errs.
+`__main__` starts one for each kind of ours and for each kind that is made for them. Every few minutes everything is
+listed anew, so that nothing depends on a watch that never errs.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 
 from finetune_operator.shell.cluster import Cluster
 from finetune_operator.shell.errors import Absent, Gone, Unavailable
-from finetune_operator.shell.resources import Key
+from finetune_operator.shell.resources import Key, Place
 from finetune_operator.shell.store import Store
 from finetune_operator.shell.workqueue import backoff
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Informer:
-    """One kind, in one namespace or in all. `changed` is called with each FineTuneJob that there is news for.
+    """One kind, in one namespace or in all. `changed` is called with each of ours that there is news for.
 
     `turns`: shared by all, so that few list at a time. A page takes tens of megabytes while it is read.
     """
@@ -85,11 +85,11 @@ class Informer:
             return await self._list()
 
     async def _list(self) -> int:
-        seen: list[Key] = []
+        seen: list[Place] = []
         listed = 0
         async for page, version in self._cluster.list(self._kind, self._namespace):
             for raw in page:
-                seen.append(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
+                seen.append(Place(raw["metadata"]["namespace"], raw["metadata"]["name"]))
                 self._put(raw)
             listed = version
             # Tens of megabytes, which need not stay while the next page is read.
@@ -121,7 +121,7 @@ class Informer:
                 self._put(raw)
             case "DELETED":
                 metadata = raw["metadata"]
-                if self._store.drop(self._kind, Key(metadata["namespace"], metadata["name"]), metadata["uid"]):
+                if self._store.drop(self._kind, Place(metadata["namespace"], metadata["name"]), metadata["uid"]):
                     self._tell(raw)
 
     def _put(self, raw: Mapping[str, Any]) -> None:
@@ -129,5 +129,5 @@ class Informer:
             self._tell(raw)
 
     def _tell(self, raw: Mapping[str, Any]) -> None:
-        if key := self._store.job_of(self._kind, raw):
+        if key := self._store.owner_of(self._kind, raw):
             self._changed(key)

@@ -1,35 +1,40 @@
-"""How far the running stages are, asked of their pods beside the work on FineTuneJobs.
+"""How far pods are, stages and those that load adapters, asked beside the work on what they were made for.
 
 A pod that drips, floods, redirects or is mute costs nobody else anything. `reconcile` says whom to ask and reads the
-last answer.
+last answers.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
-from finetune_trainer.contract.report import STATUS_PORT, Progress
+from finetune_trainer.contract.config import Contract
+from finetune_trainer.contract.report import STATUS_PORT
 from pydantic import ValidationError
 
-from finetune_operator.finetunejob.summary import progress_status
+from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.resources import Key
 
-# A stage pod answers at once, in a few hundred bytes, or is not worth waiting for.
+C = TypeVar("C", bound=Contract)
+
+# A pod answers at once and in little, or is not worth waiting for.
 DEADLINE_SECONDS = 2.0
-LONGEST_ANSWER = 64 * 1024
-# A pod that has just started may not listen yet.
-FIRST_SECONDS = 2.0
+LONGEST_ANSWER = 256 * 1024
+# A pod that has just started may not listen yet, and another one is about to have news.
+SOON_SECONDS = 2.0
 AT_ONCE = 32
 
 
 @dataclass
 class Followed:
-    """One running stage: its pod's address, and its last answer."""
+    """One pod: its address, whether it is asked more often, and its last answer."""
 
     address: str
+    soon: bool
     task: "asyncio.Task[None]"
-    progress: Progress | None = None
+    answer: Any = None
 
 
 class Poller:
@@ -39,48 +44,54 @@ class Poller:
         self._client = client
         self._seconds = seconds
         self._changed = changed
-        self._followed: dict[Key, Followed] = {}
+        self._followed: dict[Key, dict[str, Followed]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    def follow(self, key: Key, address: str | None) -> None:
-        """Ask this address from now on; nobody, with None."""
-        before = self._followed.get(key)
-        if before and before.address == address:
-            return
-        if before:
-            before.task.cancel()
-            del self._followed[key]
-        if address:
-            self._followed[key] = Followed(address, asyncio.create_task(self._ask_again_and_again(key, address)))
+    def follow(self, key: Key, pods: Mapping[str, str], soon: bool = False) -> None:
+        """Ask these from now on, by name and address, and no others."""
+        before, followed = self._followed.pop(key, {}), {}
+        for name, found in before.items():
+            if (found.address, found.soon) == (pods.get(name), soon):
+                followed[name] = found
+            else:
+                found.task.cancel()
+        for name, address in pods.items():
+            if name not in followed:
+                known = before.get(name)
+                answer = known.answer if known and known.address == address else None
+                task = asyncio.create_task(self._ask_again_and_again(key, name, address))
+                followed[name] = Followed(address, soon, task, answer)
+        if followed:
+            self._followed[key] = followed
 
-    def last(self, key: Key) -> Progress | None:
-        """The last answer."""
-        found = self._followed.get(key)
-        return found.progress if found else None
+    def last(self, key: Key) -> dict[str, Any]:
+        """The last answers of those that gave one."""
+        return {name: found.answer for name, found in self._followed.get(key, {}).items() if found.answer is not None}
 
     def close(self) -> None:
         """Ask nobody any more."""
         for key in list(self._followed):
-            self.follow(key, None)
+            self.follow(key, {})
 
-    async def _ask_again_and_again(self, key: Key, address: str) -> None:
+    async def _ask_again_and_again(self, key: Key, name: str, address: str) -> None:
         while True:
             async with self._slots:
-                answer = await ask(self._client, address)
-            if answer:
-                self._heed(key, answer)
-            known = self._followed[key].progress is not None
-            await asyncio.sleep(self._seconds if known else min(FIRST_SECONDS, self._seconds))
+                answer = await ask(self._client, address, KINDS[key.kind].answer)
+            found = self._followed[key][name]
+            if answer is not None:
+                self._heed(key, found, answer)
+            soon = found.soon or found.answer is None
+            await asyncio.sleep(min(SOON_SECONDS, self._seconds) if soon else self._seconds)
 
-    def _heed(self, key: Key, answer: Progress) -> None:
-        found = self._followed[key]
-        before, found.progress = found.progress, answer
-        if before is None or progress_status(answer) != progress_status(before):
+    def _heed(self, key: Key, found: Followed, answer: Contract) -> None:
+        before, found.answer = found.answer, answer
+        shown = KINDS[key.kind].shown
+        if before is None or shown(answer) != shown(before):
             self._changed(key)
 
 
-async def ask(client: httpx.AsyncClient, address: str) -> Progress | None:
-    """A stage pod's progress; None when it gives no sensible answer (it has just started, or is about to end)."""
+async def ask(client: httpx.AsyncClient, address: str, kind: type[C]) -> C | None:
+    """What a pod tells; None when it gives no sensible answer (it has just started, or is about to end)."""
     host = f"[{address}]" if ":" in address else address
     try:
         async with (
@@ -93,6 +104,7 @@ async def ask(client: httpx.AsyncClient, address: str) -> Progress | None:
                 text += chunk
                 if len(text) > LONGEST_ANSWER:
                     return None
-        return Progress.model_validate_json(text)
+        # A pod may be of a later version.
+        return kind.model_validate_json(text, extra="ignore")
     except (httpx.HTTPError, ValidationError, TimeoutError):
         return None

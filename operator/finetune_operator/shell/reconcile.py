@@ -1,4 +1,4 @@
-"""The thin shell around plan(): look at what is known, decide, act, say so. Called by `workqueue`, one job at a time.
+"""The thin shell around plan(): look at what is known, decide, act, say so. Called by `workqueue`, one key at a time.
 
 Killed between any two calls it changes nothing about where things end: the next call looks again.
 """
@@ -11,18 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from finetune_operator.api.v1alpha1 import KIND
-from finetune_operator.finetunejob.observe import OWNED, Id, Snapshot
-from finetune_operator.finetunejob.plan import Plan, broken, plan, refused
-from finetune_operator.finetunejob.stages.base import Action, Apply, Create, Delete, Patch
-from finetune_operator.finetunejob.summary import Purpose, Refusal, in_the_way, refusal
-from finetune_operator.names import JOB
+from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Id, Patch
+from finetune_operator.kinds.plan import Plan, Purpose, Refusal, in_the_way, refusal
+from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
 from finetune_operator.shell import metrics
 from finetune_operator.shell.cluster import Cluster
 from finetune_operator.shell.errors import InTheWay, Refused, Unavailable
+from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.progress import Poller
-from finetune_operator.shell.resources import Key
+from finetune_operator.shell.resources import Key, Place
 from finetune_operator.shell.store import Store
 
 logger = logging.getLogger(__name__)
@@ -44,7 +42,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Reconciler:
-    """What a reconcile needs of the world outside. `bugs`: the last traceback of each FineTuneJob that has one."""
+    """What a reconcile needs of the world outside. `bugs`: the last traceback of each of ours that has one."""
 
     cluster: Cluster
     store: Store
@@ -53,23 +51,23 @@ class Reconciler:
     bugs: dict[Key, str] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
-        """Bring one FineTuneJob closer to its end; the seconds until the next look even if nothing happens."""
+        """Bring one of ours closer to its end; the seconds until the next look even if nothing happens."""
         attempt, now = Attempt(), datetime.now(UTC)
         found = await self._converge(key, attempt, now)
         if found is None:
-            self.poller.follow(key, None)
+            self.poller.follow(key, {})
             metrics.forget(key)
             return None
         snapshot, planned = found
         refusals = [refusal for action, refusal in attempt.refusals if action in planned.actions]
         if refusals:
-            planned = refused(snapshot, planned, refusals, now)
+            planned = KINDS[key.kind].refused(snapshot, planned, refusals, now)
         await self._tell(key, snapshot, planned, attempt)
         if attempt.failure:
             raise attempt.failure
         return planned.again_after or self.settings.resync_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)
 
-    async def _converge(self, key: Key, attempt: Attempt, now: datetime) -> tuple[Snapshot, Plan] | None:
+    async def _converge(self, key: Key, attempt: Attempt, now: datetime) -> tuple[Snapshot, Plan[Any]] | None:
         """Act until nothing is left to do that has not been tried: how it looks then, and what there is to say."""
         for _ in range(ROUNDS):
             snapshot = self._look(key, attempt)
@@ -91,27 +89,28 @@ class Reconciler:
 
     def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
         found = self.store.snapshot(key)
-        return found and replace(found, named=attempt.named, progress=self.poller.last(key))
+        return found and replace(found, named=attempt.named, answers=self.poller.last(key))
 
-    def _decide(self, key: Key, snapshot: Snapshot, now: datetime) -> Plan:
+    def _decide(self, key: Key, snapshot: Snapshot, now: datetime) -> Plan[Any]:
         try:
-            planned = plan(snapshot, self.settings, now)
+            planned = KINDS[key.kind].plan(snapshot, self.settings, now)
         except Exception as bug:
             text = traceback.format_exc()
             if self.bugs.get(key) != text:
                 self.bugs[key] = text
                 logger.exception("%s: a fault in the operator", key)
-            return broken(snapshot, f"{type(bug).__name__}: {bug}", now)
+            return KINDS[key.kind].broken(snapshot, f"{type(bug).__name__}: {bug}", now)
         self.bugs.pop(key, None)
         return planned
 
     async def _confirm(self, key: Key) -> None:
         """Read live what a deletion is decided from."""
-        job = await self.cluster.get(KIND, key.namespace, key.name)
-        if job is not None:
-            self.store.put(KIND, job)
-        for kind in OWNED:
-            async for page, _ in self.cluster.list(kind, key.namespace, f"{JOB}={key.name}"):
+        ours = KINDS[key.kind]
+        subject = await self.cluster.get(ours.name, key.namespace, key.name)
+        if subject is not None:
+            self.store.put(ours.name, subject)
+        for kind in ours.owned:
+            async for page, _ in self.cluster.list(kind, key.namespace, f"{ours.label}={key.name}"):
                 for raw in page:
                     self.store.put(kind, raw)
 
@@ -123,7 +122,7 @@ class Reconciler:
         except Refused as error:
             attempt.refusals.append((action, refusal(purpose, action, error.what, error.sentence)))
         except InTheWay as error:
-            attempt.refusals.append((action, in_the_way(purpose, key.name, error.kind, error.raw)))
+            attempt.refusals.append((action, in_the_way(purpose, (key.kind, key.name), error.kind, error.raw)))
         except Unavailable as error:
             attempt.failure = attempt.failure or error
 
@@ -144,31 +143,33 @@ class Reconciler:
     def _keep(self, key: Key, action: Patch | Delete, found: dict[str, Any] | None) -> None:
         ref = action.ref
         if found is None:
-            self.store.drop(ref.kind, Key(key.namespace, ref.name), ref.uid)
+            self.store.drop(ref.kind, Place(key.namespace, ref.name), ref.uid)
         else:
             self.store.put(ref.kind, found)
 
-    async def _tell(self, key: Key, snapshot: Snapshot, planned: Plan, attempt: Attempt) -> None:
+    async def _tell(self, key: Key, snapshot: Snapshot, planned: Plan[Any], attempt: Attempt) -> None:
         """Events before status: they are told from what changed in it."""
         for event in planned.events:
             logger.info("%s: %s: %s", key, event.reason, event.message)
             try:
-                await self.cluster.post(snapshot.job, event)
+                await self.cluster.post(key.kind, snapshot.subject, event)
             except Unavailable as error:
                 attempt.failure = attempt.failure or error
         try:
-            written = await self.cluster.apply_status(snapshot.job, planned.status)
+            written = await self.cluster.apply_status(key.kind, snapshot.subject, planned.status)
         except Refused as error:
             logger.error("%s: %s", key, error)
-            fallen_back = broken(snapshot, f"the API server refused its status: {error.sentence}", datetime.now(UTC))
-            written = await self.cluster.apply_status(snapshot.job, fallen_back.status)
+            fallen_back = KINDS[key.kind].broken(
+                snapshot, f"the API server refused its status: {error.sentence}", datetime.now(UTC)
+            )
+            written = await self.cluster.apply_status(key.kind, snapshot.subject, fallen_back.status)
         if written is not None:
-            self.store.put(KIND, written)
-        self.poller.follow(key, planned.ask)
-        metrics.remember(key, planned.status.phase)
+            self.store.put(key.kind, written)
+        self.poller.follow(key, planned.ask, planned.soon)
+        metrics.remember(key, KINDS[key.kind].word(planned.status))
 
 
-def _ordered(planned: Plan) -> Iterator[tuple[Purpose, Action]]:
+def _ordered(planned: Plan[Any]) -> Iterator[tuple[Purpose, Action]]:
     """What serves first, then what is given back, then what is new."""
     purposes: tuple[tuple[Purpose, tuple[Action, ...]], ...] = (
         ("serve", planned.serve),

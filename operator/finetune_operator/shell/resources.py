@@ -6,18 +6,34 @@
 from dataclasses import dataclass
 
 from finetune_operator import names
+from finetune_operator.api import engine
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
+from finetune_operator.shell.kinds import KINDS
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One FineTuneJob."""
+class Place:
+    """Where an object of some kind is."""
 
     namespace: str
     name: str
 
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One of ours: what the queue works on."""
+
+    kind: str
+    namespace: str
+    name: str
+
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return Place(self.namespace, self.name)
 
 
 @dataclass(frozen=True)
@@ -52,26 +68,36 @@ def _resource(
     return Resource(api_version, plural, frozenset(verbs.split()), label_selector, field_selector, optional)
 
 
+# No label of one of our kinds: a selector can't name one or another.
+_OURS = f"{names.MANAGED_BY}={names.FIELD_MANAGER}"
+
+
 def _made(api_version: str, plural: str, verbs: str = "") -> Resource:
     """What the operator makes; anything else of the kind is none of its business."""
-    return _resource(api_version, plural, f"list watch create patch delete {verbs}", label_selector=names.JOB)
+    return _resource(api_version, plural, f"list watch create patch delete {verbs}", label_selector=_OURS)
 
 
 def _seen(api_version: str, plural: str) -> Resource:
     """What others make from that, with its labels."""
-    return _resource(api_version, plural, "list watch", label_selector=names.JOB)
+    return _resource(api_version, plural, "list watch", label_selector=_OURS)
 
 
 RESOURCES: dict[str, Resource] = {
     KIND: _resource(API_VERSION, PLURAL, "get list watch"),
+    # Nothing of an Engine is deleted but with it, so it need not be looked at live before.
+    engine.KIND: _resource(API_VERSION, engine.PLURAL, "list watch"),
     # A `get` shows what stands where an object of ours should go, or what the manifest names.
     "Job": _made("batch/v1", "jobs", "get"),
     "Deployment": _made("apps/v1", "deployments", "get"),
     "Service": _made("v1", "services", "get"),
+    "NetworkPolicy": _resource(
+        "networking.k8s.io/v1", "networkpolicies", "get list watch create patch", label_selector=_OURS
+    ),
     "PersistentVolumeClaim": _made("v1", "persistentvolumeclaims", "get"),
     "ConfigMap": _made("v1", "configmaps", "get"),
     "ReplicaSet": _seen("apps/v1", "replicasets"),
-    "Pod": _seen("v1", "pods"),
+    # What an Engine's pods should have is said in an annotation.
+    "Pod": _resource("v1", "pods", "list watch patch", label_selector=_OURS),
     # Nothing else has the API server's words when it refuses a Job its pod.
     "Event": _resource(
         "v1", "events", "list watch create", field_selector="involvedObject.kind=Job,reason=FailedCreate"
@@ -79,8 +105,8 @@ RESOURCES: dict[str, Resource] = {
     # What a queued Job waits for. No label tells those of our Jobs apart.
     "Workload": _resource("kueue.x-k8s.io/v1beta2", "workloads", "list watch", optional=True),
 }
-STATUS = _resource(API_VERSION, f"{PLURAL}/status", "patch")
+STATUSES = tuple(_resource(API_VERSION, f"{kind.plural}/status", "patch") for kind in KINDS.values())
 # Owner references that block deletion ask for this right where the cluster enforces it.
-FINALIZERS = _resource(API_VERSION, f"{PLURAL}/finalizers", "update")
+FINALIZERS = tuple(_resource(API_VERSION, f"{kind.plural}/finalizers", "update") for kind in KINDS.values())
 # In the operator's own namespace alone, by its name; see `leases`.
 LEASE = _resource("coordination.k8s.io/v1", "leases", "get create update")

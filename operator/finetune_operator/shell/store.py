@@ -15,19 +15,24 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json, to_json
 
 from finetune_operator import names
-from finetune_operator.api.v1alpha1 import GROUP, KIND
-from finetune_operator.finetunejob.observe import OWNED, Snapshot
-from finetune_operator.finetunejob.queue import WORKLOAD_CONDITIONS, made_for
-from finetune_operator.pods.applied import ours
+from finetune_operator.api.engine import KIND as ENGINE
+from finetune_operator.api.v1alpha1 import KIND
+from finetune_operator.finetunejob.queue import made_for
+from finetune_operator.kinds.actions import Id
+from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.pods.metadata import controller_of
-from finetune_operator.pods.state import INDEX, main_container
-from finetune_operator.pods.template import MAIN_CONTAINER
-from finetune_operator.shell.resources import Key
+from finetune_operator.shell.kinds import KINDS
+from finetune_operator.shell.resources import Key, Place
+from finetune_operator.shell.trim import trim
 
 Raw = dict[str, Any]
-_APPLIED_KINDS = ("Deployment", "Service")
-# Labels of others.
-_READ = (names.QUEUE, INDEX)
+# Of one of ours, what those wait for that follow it.
+_AWAITED = (*KINDS, "ConfigMap", "PersistentVolumeClaim")
+# Of what one of ours controls, directly or not.
+_CHILDREN = (*dict.fromkeys(owned for kind in KINDS.values() for owned in kind.owned), "Pod", "Event", "Workload")
+
+# What a FineTuneJob makes that an Engine reads.
+_LOADS = ("ConfigMap", "Service")
 
 
 class Entry(NamedTuple):
@@ -40,12 +45,19 @@ class Entry(NamedTuple):
 
 
 class Store:
-    """Objects by kind, namespace and name, and by controller."""
+    """Objects by kind, namespace and name, and by controller.
 
-    def __init__(self) -> None:
-        self._objects: dict[str, dict[Key, Entry]] = defaultdict(dict)
-        self._controlled: dict[str, list[tuple[str, Key]]] = defaultdict(list)
-        self._pods: dict[Key, list[Key]] = defaultdict(list)
+    `wake` is called with each of ours that follows another one, when there is news of that.
+    """
+
+    def __init__(self, wake: Callable[[Key], None] = lambda key: None) -> None:
+        self._wake = wake
+        self._following: dict[Key, list[Key]] = defaultdict(list)
+        self._objects: dict[str, dict[Place, Entry]] = defaultdict(dict)
+        self._controlled: dict[str, list[tuple[str, Place]]] = defaultdict(list)
+        self._pods: dict[Key, list[Place]] = defaultdict(list)
+        self._loads: dict[Key, list[tuple[str, Place]]] = defaultdict(list)
+        self._claims: dict[Key, list[Key]] = defaultdict(list)
         self._samples: dict[str, bytes] = {}
         # An answer to a call of ours may come after the watch has told that the object is gone.
         self._gone: deque[str] = deque(maxlen=1000)
@@ -57,78 +69,145 @@ class Store:
         if kind == "Workload" and made_for(raw) is None:
             return False
         metadata = raw["metadata"]
-        key = Key(metadata["namespace"], metadata["name"])
+        place = Place(metadata["namespace"], metadata["name"])
         uid, version = metadata["uid"], int(metadata["resourceVersion"])
-        before = self._objects[kind].get(key)
+        before = self._objects[kind].get(place)
         if uid in self._gone or (before and before.version >= version):
             return False
         entry = Entry(uid, version, _controller(kind, raw), self._packed(kind, trim(kind, raw)))
         if before:
-            self._forget(kind, key, before)
-        self._objects[kind][key] = entry
-        if entry.controller:
-            self._controlled[entry.controller].append((kind, key))
-        if kind == "Pod" and (job := _job_of(raw)):
-            self._pods[job].append(key)
-        return before is None or before.uid != entry.uid or before.data != entry.data
+            self._forget(kind, place, before)
+        self._objects[kind][place] = entry
+        self._remember(kind, place, entry, raw)
+        news = before is None or before.uid != entry.uid or before.data != entry.data
+        if news:
+            if before:
+                self._tell_engine(kind, self._unpacked(kind, place, before))
+            self._tell(kind, raw)
+        return news
 
-    def drop(self, kind: str, key: Key, uid: str) -> bool:
+    def drop(self, kind: str, place: Place, uid: str) -> bool:
         """Forget an object that is gone, unless another one has taken its name since; whether that is news."""
         self._gone.append(uid)
-        entry = self._objects[kind].get(key)
+        entry = self._objects[kind].get(place)
         if entry is None or entry.uid != uid:
             return False
-        self._forget(kind, key, entry)
-        del self._objects[kind][key]
+        self._forget(kind, place, entry)
+        del self._objects[kind][place]
+        self._tell(kind, self._unpacked(kind, place, entry))
         return True
 
-    def drop_unseen(self, kind: str, namespace: str | None, seen: Iterable[Key], version: int) -> list[Raw]:
+    def _tell(self, kind: str, raw: Mapping[str, Any]) -> None:
+        """Whoever made the call that this is the answer to, no watch tells of it a second time."""
+        owner = self.owner_of(kind, raw) if kind in _AWAITED else None
+        for waiting in list(self._following.get(owner, ())) if owner else ():
+            self._wake(waiting)
+        self._tell_engine(kind, raw)
+
+    def _tell_engine(self, kind: str, raw: Mapping[str, Any]) -> None:
+        """What a FineTuneJob has made that concerns an Engine is that one's news, too."""
+        if engine := _loaded_on(kind, raw):
+            self._wake(engine)
+
+    def drop_unseen(self, kind: str, namespace: str | None, seen: Iterable[Place], version: int) -> list[Raw]:
         """Forget what a complete list, of this version, did not have; what that was."""
         known = set(seen)
         gone = [
-            (key, entry)
-            for key, entry in self._objects[kind].items()
-            if key not in known and entry.version <= version and namespace in (None, key.namespace)
+            (place, entry)
+            for place, entry in self._objects[kind].items()
+            if place not in known and entry.version <= version and namespace in (None, place.namespace)
         ]
-        found = [self._unpacked(kind, key, entry) for key, entry in gone]
-        for key, entry in gone:
-            self.drop(kind, key, entry.uid)
+        found = [self._unpacked(kind, place, entry) for place, entry in gone]
+        for place, entry in gone:
+            self.drop(kind, place, entry.uid)
         return found
 
-    def job_of(self, kind: str, raw: Mapping[str, Any]) -> Key | None:
-        """The FineTuneJob that an object says it was made for: whom to tell of a change, and no more than that."""
+    def owner_of(self, kind: str, raw: Mapping[str, Any]) -> Key | None:
+        """The one of ours that an object says it was made for: whom to tell of a change, and no more than that."""
+        metadata = raw["metadata"]
+        if kind in KINDS:
+            return Key(kind, metadata["namespace"], metadata["name"])
         if kind == "Event":
-            metadata = raw["metadata"]
-            key = Key(metadata["namespace"], raw["involvedObject"].get("name", ""))
-            entry = self._objects["Job"].get(key)
-            return _job_of(self._unpacked("Job", key, entry)) if entry else None
-        if kind == KIND:
-            return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+            place = Place(metadata["namespace"], raw["involvedObject"].get("name", ""))
+            entry = self._objects["Job"].get(place)
+            return _made_for(self._unpacked("Job", place, entry)) if entry else None
         if kind == "Workload":
             name = made_for(raw)
-            return Key(raw["metadata"]["namespace"], name) if name else None
-        return _job_of(raw)
+            return Key(KIND, metadata["namespace"], name) if name else None
+        return _made_for(raw)
 
     def snapshot(self, key: Key) -> Snapshot | None:
-        """Everything around a FineTuneJob; None when there is none."""
-        entry = self._objects[KIND].get(key)
+        """Everything around one of ours; None when there is none."""
+        entry = self._objects[key.kind].get(key.place)
         if entry is None:
             return None
         children = self._children(entry.uid)
         known = {pod["metadata"]["uid"] for pod in children["Pod"]}
         others = ((pod, self._objects["Pod"][pod]) for pod in self._pods.get(key, ()))
         strangers = [self._unpacked("Pod", pod, found) for pod, found in others if found.uid not in known]
-        return Snapshot(job=self._unpacked(KIND, key, entry), children=children, strangers=strangers)
+        subject, seen = self._unpacked(key.kind, key.place, entry), frozenset({key})
+        source, referred = self._source(key, subject, seen), key in self._following
+        loads = self._loads_of(key)
+        followed = self._read(_followed(key.kind, key.place, subject))
+        return Snapshot(
+            subject,
+            children,
+            strangers,
+            loads=loads,
+            followed=followed,
+            rivals=self._rivals(key, subject),
+            source=source,
+            referred=referred,
+        )
+
+    def _rivals(self, key: Key, subject: Raw) -> list[Raw]:
+        """Others that claim the same."""
+        claim = _claimed(key.kind, key.place, subject)
+        others = (found for found in self._claims.get(claim, ()) if found != key) if claim else ()
+        return [self._unpacked(found.kind, found.place, self._objects[found.kind][found.place]) for found in others]
+
+    def _loads_of(self, key: Key) -> dict[str, list[Raw]]:
+        """What names an Engine, by kind: of what says so only that which one of ours controls."""
+        found: dict[str, list[Raw]] = defaultdict(list)
+        for kind, place in self._loads.get(key, ()):
+            raw = self._unpacked(kind, place, self._objects[kind][place])
+            if self._ours(raw):
+                found[kind].append(raw)
+        return dict(found)
+
+    def _ours(self, raw: Raw) -> bool:
+        """Whether the controller that an object names is there, and one of ours."""
+        metadata = raw["metadata"]
+        owner: Raw = next((each for each in metadata.get("ownerReferences") or [] if each.get("controller")), {})
+        place = Place(metadata["namespace"], owner.get("name", ""))
+        entry = self._objects[owner["kind"]].get(place) if owner.get("kind") in KINDS else None
+        return entry is not None and entry.uid == owner["uid"]
+
+    def _read(self, keys: Iterable[Key]) -> dict[Id, Raw]:
+        """Those of ours that are there."""
+        found = ((key, self._objects[key.kind].get(key.place)) for key in keys)
+        return {(key.kind, key.name): self._unpacked(key.kind, key.place, entry) for key, entry in found if entry}
+
+    def _source(self, key: Key, subject: Raw, seen: frozenset[Key]) -> Snapshot | None:
+        """The one of its kind that another follows, and what that follows in turn; in a circle, once round."""
+        alike = (found for found in _followed(key.kind, key.place, subject) if found.kind == key.kind)
+        source = next(alike, None)
+        entry = self._objects[source.kind].get(source.place) if source else None
+        if source is None or entry is None:
+            return None
+        raw = self._unpacked(source.kind, source.place, entry)
+        before = None if source in seen else self._source(source, raw, seen | {source})
+        return Snapshot(raw, self._children(entry.uid), source=before)
 
     def _children(self, uid: str) -> dict[str, list[Raw]]:
-        """What a FineTuneJob controls, and what is controlled by that in turn, by kind."""
-        found: dict[str, list[Raw]] = {kind: [] for kind in (*OWNED, "Pod", "Event", "Workload")}
+        """What one of ours controls, and what is controlled by that in turn, by kind."""
+        found: dict[str, list[Raw]] = {kind: [] for kind in _CHILDREN}
         pending = [uid]
         while pending:
-            for kind, key in sorted(self._controlled.get(pending.pop(), ()), key=str):
-                entry = self._objects[kind][key]
+            for kind, place in sorted(self._controlled.get(pending.pop(), ()), key=str):
+                entry = self._objects[kind][place]
                 if kind in found:
-                    found[kind].append(self._unpacked(kind, key, entry))
+                    found[kind].append(self._unpacked(kind, place, entry))
                 if kind in ("Job", "Deployment", "ReplicaSet"):
                     pending.append(entry.uid)
         return found
@@ -138,22 +217,42 @@ class Store:
         packer = zlib.compressobj(zdict=self._samples.setdefault(kind, text))
         return packer.compress(text) + packer.flush()
 
-    def _unpacked(self, kind: str, key: Key, entry: Entry) -> Raw:
+    def _unpacked(self, kind: str, place: Place, entry: Entry) -> Raw:
         raw: Raw = from_json(zlib.decompressobj(zdict=self._samples[kind]).decompress(entry.data))
         identity = {
-            "name": key.name,
-            "namespace": key.namespace,
+            "name": place.name,
+            "namespace": place.namespace,
             "uid": entry.uid,
             "resourceVersion": str(entry.version),
         }
         raw["metadata"] |= identity
         return raw
 
-    def _forget(self, kind: str, key: Key, entry: Entry) -> None:
+    def _remember(self, kind: str, place: Place, entry: Entry, raw: Mapping[str, Any]) -> None:
         if entry.controller:
-            _discard(self._controlled, entry.controller, (kind, key))
-        if kind == "Pod" and (job := _job_of(self._unpacked(kind, key, entry))):
-            _discard(self._pods, job, key)
+            self._controlled[entry.controller].append((kind, place))
+        if kind == "Pod" and (owner := _made_for(raw)):
+            self._pods[owner].append(place)
+        for followed in _followed(kind, place, raw):
+            self._following[followed].append(_key(kind, place))
+        if claim := _claimed(kind, place, raw):
+            self._claims[claim].append(_key(kind, place))
+        if engine := _loaded_on(kind, raw):
+            self._loads[engine].append((kind, place))
+
+    def _forget(self, kind: str, place: Place, entry: Entry) -> None:
+        if entry.controller:
+            _discard(self._controlled, entry.controller, (kind, place))
+        if kind == "Pod" and (owner := _made_for(self._unpacked(kind, place, entry))):
+            _discard(self._pods, owner, place)
+        if kind in _LOADS and (engine := _loaded_on(kind, self._unpacked(kind, place, entry))):
+            _discard(self._loads, engine, (kind, place))
+        if kind in KINDS:
+            raw = self._unpacked(kind, place, entry)
+            for followed in _followed(kind, place, raw):
+                _discard(self._following, followed, _key(kind, place))
+            if claim := _claimed(kind, place, raw):
+                _discard(self._claims, claim, _key(kind, place))
 
 
 def _discard(index: dict[Any, list[Any]], at: Any, what: Any) -> None:
@@ -166,112 +265,32 @@ def _controller(kind: str, raw: Mapping[str, Any]) -> str | None:
     return raw["involvedObject"].get("uid") if kind == "Event" else controller_of(raw)
 
 
-def _job_of(raw: Mapping[str, Any]) -> Key | None:
+def _key(kind: str, place: Place) -> Key:
+    return Key(kind, place.namespace, place.name)
+
+
+def _made_for(raw: Mapping[str, Any]) -> Key | None:
+    """The one of ours whose name an object carries, as the label of its kind."""
     metadata = raw["metadata"]
-    name = (metadata.get("labels") or {}).get(names.JOB)
-    return Key(metadata["namespace"], name) if name else None
+    labels = metadata.get("labels") or {}
+    found = ((kind, labels[kind.label]) for kind in KINDS.values() if labels.get(kind.label))
+    return next((Key(kind.name, metadata["namespace"], name) for kind, name in found), None)
 
 
-def trim(kind: str, raw: Mapping[str, Any]) -> Raw:
-    """What `observe` reads of an object, without what the Entry has beside it."""
-    return {"metadata": _metadata(kind, raw["metadata"]), **_TRIMMED.get(kind, _nothing)(raw)}
+def _loaded_on(kind: str, raw: Mapping[str, Any]) -> Key | None:
+    """The Engine that an object says it concerns, which is not its owner."""
+    metadata = raw["metadata"]
+    name = (metadata.get("labels") or {}).get(names.LOADED_ON) if kind in _LOADS else None
+    return Key(ENGINE, metadata["namespace"], name) if name else None
 
 
-def _metadata(kind: str, metadata: Mapping[str, Any]) -> Raw:
-    found = {
-        key: metadata[key]
-        for key in ("generation", "deletionTimestamp", "creationTimestamp", "ownerReferences")
-        if key in metadata
-    }
-    for section in ("labels", "annotations"):
-        found_there = metadata.get(section) or {}
-        own = {key: value for key, value in found_there.items() if key.startswith(f"{GROUP}/") or key in _READ}
-        if own:
-            found[section] = own
-    if kind in _APPLIED_KINDS and (fields := ours(metadata.get("managedFields") or [])) is not None:
-        entry = {"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
-        found["managedFields"] = [entry]
-    return found
+def _followed(kind: str, place: Place, raw: Mapping[str, Any]) -> tuple[Key, ...]:
+    """Those of ours that another one follows."""
+    found = KINDS[kind].follows(raw.get("spec") or {}) if kind in KINDS else ()
+    return tuple(Key(followed, place.namespace, name) for followed, name in found)
 
 
-def _nothing(raw: Mapping[str, Any]) -> Raw:
-    return {}
-
-
-def _picked(*fields: str) -> Callable[[Mapping[str, Any]], Raw]:
-    return lambda raw: {field: raw[field] for field in fields if field in raw}
-
-
-def _job(raw: Mapping[str, Any]) -> Raw:
-    fields = ("suspend", "backoffLimit", "activeDeadlineSeconds")
-    conditions = (raw.get("status") or {}).get("conditions")
-    return {"spec": _picked(*fields)(raw["spec"]), "status": {"conditions": conditions}}
-
-
-def _pod(raw: Mapping[str, Any]) -> Raw:
-    spec, metadata = raw["spec"], raw["metadata"]
-    main = main_container(metadata, spec)
-    status = raw.get("status") or {}
-    claims = [volume for volume in spec.get("volumes") or [] if "persistentVolumeClaim" in volume]
-    states = [found for found in status.get("containerStatuses") or [] if found["name"] == main["name"]]
-    told = [found for found in status.get("conditions") or [] if found["type"] in ("Ready", "PodScheduled")]
-    return {
-        "spec": {"containers": [_container(main)], "volumes": claims},
-        "status": {
-            **_picked("phase", "podIP")(status),
-            "conditions": [_picked("type", "status", "message")(found) for found in told],
-            "containerStatuses": [_picked("name", "restartCount", "state", "lastState")(found) for found in states],
-        },
-    }
-
-
-def _container(raw: Mapping[str, Any]) -> Raw:
-    return _picked("name", "image", "resources")(raw)
-
-
-def _deployment(raw: Mapping[str, Any]) -> Raw:
-    pod = raw["spec"]["template"]
-    main = main_container(pod["metadata"], pod["spec"])
-    status = raw.get("status") or {}
-    failures = [found for found in status.get("conditions") or [] if found["type"] == "ReplicaFailure"]
-    counts = ("observedGeneration", "replicas", "updatedReplicas", "availableReplicas")
-    template = {"metadata": {"annotations": {MAIN_CONTAINER: main["name"]}}, "spec": {"containers": [_container(main)]}}
-    return {
-        "spec": {**_picked("replicas")(raw["spec"]), "template": template},
-        "status": {**_picked(*counts)(status), "conditions": failures},
-    }
-
-
-def _workload(raw: Mapping[str, Any]) -> Raw:
-    spec, status = raw["spec"], raw.get("status") or {}
-    told = [found for found in status.get("conditions") or [] if found["type"] in WORKLOAD_CONDITIONS]
-    checks = [_picked("name", "state", "message")(found) for found in status.get("admissionChecks") or []]
-    # Of its pods no more than whose they are.
-    template = {"metadata": {"labels": {names.JOB: made_for(raw)}}}
-    return {
-        "spec": {**_picked("queueName", "active")(spec), "podSets": [{"template": template}]},
-        "status": {
-            "conditions": [_picked("type", "status", "reason", "message")(found) for found in told],
-            "admissionChecks": checks,
-        },
-    }
-
-
-def _claim(raw: Mapping[str, Any]) -> Raw:
-    return {
-        "spec": _picked("resources", "accessModes")(raw["spec"]),
-        "status": _picked("phase")(raw.get("status") or {}),
-    }
-
-
-_TRIMMED: dict[str, Callable[[Mapping[str, Any]], Raw]] = {
-    KIND: _picked("spec", "status"),
-    "Job": _job,
-    "Deployment": _deployment,
-    "Service": lambda raw: {"spec": _picked("selector")(raw["spec"])},
-    "PersistentVolumeClaim": _claim,
-    "ConfigMap": _picked("data"),
-    "Pod": _pod,
-    "Workload": _workload,
-    "Event": _picked("involvedObject", "message", "lastTimestamp"),
-}
+def _claimed(kind: str, place: Place, raw: Mapping[str, Any]) -> Key | None:
+    """What one of ours claims for itself, under which the others that do are found."""
+    found = KINDS[kind].claims(raw.get("spec") or {}) if kind in KINDS else None
+    return Key(kind, place.namespace, found) if found else None

@@ -9,11 +9,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
+from finetune_operator import names
+from finetune_operator.api.engine import KIND as ENGINE
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND
-from finetune_operator.finetunejob.observe import Ref, Snapshot
-from finetune_operator.finetunejob.plan import Plan, plan, refused
-from finetune_operator.finetunejob.stages.base import Action, Apply, Create, Delete, Patch
-from finetune_operator.finetunejob.summary import Purpose, in_the_way, refusal
+from finetune_operator.finetunejob.plan import plan, refused
+from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Patch, Ref
+from finetune_operator.kinds.plan import Plan, Purpose, in_the_way, refusal
+from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.pods.metadata import controller_of
 from finetune_operator.settings import Settings
 from finetune_operator.shell.errors import InTheWay
@@ -119,13 +121,21 @@ class Refusing(Exception):
 
 
 class Rehearsal:
-    """One FineTuneJob named recipes in namespace kitchen, and everything made for it.
+    """One FineTuneJob in namespace kitchen, recipes by name, and everything made for it.
 
     Objects have uids and versions. What has a finalizer, or pods of its own, is Terminating until `collect` plays the
     garbage collector. `refuse` is what the cluster's rules forbid: (verb, kind, name) → the API server's sentence.
+    `source`: the one whose artifact it starts from. `referred`: another one starts from this one's.
     """
 
-    def __init__(self, **spec: Any) -> None:
+    def __init__(self, name: str = "recipes", **spec: Any) -> None:
+        self.name = name
+        self.source: Rehearsal | None = None
+        # Engines of the namespace, by name.
+        self.engines: dict[str, dict[str, Any]] = {}
+        self.referred = False
+        # Others that publish to the same place.
+        self.rivals: list[dict[str, Any]] = []
         self.uids = itertools.count(1)
         self.job: dict[str, Any] = self._job(MANIFEST | spec)
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
@@ -137,7 +147,7 @@ class Rehearsal:
         self.settings = Settings()
 
     def _job(self, spec: dict[str, Any]) -> dict[str, Any]:
-        metadata = {"name": "recipes", "namespace": "kitchen", "uid": f"job-{next(self.uids)}", "generation": 1}
+        metadata = {"name": self.name, "namespace": "kitchen", "uid": f"{self.name}-{next(self.uids)}", "generation": 1}
         return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
 
     def edit(self, **spec: Any) -> None:
@@ -167,7 +177,11 @@ class Rehearsal:
             owners |= {raw["metadata"]["uid"] for raws in children.values() for raw in raws}
         pods = [raw for (kind, _), raw in self.objects.items() if kind == "Pod"]
         strangers = [pod for pod in pods if pod not in children.get("Pod", [])]
-        return Snapshot(self.job, children, strangers, named or {}, self.progress)
+        source = self.source and self.source.snapshot()
+        answers = {"pod": self.progress} if self.progress else {}
+        followed = {(ENGINE, raw["metadata"]["name"]): raw for raw in self.engines.values()}
+        told = {"source": source, "followed": followed, "referred": self.referred, "rivals": self.rivals}
+        return Snapshot(self.job, children, strangers, named or {}, answers, **told)
 
     def look(self) -> Plan:
         """Plan once, without carrying it out."""
@@ -206,7 +220,7 @@ class Rehearsal:
                     what, sentence = error.args
                     refusals.append(refusal(purpose, action, what, sentence))
                 except InTheWay as error:
-                    refusals.append(in_the_way(purpose, "recipes", error.kind, error.raw))
+                    refusals.append(in_the_way(purpose, (KIND, self.name), error.kind, error.raw))
         if refusals:
             planned = refused(self.snapshot(), planned, refusals, self.now)
         self.job["status"] = planned.status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -261,7 +275,8 @@ class Rehearsal:
         version = body.get("metadata", {}).get("resourceVersion")
         assert version in (None, found["metadata"]["resourceVersion"]), "a patch of what is no longer there"
         if ref.kind == "ConfigMap":
-            assert not set(body["data"]) & set(found["data"]), "an entry of a record is written twice"
+            record = names.LOADED_ON not in found["metadata"]["labels"]
+            assert not (record and set(body["data"]) & set(found["data"])), "an entry of a record is written twice"
         _merge(found, body)
         found["metadata"]["resourceVersion"] = str(next(self.uids))
 
@@ -315,11 +330,11 @@ class Rehearsal:
 
     def exists(self, kind: str, suffix: str = "", revision: str | None = None) -> bool:
         """Whether it is there, and not on its way out."""
-        found = self.objects.get((kind, f"recipes-{revision or self.revision}{suffix}"))
+        found = self.objects.get((kind, f"{self.name}-{revision or self.revision}{suffix}"))
         return found is not None and "deletionTimestamp" not in found["metadata"]
 
     def get(self, kind: str, suffix: str = "") -> dict[str, Any]:
-        return self.objects[kind, f"recipes-{self.revision}{suffix}"]
+        return self.objects[kind, f"{self.name}-{self.revision}{suffix}"]
 
     # What the controllers and the kubelet do.
 

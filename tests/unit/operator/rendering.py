@@ -8,6 +8,7 @@ import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired import hosting, workspace
 from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import revision_of
@@ -23,7 +24,7 @@ def target(name: str = "recipes", **spec: Any) -> Target:
     """A target of the smallest spec, with the given sections in place of its own."""
     smallest = {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
     parsed = FineTuneJobSpec.model_validate(smallest | spec)
-    return Target(name, "team", "the-uid", parsed, revision_of(parsed), SETTINGS)
+    return Target(name, "team", "the-uid", parsed, revision_of(parsed), SETTINGS, cache=parsed.workspace.cache or "")
 
 
 def example(name: str) -> Target:
@@ -66,7 +67,7 @@ def objects(found: Target) -> list[Manifest]:
         hosting.candidate_service(found),
         host(found, stage=hosting.BASE),
         hosting.base_service(found),
-        hosting.stable_service(found, found.revision),
+        hosting.stable_service(found, Seat(found.revision)),
     ]
 
 

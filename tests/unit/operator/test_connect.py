@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from finetune_operator.__main__ import connect
+from finetune_operator.shell.connection import connect
 from kubernetes.aio.config import kube_config
 
 API_SERVER = "https://api.example.com:6443"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import yaml
+from bad_engines import BAD as BAD_ENGINES
 from bad_manifests import BAD
 from finetune_operator.api.complaints import complaints
-from finetune_operator.api.crd import CHART_PATH, CRD_PATH, UNSEEN, files, schema
+from finetune_operator.api.crd import DEFINITIONS, UNSEEN, Definition, files, schema
 from finetune_operator.api.rules import CEL
-from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_operator.api.values import NAME_MAX_LENGTH
 from finetune_operator.names import of_stage
 from manifests import LONGEST, Bad
@@ -22,8 +22,9 @@ def test_the_committed_file_is_what_the_models_say(path: Any) -> None:
     assert (ROOT / path).read_text() == files()[path], f"{path} is out of date: run `make crds` and commit it"
 
 
-def test_the_chart_installs_the_same_crd_and_keeps_it() -> None:
-    plain, chart = (files()[path] for path in (CRD_PATH, CHART_PATH))
+@pytest.mark.parametrize("found", DEFINITIONS, ids=lambda found: found.kind)
+def test_the_chart_installs_the_same_crd_and_keeps_it(found: Definition) -> None:
+    plain, chart = (files()[path] for path in (found.path, found.chart_path))
     lines = [line for line in chart.splitlines(keepends=True) if not line.startswith("{{-")]
     assert "{{" not in "".join(lines)
     document = yaml.safe_load("".join(lines))
@@ -41,7 +42,14 @@ def fields(here: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any
             yield from fields(here[nested], f"{path}[]")
 
 
-SPEC, STATUS = (list(fields(schema()["properties"][half], half)) for half in ("spec", "status"))
+def _half(of: Definition, half: str) -> dict[str, Any]:
+    return dict(schema(of)["properties"][half])
+
+
+SPEC, STATUS = (
+    [(f"{each.kind} {path}", field) for each in DEFINITIONS for path, field in fields(_half(each, half), half)]
+    for half in ("spec", "status")
+)
 
 
 def test_every_field_is_explained_in_a_sentence() -> None:
@@ -51,7 +59,8 @@ def test_every_field_is_explained_in_a_sentence() -> None:
 
 
 def test_the_server_fills_in_what_the_models_do() -> None:
-    defaults = {path: field["default"] for path, field in SPEC if "default" in field}
+    spec = fields(schema()["properties"]["spec"], "spec")
+    defaults = {path: field["default"] for path, field in spec if "default" in field}
     assert defaults["spec.dataset.validation"] == {"fraction": 0.1}
     assert defaults["spec.training"] == {}
     assert defaults["spec.training.adapter"] == {}
@@ -80,22 +89,26 @@ def test_everything_in_a_spec_has_an_upper_bound() -> None:
 
 def test_every_rule_has_its_bad_manifest() -> None:
     """Or nobody would see that its two readings differ, or that it can't be broken at all."""
-    said = "\n".join(sentence for bad in BAD for sentence in refused(bad))
-    rules = {rule["message"] for _, field in fields(schema(), "") for rule in field.get(CEL, [])}
+    said = "\n".join(sentence for bad in (*BAD, *BAD_ENGINES) for sentence in refused(bad))
+    whole = (found for each in DEFINITIONS for found in fields(schema(each), ""))
+    rules = {rule["message"] for _, field in whole for rule in field.get(CEL, [])}
     assert len(rules) > 50
     assert {rule for rule in rules if rule not in said and not rule.startswith("file:// exists only")} == set()
 
 
 def refused(bad: Bad) -> list[str]:
+    models = {found.kind: found.model for found in DEFINITIONS}
     try:
-        FineTuneJob.model_validate(bad.manifest())
+        models[bad.of["kind"]].model_validate(bad.manifest())
     except ValidationError as error:
         return complaints(error)
     return []
 
 
 def test_a_status_has_no_defaults_but_that_it_was_not_written_yet() -> None:
-    assert {path: field["default"] for path, field in STATUS if "default" in field} == {"status": UNSEEN}
+    assert {path: field["default"] for path, field in STATUS if "default" in field} == {
+        f"{each.kind} status": UNSEEN for each in DEFINITIONS
+    }
 
 
 def test_every_name_made_from_the_longest_is_a_label_value() -> None:

@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
     Source,
     TokenPrices,
 )
-from rendering import environment, evaluate, main, mounts, prepare, target, train
+from rendering import environment, evaluate, host, main, mounts, prepare, target, train
 
 JUDGE = {
     "metrics": ["judge"],
@@ -135,6 +135,16 @@ def test_the_judges_key_comes_from_its_secret_and_the_others_stay_away() -> None
     secrets = {name: value for name, value in environment(evaluate(found)).items() if "secretKeyRef" in str(value)}
     key = {"name": "openai", "key": "OPENAI_API_KEY", "optional": False}
     assert secrets == {"FINETUNE_JUDGE_OPENAI_API_KEY": {"secretKeyRef": key}}
+
+
+def test_the_engines_own_key_is_known_to_it_and_to_whoever_measures_it() -> None:
+    found = target(hosting={"apiKey": {"secretRef": {"name": "ours"}}})
+    key = {"name": "ours", "key": "OPENAI_API_KEY"}
+    assert environment(host(found))["VLLM_API_KEY"] == {"secretKeyRef": key}
+    sent = environment(evaluate(found))["FINETUNE_ENGINE_OPENAI_API_KEY"]
+    assert sent == {"secretKeyRef": key | {"optional": False}}
+    assert "ours" not in str(prepare(found)) + str(train(found))
+    assert "VLLM_API_KEY" not in environment(host(target()))
 
 
 ENDPOINT = {

@@ -4,6 +4,7 @@ import pytest
 from finetune_operator.finetunejob.desired import hosting
 from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.seat import Seat
 from rendering import GPUS, environment, host, main, mounts, target
 
 
@@ -70,6 +71,8 @@ def test_without_an_accelerator_the_cpu_image_and_its_settings_are_used():
     found = target(hosting={"resources": {"limits": {"memory": "8Gi"}}})
     assert main(host(found))["image"] == "vllm-cpu:1"
     assert options(found)["--distributed-executor-backend"] == "uni"
+    # The image has no compiler's headers.
+    assert "--enforce-eager" in main(host(found))["args"]
     assert environment(host(found))["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert "--tensor-parallel-size" not in options(found)
 
@@ -184,14 +187,14 @@ def test_a_candidate_service_reaches_its_revision_and_no_stage_pod():
 
 def test_the_stable_service_answers_with_the_promoted_revision():
     old, new = target(), target(training={"seed": 7})
-    service = hosting.stable_service(new, old.revision)
+    service = hosting.stable_service(new, Seat(old.revision))
     assert service["metadata"]["name"] == "recipes"
     assert selects(service, host(old))
     assert not selects(service, host(new))
 
 
 def test_a_service_is_asked_on_port_80_and_reaches_the_engine():
-    (port,) = hosting.stable_service(target(), "0" * 8)["spec"]["ports"]
+    (port,) = hosting.stable_service(target(), Seat("0" * 8))["spec"]["ports"]
     (opened,) = main(host(target()))["ports"]
     assert (port["port"], port["name"], port["targetPort"]) == (80, "http", opened["name"])
     assert options(target())["--port"] == str(opened["containerPort"])
@@ -230,7 +233,7 @@ def test_neither_service_reaches_the_others_pods():
     assert selects(hosting.base_service(found), base)
     assert not selects(hosting.base_service(found), candidate)
     assert not selects(hosting.candidate_service(found), base)
-    assert not selects(hosting.stable_service(found, found.revision), base)
+    assert not selects(hosting.stable_service(found, Seat(found.revision)), base)
     assert hosting.base_service(found)["metadata"]["name"] in hosting.base_url(found)
 
 

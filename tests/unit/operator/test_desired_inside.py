@@ -1,6 +1,7 @@
 """The programs that run in the engine's container: the startup probe, and the drain."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from finetune_operator.finetunejob.desired.inside import finetune_answers, finetune_drain
+from finetune_operator.serving.inside import finetune_answers, finetune_drain
 
 
 class Engine(BaseHTTPRequestHandler):
@@ -16,7 +17,9 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        known = self.path == "/v1/completions" and request["model"] == "recipes" and request["max_tokens"] == 1
+        asked = self.path == "/v1/completions" and request["max_tokens"] == 1
+        admitted = request["model"] == "guarded" and self.headers["Authorization"] == "Bearer secret"
+        known = asked and (request["model"] == "recipes" or admitted)
         self.send_response(200 if known else 404)
         self.end_headers()
         self.wfile.write(b'{"choices": []}' if known else b"The model does not exist.")
@@ -35,14 +38,20 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def probe(*arguments):
+def probe(*arguments, **environment):
     """Run it as the kubelet does."""
-    return subprocess.run([sys.executable, finetune_answers.__file__, *arguments], capture_output=True, text=True)
+    command = [sys.executable, finetune_answers.__file__, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
 def test_an_engine_that_answers_has_started(port):
     ended = probe("recipes", str(port))
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_engine_that_asks_for_a_key_is_given_its_own(port):
+    assert probe("guarded", str(port), VLLM_API_KEY="secret").returncode == 0
+    assert probe("guarded", str(port), VLLM_API_KEY="wrong").returncode == 1
 
 
 def test_an_engine_without_the_adapter_has_not_started(port):

@@ -8,7 +8,7 @@ from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.base import Context
 from finetune_operator.finetunejob.walk import begin
 from finetune_trainer.__main__ import parse
-from finetune_trainer.contract.config import TrackerType, TrackingConfig
+from finetune_trainer.contract.config import IMAGE, TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome
 from rendering import GPUS, SETTINGS, environment, evaluate, example, main, prepare, target, train
 
@@ -29,6 +29,13 @@ def test_an_exit_code_fails_the_job_exactly_when_a_retry_cannot_mend_it(stage):
     assert final["operator"] == "In"
     for outcome in Outcome:
         assert (outcome.exit.code in final["values"]) == (outcome != Outcome.SUCCEEDED and not outcome.exit.retry)
+
+
+def test_train_is_told_of_its_image_which_no_pod_can_ask():
+    named = target(training={"image": "registry.example/mine@sha256:" + "ab" * 32})
+    assert environment(train(named))[IMAGE] == main(train(named))["image"] == named.spec.training.image
+    assert environment(train(target()))[IMAGE] == SETTINGS.trainer_image
+    assert IMAGE not in environment(prepare(named))
 
 
 @every_stage
@@ -169,6 +176,12 @@ def test_prepare_gets_the_credentials_that_the_sources_need():
         "key": "AWS_ENDPOINT_URL",
         "optional": True,
     }
+    # Of no scheme that nobody asks.
+    assert {name for name in given if name.startswith("FINETUNE_MODEL_")} == {
+        "FINETUNE_MODEL_HF_TOKEN",
+        "FINETUNE_MODEL_HF_ENDPOINT",
+    }
+    assert not {name for name in given if "AZURE" in name or "GOOGLE" in name}
 
 
 def test_splits_from_two_stores_need_the_credentials_of_both():

@@ -6,6 +6,8 @@ import re
 import pytest
 from finetune_operator import names
 from finetune_operator.finetunejob.desired import hosting
+from finetune_operator.finetunejob.seat import Seat
+from paths import FINETUNEJOBS
 from rendering import EXAMPLES, GPUS, environment, example, host, mounts, objects, pods, target, train, values
 from restricted import violations
 
@@ -81,10 +83,10 @@ def test_the_same_manifest_becomes_the_same_objects(found):
 def test_the_stable_service_belongs_to_no_revision():
     """It outlives every one of them, so it must not be pruned with the revision that it was made for."""
     found = target()
-    assert names.REVISION not in hosting.stable_service(found, found.revision)["metadata"]["labels"]
+    assert names.REVISION not in hosting.stable_service(found, Seat(found.revision))["metadata"]["labels"]
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in FINETUNEJOBS if path.parent == EXAMPLES], ids=lambda path: path.name)
 def test_every_example_is_rendered(path):
     assert {manifest["kind"] for manifest in objects(example(path.name))} == {
         "PersistentVolumeClaim",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from finetune_operator.finetunejob.desired import workspace
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.config import RunConfig, Source, Workspace
 from rendering import example, host, main, mounts, pods, prepare, target, train
 
 TOGETHER = {
@@ -85,6 +85,27 @@ def test_users_volumes_are_mounted_read_only():
     )
     for mount in main(prepare(found))["volumeMounts"]:
         assert mount.get("readOnly", False) == mount["mountPath"].startswith(("/mnt", "/etc"))
+
+
+def test_a_cache_is_written_by_prepare_and_read_by_whoever_needs_the_model():
+    found = target(workspace={"cache": "pvc://shared/models"})
+    config = run_config(found.name, found.revision, found.spec)
+    assert config.model.cache == Source(uri="pvc://shared/models", path=Path("/mnt/claims/shared/models"))
+    for workload, read_only in (
+        (prepare(found), {}),
+        (train(found), {"readOnly": True}),
+        (host(found), {"readOnly": True}),
+    ):
+        claim = mounts(workload)["/mnt/claims/shared"]["persistentVolumeClaim"]
+        assert claim == {"claimName": "shared"} | read_only
+
+
+def test_a_claim_may_have_the_rows_and_the_cache():
+    found = target(
+        dataset={"train": {"source": "pvc://shared/train.jsonl"}}, workspace={"cache": "pvc://shared/models"}
+    )
+    (mount,) = [each for each in main(prepare(found))["volumeMounts"] if each["mountPath"].startswith("/mnt")]
+    assert "readOnly" not in mount
 
 
 def test_training_sees_the_users_model_and_not_the_users_rows():

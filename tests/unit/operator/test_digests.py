@@ -16,8 +16,10 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec, Training
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import evaluation_key
-from finetune_operator.finetunejob.stages import HOST, JOBS
+from finetune_operator.finetunejob.stages import wanted
 from finetune_operator.finetunejob.stages.base import Context
+from finetune_operator.finetunejob.stages.host import Host
+from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.walk import begin
 from paths import ROOT
 from rendering import target
@@ -44,6 +46,7 @@ MANIFESTS: dict[str, dict[str, Any]] = {
         "evaluation": {"metrics": ["token_f1"], "baselines": [{"type": "few-shot", "examples": 2}], "sampleSize": 50}
     },
     "a gate": {"evaluation": {"gate": {"minimum": 0.8}}},
+    "an output": {"output": {"destination": "s3://models/recipes"}},
     "hosting": {"hosting": {"replicas": 1, "rollout": "recreate", "resources": {"limits": {"nvidia.com/gpu": 1}}}},
 }
 GOLDEN = ROOT / "tests" / "unit" / "operator" / "digests.json"
@@ -57,7 +60,7 @@ def digests(spec: dict[str, Any]) -> dict[str, str | None]:
         "revision": found.revision,
         "evaluation": evaluation_id(found),
         "evaluation entry": evaluation_key(evaluation_config(found.spec, found.settings)),
-        **{stage.name: stage.inputs(context) for stage in (*JOBS.values(), HOST)},
+        **{stage.name: stage.inputs(context) for stage in wanted(found.spec) if isinstance(stage, JobStage | Host)},
     }
 
 
@@ -82,27 +85,32 @@ OTHERS: dict[str, Any] = {
     "method": "dpo",
     "dpo": {"beta": 0.2},
     "kto": {"beta": 0.2},
+    "reward": {"centerRewardsCoefficient": 0.01},
     "adapter": {"rank": 8},
     "epochs": 2,
     "maxSteps": 7,
     "learningRate": 0.001,
     "batchSize": 3,
     "maxLength": 99,
+    "sweep": {"parameters": {"epochs": [1, 2]}},
     "seed": 43,
     "keepCheckpoints": 3,
     "tracking": {"type": "tensorboard"},
     "image": "another:1",
     "resources": {"limits": {"cpu": "1"}},
     "maxRuntime": "1h",
+    "budget": {"acceleratorHours": 1},
     "retries": 9,
     "pod": {"nodeSelector": {"zone": "a"}},
     "queue": "team-a",
     "nodes": 2,
+    "sharding": "none",
 }
 # What a field goes with.
 BESIDE: dict[str, Any] = {
     "dpo": {"method": "dpo"},
     "kto": {"method": "kto"},
+    "reward": {"method": "reward"},
     "queue": {"resources": {"limits": {"cpu": "1"}}},
 }
 
@@ -137,4 +145,8 @@ def test_a_field_of_dataset_changes_the_revision_or_is_on_the_list_that_says_why
 
 def _spec(training: dict[str, Any], dataset: Any = None) -> FineTuneJobSpec:
     rows, shared = ROWS | (dataset or {}), {"accessModes": ["ReadWriteMany"]}
-    return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": rows, "training": training, "workspace": shared})
+    # As a reward model wants it; neither is a part of the revision.
+    off = {section: {"enabled": False} for section in ("hosting", "evaluation")}
+    return FineTuneJobSpec.model_validate(
+        {"model": MODEL, "dataset": rows, "training": training, "workspace": shared, **off}
+    )

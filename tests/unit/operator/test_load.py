@@ -11,7 +11,7 @@ from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_operator.api.values import seconds
 from good_manifests import GOOD
 from manifests import EMPTY, SMALLEST, Bad, manifest
-from paths import EXAMPLES
+from paths import EXAMPLES, FINETUNEJOBS
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_good_manifest_is_read(fields: dict[str, Any], path: Path) -> None:
     loaded(path, manifest(fields))
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(EXAMPLES)))
+@pytest.mark.parametrize("example", FINETUNEJOBS, ids=lambda path: str(path.relative_to(EXAMPLES)))
 def test_every_example_is_read(example: Path) -> None:
     assert load_manifest(example).spec
 

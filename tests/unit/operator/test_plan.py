@@ -4,7 +4,7 @@ import copy
 import json
 from datetime import timedelta
 
-from finetune_operator.finetunejob.plan import MISSING_SECONDS, REFUSED_SECONDS
+from finetune_operator.kinds.plan import MISSING_SECONDS, REFUSED_SECONDS
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.contract.report import Progress
 from rehearsal import PREPARED, TRAINED, Rehearsal
@@ -105,7 +105,7 @@ class TestThePathToReady:
         cluster.running("train")
         cluster.progress = Progress(stage="train", step=12, total_steps=40, loss=1.23456, tokens_per_second=181.6)
         planned = cluster.reconcile()
-        assert planned.ask == "10.0.0.7"
+        assert list(planned.ask.values()) == ["10.0.0.7"]
         assert cluster.status["progressSummary"] == "12/40"
         assert cluster.status["progress"]["loss"] == "1.2346"
         assert cluster.status["progress"]["tokensPerSecond"] == "182"
@@ -210,6 +210,18 @@ class TestRevisions:
         serving.unschedulable("train", "0/1 nodes are available: 1 Insufficient memory, 1 Insufficient nvidia.com/gpu.")
         serving.reconcile()
         assert replicas(serving, old) == 1
+
+    def test_what_could_not_be_written_for_a_moment_is_not_told_as_done(self, serving: Rehearsal) -> None:
+        serving.edit(hosting=serving.job["spec"]["hosting"] | {"contextLength": 1024})
+        told = serving.look().status
+        ready = next(found for found in told.conditions if found.type == "Ready")
+        assert (ready.status, ready.reason) == ("Unknown", "Running")
+        assert ready.observed_generation == told.observed_generation == 2
+        assert ready.message.startswith("What the manifest asks for is being written.")
+        serving.reconcile()
+        serving.roll_out()
+        serving.reconcile()
+        assert serving.condition("Ready")[:2] == ("True", "Serving")
 
     def test_disabling_hosting_removes_the_endpoint(self, serving: Rehearsal) -> None:
         serving.edit(hosting={"enabled": False})
@@ -364,6 +376,13 @@ class TestWhatStandsInTheWay:
         assert cluster.condition("Accepted")[:2] == ("False", "ObjectNotFound")
         assert "PersistentVolumeClaim models" in cluster.condition("Accepted")[2]
         assert cluster.objects == {}
+
+    def test_so_is_the_claim_of_a_cache(self) -> None:
+        cluster = Rehearsal(workspace={"cache": "pvc://shared/models"})
+        cluster.absent.add(("PersistentVolumeClaim", "shared"))
+        cluster.reconcile()
+        assert cluster.condition("Accepted")[:2] == ("False", "ObjectNotFound")
+        assert "PersistentVolumeClaim shared" in cluster.condition("Accepted")[2]
 
     def test_a_dataset_that_is_removed_after_it_was_prepared_disturbs_nothing(self, serving: Rehearsal) -> None:
         serving.absent.add(("ConfigMap", "rows"))

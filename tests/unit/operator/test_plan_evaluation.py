@@ -313,6 +313,14 @@ class TestByHand:
         assert serving.status["servedRevision"] == serving.revision
 
 
+def test_a_reward_model_is_ready_once_it_is_trained_and_says_how_often_it_is_right() -> None:
+    off = {section: {"enabled": False} for section in ("evaluation", "hosting")}
+    cluster = job(training=MANIFEST["training"] | {"method": "reward"}, **off)
+    cluster.train(TRAINED | {"validationRewardAccuracy": 0.9123})
+    assert "Of validation's rows 91.2% are ranked as they should be." in cluster.condition("Trained")[2]
+    assert cluster.condition("Ready")[0] == "True"
+
+
 class TestACheckpoint:
     """Of a training that kept three, the best is the artifact; the others lie beside it."""
 

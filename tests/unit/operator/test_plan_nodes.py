@@ -63,6 +63,22 @@ def test_it_is_an_indexed_job_whose_pods_find_the_first_one_by_name() -> None:
     assert "completionMode" not in prepare(found)["spec"]
 
 
+def test_prepare_and_train_are_told_whether_devices_divide_the_weights() -> None:
+    divided = {"nodes": 2, "sharding": "full", "adapter": {"type": "none"}}
+    found = target(training=divided, workspace=SHARED)
+    for job in (prepare(found), train(found)):
+        assert " --sharding full" in " ".join(main(job)["args"])
+    assert found.revision == target(training=divided | {"sharding": "auto"}, workspace=SHARED).revision
+
+
+def test_when_that_changes_the_job_is_replaced_and_the_model_is_the_same(cluster: Rehearsal) -> None:
+    revision = cluster.revision
+    cluster.edit(training=training(sharding="none"))
+    cluster.reconcile()
+    assert "--sharding" in main(cluster.get("Job", "-train"))["args"]
+    assert cluster.revision == revision
+
+
 def test_nodes_are_no_part_of_the_revision() -> None:
     """The batch is the same, shared by more: as with resources."""
     assert target(training={"nodes": 2}, workspace=SHARED).revision == target().revision
@@ -94,7 +110,7 @@ def test_it_runs_once_all_of_them_do_and_the_first_one_is_asked(cluster: Rehears
     pod(cluster, 0, "10.0.0.1")
     planned = cluster.reconcile()
     assert cluster.condition("Trained") == ("Unknown", "Running", "2 pods are running.")
-    assert planned.ask == "10.0.0.1"
+    assert list(planned.ask.values()) == ["10.0.0.1"]
 
 
 def test_one_that_no_node_can_take_holds_up_all(cluster: Rehearsal) -> None:

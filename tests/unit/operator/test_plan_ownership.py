@@ -5,7 +5,7 @@ from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.finetunejob.stages.base import Apply
+from finetune_operator.kinds.actions import Apply
 from rehearsal import PREPARED, TRAINED, Rehearsal
 
 

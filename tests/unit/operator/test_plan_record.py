@@ -331,6 +331,20 @@ class TestATracker:
         cluster.reconcile()
         assert cluster.status["progress"]["tracking"] == self.RUN
 
+    def test_a_revision_goes_on_with_the_cache_that_it_began_with(self) -> None:
+        cluster = Rehearsal(workspace={"cache": "pvc://shared/models"})
+        cluster.reconcile()
+        cluster.edit(workspace={"cache": "pvc://faster/models"})
+        cluster.complete("prepare", PREPARED)
+        cluster.reconcile()
+        cluster.complete("train", TRAINED)
+        cluster.reconcile()
+        for raw in (cluster.get("Job", "-train"), cluster.get("Deployment")):
+            volumes = raw["spec"]["template"]["spec"]["volumes"]
+            claims = {volume.get("persistentVolumeClaim", {}).get("claimName") for volume in volumes}
+            assert "shared" in claims
+            assert "faster" not in claims
+
     def test_event_files_are_found_on_the_volume(self, cluster: Rehearsal) -> None:
         cluster.train(TRAINED | {"tracked": {"type": "tensorboard"}})
         assert cluster.status["tracking"]["url"] == f"pvc://recipes-{cluster.revision}/tensorboard"

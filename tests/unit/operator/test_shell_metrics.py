@@ -1,11 +1,12 @@
 """finetune_jobs: how many FineTuneJobs are in each phase, as they move and go."""
 
 from finetune_operator.api.status import Phase
+from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.shell import metrics
 from finetune_operator.shell.resources import Key
 from prometheus_client import REGISTRY
 
-FIRST, SECOND = Key("kitchen", "first"), Key("kitchen", "second")
+FIRST, SECOND = Key(KIND, "kitchen", "first"), Key(KIND, "kitchen", "second")
 
 
 def jobs() -> dict[Phase, float]:

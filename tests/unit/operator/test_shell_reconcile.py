@@ -2,19 +2,20 @@
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.settings import Settings
-from finetune_operator.shell import reconcile
 from finetune_operator.shell.errors import Refused, Unavailable
+from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.reconcile import Reconciler
 from finetune_operator.shell.resources import Key
 from finetune_operator.shell.store import Store
 from rehearsal import Rehearsal
 
-KEY = Key("kitchen", "recipes")
+KEY = Key(KIND, "kitchen", "recipes")
 
 
 class ApiServer:
@@ -42,10 +43,10 @@ class ApiServer:
     async def read(self, namespace: str, wanted: Any) -> dict[Any, Any]:
         return {found: None if found[0] == "Service" else {"metadata": {}} for found in wanted}
 
-    async def post(self, job: Any, event: Any) -> None:
+    async def post(self, kind: str, subject: Any, event: Any) -> None:
         self._note("post")
 
-    async def apply_status(self, job: Any, status: Any) -> None:
+    async def apply_status(self, kind: str, subject: Any, status: Any) -> None:
         self._note("status")
         self.statuses.append(status.model_dump(mode="json", by_alias=True, exclude_none=True))
 
@@ -53,11 +54,12 @@ class ApiServer:
 class Nobody:
     """A Poller that nobody answers."""
 
-    def follow(self, key: Key, address: str | None) -> None:
+    def follow(self, key: Key, pods: dict[str, str], soon: bool = False) -> None:
         """Ask nobody."""
 
-    def last(self, key: Key) -> None:
+    def last(self, key: Key) -> dict[str, Any]:
         """No answer."""
+        return {}
 
 
 def reconciler(server: ApiServer) -> Reconciler:
@@ -78,7 +80,7 @@ async def test_a_fault_is_a_condition_of_its_object_and_logged_once(
     def bug(*_: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(reconcile, "plan", bug)
+    monkeypatch.setitem(KINDS, KIND, replace(KINDS[KIND], plan=bug))
     server = ApiServer()
     work = reconciler(server)
     with caplog.at_level(logging.ERROR):
@@ -86,7 +88,7 @@ async def test_a_fault_is_a_condition_of_its_object_and_logged_once(
     assert ready(server)["reason"] == "InternalError"
     assert "KeyError: 'a bug'" in ready(server)["message"]
     assert "its log has the traceback" in ready(server)["message"].lower()
-    assert [record.message for record in caplog.records] == ["kitchen/recipes: a fault in the operator"]
+    assert [record.message for record in caplog.records] == ["FineTuneJob kitchen/recipes: a fault in the operator"]
     assert min(seconds) >= 400, "it is not tried again and again"
 
 
@@ -108,10 +110,10 @@ async def test_an_api_server_that_is_away_for_one_call_costs_the_others_and_the_
 
 async def test_a_status_that_breaks_the_schema_is_told_as_such() -> None:
     class Strict(ApiServer):
-        async def apply_status(self, job: Any, status: Any) -> None:
+        async def apply_status(self, kind: str, subject: Any, status: Any) -> None:
             if not self.statuses and "InternalError" not in str(status):
                 raise Refused("the status of FineTuneJob recipes", "spec is too large")
-            await super().apply_status(job, status)
+            await super().apply_status(kind, subject, status)
 
     server = Strict()
     await reconciler(server)(KEY)

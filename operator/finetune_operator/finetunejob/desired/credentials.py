@@ -1,22 +1,30 @@
 """Credentials as environment variables, by reference to the Secrets that the manifest names. Used by `jobs`."""
 
-from finetune_trainer.contract.config import CREDENTIAL_KEYS
+from finetune_trainer.contract.config import SIGNING_KEYS
 
-from finetune_operator.api.model import Credentials
+from finetune_operator.api.model import ApiKey
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.run_config import data_uris
+from finetune_operator.pods import sources
 from finetune_operator.pods.environment import Variable, from_secret
-
-# Without these the source can't be read: a Secret that lacks one keeps the pod from starting, which says so.
-_REQUIRED = {"hf": {"HF_TOKEN"}, "s3": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}}
+from finetune_operator.serving.pod import API_KEY
 
 
 def credentials(spec: FineTuneJobSpec) -> list[Variable]:
     """FINETUNE_MODEL_* and FINETUNE_DATASET_*."""
     return [
-        *_credentials("FINETUNE_MODEL_", spec.model.credentials, [spec.model.source]),
-        *_credentials("FINETUNE_DATASET_", spec.dataset.credentials, data_uris(spec.dataset)),
+        *sources.credentials("FINETUNE_MODEL_", spec.model.credentials, [spec.model.source]),
+        *sources.credentials("FINETUNE_DATASET_", spec.dataset.credentials, data_uris(spec.dataset)),
     ]
+
+
+def output_credentials(spec: FineTuneJobSpec) -> list[Variable]:
+    """FINETUNE_OUTPUT_*."""
+    prefix, sign = "FINETUNE_OUTPUT_", spec.output.sign
+    key, password = SIGNING_KEYS
+    given = {key: False, password: True} if sign else {}
+    signing = [from_secret(prefix, sign.secret_ref.name, name, optional) for name, optional in given.items() if sign]
+    return [*sources.credentials(prefix, spec.output.credentials, [spec.output.destination or ""]), *signing]
 
 
 def endpoint_keys(spec: FineTuneJobSpec) -> list[Variable]:
@@ -24,7 +32,12 @@ def endpoint_keys(spec: FineTuneJobSpec) -> list[Variable]:
     list FINETUNE_BASELINE_0_OPENAI_API_KEY of a baseline.
     """
     secrets = endpoint_secrets(spec)
-    return [from_secret(f"FINETUNE_{owner}_", name, "OPENAI_API_KEY", False) for owner, name in secrets.items()]
+    return [from_secret(f"FINETUNE_{owner}_", name, API_KEY, False) for owner, name in secrets.items()]
+
+
+def engine_key(given: ApiKey | None) -> list[Variable]:
+    """The key of the engine that is measured: FINETUNE_ENGINE_OPENAI_API_KEY."""
+    return [from_secret("FINETUNE_ENGINE_", given.secret_ref.name, API_KEY, False)] if given else []
 
 
 def endpoint_secrets(spec: FineTuneJobSpec) -> dict[str, str]:
@@ -35,10 +48,3 @@ def endpoint_secrets(spec: FineTuneJobSpec) -> dict[str, str]:
     asked = {f"BASELINE_{place}": baseline for place, baseline in enumerate(evaluation.baselines or [])}
     given = {"JUDGE": evaluation.judge, **asked}
     return {owner: each.credentials.secret_ref.name for owner, each in given.items() if each and each.credentials}
-
-
-def _credentials(prefix: str, given: Credentials | None, uris: list[str]) -> list[Variable]:
-    if given is None:
-        return []
-    required = set().union(*(_REQUIRED.get(uri.partition("://")[0], set()) for uri in uris))
-    return [from_secret(prefix, given.secret_ref.name, key, key not in required) for key in CREDENTIAL_KEYS]

@@ -20,9 +20,9 @@ from finetune_trainer.contract.config import (
 
 from finetune_operator.api.evaluation import Baseline, Evaluation, Gate, LmEval
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.finetunejob.desired.run_config import source
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
+from finetune_operator.pods.sources import source
 from finetune_operator.settings import Settings
 
 

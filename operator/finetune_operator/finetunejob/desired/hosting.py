@@ -1,70 +1,51 @@
-"""The Deployment that serves a revision, its Service, and the stable Service; and those of the base model that it is
-compared with, where the first engine can't answer as that. For `hosting` and `stages`.
+"""The Deployment that serves a revision, its Service, and the stable Service; those of the base model that it is
+compared with, where the first engine can't answer as that; and what asks a shared Engine for an adapter. For `homes`.
 """
 
+from finetune_trainer.contract.adapters import Adapter
 from finetune_trainer.contract.config import RunConfig, Workspace
 
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
-from finetune_operator.finetunejob.desired import engine, inside, volumes
-from finetune_operator.finetunejob.desired.probes import STARTUP_SECONDS, probes
+from finetune_operator.finetunejob.desired import engine, volumes
+from finetune_operator.finetunejob.record import text
+from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.pods.environment import Variable, merged, threads, variables
 from finetune_operator.pods.metadata import Manifest, metadata
-from finetune_operator.pods.mounts import scratch
-from finetune_operator.pods.resources import accelerators, devices, resources
-from finetune_operator.pods.template import ENVIRONMENT, container, template
+from finetune_operator.pods.sources import user_mounts
+from finetune_operator.serving import objects
+from finetune_operator.serving.pod import Engine, api_key, container, template, with_env
 
 # The stages that label an engine's pods: the revision's own, and the base model's that it is compared with.
 HOST, BASE = "host", "base"
-# Until a pod that ends is no longer sent requests by any node; uvicorn closes idle connections after 5.
-WITHDRAWAL_SECONDS = 10
-# In which requests under way at SIGTERM may finish; vLLM's own default, 0, cuts them off.
-DRAIN_SECONDS = 120
-# Until an engine that has answered its last request has let go of its device.
-_TEARDOWN_SECONDS = 20
-GRACE_SECONDS = WITHDRAWAL_SECONDS + DRAIN_SECONDS + _TEARDOWN_SECONDS
-# What a pod may take to be scheduled, to pull an image of 10 GB and to load its model.
-PROGRESS_SECONDS = STARTUP_SECONDS + 900
 
 
 def pod_template(target: Target, run_config: RunConfig, context_length: int, stage: str = HOST) -> Manifest:
-    """The engine's pods: the model of `run_config`, its base model, or one of its checkpoints, as `stage` says.
-
-    Without the user's variables: this is kept in the record, and their values are nobody else's to read.
-    """
+    """The engine's pods: the model of `run_config`, its base model, or one of its checkpoints, as `stage` says."""
+    model = run_config.model
     mounts = [
         volumes.workspace(target, read_only=True),
-        *scratch(),
-        inside.mount(),
-        *volumes.user_mounts([run_config.model.source.uri]),
+        *user_mounts([model.source.uri, model.cache.uri if model.cache else ""]),
     ]
-    settings, run = target.spec.hosting.pod, _engine(target, run_config, context_length, stage)
-    labels = names.labels(target.name, target.revision, stage)
-    pod = template(labels, settings, run, mounts, target.together)
-    pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
-    pod["metadata"]["annotations"] |= inside.annotations()
-    return pod
+    hosting, labels = target.spec.hosting, names.labels(target.name, target.revision, stage)
+    workspace, step = Workspace(volumes.WORKSPACE), names.step_of(stage)
+    wanted = Engine(
+        run_config.base_name if stage == BASE else run_config.name,
+        engine.arguments(run_config, workspace, context_length, stage == BASE, step),
+        hosting.resources,
+        hosting.image,
+        api_key(hosting.api_key),
+    )
+    return template(labels, hosting.pod, container(wanted, target.settings), mounts, target.together)
 
 
 def deployment(target: Target, pod: Manifest, replicas: int, stage: str = HOST) -> Manifest:
     """The Deployment of a revision, whose pods were made by `pod_template`, by this version or by an earlier one."""
-    (run,) = pod["spec"]["containers"]
-    run = {**run, "env": merged(run["env"], target.spec.hosting.pod.env)}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _metadata(target, stage),
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": _selector(target.name, target.revision, stage)},
-            # Nobody misses the base model for a moment, and a pod more would need accelerators more.
-            "strategy": _strategy(Rollout.RECREATE if stage == BASE else target.spec.hosting.rollout),
-            "progressDeadlineSeconds": PROGRESS_SECONDS,
-            "revisionHistoryLimit": 2,
-            "template": {**pod, "spec": {**pod["spec"], "containers": [run]}},
-        },
-    }
+    hosting = target.spec.hosting
+    # Nobody misses the base model for a moment, and a pod more would need accelerators more.
+    rollout = Rollout.RECREATE if stage == BASE else hosting.rollout
+    selector = _selector(target.name, target.revision, stage)
+    return objects.deployment(_metadata(target, stage), selector, with_env(pod, hosting.pod.env), replicas, rollout)
 
 
 def candidate_service(target: Target) -> Manifest:
@@ -74,7 +55,7 @@ def candidate_service(target: Target) -> Manifest:
 
 def candidate_url(target: Target) -> str:
     """Where an OpenAI client within the cluster finds that one revision."""
-    return _url(names.of_revision(target.name, target.revision), target)
+    return objects.url(names.of_revision(target.name, target.revision), target.namespace)
 
 
 def base_service(target: Target) -> Manifest:
@@ -84,14 +65,37 @@ def base_service(target: Target) -> Manifest:
 
 def base_url(target: Target) -> str:
     """Where an OpenAI client within the cluster finds that base model."""
-    return _url(names.of_base(target.name, target.revision), target)
+    return objects.url(names.of_base(target.name, target.revision), target.namespace)
 
 
-def stable_service(target: Target, address: str) -> Manifest:
-    """The Service that users know; it answers with the revision, or the checkpoint, at `address`."""
-    revision, step = names.parted(address)
-    described = metadata(target.owner, target.name, names.labels(target.name))
-    return _service(described, target, revision, HOST if step is None else names.checkpoint(step))
+def stable_service(target: Target, seat: Seat) -> Manifest:
+    """The Service that users know. An Engine reads of it which adapter it shall take the FineTuneJob's name for."""
+    labels = names.labels(target.name, seat.address if seat.on else None) | _on(seat.on)
+    return objects.service(metadata(target.owner, target.name, labels), _selected(target.name, seat))
+
+
+def asking_service(target: Target, engine: str) -> Manifest:
+    """The Service that asks an Engine to take the name for the revision, while the stable Service leads elsewhere."""
+    labels = names.labels(target.name, target.revision, HOST) | _on(engine)
+    name = names.of_asking(target.name, target.revision)
+    return objects.service(metadata(target.owner, name, labels), _selected(target.name, Seat(target.revision, engine)))
+
+
+def adapter_map(target: Target, engine: str, adapter: Adapter) -> Manifest:
+    """The ConfigMap that asks an Engine for the revision's adapter."""
+    name = names.of_adapter(target.name, target.revision, engine)
+    labels = names.labels(target.name, target.revision, HOST) | _on(engine)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(target.owner, name, labels),
+        "data": adapter_data(adapter),
+    }
+
+
+def adapter_data(adapter: Adapter) -> dict[str, str]:
+    """What it is asked for."""
+    return {names.ADAPTER: text(adapter)}
 
 
 def engine_name(name: str, revision: str, stage: str) -> str:
@@ -104,50 +108,16 @@ def _metadata(target: Target, stage: str = HOST) -> Manifest:
     return metadata(target.owner, name, names.labels(target.name, target.revision, stage))
 
 
-def _url(service: str, target: Target) -> str:
-    return f"http://{service}.{target.namespace}.svc/v1"
+def _on(engine: str) -> dict[str, str]:
+    return {names.LOADED_ON: engine} if engine else {}
 
 
-def _engine(target: Target, config: RunConfig, context_length: int, stage: str) -> Manifest:
-    hosting = target.spec.hosting
-    gpus = bool(devices(hosting.resources))
-    settings = target.settings
-    image = hosting.image or (settings.hosting_image if gpus else settings.hosting_cpu_image)
-    return container(names.ENGINE, image, settings.image_pull_policy, resources(hosting.resources)) | {
-        # No command: images of vLLM differ in how it is started, and all of them take its arguments.
-        "args": _arguments(target, config, context_length, stage),
-        "env": _environment(target),
-        "ports": [{"name": names.ENGINE_PORT_NAME, "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
-        # An engine that gets SIGTERM takes no new request, so its clients have to be elsewhere by then.
-        "lifecycle": {"preStop": {"exec": {"command": ["python3", str(inside.DRAIN), str(WITHDRAWAL_SECONDS)]}}},
-        **probes(config.base_name if stage == BASE else config.name),
-    }
-
-
-def _arguments(target: Target, config: RunConfig, context_length: int, stage: str) -> list[str]:
-    wanted = target.spec.hosting.resources
-    gpus = ["--tensor-parallel-size", str(max(1, accelerators(wanted)))]
-    return [
-        *engine.arguments(config, Workspace(volumes.WORKSPACE), context_length, stage == BASE, names.step_of(stage)),
-        *("--port", str(names.ENGINE_PORT)),
-        *("--shutdown-timeout", str(DRAIN_SECONDS)),
-        *("--middleware", inside.MIDDLEWARE),
-        *(gpus if devices(wanted) else engine.CPU_ARGUMENTS),
-    ]
-
-
-def _environment(target: Target) -> list[Variable]:
-    wanted = target.spec.hosting.resources
-    environment = ENVIRONMENT | engine.ENVIRONMENT | {"PYTHONPATH": str(inside.DIRECTORY)}
-    if devices(wanted):
-        return variables(environment)
-    return [*variables(environment | engine.CPU_ENVIRONMENT), *threads(wanted.limits)]
-
-
-def _strategy(rollout: Rollout) -> Manifest:
-    if rollout == Rollout.RECREATE:
-        return {"type": "Recreate"}
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+def _selected(name: str, seat: Seat) -> dict[str, str]:
+    """The labels of the pods that answer: any of a shared Engine's has every adapter."""
+    if seat.on:
+        return {names.ENGINE_OF: seat.on}
+    revision, step = names.parted(seat.address)
+    return _selector(name, revision, HOST if step is None else names.checkpoint(step))
 
 
 def _selector(name: str, revision: str, stage: str) -> dict[str, str]:
@@ -155,19 +125,4 @@ def _selector(name: str, revision: str, stage: str) -> dict[str, str]:
 
 
 def _service(described: Manifest, target: Target, revision: str, stage: str = HOST) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": described,
-        "spec": {
-            "selector": _selector(target.name, revision, stage),
-            "ports": [
-                {
-                    "name": names.ENGINE_PORT_NAME,
-                    "port": 80,
-                    "targetPort": names.ENGINE_PORT_NAME,
-                    "protocol": "TCP",
-                }
-            ],
-        },
-    }
+    return objects.service(described, _selector(target.name, revision, stage))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from finetune_trainer.contract.config import IMAGE, Sharding
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome
 from finetune_trainer.contract.report import STATUS_PORT
 
@@ -9,7 +10,7 @@ from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration
 from finetune_operator.api.training import Training
 from finetune_operator.api.values import seconds
-from finetune_operator.finetunejob.desired import volumes
+from finetune_operator.finetunejob.desired import sweep, volumes
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import Variable, merged, threads, variables
 from finetune_operator.pods.metadata import Manifest, metadata
@@ -26,15 +27,18 @@ class Work:
     """What a stage needs of its Job.
 
     `devices`: it gets training's accelerators, on as many nodes as the manifest asks for. `measured`: it is told what
-    is evaluated. `mounts` come beside the revision's volume and record, `environment` beside what every trainer pod
-    has.
+    is evaluated. `trials`: more than one in a sweep, on as many pods as it asks for. `mounts` come beside the
+    revision's volume and record, `environment` beside what every trainer pod has. `near`: the labels of pods that it
+    had better share a node with, since it needs a volume of theirs.
     """
 
     devices: bool = False
     measured: bool = False
+    trials: int = 1
     environment: list[Variable] = field(default_factory=list)
     mounts: list[Mount] = field(default_factory=list)
     arguments: tuple[str, ...] = ()
+    near: dict[str, str] | None = None
 
 
 def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str) -> Manifest:
@@ -49,20 +53,21 @@ def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str)
     mounts = [volumes.workspace(target), volumes.told(target, work.measured), *scratch(), *work.mounts]
     labels = names.labels(target.name, target.revision, stage)
     nodes = training.nodes if work.devices else 1
-    pod = template(labels, settings, _container(target, stage, work, settings), mounts, target.together)
+    pod = template(labels, settings, _container(target, stage, work, settings), mounts, target.together, work.near)
     pod["spec"] |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": grace_seconds}
     queue = {names.QUEUE: training.queue} if work.devices and training.queue else {}
     spec: Manifest = {
         "suspend": bool(queue),
-        "podFailurePolicy": failure_policy(stage, nodes),
+        "podFailurePolicy": failure_policy(stage, nodes, swept=work.devices and training.sweep is not None),
         # The volume is one pod's at a time: the next starts when the last has ended.
         "podReplacementPolicy": "Failed",
         "template": pod,
-        **limits(training),
+        **limits(training, work.trials),
     }
     name = names.of_stage(target.name, target.revision, stage)
+    if (count := pods(training, work)) > 1:
+        spec |= {"completionMode": "Indexed", "completions": count, "parallelism": count}
     if nodes > 1:
-        spec |= {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes}
         pod["spec"]["subdomain"] = name
     return {
         "apiVersion": "batch/v1",
@@ -93,21 +98,37 @@ def processes(training: Training) -> int:
     return training.nodes * max(1, accelerators(training.resources))
 
 
-def limits(training: Training) -> Manifest:
-    """What may change while a Job runs: how often it is tried again, and for how long."""
-    found: Manifest = {"backoffLimit": training.retries}
+def sharding(training: Training) -> tuple[str, ...]:
+    """The argument that tells prepare and train of training.sharding; none for the default.
+
+    The run config can't: no weight depends on it.
+    """
+    wanted = training.sharding
+    return () if wanted == Sharding.AUTO else ("--sharding", wanted.value)
+
+
+def pods(training: Training, work: Work) -> int:
+    """How many pods carry the stage together."""
+    return max(training.nodes, sweep.pods(training)) if work.devices else 1
+
+
+def limits(training: Training, trials: int = 1) -> Manifest:
+    """What may change while a Job runs: how often it is tried again, each trial of a sweep, and for how long."""
+    found: Manifest = {"backoffLimit": training.retries * trials}
     if training.max_runtime:
         found["activeDeadlineSeconds"] = seconds(training.max_runtime)
     return found
 
 
-def failure_policy(stage: str, nodes: int) -> Manifest:
+def failure_policy(stage: str, nodes: int, swept: bool = False) -> Manifest:
     """What the Job does with a failed pod: a disruption costs no retry, and what no retry can mend fails at once.
 
-    Of several nodes the one that failed first is what counts: those that ended with it just begin again.
+    Of several nodes the one that failed first is what counts: those that ended with it just begin again. The pods of a
+    sweep try a trial again themselves, so that what they end with is final but for a request to stop.
     """
     lost = {"containerName": stage, "operator": "In", "values": [Outcome.PEER_LOST.exit.code]}
-    final = sorted(outcome.exit.code for outcome in Outcome if outcome.exit.code and not outcome.exit.retry)
+    retried = {outcome for outcome in Outcome if outcome.exit.retry} - ({Outcome.INTERNAL} if swept else set())
+    final = sorted(outcome.exit.code for outcome in Outcome if outcome.exit.code and outcome not in retried)
     return {
         "rules": [
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -121,7 +142,9 @@ def _container(target: Target, stage: str, work: Work, settings: Pod) -> Manifes
     training = target.spec.training
     image = training.image or target.settings.trainer_image
     wanted = training.resources if work.devices else without_devices(training.resources)
-    environment = [*variables(ENVIRONMENT), *work.environment]
+    # No pod can ask what it runs: what trained is a part of the artifact's provenance.
+    told = {IMAGE: image} if work.devices else {}
+    environment = [*variables(ENVIRONMENT | told), *work.environment]
     # With several devices the trainer launches a process for each: they share the cores, and none may take them all.
     if not work.devices or accelerators(training.resources) <= 1:
         environment += threads(wanted.limits)

@@ -3,58 +3,47 @@
 `workspace.config_map` ships it to the stage pods; the local backend writes the same document beside its state.
 """
 
-from pathlib import Path
-
 from finetune_trainer.contract.config import (
     AdapterConfig,
     DatasetConfig,
     DpoConfig,
     KtoConfig,
     ModelConfig,
+    Origin,
+    RewardConfig,
     RunConfig,
     Source,
     SplitConfig,
+    SweepConfig,
     TrainingConfig,
 )
 
 from finetune_operator.api.dataset import Dataset, Split
 from finetune_operator.api.methods import Dpo
+from finetune_operator.api.sweep import Sweep
 from finetune_operator.api.training import Training
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-
-CLAIMS = Path("/mnt/claims")
-CONFIG_MAPS = Path("/mnt/configmaps")
-_CLAIM, _CONFIG_MAP, _FILE = "pvc://", "configmap://", "file://"
+from finetune_operator.pods.sources import source
 
 
-def run_config(name: str, revision: str, spec: FineTuneJobSpec) -> RunConfig:
-    """What prepare and train are told. A relative file:// path stays relative: the local backend makes it absolute."""
+def run_config(name: str, revision: str, spec: FineTuneJobSpec, origin: Origin | None = None) -> RunConfig:
+    """What prepare and train are told. A relative file:// path stays relative: the local backend makes it absolute.
+
+    `origin`: what a source ftj:// was found to be.
+    """
     return RunConfig(
         name=name,
         revision=revision,
         model=ModelConfig(
-            source=source(spec.model.source),
+            source=Source(uri=origin.lineage[0]) if origin else source(spec.model.source),
             revision=spec.model.revision,
             trust_remote_code=spec.model.trust_remote_code,
+            origin=origin,
+            cache=source(spec.workspace.cache) if spec.workspace.cache and origin is None else None,
         ),
         dataset=_dataset(spec.dataset),
-        training=_training(spec.training),
+        training=training_config(spec.training),
     )
-
-
-def source(uri: str) -> Source:
-    """The URI, and the path where pods (or the local machine) have it; no path for what prepare has to fetch."""
-    return Source(uri=uri, path=_path(uri))
-
-
-def claim_of(uri: str) -> str | None:
-    """The user's PersistentVolumeClaim in a pvc:// URI."""
-    return uri.removeprefix(_CLAIM).partition("/")[0] if uri.startswith(_CLAIM) else None
-
-
-def config_map_of(uri: str) -> str | None:
-    """The user's ConfigMap in a configmap:// URI."""
-    return uri.removeprefix(_CONFIG_MAP).partition("/")[0] if uri.startswith(_CONFIG_MAP) else None
 
 
 def data_uris(dataset: Dataset) -> list[str]:
@@ -63,16 +52,9 @@ def data_uris(dataset: Dataset) -> list[str]:
     return [split.source for split in splits if split is not None and split.source is not None]
 
 
-def _path(uri: str) -> Path | None:
-    for scheme, root in ((_CLAIM, CLAIMS), (_CONFIG_MAP, CONFIG_MAPS), (_FILE, Path())):
-        if uri.startswith(scheme):
-            return root / uri.removeprefix(scheme)
-    return None
-
-
 def _dataset(dataset: Dataset) -> DatasetConfig:
     return DatasetConfig(
-        train=source(dataset.train.source),
+        train=source(dataset.train.source, dataset.train.checksum),
         validation=_split(dataset.validation),
         test=_split(dataset.test),
         format=dataset.format,
@@ -84,20 +66,25 @@ def _dataset(dataset: Dataset) -> DatasetConfig:
 def _split(split: Split | None) -> SplitConfig | None:
     if split is None:
         return None
-    return SplitConfig(source=source(split.source) if split.source else None, fraction=split.fraction)
+    rows = source(split.source, split.checksum) if split.source else None
+    return SplitConfig(source=rows, fraction=split.fraction)
 
 
-def _training(training: Training) -> TrainingConfig:
+def training_config(training: Training) -> TrainingConfig:
+    """How it is trained."""
     adapter = training.adapter
     return TrainingConfig(
         method=training.method,
         dpo=training.dpo and _dpo(training.dpo),
         kto=training.kto and KtoConfig(**training.kto.model_dump()),
+        reward=training.reward and RewardConfig(**training.reward.model_dump()),
         adapter=AdapterConfig(
             type=adapter.type,
             rank=adapter.rank,
             alpha=adapter.alpha,
             dropout=adapter.dropout,
+            use_rslora=adapter.use_rslora,
+            loraplus_lr_ratio=adapter.loraplus_lr_ratio,
             target_modules=tuple(adapter.target_modules),
         ),
         epochs=training.epochs,
@@ -105,7 +92,15 @@ def _training(training: Training) -> TrainingConfig:
         learning_rate=training.learning_rate,
         batch_size=training.batch_size,
         max_length=training.max_length,
+        sweep=training.sweep and sweep_config(training.sweep),
         seed=training.seed,
+    )
+
+
+def sweep_config(sweep: Sweep) -> SweepConfig:
+    """What is tried."""
+    return SweepConfig(
+        parameters=sweep.parameters.given, max_trials=sweep.max_trials, early_stopping=sweep.early_stopping
     )
 
 

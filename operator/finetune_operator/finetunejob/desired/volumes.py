@@ -1,11 +1,9 @@
 """What is mounted where in a revision's pods. Used by the pod builders."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from finetune_operator import names
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
-from finetune_operator.finetunejob.desired.run_config import CLAIMS, CONFIG_MAPS, claim_of, config_map_of
 from finetune_operator.finetunejob.record import RUN_CONFIG, evaluation_key
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.mounts import Mount
@@ -28,28 +26,3 @@ def told(target: Target, measured: bool) -> Mount:
         items.append({"key": key, "path": names.EVALUATION})
     name = names.of_revision(target.name, target.revision)
     return Mount("told", {"configMap": {"name": name, "items": items}}, TOLD, read_only=True)
-
-
-def user_mounts(uris: Iterable[str]) -> list[Mount]:
-    """The user's claims and config maps that the URIs name, each once.
-
-    The claim itself is read-only, not just its mount, or the kubelet would hand the user's files to the pod's group.
-    """
-    uris = list(uris)
-    claims = sorted({claim for uri in uris if (claim := claim_of(uri))})
-    config_maps = sorted({name for uri in uris if (name := config_map_of(uri))})
-    return [
-        *(
-            Mount(
-                f"claim-{names.digest(claim)}",
-                {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}},
-                CLAIMS / claim,
-                read_only=True,
-            )
-            for claim in claims
-        ),
-        *(
-            Mount(f"configmap-{names.digest(name)}", {"configMap": {"name": name}}, CONFIG_MAPS / name, read_only=True)
-            for name in config_maps
-        ),
-    ]

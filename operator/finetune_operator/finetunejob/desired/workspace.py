@@ -40,7 +40,7 @@ def told(target: Target) -> dict[str, str]:
     """The entries that tell the stages what to do."""
     config = evaluation_config(target.spec, target.settings)
     measured = {record.evaluation_key(config): record.text(config)} if target.spec.evaluation.enabled else {}
-    run = run_config(target.name, target.revision, target.spec)
+    run = run_config(target.name, target.revision, target.spec, target.origin)
     return {record.RUN_CONFIG: record.text(run), **measured}
 
 

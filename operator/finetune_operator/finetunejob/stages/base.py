@@ -3,73 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.observe import RecordState, Ref, World
+from finetune_operator.finetunejob.homes import home
+from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import Failure, Record, failure_key, failure_text
+from finetune_operator.finetunejob.remember import remember
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.pods.applied import stamped
+from finetune_operator.kinds.actions import Action
+from finetune_operator.kinds.plan import State
 from finetune_operator.pods.diagnose import Evidence
-from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.state import PodState
-
-
-@dataclass(frozen=True)
-class Create:
-    """Make an object that is not touched afterwards, or only by Patch."""
-
-    manifest: Manifest
-
-
-@dataclass(frozen=True)
-class Apply:
-    """Server-side apply of an object that is kept as the manifest says. `uid`: of the one that was observed."""
-
-    manifest: Manifest
-    uid: str | None = None
-
-
-@dataclass(frozen=True)
-class Patch:
-    """Change fields of an object, if it still is the one that was observed. `advice`: what to do if that is refused."""
-
-    ref: Ref
-    body: Mapping[str, Any]
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class Delete:
-    """Delete an object, if it still is the one that was observed, and what it owns before it."""
-
-    ref: Ref
-
-
-Action = Create | Apply | Patch | Delete
-
-
-def applied(manifest: Manifest) -> Apply:
-    """Apply a manifest, with the digest that tells later whether there is anything to apply."""
-    return Apply(stamped(manifest))
-
-
-class State(Enum):
-    """Where a stage stands. BLOCKED: it goes on by itself once somebody mends what the message says.
-
-    RELEASED: it was done, and what it held is given back; the stages after it go on.
-    """
-
-    RUNNING = "running"
-    BLOCKED = "blocked"
-    SUSPENDED = "suspended"
-    FAILED = "failed"
-    RELEASED = "released"
-    SUCCEEDED = "succeeded"
 
 
 @dataclass(frozen=True)
@@ -108,17 +56,17 @@ class Context:
 
     @property
     def serves(self) -> bool:
-        """Whether the endpoint already answers with this revision."""
-        return self.world.served_revision == self.target.revision
+        """Whether the endpoint already answers with this revision, from where the manifest wants it."""
+        return (self.world.served_revision, self.world.served_on) == (self.target.revision, home(self.target).on)
 
     @property
     def pinned(self) -> str | None:
         """The earlier revision, or the checkpoint, that serves because a person said so; None when nobody did."""
         return pinned_revision(self.target, self.world)
 
-    def remember(self, key: str, text: str) -> tuple[Action, ...]:
-        """Add an entry to the revision's record, once."""
-        return remember(self.world.records.get(self.target.revision), {key: text})
+    def remember(self, entries: Mapping[str, str]) -> tuple[Action, ...]:
+        """Add entries to the revision's record, each once."""
+        return remember(self.world.records.get(self.target.revision), entries)
 
     def failed_before(self, stage: str, inputs: str) -> Step | None:
         """The verdict of an earlier try that nothing has been changed about since."""
@@ -127,14 +75,13 @@ class Context:
 
     def give_up(self, stage: str, inputs: str, failure: Failure, job: str = "") -> Step:
         """The verdict of a stage that has failed for good, to be remembered. `job`: the uid of the Job that failed."""
-        told = self.remember(failure_key(stage, inputs), failure_text(failure, job))
+        told = self.remember({failure_key(stage, inputs): failure_text(failure, job)})
         return replace(failed(failure), actions=told)
 
     def evidence(self, pod: PodState) -> Evidence:
         """A pod and what surrounds it, for a diagnosis."""
         claim = names.of_revision(self.target.name, self.target.revision)
-        served = self.world.served_revision
-        holder = self.world.deployments.get(names.of_served(self.target.name, served)) if served else None
+        holder = self.world.holder
         holds = holder is not None and holder.replicas > 0 and not self.serves
         return Evidence(
             pod=pod,
@@ -145,21 +92,11 @@ class Context:
         )
 
 
-def remember(state: RecordState | None, entries: Mapping[str, str]) -> tuple[Action, ...]:
-    """Add to a record what it does not have yet. The version makes it fail where somebody was faster."""
-    if state is None or state.ref.deleting:
-        return ()
-    new = {key: text for key, text in entries.items() if key not in state.record}
-    if not new:
-        return ()
-    return (Patch(state.ref, {"metadata": {"resourceVersion": state.version}, "data": new}),)
-
-
 def pinned_revision(target: Target, world: World) -> str | None:
     """The earlier revision, or the checkpoint of any, that the annotation finetune.dev/promote names, where it can be
     served.
     """
-    kept = world.promote != target.revision and world.has(world.promote)
+    kept = world.promote != target.revision and home(target).can(target, world, world.promote)
     return world.promote if kept else None
 
 
@@ -183,6 +120,10 @@ class Stage(ABC):
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Whether this manifest goes through it: every one does, where a stage says nothing else."""
         return True
+
+    def mounts(self, target: Target) -> bool:
+        """Whether it needs the revision's volume while it is under way."""
+        return False
 
     def asks_base(self, spec: FineTuneJobSpec) -> bool:
         """Whether it asks the base model at an engine of its own, which is there while the stage is under way."""

@@ -16,8 +16,7 @@ from finetune_operator import names
 from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired import volumes
-from finetune_operator.finetunejob.desired.credentials import endpoint_keys, endpoint_secrets
+from finetune_operator.finetunejob.desired.credentials import endpoint_keys, endpoint_secrets, engine_key
 from finetune_operator.finetunejob.desired.evaluation import (
     base_alone,
     evaluation_config,
@@ -25,15 +24,18 @@ from finetune_operator.finetunejob.desired.evaluation import (
     gate_config,
     tasks_uris,
 )
-from finetune_operator.finetunejob.desired.hosting import BASE, base_url, candidate_url
+from finetune_operator.finetunejob.desired.hosting import BASE, base_url
 from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.record import Failure, evaluated_key
-from finetune_operator.finetunejob.stages.base import Context, State, Step
+from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.engine import inputs_of, rollout
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.plan import State
 from finetune_operator.pods.environment import variables
+from finetune_operator.pods.sources import user_mounts
 
 TUNED = "tuned"
 REPORT = "report.html"
@@ -64,12 +66,14 @@ class Evaluate(JobStage):
 
     def work(self, target: Target) -> Work:
         """It asks the candidate, reads rows and tokenizer from the volume, and gets keys of whom else it asks."""
+        asked = home(target).asked(target)
         base = ("--base-endpoint", base_url(target)) if self.asks_base(target.spec) else ()
+        models = ("--model", asked.models[0], "--base-model", asked.models[1]) if asked.models else ()
         return Work(
             measured=True,
-            environment=[*variables({"HF_HUB_OFFLINE": "1"}), *endpoint_keys(target.spec)],
-            mounts=volumes.user_mounts([target.spec.model.source, *tasks_uris(target.spec.evaluation)]),
-            arguments=("--endpoint", candidate_url(target), *base),
+            environment=[*variables({"HF_HUB_OFFLINE": "1"}), *endpoint_keys(target.spec), *engine_key(asked.key)],
+            mounts=user_mounts([target.spec.model.source, target.cache, *tasks_uris(target.spec.evaluation)]),
+            arguments=("--endpoint", asked.url, *base, *models),
         )
 
     def inputs(self, context: Context) -> str:
@@ -81,7 +85,10 @@ class Evaluate(JobStage):
         """Beside what every Job gets, what is measured, and the keys for it."""
         keys = endpoint_secrets(context.spec)
         measured = {"evaluation": evaluation_id(context.target), "judge": keys.pop("JUDGE", None), **keys}
-        return super().made_from(context) | measured
+        place = home(context.target)
+        given = place.asked(context.target).key
+        asked = ({"engine": names.given(given)} if given else {}) | ({"on": place.on} if place.on else {})
+        return super().made_from(context) | measured | asked
 
     def entry(self, target: Target) -> str:
         """One for each measurement."""

@@ -6,18 +6,18 @@ measured, another revision serves because a person said so, or hosting.enabled i
 for that: its rolling update keeps the old pods. The verdict is told here; `hosting` makes and removes the Deployment.
 """
 
-from dataclasses import replace
-
-from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired.hosting import HOST, candidate_service
+from finetune_operator.finetunejob.desired.hosting import HOST
+from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.record import Failure
-from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step, applied
-from finetune_operator.finetunejob.stages.engine import inputs_of, rollout
+from finetune_operator.finetunejob.stages.base import Context, Stage, Step, failed
+from finetune_operator.finetunejob.stages.engine import inputs_of
 from finetune_operator.finetunejob.stages.job import JobStage
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.plan import State
 
 
 class Host(Stage):
@@ -37,12 +37,16 @@ class Host(Stage):
         """To serve the result, or to measure it."""
         return spec.hosting.enabled or self._measures.wanted(spec)
 
+    def mounts(self, target: Target) -> bool:
+        """An engine of its own does."""
+        return home(target).mounts
+
     def inputs(self, context: Context) -> str:
         """A digest of everything of hosting that can keep an engine from starting: a change tries it again."""
         return inputs_of(context)
 
     def step(self, context: Context) -> Step:
-        """Released, failed before, suspended, or the Deployment as it is."""
+        """Released, failed before, suspended, or how it stands at home."""
         if why := self.released(context):
             return Step(State.RELEASED, Reason.RELEASED, why)
         if not context.serves:
@@ -72,16 +76,11 @@ class Host(Stage):
         return None
 
     def _assess(self, context: Context) -> Step:
-        name = names.of_revision(context.target.name, context.target.revision)
-        step = rollout(context, name, self.name)
-        found = context.world.deployments.get(name)
-        if step.state == State.FAILED:
+        target, world = context.target, context.world
+        place = home(target)
+        found = place.standing(target, world, context.serves, context.evidence)
+        if found.state == State.FAILED:
             # What serves may recover, with nothing changed in the manifest.
-            failure = Failure(step.reason, step.message)
-            return step if context.serves else context.give_up(self.name, self.inputs(context), failure)
-        if found and found.ref.deleting:
-            return step
-        if context.serves and found and step.reason == Reason.RUNNING and found.available == 0:
-            message = f"No pod of Deployment {name}, which serves, is available; its pods are starting."
-            step = replace(step, reason=Reason.ENGINE_UNAVAILABLE, message=message)
-        return replace(step, actions=(applied(candidate_service(context.target)),))
+            failure = Failure(found.reason, found.message)
+            return failed(failure) if context.serves else context.give_up(self.name, self.inputs(context), failure)
+        return Step(found.state, found.reason, found.message, place.beside(target, world))

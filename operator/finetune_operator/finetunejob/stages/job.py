@@ -18,19 +18,11 @@ from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.queue import WorkloadState, waits_for
 from finetune_operator.finetunejob.record import Failure, text
-from finetune_operator.finetunejob.stages.base import (
-    Action,
-    Context,
-    Create,
-    Delete,
-    Patch,
-    Stage,
-    State,
-    Step,
-    applied,
-)
+from finetune_operator.finetunejob.stages.base import Context, Stage, Step
 from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.actions import Action, Create, Delete, Patch, applied
+from finetune_operator.kinds.plan import State
 from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.state import Exit, PodState
@@ -44,6 +36,10 @@ class JobStage(Stage):
 
     result: ClassVar[type[Contract]]
     grace_seconds = 30
+
+    def mounts(self, target: Target) -> bool:
+        """Its pods do."""
+        return True
 
     @abstractmethod
     def work(self, target: Target) -> Work:
@@ -97,6 +93,10 @@ class JobStage(Stage):
         """What its pods need beside the volume and the record."""
         return ()
 
+    def noted(self, context: Context) -> dict[str, str]:
+        """Entries that the record gets beside its result."""
+        return {}
+
     def waits(self, context: Context) -> Step | None:
         """What its pods need beside them before they may start; None where nothing is missing."""
         return None
@@ -144,7 +144,8 @@ class JobStage(Stage):
             return _suspended(self.name)
         if waiting := self.waits(context):
             return waiting
-        actions = (*(applied(manifest) for manifest in self.beside(context.target)), *_adjust(context, job))
+        adjusted = _adjust(context, job, self.work(context.target).trials)
+        actions = (*(applied(manifest) for manifest in self.beside(context.target)), *adjusted)
         if job.suspended:
             return _held(job, context.world.workloads.get(job.ref.name), actions)
         return self._watch(context, job, actions)
@@ -161,7 +162,7 @@ class JobStage(Stage):
             message = f"Job {job.ref.name} ended with a result that this operator can't read; see training.image."
             failure = Failure(Reason.INTERNAL_ERROR, message)
             return context.give_up(self.name, self.inputs(context), failure, job.ref.uid)
-        actions = context.remember(self.entry(context.target), text(result))
+        actions = context.remember({self.entry(context.target): text(result), **self.noted(context)})
         return Step(State.RUNNING, Reason.RUNNING, f"Job {job.ref.name} is complete.", actions)
 
     def _failure(self, context: Context, job: JobState) -> Failure:
@@ -182,7 +183,7 @@ class JobStage(Stage):
         pods = self._pods(context)
         # One that has ended well is taken for running until its Job has counted it, a moment later.
         current = [pod for pod in pods if (pod.live or _well(pod)) and not pod.deleting]
-        wanted = context.spec.training.nodes if self.beside(context.target) else 1
+        wanted = jobs.pods(context.spec.training, self.work(context.target))
         if not current:
             return self._without_pod(context, job, actions)
         if found := next(filter(None, (stuck(context.evidence(pod)) for pod in reversed(current))), None):
@@ -203,9 +204,9 @@ class JobStage(Stage):
         return context.world.pods_of(self.name, context.target.revision)
 
 
-def _adjust(context: Context, job: JobState) -> tuple[Action, ...]:
+def _adjust(context: Context, job: JobState, trials: int) -> tuple[Action, ...]:
     """What may change while a Job is there, its pods untouched. Whoever has suspended it lets it go on."""
-    wanted: Mapping[str, int] = jobs.limits(context.spec.training)
+    wanted: Mapping[str, int] = jobs.limits(context.spec.training, trials)
     changed = {key for key in {*wanted, *job.limits} if wanted.get(key) != job.limits.get(key)}
     spec: dict[str, Any] = {key: wanted.get(key) for key in sorted(changed)}
     return (Patch(job.ref, {"spec": spec}),) if spec else ()

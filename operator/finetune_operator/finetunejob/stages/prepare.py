@@ -1,5 +1,6 @@
 """prepare: the model and the rows are fetched, checked, split and counted, before an accelerator is held."""
 
+from dataclasses import replace
 from typing import Any
 
 from finetune_trainer.contract.config import OnSensitive
@@ -9,16 +10,20 @@ from finetune_operator import names
 from finetune_operator.api.dataset import Dataset
 from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, PlanStatus
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired import tracking, volumes
+from finetune_operator.finetunejob.desired import tracking
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import Work, sharding
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.record import PREPARED
-from finetune_operator.finetunejob.stages.base import Context, State, Step
+from finetune_operator.finetunejob.stages import origin
+from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
+from finetune_operator.finetunejob.stages.pace import Pace, pace, too_long
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.plan import State
 from finetune_operator.pods.resources import accelerator_memory, accelerators
+from finetune_operator.pods.sources import user_mounts
 
 GIBIBYTE = 2**30
 
@@ -37,23 +42,25 @@ class Prepare(JobStage):
         It plans for the devices to come.
         """
         spec = target.spec
-        sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation)]
+        sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation), *_copied(target)]
         return Work(
             measured=True,
+            near=_holders(target),
             environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
-            mounts=volumes.user_mounts(sources),
+            mounts=user_mounts(sources, target.cache),
             arguments=(
                 *("--devices", str(accelerators(spec.training.resources))),
                 *(("--nodes", str(spec.training.nodes)) if spec.training.nodes > 1 else ()),
                 *_memory(target),
                 *on_sensitive(target.spec.dataset),
+                *sharding(spec.training),
                 *tracking.arguments(spec.training),
             ),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, the credentials, what is measured, and what is told of the rows."""
-        told = (*_memory(context.target), *on_sensitive(context.spec.dataset))
+        told = (*_memory(context.target), *on_sensitive(context.spec.dataset), *sharding(context.spec.training))
         nodes = context.spec.training.nodes
         own = {
             "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
@@ -64,14 +71,44 @@ class Prepare(JobStage):
         asked = endpoint_secrets(context.spec) | tracking.made_from(context.spec.training)
         return super().made_from(context) | own | asked
 
+    def waits(self, context: Context) -> Step | None:
+        """What is copied has to be there when its pod starts; while that has it, Kubernetes keeps it."""
+        begun = names.of_stage(context.target.name, context.target.revision, self.name) in context.world.jobs
+        found = context.target.origin
+        return origin.lost(found, context.world) if found and not begun else None
+
+    def step(self, context: Context) -> Step:
+        """As of every Job; of a pod that does not start it may be known that its volume is elsewhere."""
+        found, step = context.target.origin, super().step(context)
+        if found is None or step.reason != Reason.STARTING:
+            return step
+        return replace(step, message=step.message + origin.shared(found, context.world))
+
     def entry(self, target: Target) -> str:
         """One for each revision."""
         return PREPARED
 
     def verdict(self, context: Context) -> Step | None:
-        """How many rows there are, and the plan."""
+        """How many rows there are, and the plan; or that this is more than its budget."""
         found = context.record.prepared
-        return _told(found) if found else None
+        if found is None:
+            return None
+        foreseen, told = pace(context), _told(found)
+        told = _foreseen(told, foreseen) if foreseen else told
+        refused = too_long(context, foreseen)
+        return replace(refused, report=told.report) if refused else told
+
+
+def _copied(target: Target) -> tuple[str, ...]:
+    """The volume with what it starts from, and those of its base model where the user gave any."""
+    found = target.origin
+    return (f"pvc://{origin.claim(found)}/", found.base.uri, found.cache.uri if found.cache else "") if found else ()
+
+
+def _holders(target: Target) -> dict[str, str] | None:
+    """The pods that may hold that volume on their node."""
+    wanted = target.origin and origin.parted(target.origin.lineage[0])
+    return {names.JOB: wanted[0], names.REVISION: names.parted(wanted[1])[0]} if wanted else None
 
 
 def on_sensitive(dataset: Dataset) -> tuple[str, ...]:
@@ -88,6 +125,14 @@ def _memory(target: Target) -> tuple[str, ...]:
     training = target.spec.training
     found = accelerator_memory(training.resources, training.pod, target.settings.memory_of)
     return () if found is None else ("--device-memory", str(found))
+
+
+def _foreseen(step: Step, foreseen: Pace) -> Step:
+    """With status.plan's time."""
+    plan: PlanStatus = step.report["plan"]
+    reasons = {**plan.reasons, "estimatedSeconds": foreseen.reason}
+    told = plan.model_copy(update={"estimated_seconds": round(foreseen.seconds), "reasons": reasons})
+    return replace(step, report={**step.report, "plan": told})
 
 
 def _told(result: PrepareResult) -> Step:

@@ -4,9 +4,11 @@ from finetune_operator import names
 from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired.hosting import stable_service
+from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import World
-from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step, applied
+from finetune_operator.finetunejob.stages.base import Context, Stage, Step
+from finetune_operator.kinds.actions import applied
+from finetune_operator.kinds.plan import State
 
 
 class Promote(Stage):
@@ -27,18 +29,23 @@ class Promote(Stage):
         target = context.target
         if context.pinned:
             return _pinned(context, context.pinned)
-        actions = (applied(stable_service(target, target.revision)),)
+        actions = (applied(home(target).lead(target, context.world, target.revision)),)
         if context.serves:
-            message = f"Service {target.name} points at {target.revision}.{_lost(context)}"
+            message = f"Service {target.name} points at {_where(context)}.{_lost(context)}"
             return Step(State.SUCCEEDED, Reason.SUCCEEDED, message, actions)
-        return Step(State.RUNNING, Reason.RUNNING, f"Service {target.name} moves to {target.revision}.", actions)
+        return Step(State.RUNNING, Reason.RUNNING, f"Service {target.name} moves to {_where(context)}.", actions)
+
+
+def _where(context: Context) -> str:
+    on = home(context.target).on
+    return f"{context.target.revision} on Engine {on}" if on else context.target.revision
 
 
 def _pinned(context: Context, revision: str) -> Step:
     """`hosting` brings the chosen revision up and moves the Service."""
     name, pin = context.target.name, f"the annotation {names.PROMOTE} names it; remove that to promote"
     pin = f"{pin} {context.target.revision}"
-    if context.world.served_revision == revision:
+    if (context.world.served_revision, context.world.served_on) == (revision, home(context.target).on):
         return Step(State.SUCCEEDED, Reason.PINNED, f"Service {name} points at {revision}: {pin}.")
     return Step(State.RUNNING, Reason.STARTING, f"Revision {revision} starts, and takes over: {pin}.")
 
@@ -48,11 +55,10 @@ def _lost(context: Context) -> str:
     wanted = context.world.promote
     if wanted in ("", context.target.revision):
         return ""
-    kept = ", ".join(sorted(_kept(context.world) - {context.target.revision})) or "none"
-    return (
-        f" The annotation {names.PROMOTE} names {wanted}, which is not kept (hosting.revisionHistoryLimit, "
-        f"training.keepCheckpoints) or was never trained; kept: {kept}."
-    )
+    place, target, world = home(context.target), context.target, context.world
+    others = (found for found in _kept(world) - {target.revision} if place.can(target, world, found))
+    kept = ", ".join(sorted(others)) or "none"
+    return f" The annotation {names.PROMOTE} names {wanted}, which is {place.takes}; kept: {kept}."
 
 
 def _kept(world: World) -> set[str]:

@@ -9,15 +9,19 @@ from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase, TrackingStatus, UsageStatus
 from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired import tracking, volumes
-from finetune_operator.finetunejob.desired.jobs import Work, meeting_point, processes
+from finetune_operator.finetunejob.desired import budget, sweep, tracking
+from finetune_operator.finetunejob.desired.jobs import Work, meeting_point, processes, sharding
 from finetune_operator.finetunejob.record import TRAINED
-from finetune_operator.finetunejob.stages.base import Context, State, Step
+from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
+from finetune_operator.finetunejob.stages.pace import TRAINED_ON, trained_on
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.finetunejob.trials import trial_statuses
+from finetune_operator.kinds.plan import State
 from finetune_operator.pods.environment import variables
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.resources import accelerators
+from finetune_operator.pods.sources import user_mounts
 
 
 class Train(JobStage):
@@ -38,18 +42,24 @@ class Train(JobStage):
         training = target.spec.training
         return Work(
             devices=True,
+            trials=sweep.trials(training),
             environment=[*variables({"HF_HUB_OFFLINE": "1"}), *tracking.keys(training)],
-            mounts=volumes.user_mounts([target.spec.model.source]),
-            arguments=(*keep_checkpoints(training), *tracking.arguments(training)),
+            mounts=user_mounts([target.spec.model.source, target.cache]),
+            arguments=(
+                *_told_to_it(training),
+                *budget.arguments(training, target.settings),
+                *tracking.arguments(training),
+            ),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
-        """Beside what every Job gets: the checkpoints that it keeps, its tracker, its nodes and its queue."""
+        """Beside what every Job gets: the checkpoints that it keeps, its sharding, budget, tracker, nodes and queue."""
         training = context.spec.training
-        told, own = keep_checkpoints(training), names.given(training)
+        told, own = _told_to_it(training), names.given(training)
         return (
             super().made_from(context)
             | ({"arguments": told} if told else {})
+            | budget.made_from(training)
             | tracking.made_from(training)
             # Kueue moves no Job that runs.
             | {key: own[key] for key in ("nodes", "queue") if key in own}
@@ -64,6 +74,10 @@ class Train(JobStage):
         manifest may ask for them since both were made.
         """
         return super().ended(context) or _unshared(context) or _confined(context)
+
+    def noted(self, context: Context) -> dict[str, str]:
+        """What the next revision's time is foreseen by."""
+        return {TRAINED_ON: trained_on(context.spec.training)}
 
     def entry(self, target: Target) -> str:
         """One for each revision."""
@@ -84,15 +98,26 @@ def keep_checkpoints(training: Training) -> tuple[str, ...]:
     return () if wanted == 1 else ("--keep-checkpoints", str(wanted))
 
 
+def _told_to_it(training: Training) -> tuple[str, ...]:
+    told = (*keep_checkpoints(training), *sharding(training))
+    return (*told, *sweep.arguments(training, sweep.pods(training)))
+
+
 def _unshared(context: Context) -> Step | None:
-    prepared, devices = context.record.prepared, processes(context.spec.training)
-    if prepared is None or devices <= 1 or prepared.plan.batch_size % devices == 0:
+    training, prepared = context.spec.training, context.record.prepared
+    devices = processes(training)
+    if prepared is None or devices <= 1:
+        return None
+    swept = training.sweep.parameters.batch_size if training.sweep else None
+    where = "training.sweep" if swept else "status.plan.batchSize"
+    batch = next((size for size in swept or [prepared.plan.batch_size] if size % devices), None)
+    if batch is None:
         return None
     return Step(
         State.FAILED,
         Reason.CONFIG_INVALID,
-        f"The batch of {prepared.plan.batch_size} rows (status.plan.batchSize) can't be shared evenly by the "
-        f"{_sharers(context.spec.training)}: ask there for a number that divides it, or set training.batchSize to a "
+        f"The batch of {batch} rows ({where}) can't be shared evenly by the "
+        f"{_sharers(training)}: ask there for a number that divides it, or set training.batchSize to a "
         f"multiple of {devices}.",
     )
 
@@ -108,14 +133,15 @@ def _sharers(training: Training) -> str:
 
 def _confined(context: Context) -> Step | None:
     name = names.of_revision(context.target.name, context.target.revision)
-    volume, nodes = context.world.claims.get(name), context.spec.training.nodes
-    if nodes == 1 or volume is None or "ReadWriteMany" in volume.access_modes:
+    volume, training = context.world.claims.get(name), context.spec.training
+    pods, field = (training.nodes, "nodes") if training.nodes > 1 else (sweep.pods(training), "sweep.parallel")
+    if pods == 1 or volume is None or "ReadWriteMany" in volume.access_modes:
         return None
     return Step(
         State.FAILED,
         Reason.CONFIG_INVALID,
-        f"PersistentVolumeClaim {name} was made {', '.join(volume.access_modes)}, so training.nodes {nodes} can't "
-        "share it: set nodes back to 1, or train a new revision with workspace.accessModes [ReadWriteMany], for "
+        f"PersistentVolumeClaim {name} was made {', '.join(volume.access_modes)}, so training.{field} {pods} can't "
+        f"share it: set {field} back to 1, or train a new revision with workspace.accessModes [ReadWriteMany], for "
         "example by another training.seed.",
     )
 
@@ -124,12 +150,15 @@ def _told(result: TrainResult, target: Target) -> Step:
     """Fill status.artifact, status.checkpoints and status.usage."""
     usage, uri = result.usage, f"{target.files}/artifact"
     told = f"Trained on {usage.trained_tokens} tokens; the artifact is {uri}."
+    right = result.validation_reward_accuracy
+    ranked = "" if right is None else f"Of validation's rows {right:.1%} are ranked as they should be."
     tracked = result.tracked
+    told = f"{told} {result.swept}" if result.swept else told
     lost = f"{tracked.problem} Training went on without it." if tracked and tracked.problem else ""
     return Step(
         State.SUCCEEDED,
-        Reason.SUCCEEDED,
-        " ".join(sentence for sentence in (told, result.chosen, result.notice, lost) if sentence),
+        Reason.BUDGET_SPENT if result.spent else Reason.SUCCEEDED,
+        " ".join(said for said in (told, result.spent, ranked, result.chosen, result.notice, lost) if said),
         report={
             "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
             "checkpoints": [
@@ -144,6 +173,7 @@ def _told(result: TrainResult, target: Target) -> Step:
                 for place, found in enumerate(result.checkpoints)
             ]
             or None,
+            "trials": trial_statuses(result.trials),
             "tracking": tracked and TrackingStatus(type=tracked.type, url=tracked.url or _events(tracked, target)),
             "usage": UsageStatus(
                 trained_tokens=usage.trained_tokens,
@@ -156,4 +186,6 @@ def _told(result: TrainResult, target: Target) -> Step:
 
 def _events(tracked: Tracked, target: Target) -> str | None:
     """TensorBoard's files: their place is known here, and not where they are written."""
+    if target.spec.training.sweep and tracked.type == TrackerType.TENSORBOARD:
+        return f"{target.files}/trials"
     return f"{target.files}/tensorboard" if tracked.type == TrackerType.TENSORBOARD else None

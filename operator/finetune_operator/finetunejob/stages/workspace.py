@@ -8,8 +8,12 @@ from finetune_operator import names
 from finetune_operator.api.values import quantity
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired.workspace import claim, record_map, told
-from finetune_operator.finetunejob.observe import ClaimState
-from finetune_operator.finetunejob.stages.base import Action, Context, Create, Patch, State, Step, remember
+from finetune_operator.finetunejob.observe import ClaimState, World
+from finetune_operator.finetunejob.remember import remember
+from finetune_operator.finetunejob.stages.base import Context, Step
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.actions import Action, Create, Patch
+from finetune_operator.kinds.plan import State
 
 _CANT_GROW = (
     "Set workspace.size back; a volume of the new size comes with the next revision, for example with another "
@@ -41,6 +45,14 @@ def workspace(context: Context, grow: bool) -> Step | None:
         actions += remember(record, told(target))
     made = Step(State.RUNNING, Reason.STARTING, f"The volume and the record {name} are made.", actions)
     return made if actions else None
+
+
+def cache(target: Target, world: World) -> str:
+    """Where a revision's base model is kept for others, too: as its record has it, or else as the manifest asks."""
+    config = world.record(target.revision).run_config
+    if config is None:
+        return target.spec.workspace.cache or ""
+    return config.model.cache.uri if config.model.cache else ""
 
 
 def _waits(message: str) -> Step:

@@ -5,6 +5,7 @@ An open port does not show it, nor does a loaded base model. http.client minds n
 
 import http.client
 import json
+import os
 import sys
 
 # Less than the probe's own limit, so that it is this program that says why.
@@ -16,7 +17,7 @@ def fault(model: str, port: int) -> str | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     request = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1})
     try:
-        connection.request("POST", "/v1/completions", request, {"Content-Type": "application/json"})
+        connection.request("POST", "/v1/completions", request, {"Content-Type": "application/json", **_authorization()})
         answer = connection.getresponse()
         text = answer.read(500).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
@@ -24,6 +25,12 @@ def fault(model: str, port: int) -> str | None:
     finally:
         connection.close()
     return None if answer.status == http.HTTPStatus.OK else f"the engine answers {answer.status}: {text}"
+
+
+def _authorization() -> dict[str, str]:
+    """What the engine asks of its clients, where it asks anything: it has the key from the same variable."""
+    key = os.environ.get("VLLM_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 if __name__ == "__main__":

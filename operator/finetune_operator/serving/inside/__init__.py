@@ -8,28 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from finetune_operator.api.v1alpha1 import GROUP
-from finetune_operator.finetunejob.desired.inside import finetune_answers, finetune_drain
 from finetune_operator.pods.mounts import Mount
+from finetune_operator.serving.inside import finetune_adapters, finetune_answers, finetune_drain
 
 DIRECTORY = Path("/etc/finetune")
 ANSWERS = DIRECTORY / "finetune_answers.py"
 DRAIN = DIRECTORY / "finetune_drain.py"
 MIDDLEWARE = f"{finetune_drain.AskToReconnect.__module__.rpartition('.')[2]}.{finetune_drain.AskToReconnect.__name__}"
+ADAPTERS_MIDDLEWARE = f"{finetune_adapters.Names.__module__.rpartition('.')[2]}.{finetune_adapters.Names.__name__}"
 
 _SOURCES = {ANSWERS: inspect.getsource(finetune_answers), DRAIN: inspect.getsource(finetune_drain)}
+_OF_ADAPTERS = {DIRECTORY / "finetune_adapters.py": inspect.getsource(finetune_adapters)}
 
 
-def annotations() -> dict[str, str]:
-    """The pod's annotations that carry the files."""
-    return {_key(path): source for path, source in _SOURCES.items()}
+def annotations(adapters: bool = False) -> dict[str, str]:
+    """The pod's annotations that carry the files; `adapters`: whether it loads them while it runs."""
+    return {_key(path): source for path, source in _sources(adapters).items()}
 
 
-def mount() -> Mount:
+def mount(adapters: bool = False) -> Mount:
     """The files, where the container finds them."""
     items: list[dict[str, Any]] = [
-        {"path": path.name, "fieldRef": {"fieldPath": f"metadata.annotations['{_key(path)}']"}} for path in _SOURCES
+        {"path": path.name, "fieldRef": {"fieldPath": f"metadata.annotations['{_key(path)}']"}}
+        for path in _sources(adapters)
     ]
     return Mount("inside", {"downwardAPI": {"items": items}}, DIRECTORY, read_only=True)
+
+
+def _sources(adapters: bool) -> dict[Path, str]:
+    return _SOURCES | (_OF_ADAPTERS if adapters else {})
 
 
 def _key(path: Path) -> str:

@@ -1,16 +1,16 @@
-"""When a hosting pod is started, ready and alive. Used by `hosting`."""
+"""When a hosting pod is started, ready and alive. Used by `container`."""
 
 from finetune_operator import names
-from finetune_operator.finetunejob.desired import inside
 from finetune_operator.pods.metadata import Manifest
+from finetune_operator.serving import inside
 
 # Reading a model of 100 GB from a slow disk takes this long.
 STARTUP_SECONDS = 3600
 _PERIOD_SECONDS = 5
 
 
-def probes(model: str) -> Manifest:
-    """The container's three probes; `model` is the name that clients ask for."""
+def probes(model: str, ready: str = "/health") -> Manifest:
+    """The container's three probes; `model` is the name that clients ask for, `ready` where it says that they may."""
     health = {"httpGet": {"path": "/health", "port": names.ENGINE_PORT_NAME}}
     return {
         "startupProbe": {
@@ -19,7 +19,13 @@ def probes(model: str) -> Manifest:
             "timeoutSeconds": 60,
             "failureThreshold": STARTUP_SECONDS // _PERIOD_SECONDS,
         },
-        "readinessProbe": {**health, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
+        "readinessProbe": {
+            **health,
+            "httpGet": {**health["httpGet"], "path": ready},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
         # An engine under full load answers late; a dead one answers 503 at once.
         "livenessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
     }

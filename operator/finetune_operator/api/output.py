@@ -1,0 +1,56 @@
+"""The manifest's `output`."""
+
+from finetune_operator.api.model import Credentials
+from finetune_operator.api.pods import LocalObject
+from finetune_operator.api.rules import ApiModel, Rule
+from finetune_operator.api.values import OutputUri
+
+
+class Sign(ApiModel):
+    """The key that the artifact is signed with."""
+
+    secret_ref: LocalObject
+    """A Secret with SIGNING_KEY, a private key of an elliptic curve (P-256, P-384 or P-521) in PEM, and where that is
+    encrypted SIGNING_PASSWORD."""
+
+
+class Output(ApiModel):
+    """Where the artifact goes."""
+
+    destination: OutputUri | None = None
+    """s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or abfs://CONTAINER/PREFIX: each revision's artifact lies in a directory
+    of its own there, named like the revision, with manifest.json written last. hf://ORG/NAME: the repository is made,
+    and private, unless it is there; each revision is a commit with a tag, named like the revision. oci://REGISTRY/REPO:
+    each revision is a tag, named like it and written last. status.artifact.uri says where. It stays when the
+    FineTuneJob is deleted. Left out: the artifact stays in the workspace."""
+    credentials: Credentials | None = None
+    """For the destination: they may write there. Nothing else gets them."""
+    merge: bool = False
+    """Publish the whole model, too, which the adapter makes of its base model: in DESTINATION/REVISION-merged, with a
+    manifest of its own; on the hub in hf://ORG/NAME-merged. It is summed in float32, stored as the base model is, and
+    held to the answers of both; the workspace needs room for another copy of the base model meanwhile. What DoRA and
+    full fine-tuning publish is whole as it is."""
+    sign: Sign | None = None
+    """Publish a signature beside the artifact: model.sig, as OpenSSF Model Signing has it. `finetune fetch
+    --verify-key` verifies it. With another Secret the artifact is published again."""
+
+    rules = (
+        Rule(
+            "!has(self.credentials) || has(self.destination)",
+            "goes with output.destination: set it, or remove the credentials",
+            lambda output: output.credentials is None or output.destination is not None,
+            "credentials",
+        ),
+        Rule(
+            "!has(self.merge) || !self.merge || has(self.destination)",
+            "goes with output.destination: set it, or remove merge",
+            lambda output: not output.merge or output.destination is not None,
+            "merge",
+        ),
+        Rule(
+            "!has(self.sign) || has(self.destination)",
+            "goes with output.destination: set it, or remove sign",
+            lambda output: output.sign is None or output.destination is not None,
+            "sign",
+        ),
+    )

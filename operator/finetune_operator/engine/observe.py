@@ -1,0 +1,122 @@
+"""What the cluster looks like around one Engine: raw objects in, a frozen World out, on which `plan` decides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_trainer.contract.adapters import LIST, Held
+
+from finetune_operator import names
+from finetune_operator.api.engine import KIND, EngineStatus
+from finetune_operator.kinds.actions import Id, Ref, ref_of
+from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
+from finetune_operator.pods.state import PodState, pod_state
+
+Raw = Mapping[str, Any]
+# The kinds that are made for an Engine, and that it controls itself.
+OWNED = ("Deployment", "Service", "NetworkPolicy", "ConfigMap")
+# The entry of the record.
+POD = "pod.json"
+
+
+@dataclass(frozen=True)
+class RecordState:
+    """The record: the pods as they were made for a manifest, of which `inputs` is the digest; and the adapters that a
+    new one begins with.
+    """
+
+    ref: Ref
+    version: str
+    inputs: str
+    pod: str | None
+    adapters: str | None = None
+
+
+@dataclass(frozen=True)
+class Loader:
+    """A pod as one that loads adapters: those that it was told to have, and what it said that it has."""
+
+    ref: Ref
+    address: str | None
+    live: bool
+    ready: bool
+    wanted: str
+    held: Held | None
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that a decision about one Engine is made from.
+
+    `named`: whether what it depends on was there. `objects`: what it owns, raw. `loads`: what FineTuneJobs have made
+    that names this Engine, raw.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int = 0
+    deleting: bool = False
+    upgrade: str = ""
+    spec: Raw = field(default_factory=dict)
+    status: EngineStatus = field(default_factory=EngineStatus)
+    deployment: DeploymentState | None = None
+    pods: tuple[PodState, ...] = ()
+    record: RecordState | None = None
+    loaders: tuple[Loader, ...] = ()
+    loads: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
+    named: Mapping[Id, bool] = field(default_factory=dict)
+    objects: Mapping[Id, Raw] = field(default_factory=dict)
+
+
+def observe(snapshot: Snapshot) -> World:
+    """Read a snapshot."""
+    metadata, children = snapshot.subject["metadata"], snapshot.children
+    name = metadata["name"]
+    objects = {(kind, raw["metadata"]["name"]): raw for kind in OWNED for raw in children.get(kind, [])}
+    deployment, record = objects.get(("Deployment", name)), objects.get(("ConfigMap", names.of_engine(name)))
+    pods = (pod_state(raw) for raw in children.get("Pod", []))
+    return World(
+        name=name,
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        deleting="deletionTimestamp" in metadata,
+        upgrade=(metadata.get("annotations") or {}).get(names.UPGRADE, ""),
+        spec=snapshot.subject.get("spec", {}),
+        status=status_of(snapshot.subject),
+        deployment=deployment_state(deployment) if deployment else None,
+        pods=tuple(sorted(pods, key=lambda pod: (pod.created, pod.name))),
+        record=_record(record) if record else None,
+        loaders=tuple(_loader(raw, snapshot.answers) for raw in _by_name(children.get("Pod", []))),
+        loads=snapshot.loads,
+        named={found: raw is not None and not is_going(raw, KIND, name) for found, raw in snapshot.named.items()},
+        objects=objects,
+    )
+
+
+def status_of(engine: Raw) -> EngineStatus:
+    """The last status as far as it can be read."""
+    return status_as(EngineStatus, engine)
+
+
+def _record(raw: Raw) -> RecordState:
+    metadata = raw["metadata"]
+    return RecordState(
+        ref=ref_of("ConfigMap", raw),
+        version=metadata.get("resourceVersion", ""),
+        inputs=(metadata.get("annotations") or {}).get(names.INPUTS, ""),
+        pod=(raw.get("data") or {}).get(POD),
+        adapters=(raw.get("data") or {}).get(LIST),
+    )
+
+
+def _by_name(pods: Sequence[Raw]) -> list[Raw]:
+    return sorted(pods, key=lambda raw: str(raw["metadata"]["name"]))
+
+
+def _loader(raw: Raw, answers: Mapping[str, Held]) -> Loader:
+    metadata, state = raw["metadata"], pod_state(raw)
+    wanted = (metadata.get("annotations") or {}).get(names.ADAPTERS_WANTED, "")
+    live = state.live and not state.deleting
+    return Loader(ref_of("Pod", raw), state.ip, live, state.ready, wanted, answers.get(state.name))

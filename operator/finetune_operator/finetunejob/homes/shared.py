@@ -1,0 +1,146 @@
+"""A shared Engine: it is asked for a revision's adapter by a ConfigMap, and its status says which pods have it.
+
+The Engine's pods read the artifact at its destination, so that a revision needs no volume there. Once it is promoted
+the stable Service selects the Engine's pods, and asks them to take the FineTuneJob's name for that adapter.
+"""
+
+from dataclasses import dataclass, replace
+
+from finetune_trainer.contract.adapters import Adapter
+
+from finetune_operator import names
+from finetune_operator.api.engine import AdapterStatus
+from finetune_operator.conditions import Reason, Type
+from finetune_operator.finetunejob.desired.hosting import adapter_data, adapter_map, asking_service, stable_service
+from finetune_operator.finetunejob.homes.base import Asked, Home, Tenant
+from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.seat import Seat
+from finetune_operator.finetunejob.shared import EngineState, unfit
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.actions import Action, Create, Id, Patch
+from finetune_operator.kinds.plan import State
+from finetune_operator.pods.metadata import Manifest
+from finetune_operator.serving import objects
+from finetune_operator.serving.rollout import Look, Standing
+
+
+@dataclass(frozen=True)
+class SharedEngine(Home):
+    """The Engine `on`; `engine` is None while it isn't there, and for one that the manifest does not name any more."""
+
+    on: str
+    engine: EngineState | None = None
+    mounts = False
+    takes = (
+        "not kept (hosting.revisionHistoryLimit), was never trained, or is not at output.destination, where the Engine "
+        "reads it, as no checkpoint is"
+    )
+
+    def unfit(self, target: Target) -> tuple[Reason, str] | None:
+        """It serves another base model, or is not there."""
+        return unfit(target.spec, self.engine, self.on, target.namespace)
+
+    def can(self, target: Target, world: World, address: str) -> bool:
+        """What is published where the manifest says now, and what it has been asked for before."""
+        asked = names.of_adapter(target.name, address, self.on) in world.adapters
+        return world.has(address) and (asked or self._adapter(target, world, address) is not None)
+
+    def holds(self, target: Target, tenant: Tenant) -> Id:
+        """Its ConfigMap."""
+        return "ConfigMap", names.of_adapter(target.name, tenant.revision, self.on)
+
+    def make(self, target: Target, world: World, tenant: Tenant, replicas: int) -> tuple[Action, ...]:
+        """The ConfigMap. How many replicas there are is the Engine's."""
+        adapter = self._adapter(target, world, tenant.revision)
+        found = world.adapters.get(names.of_adapter(target.name, tenant.revision, self.on))
+        if adapter is None or (found and found.ref.deleting):
+            return ()
+        if found is None:
+            return (Create(adapter_map(target, self.on, adapter)),)
+        wanted = adapter_data(adapter)
+        return () if found.data == wanted else (Patch(found.ref, {"data": wanted}),)
+
+    def beside(self, target: Target, world: World) -> tuple[Action, ...]:
+        """Nothing: whoever wants that one and no other asks the Engine for it by its name."""
+        return ()
+
+    def standing(self, target: Target, world: World, serves: bool, look: Look) -> Standing:
+        """What the Engine tells of the adapter."""
+        adapter = self._told(target, target.revision)
+        if problem := self.unfit(target) or (None if serves else self._moved(target, world)):
+            return Standing(State.BLOCKED, *problem)
+        if asleep := self._asleep():
+            return asleep
+        if names.of_adapter(target.name, target.revision, self.on) not in world.adapters:
+            return Standing(State.RUNNING, Reason.STARTING, f"Engine {self.on} is asked for adapter {adapter.name}.")
+        if adapter.failed:
+            first = adapter.failed[0]
+            message = f"Pod {first.pod} of Engine {self.on} could not load adapter {adapter.name}: {first.message}"
+            return Standing(State.BLOCKED, Reason.ADAPTER_NOT_LOADED, message)
+        if adapter.loaded and (serves or adapter.loaded >= self._pods()):
+            have = f"Engine {self.on} has adapter {adapter.name} in {adapter.loaded} of {self._pods()} pods."
+            return Standing(State.SUCCEEDED, Reason.SUCCEEDED, have)
+        return self._loading(adapter, serves)
+
+    def answers(self, target: Target, world: World, address: str) -> bool:
+        """Once every pod has it."""
+        adapter = self._told(target, address)
+        asked = names.of_adapter(target.name, address, self.on) in world.adapters
+        return asked and not adapter.failed and adapter.loaded >= self._pods() > 0
+
+    def lead(self, target: Target, world: World, address: str) -> Manifest:
+        """The Engine takes the name for that adapter before requests go there, so that who answers elsewhere goes on
+        until then.
+        """
+        known = target.name in self._told(target, address).answers_as
+        if world.pointer is None or world.pointer.on == self.on or known:
+            return stable_service(target, Seat(address, self.on))
+        return asking_service(replace(target, revision=address), self.on)
+
+    def asked(self, target: Target) -> Asked:
+        """The Engine itself, which has the base model, too."""
+        models = names.of_revision(target.name, target.revision), self.on
+        spec = self.engine.spec if self.engine else None
+        return Asked(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
+
+    def _adapter(self, target: Target, world: World, address: str) -> Adapter | None:
+        """What is published of a revision."""
+        _, step = names.parted(address)
+        found = world.record(address).published(target.spec.output) if step is None else None
+        name = names.of_revision(target.name, address)
+        return Adapter(name=name, uri=found.uri, digest=found.artifact.digest) if found else None
+
+    def _told(self, target: Target, address: str) -> AdapterStatus:
+        name = names.of_revision(target.name, address)
+        return self.engine.adapter(name) if self.engine else AdapterStatus(name=name)
+
+    def _pods(self) -> int:
+        return (self.engine.status.replicas or 0) if self.engine else 0
+
+    def _moved(self, target: Target, world: World) -> tuple[Reason, str] | None:
+        """Another commit of the base model than the adapter was trained on."""
+        prepared, model = world.record(target.revision).prepared, self.engine.status.model if self.engine else None
+        trained, served = prepared.model.commit if prepared else None, model.commit if model else None
+        if not trained or served in (None, trained):
+            return None
+        return Reason.ENGINE_MISMATCH, (
+            f"Engine {self.on} serves commit {served} of {target.spec.model.source}, and the adapter was "
+            f"trained on {trained}: set model.revision of the Engine to that, or of both to the same commit."
+        )
+
+    def _asleep(self) -> Standing | None:
+        spec = self.engine.spec if self.engine else None
+        if spec is None or spec.replicas > 0:
+            return None
+        message = f"Engine {self.on} has no pods (its spec.replicas is 0): kubectl scale eng {self.on} --replicas 1."
+        return Standing(State.BLOCKED, Reason.SCALED_TO_ZERO, message)
+
+    def _loading(self, adapter: AdapterStatus, serves: bool) -> Standing:
+        """Why it is not there yet: the Engine's own trouble, where it has some."""
+        conditions = self.engine.status.conditions if self.engine else []
+        trouble = next((found for found in conditions if found.type == Type.READY and found.status == "False"), None)
+        if trouble:
+            message = f"Engine {self.on} is not ready ({trouble.reason}): {trouble.message}"
+            return Standing(State.BLOCKED, Reason.ENGINE_UNAVAILABLE, message)
+        message = f"Engine {self.on} loads adapter {adapter.name}: {adapter.loaded} of {self._pods()} pods have it."
+        return Standing(State.RUNNING, Reason.ENGINE_UNAVAILABLE if serves else Reason.RUNNING, message)

@@ -1,0 +1,1 @@
+"""What every kind of ours is to the shell: raw objects around one of them in, actions and a status out."""

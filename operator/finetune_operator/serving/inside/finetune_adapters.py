@@ -1,0 +1,165 @@
+"""Names of adapters in an engine that loads them while it runs: vLLM's `--middleware` beside the drain's.
+
+The container that loads them leaves two files in the volume that both have. One says by which further names clients may
+call adapters: requests are passed on with the adapter's own. The other has the key without which nobody loads or
+unloads one: that a request comes from this machine would prove little, for meshes and port-forwards do, too.
+
+That container also says when the engine has all that it should serve; until then the pod isn't ready.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+ROOT = Path(os.environ.get("FINETUNE_ADAPTERS", "/adapters"))
+KEY_HEADER = b"x-finetune-key"
+READY = "/finetune/ready"
+_JSON = b"application/json"
+
+
+class Names:
+    """ASGI middleware: further names for adapters, and closed doors where they are loaded."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        # Of this process: one that starts again has nothing loaded.
+        self.ready = False
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass on, refuse, or pass on with other names."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif scope["path"] == READY:
+            await self._readiness(scope, receive, send)
+        elif _has_key(scope):
+            await self.app(scope, receive, send)
+        elif _loads(scope["path"]):
+            await _answer(
+                send, 403, "Adapters are loaded by the Engine's own pod: see hosting.engine of a FineTuneJob."
+            )
+        elif scope["method"] == "GET" and scope["path"] == "/v1/models":
+            await self.app(scope, receive, _Listing(send))
+        elif scope["method"] == "POST" and _header(scope, b"content-type").startswith(_JSON):
+            await self._renamed(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _readiness(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST" and _has_key(scope):
+            self.ready = True
+        if self.ready:
+            await self.app({**scope, "method": "GET", "path": "/health", "raw_path": b"/health"}, receive, send)
+        else:
+            await _answer(send, 503, "Adapters are being loaded.")
+
+    async def _renamed(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = await _body(receive)
+        if body is None:
+            return
+        body = _with_name(body, _aliases())
+        passed = False
+
+        async def again() -> Message:
+            nonlocal passed
+            if passed:
+                return await receive()
+            passed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app({**scope, "headers": _sized(scope["headers"], body)}, again, send)
+
+
+class _Listing:
+    """An answer to /v1/models, on whose way the further names are added."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message = {}
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        body = _with_models(self._body, _aliases()) if self._start["status"] == 200 else self._body
+        await self._send({**self._start, "headers": _sized(self._start.get("headers", []), body)})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _loads(path: str) -> bool:
+    """Whether a route changes what is loaded; /adapters is SageMaker's name for it, and asks for no API key."""
+    return "lora_adapter" in path or path.rstrip("/") == "/adapters" or path.startswith("/adapters/")
+
+
+def _has_key(scope: Message) -> bool:
+    try:
+        key = (ROOT / "key").read_bytes() if _header(scope, KEY_HEADER) else b""
+    except FileNotFoundError:
+        return False
+    return bool(key) and secrets.compare_digest(_header(scope, KEY_HEADER), key)
+
+
+def _header(scope: Message, name: bytes) -> bytes:
+    return next((bytes(value) for key, value in scope["headers"] if key == name), b"")
+
+
+def _sized(headers: list[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
+    kept = [(name, value) for name, value in headers if name.lower() not in (b"content-length", b"transfer-encoding")]
+    return [*kept, (b"content-length", str(len(body)).encode())]
+
+
+async def _answer(send: Send, status: int, message: str) -> None:
+    """In OpenAI's form."""
+    body = json.dumps({"error": {"message": message, "type": "Refused", "param": None, "code": status}}).encode()
+    await send({"type": "http.response.start", "status": status, "headers": _sized([(b"content-type", _JSON)], body)})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """All of a request's; None where the client has gone before it had sent it."""
+    found = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        found.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(found)
+
+
+def _aliases() -> Mapping[str, str]:
+    """Read at each request, which costs less than to ask whether that is needed."""
+    try:
+        return dict(json.loads((ROOT / "aliases.json").read_bytes()))
+    except FileNotFoundError:
+        return {}
+
+
+def _with_name(body: bytes, aliases: Mapping[str, str]) -> bytes:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        # The engine's to refuse.
+        return body
+    asked = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(asked, str) or asked not in aliases:
+        return body
+    return json.dumps(document | {"model": aliases[asked]}).encode()
+
+
+def _with_models(body: bytes, aliases: Mapping[str, str]) -> bytes:
+    listed = json.loads(body)
+    models = {model["id"]: model for model in listed["data"]}
+    listed["data"] += [models[name] | {"id": alias} for alias, name in sorted(aliases.items()) if name in models]
+    return json.dumps(listed).encode()

@@ -1,0 +1,94 @@
+"""What a FineTuneJob makes that wants an adapter on an Engine, and the pods that load it, played by the tests."""
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from control_plane import Kubectl
+from finetune_operator import names
+from finetune_operator.pods.template import MAIN_CONTAINER
+from finetune_trainer.contract.adapters import Adapter, Held
+from finetune_trainer.contract.report import STATUS_PORT
+
+Raw = dict[str, Any]
+DIGEST = "sha256:" + "a" * 64
+_addresses = (f"127.{os.getpid() % 250 + 1}.{79 + number // 250}.{number % 250 + 1}" for number in itertools.count())
+
+
+def adapter(job: Raw, revision: str, engine: str = "chat") -> Raw:
+    """The ConfigMap that asks for a revision's adapter."""
+    name = names.of_revision(job["metadata"]["name"], revision)
+    found = Adapter(name=name, uri=f"s3://models/{revision}", digest=DIGEST)
+    data = {names.ADAPTER: found.model_dump_json(by_alias=True)}
+    described = _metadata(job, names.adapter_of(name, engine), revision, engine)
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": described, "data": data}
+
+
+def service(job: Raw, revision: str, engine: str = "chat") -> Raw:
+    """The Service by whose name clients ask for it."""
+    spec = {"selector": {names.ENGINE_OF: engine}, "ports": [{"port": 80}]}
+    described = _metadata(job, job["metadata"]["name"], revision, engine)
+    return {"apiVersion": "v1", "kind": "Service", "metadata": described, "spec": spec}
+
+
+def _metadata(job: Raw, name: str, revision: str, engine: str) -> Raw:
+    identity = {key: job["metadata"][key] for key in ("name", "uid")}
+    owner = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "controller": True, **identity}
+    labels = names.labels(identity["name"], revision) | {names.LOADED_ON: engine}
+    return {"name": name, "labels": labels, "ownerReferences": [owner]}
+
+
+class Telling:
+    """The container of a pod that loads adapters, as far as the operator sees it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.held = Held()
+
+
+@contextmanager
+def telling() -> Iterator[Telling]:
+    """One that answers while inside."""
+    found = Telling(next(_addresses))
+
+    class Status(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/status" else 404)
+            self.end_headers()
+            self.wfile.write(found.held.model_dump_json(by_alias=True).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer((found.address, STATUS_PORT), Status)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def pod(kubectl: Kubectl, name: str, address: str) -> None:
+    """A pod of the Engine's Deployment, as a ReplicaSet would make it and a kubelet would tell of it."""
+    deployment = json.loads(kubectl("get", "deployment", "chat", "-o", "json"))
+    template = deployment["spec"]["template"]
+    containers = [{key: each[key] for key in ("name", "image")} for each in template["spec"]["containers"]]
+    identity = {key: deployment["metadata"][key] for key in ("name", "uid")}
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "controller": True, **identity}
+    metadata = {
+        "name": name,
+        "labels": template["metadata"]["labels"],
+        "annotations": {MAIN_CONTAINER: names.ENGINE},
+        "ownerReferences": [owner],
+    }
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}}
+    kubectl("create", "-f-", document=document)
+    ready = {"type": "Ready", "status": "True"}
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]}
+    kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))

@@ -1,0 +1,103 @@
+"""Who is asked how far pods are: several of one of ours, each at its address, as often as there may be news."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from finetune_operator.api.engine import KIND as ENGINE
+from finetune_operator.shell.progress import Poller
+from finetune_operator.shell.resources import Key
+from finetune_trainer.contract.adapters import Held
+
+KEY = Key(ENGINE, "team", "chat")
+
+
+class Pods(httpx.AsyncBaseTransport):
+    """What each address answers; `asked` is set at every request."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+        self.asked = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        self.counts[host] = self.counts.get(host, 0) + 1
+        self.asked.set()
+        if host not in self.answers:
+            raise httpx.ConnectError("nobody listens")
+        return httpx.Response(200, stream=httpx.ByteStream(self.answers[host]))
+
+
+@pytest.fixture
+async def pods() -> Pods:
+    return Pods()
+
+
+@pytest.fixture
+async def news() -> "asyncio.Queue[Key]":
+    return asyncio.Queue()
+
+
+@pytest.fixture
+async def poller(pods: Pods, news: "asyncio.Queue[Key]") -> AsyncIterator[Poller]:
+    found = Poller(httpx.AsyncClient(transport=pods), 0.01, news.put_nowait)
+    yield found
+    found.close()
+
+
+def told(**fields: Any) -> bytes:
+    return Held(**fields).model_dump_json(by_alias=True).encode()
+
+
+async def test_each_pod_has_its_own_answer(poller: Poller, pods: Pods, news: "asyncio.Queue[Key]") -> None:
+    pods.answers = {"10.0.0.1": told(loaded=("a",)), "10.0.0.2": told(loaded=("a", "b"))}
+    poller.follow(KEY, {"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"}, soon=True)
+    assert [await news.get(), await news.get()] == [KEY, KEY]
+    assert poller.last(KEY) == {"chat-1": Held(loaded=("a",)), "chat-2": Held(loaded=("a", "b"))}
+    # One that is gone is not asked, and has said nothing.
+    poller.follow(KEY, {"chat-2": "10.0.0.2"})
+    assert list(poller.last(KEY)) == ["chat-2"]
+    poller.follow(KEY, {})
+    assert poller.last(KEY) == {}
+
+
+async def test_only_what_people_see_is_news(poller: Poller, pods: Pods, news: "asyncio.Queue[Key]") -> None:
+    pods.answers = {"10.0.0.1": told(running=1)}
+    poller.follow(KEY, {"chat-1": "10.0.0.1"})
+    await news.get()
+    pods.answers = {"10.0.0.1": told(running=2)}
+    pods.asked.clear()
+    while poller.last(KEY) != {"chat-1": Held(running=2)}:
+        await pods.asked.wait()
+        await asyncio.sleep(0)
+    assert news.empty()
+    pods.answers = {"10.0.0.1": told(failed={"a": "no."})}
+    assert await news.get() == KEY
+
+
+async def test_what_a_pod_said_stays_while_it_is_mute_and_is_not_another_pods(
+    poller: Poller, pods: Pods, news: "asyncio.Queue[Key]"
+) -> None:
+    pods.answers = {"10.0.0.1": told(loaded=("a",))}
+    poller.follow(KEY, {"chat-1": "10.0.0.1"})
+    await news.get()
+    pods.answers = {}
+    # Asked more often from now on, it has still said what it said.
+    poller.follow(KEY, {"chat-1": "10.0.0.1"}, soon=True)
+    assert poller.last(KEY) == {"chat-1": Held(loaded=("a",))}
+    poller.follow(KEY, {"chat-1": "10.0.0.9"}, soon=True)
+    assert poller.last(KEY) == {}
+    poller.follow(KEY, {"chat-2": "10.0.0.1"}, soon=True)
+    assert poller.last(KEY) == {}
+
+
+async def test_what_a_later_version_says_beside_it_is_left_alone(
+    poller: Poller, pods: Pods, news: "asyncio.Queue[Key]"
+) -> None:
+    pods.answers = {"10.0.0.1": b'{"loaded": ["a"], "temperature": 37}'}
+    poller.follow(KEY, {"chat-1": "10.0.0.1"})
+    await news.get()
+    assert poller.last(KEY) == {"chat-1": Held(loaded=("a",))}
