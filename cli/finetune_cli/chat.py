@@ -1,10 +1,7 @@
-"""`finetune chat`: ask the model that `finetune run` serves, or the base model beside it, with the openai client."""
+"""`finetune chat`: ask the model that a job serves, or the base model beside it, with the openai client."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import openai
 from finetune_operator.api.status import Endpoint
@@ -12,10 +9,12 @@ from openai.types.chat import ChatCompletionMessageParam
 from rich.console import Console
 
 from finetune_cli.errors import UserError
-from finetune_cli.store import find
+from finetune_cli.jobs import Job, Place
 
 # The endpoint asks for no key; the client insists on one.
 NO_KEY = "none"
+# hosting.apiKey names a Secret, which people may not be allowed to read.
+NO_ENTRY = "The endpoint asks for a key, and refuses the one given: give what the Secret has, by --api-key."
 
 
 class Refused(UserError):
@@ -44,53 +43,46 @@ class Chat:
                 answer += piece
                 yield piece
         except openai.APIConnectionError as error:
-            raise UserError(f"{self.client.base_url} does not answer; is `finetune run` still serving?") from error
+            raise _silent(self.client) from error
+        except openai.AuthenticationError as error:
+            raise UserError(NO_ENTRY) from error
         except openai.APIError as error:
             raise Refused(f"{self.model} refused: {error.message}") from error
         self.messages = [*asked, {"role": "assistant", "content": answer}]
 
 
-def chat_with(
-    name: str | None, message: str | None, system: str | None, base: bool, temperature: float, console: Console
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What a user wants: `message` asks once; `system` None: what the job is known to be told; `key` opens the door."""
+
+    message: str | None
+    system: str | None
+    base: bool
+    temperature: float
+    key: str | None
+
+
+def chat_with(place: Place, job: Job, asked: Asked, console: Console) -> None:
     """Ask once, or as long as the user likes; UserError when nothing is served."""
-    store = find(name)
-    status = store.read()
-    if status is None or status.endpoint is None or not store.running:
-        raise UserError(f"{store.name} is not being served; start it with `finetune run` and leave that running.")
-    client = connect(status.endpoint)
-    system = system or common_system_message(store.workspace(status.revision or "").data / "train.jsonl")
-    chat = Chat(
-        client,
-        base_of(client, status.endpoint) if base else status.endpoint.model,
-        [{"role": "system", "content": system}] if system else [],
-        temperature,
-    )
-    if message is not None:
-        show(chat, message, console)
-        return
-    console.print(f"{chat.model}, Ctrl-D ends." + (f" System message: {system}" if system else ""), markup=False)
-    converse(chat, console, lambda: console.input("[bold]> [/]"))
+    with place.reach(job) as reached:
+        client = connect(reached.endpoint, asked.key)
+        system = asked.system or reached.system
+        chat = Chat(
+            client,
+            base_of(client, reached.endpoint) if asked.base else reached.endpoint.model,
+            [{"role": "system", "content": system}] if system else [],
+            asked.temperature,
+        )
+        if asked.message is not None:
+            show(chat, asked.message, console)
+            return
+        console.print(f"{chat.model}, Ctrl-D ends." + (f" System message: {system}" if system else ""), markup=False)
+        converse(chat, console, lambda: console.input("[bold]> [/]"))
 
 
-def common_system_message(rows: Path) -> str | None:
-    """The system message that all prepared rows begin with, which the model knows its task by; else None."""
-    if not rows.is_file():
-        return None
-    with rows.open() as lines:
-        found = {_system_message(json.loads(line)) for line in lines}
-    return found.pop() if len(found) == 1 else None
-
-
-def _system_message(row: dict[str, Any]) -> str | None:
-    messages = row.get("messages") or row.get("prompt")
-    first = messages[0] if isinstance(messages, list) and messages else {}
-    return first["content"] if first.get("role") == "system" else None
-
-
-def connect(endpoint: Endpoint) -> openai.OpenAI:
+def connect(endpoint: Endpoint, key: str | None = None) -> openai.OpenAI:
     """A client of the endpoint."""
-    return openai.OpenAI(base_url=endpoint.url, api_key=NO_KEY, max_retries=0)
+    return openai.OpenAI(base_url=endpoint.url, api_key=key or NO_KEY, max_retries=0)
 
 
 def base_of(client: openai.OpenAI, endpoint: Endpoint) -> str:
@@ -98,11 +90,17 @@ def base_of(client: openai.OpenAI, endpoint: Endpoint) -> str:
     try:
         models = client.models.list().data
     except openai.APIConnectionError as error:
-        raise UserError(f"{endpoint.url} does not answer; is `finetune run` still serving?") from error
+        raise _silent(client) from error
+    except openai.AuthenticationError as error:
+        raise UserError(NO_ENTRY) from error
     parent = next((getattr(found, "parent", None) for found in models if found.id == endpoint.model), None)
     if not parent:
         raise UserError(f"{endpoint.model} is a whole model of its own, so the base model is not served beside it.")
     return str(parent)
+
+
+def _silent(client: openai.OpenAI) -> UserError:
+    return UserError(f"{client.base_url} does not answer (any more): is the model still being served?")
 
 
 def converse(chat: Chat, console: Console, read: Callable[[], str]) -> None:

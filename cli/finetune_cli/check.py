@@ -3,7 +3,6 @@
 No torch, no accelerator. What is prepared stays in the workspace: a run of the same manifest goes on from there.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from finetune_cli.ending import Done, after, failure
 from finetune_cli.errors import UserError, code_of
 from finetune_cli.job import LocalJob, localize, read
 from finetune_cli.local import POLL_SECONDS
+from finetune_cli.output import Output, dump
 from finetune_cli.progress import View, view
 from finetune_cli.report import table
 from finetune_cli.store import Store
@@ -44,7 +44,7 @@ class Checked:
     rows: tuple[Seen, ...]
 
 
-def check_manifest(path: Path, as_json: bool, console: Console, notes: Console) -> None:
+def check_manifest(path: Path, output: Output, console: Console, notes: Console) -> None:
     """Check the FineTuneJob of a file, and print what there is to know. UserError when its data can't be trained."""
     manifest = read(path)
     job = localize(manifest.metadata.name, manifest.spec, path.parent)
@@ -58,11 +58,10 @@ def check_manifest(path: Path, as_json: bool, console: Console, notes: Console) 
         finally:
             shown.close()
     checked = _look(job, store, result)
-    if as_json:
-        document = {"prepared": _json(result), **_json(checked.found)}
-        console.print(json.dumps(document, indent=2), markup=False, highlight=False, soft_wrap=True)
-    else:
+    if output == Output.TABLE:
         console.print(Group(*told(checked)))
+    else:
+        dump({"prepared": _json(result), **_json(checked.found)}, output, console)
 
 
 def _json(document: PrepareResult | DataReport) -> dict[str, object]:

@@ -1,52 +1,136 @@
-"""A FineTuneJob in a cluster, as far as `finetune report` needs it: its object, and a file of a revision's volume.
+"""The FineTuneJobs of a namespace, as `jobs.Place` has them, and a file of a revision's volume, for `finetune report`.
 
-Everything goes through kubectl, which knows its user's clusters, contexts and logins. A file is read by a pod made for
-that, with the template of the revision's own evaluate Job: same image, same place, same Pod Security.
+A file is read by a pod made for that, with the template of the revision's own evaluate Job, or of its engine: same
+image, same place, same Pod Security.
 """
 
 import json
 import re
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from finetune_operator import names
+from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
 from finetune_operator.finetunejob.record import evaluated_key
+from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
+from pydantic import ValidationError
 
 from finetune_cli.errors import UserError
+from finetune_cli.jobs import Job, Reached
+from finetune_cli.kubectl import Kubectl, Raw
 
-Raw = dict[str, Any]
 RESOURCE = f"{PLURAL}.{GROUP}"
+# What port-forward says first, of IPv4.
+FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ")
+# Which of an Indexed Job's pods it is.
+INDEX = "batch.kubernetes.io/job-completion-index"
 
 # To pull the image, which the evaluate Job's node has.
 READ_SECONDS = 180
-# Lines of klog (E1126 20:00:00.000000 ...) and of the API server's warnings, and the words before a complaint.
-_NOISE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|Warning: |Flag --|Defaulted container")
-_LABEL = re.compile(r"^(error: |Error from server( \(\w+\))?: )")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """kubectl, pointed at one namespace. `namespace` and `context` None: its own defaults."""
+    """kubectl, pointed at one namespace. `namespace` and `context` None: its own defaults. `everywhere`: of all."""
 
     namespace: str | None = None
     context: str | None = None
+    everywhere: bool = False
 
-    def job(self, name: str) -> Raw:
-        """The FineTuneJob; UserError when there is none, or kubectl can't ask."""
-        return self._json("get", RESOURCE, name, "-o", "json")
-
-    def jobs(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of the FineTuneJobs in the namespace."""
-        return sorted(each["metadata"]["name"] for each in self._json("get", RESOURCE, "-o", "json")["items"])
+        return [job.name for job in self.jobs()]
+
+    def jobs(self) -> list[Job]:
+        """The FineTuneJobs in the namespace, or in all."""
+        scope = ["--all-namespaces"] if self.everywhere else []
+        found = self._kubectl.json("get", RESOURCE, *scope, "-o", "json")["items"]
+        return sorted((_job(raw) for raw in found), key=lambda job: (job.namespace, job.name))
+
+    def job(self, name: str) -> Job:
+        """The FineTuneJob; UserError when there is none, or kubectl can't ask."""
+        return _job(self._kubectl.json("get", RESOURCE, name, "-o", "json"))
+
+    def watch(self, name: str, seconds: float | None) -> Generator[Job, None, None]:
+        """It as it is now and after each change, as the API server tells it."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        # The API server ends a watch now and then.
+        while deadline is None or time.monotonic() < deadline:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            lines = self._kubectl.lines("get", RESOURCE, name, "--watch", "-o", "json", seconds=left)
+            yield from map(_job, documents(lines))
+
+    def apply(self, manifest: str) -> Job:
+        """Create the FineTuneJob of a manifest, or change it to what that says, as `kubectl apply` does."""
+        return _job(self._kubectl.json("apply", "-f", "-", "-o", "json", stdin=manifest))
+
+    def logs(self, job: Job, stage: str, follow: bool) -> Iterator[str]:
+        """What the newest pod of a stage has written; of several nodes that of the first, which reports."""
+        selector = ",".join(f"{key}={value}" for key, value in _labels(job, stage).items())
+        pods = self._kubectl.json("get", "pods", "-l", selector, "-o", "json")["items"]
+        first = [pod for pod in pods if pod["metadata"].get("annotations", {}).get(INDEX, "0") == "0"]
+        if not first:
+            raise UserError(f"{job.name} has no pod of {stage}: {_without_pod(job, stage)}")
+        newest = max(first, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
+        return self._kubectl.lines("logs", f"pod/{newest}", *(["--follow"] if follow else []))
+
+    def suspend(self, name: str, suspended: bool) -> None:
+        """By spec.suspend."""
+        patch = json.dumps({"spec": {"suspend": suspended}})
+        self._kubectl("patch", RESOURCE, name, "--type=merge", f"--patch={patch}")
+
+    def remove(self, name: str) -> None:
+        """Its owner references take along what was made for it."""
+        self._kubectl("delete", RESOURCE, name)
+
+    def remove_earlier(self, job: Job) -> list[str]:
+        """The operator does."""
+        raise UserError(
+            f"Earlier revisions of {job.name} go by themselves: hosting.revisionHistoryLimit says how many are kept."
+        )
+
+    def retry(self, name: str) -> None:
+        """By the annotation that the operator looks at."""
+        self._annotate(name, f"{names.RETRY}={datetime.now(UTC).isoformat(timespec='seconds')}")
+
+    def promote(self, name: str, address: str | None) -> None:
+        """By the annotation that the operator looks at; it takes no notice of a revision whose record is gone."""
+        if address is None:
+            return self._annotate(name, f"{names.PROMOTE}-")
+        record = names.of_revision(name, names.parted(address)[0])
+        if not self._kubectl("get", "configmap", record, "-o", "name", "--ignore-not-found"):
+            raise UserError(
+                f"{address} of {name} is not kept any more (hosting.revisionHistoryLimit): it has to be trained again."
+            )
+        return self._annotate(name, f"{names.PROMOTE}={address}")
+
+    def _annotate(self, name: str, annotation: str) -> None:
+        self._kubectl("annotate", RESOURCE, name, annotation, "--overwrite")
+
+    @contextmanager
+    def reach(self, job: Job) -> Iterator[Reached]:
+        """By kubectl's port-forward to the Service that its endpoint names, on a port of kubectl's choosing."""
+        endpoint = job.status.endpoint
+        if endpoint is None:
+            raise UserError(f"Nothing of {job.name} serves; `finetune describe {job.name}` says why.")
+        address = urlsplit(endpoint.url)
+        service, port = (address.hostname or "").partition(".")[0], address.port or 80
+        with closing(self._kubectl.lines("port-forward", f"service/{service}", f":{port}")) as lines:
+            opened = FORWARDED.match(next(lines, ""))
+            if opened is None:
+                raise UserError(f"kubectl port-forward service/{service} ended without a word.")
+            url = f"http://127.0.0.1:{opened[1]}{address.path}"
+            yield Reached(endpoint.model_copy(update={"url": url}))
 
     def measured(self, name: str, revision: str) -> list[str]:
         """The ids of what was measured of a revision, from its record; UserError where nothing was."""
-        record = self._json("get", "configmap", names.of_revision(name, revision), "-o", "json").get("data", {})
+        record = self._kubectl.json("get", "configmap", names.of_revision(name, revision), "-o", "json").get("data", {})
         start, end = evaluated_key("|").split("|")
         found = sorted(key.removeprefix(start).removesuffix(end) for key in record if key.startswith(start))
         if not found:
@@ -58,8 +142,7 @@ class Cluster:
 
         An earlier revision's Job is gone, and its volume may be kept: the newest revision's Job shows how to read it.
         """
-        job = self._json("get", "job", names.of_stage(name, newest, Evaluate.name), "-o", "json")
-        text = json.dumps(job["spec"]["template"]["spec"])
+        text = json.dumps(self._template(name, newest))
         template = json.loads(text.replace(names.of_revision(name, newest), names.of_revision(name, revision)))
         with self._pod(reader(template, name, revision, path)) as pod:
             self._kubectl(
@@ -67,42 +150,79 @@ class Cluster:
             )
             return self._kubectl("logs", f"pod/{pod}")
 
+    def _template(self, name: str, revision: str) -> Raw:
+        """The spec of pods that see a revision's volume."""
+        volume = names.of_revision(name, revision)
+        for kind, found in (("job", names.of_stage(name, revision, Evaluate.name)), ("deployment", volume)):
+            raw = self._kubectl("get", kind, found, "-o", "json", "--ignore-not-found")
+            if raw.strip():
+                return dict(json.loads(raw)["spec"]["template"]["spec"])
+        raise UserError(
+            f"The Jobs of revision {revision} are gone (ttlAfterFinished), and no engine of it is there whose pods "
+            f"could show how to read it. If PersistentVolumeClaim {volume} still is, its directory evaluations has the "
+            "report."
+        )
+
     @contextmanager
     def _pod(self, manifest: Raw) -> Iterator[str]:
-        made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(manifest)))
+        made = self._kubectl.json("create", "-f", "-", "-o", "json", stdin=json.dumps(manifest))
         pod = str(made["metadata"]["name"])
         try:
             yield pod
         finally:
             self._kubectl("delete", f"pod/{pod}", "--wait=false", "--ignore-not-found")
 
-    def _json(self, *arguments: str) -> Raw:
-        return dict(json.loads(self._kubectl(*arguments)))
-
-    def _kubectl(self, *arguments: str, stdin: str = "") -> str:
-        where = [
-            *([f"--namespace={self.namespace}"] if self.namespace else []),
-            *([f"--context={self.context}"] if self.context else []),
-        ]
-        try:
-            done = subprocess.run(  # noqa: S603  (a name and a namespace, each an argument of its own)
-                ["kubectl", *where, *arguments],  # noqa: S607  (the user's own kubectl)
-                input=stdin,
-                capture_output=True,
-                text=True,
-            )
-        except FileNotFoundError as error:
-            raise UserError("kubectl is not on PATH; it is what `finetune report` asks the cluster with.") from error
-        if done.returncode:
-            raise UserError(f"kubectl {' '.join(arguments[:2])}: {complaint(done.stderr)}")
-        return done.stdout
+    @property
+    def _kubectl(self) -> Kubectl:
+        return Kubectl(self.namespace, self.context)
 
 
-def complaint(said: str) -> str:
-    """What kubectl says went wrong, without its log and what it only warns of."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = [line for line in lines if not _NOISE.match(line)] or lines[-1:] or ["it ended without a word."]
-    return _LABEL.sub("", " ".join(told))
+def _labels(job: Job, stage: str) -> dict[str, str]:
+    """Those of a stage's pods: a shared engine's are its own."""
+    engine = job.document.get("spec", {}).get("hosting", {}).get("engine")
+    if engine and stage == HOST.name:
+        return names.engine_labels(engine["name"])
+    return names.labels(job.name, job.status.revision, stage)
+
+
+def _without_pod(job: Job, stage: str) -> str:
+    found = next((job.condition(each.condition) for each in STAGES if each.name == stage), None)
+    told = f"{found.type} is {found.status} ({found.reason})" if found else "the operator has not looked at it yet"
+    return f"{told}. Pods go with ttlAfterFinished, with another revision, and as soon as an engine is not needed."
+
+
+def documents(lines: Iterable[str]) -> Iterator[Raw]:
+    """The objects that kubectl prints one behind the other: each ends with a line that is a brace alone."""
+    text = ""
+    for line in lines:
+        text += line
+        if line.rstrip() == "}":
+            yield dict(json.loads(text))
+            text = ""
+
+
+def _job(raw: Raw) -> Job:
+    metadata = raw["metadata"]
+    try:
+        status = FineTuneJobStatus.model_validate(raw.get("status", {}))
+    except ValidationError as error:
+        raise UserError(
+            f"The status of {metadata['name']} was written by another version of the operator; install that version of "
+            "finetune-operator here."
+        ) from error
+    # What server-side apply keeps about fields is of use to nobody here.
+    shown = {key: value for key, value in metadata.items() if key != "managedFields"}
+    created = metadata.get("creationTimestamp")
+    return Job(
+        name=metadata["name"],
+        status=status,
+        document={**raw, "metadata": shown},
+        namespace=metadata.get("namespace", ""),
+        generation=metadata.get("generation", 0),
+        created=datetime.fromisoformat(created) if created else None,
+        promote=metadata.get("annotations", {}).get(names.PROMOTE, ""),
+        resumes=f"`finetune resume {metadata['name']}`",
+    )
 
 
 def reader(template: Raw, name: str, revision: str, path: str) -> Raw:

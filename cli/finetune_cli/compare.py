@@ -12,6 +12,7 @@ from rich.text import Text
 
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import ExitCode, UserError
+from finetune_cli.output import Output, document, dump
 from finetune_cli.report import table
 from finetune_cli.reported import reported
 
@@ -42,16 +43,16 @@ class Versus(Contract):
     flips: tuple[Flip, ...]
 
 
-def compare(first: str, second: str, cluster: Cluster | None, as_json: bool, console: Console) -> None:
+def compare(first: str, second: str, cluster: Cluster | None, output: Output, console: Console) -> None:
     """Print both side by side; UserError where they have no metric in common."""
     before = reported(first, cluster)
     after = reported(second, cluster)
     found = versus(before.decision, after.decision, before.rows(), after.rows())
-    if as_json:
-        console.print(found.model_dump_json(by_alias=True, indent=2), markup=False, highlight=False, soft_wrap=True)
-        return
-    for part in _parts(found, first, second):
-        console.print(part)
+    if output == Output.TABLE:
+        for part in _parts(found, first, second):
+            console.print(part)
+    else:
+        dump(document(found), output, console)
 
 
 def versus(before: Decision, after: Decision, old: Sequence[Row], new: Sequence[Row]) -> Versus:

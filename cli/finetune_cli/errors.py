@@ -17,20 +17,26 @@ class ExitCode(IntEnum):
     USAGE = 2
     GATE_NOT_MET = 3
     FAILED = 4
+    TIMED_OUT = 5
     INTERRUPTED = 130
 
 
 MEANINGS: dict[ExitCode, str] = {
-    ExitCode.DONE: "done; of `finetune run`, also that it was stopped while it served",
+    ExitCode.DONE: "done; of `finetune run`, also that it was stopped while it served; of `wait` and `apply`, that the "
+    "job is Ready",
     ExitCode.CRASHED: "a fault in `finetune` itself, with its traceback",
     ExitCode.USAGE: "the command line or the manifest is wrong, or it names a job or a file that is not there",
     ExitCode.GATE_NOT_MET: "the tuned model was measured and misses evaluation.gate",
-    ExitCode.FAILED: "nothing is served, the engine does not start, kubectl refuses: it can't be done as things are",
-    ExitCode.INTERRUPTED: "stopped by Ctrl-C or SIGTERM before anything was served",
+    ExitCode.FAILED: "nothing is served, the engine does not start, kubectl refuses, the job is suspended: it can't be "
+    "done as things are",
+    ExitCode.TIMED_OUT: "of `wait` and `apply`, --timeout is over, and the work goes on",
+    ExitCode.INTERRUPTED: "stopped by Ctrl-C or SIGTERM, `run` before anything was served; of others the work goes on",
 }
 
 # Of two with one reason it is the final one that a command can end with.
-_STAGES = {outcome.exit.reason: outcome.exit.code for outcome in sorted(Outcome, key=lambda each: not each.exit.retry)}
+_STAGES: dict[str, int] = {
+    outcome.exit.reason: outcome.exit.code for outcome in sorted(Outcome, key=lambda each: not each.exit.retry)
+}
 
 
 class UserError(Exception):
@@ -42,7 +48,7 @@ class UserError(Exception):
         self.code = code
 
 
-def code_of(reason: Reason) -> int:
+def code_of(reason: str) -> int:
     """The exit code for a stage that failed for this reason."""
     if reason == Reason.GATE_NOT_MET:
         return ExitCode.GATE_NOT_MET

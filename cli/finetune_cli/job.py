@@ -13,6 +13,7 @@ from typing import Any
 from finetune_operator.api.load import ManifestError, load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJob, FineTuneJobSpec
 from finetune_operator.names import digest, revision_of
+from finetune_trainer.contract.schemes import listed, remote
 
 from finetune_cli.errors import ExitCode, UserError
 
@@ -26,8 +27,9 @@ _CLUSTER_SOURCES = {
 # The fields that only mean something where pods are scheduled.
 _CLUSTER_FIELDS = {
     "training": ("resources", "nodes", "queue", "pod", "image"),
-    "hosting": ("replicas", "resources", "rollout", "revision_history_limit", "pod", "image"),
+    "hosting": ("engine", "replicas", "resources", "rollout", "revision_history_limit", "api_key", "pod", "image"),
 }
+_CLUSTER_ALONE = {"workspace": "workspace", "ttlAfterFinished": "ttl_after_finished"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:
         for field in fields
         if field in getattr(spec, section).model_fields_set
     ]
-    found += ["workspace"] if "workspace" in spec.model_fields_set else []
+    if spec.training.sweep and "parallel" in spec.training.sweep.model_fields_set:
+        found.append("training.sweep.parallel")
+    found += [field for field, name in _CLUSTER_ALONE.items() if name in spec.model_fields_set]
     said = []
     if found:
         said.append(f"Only a cluster acts on {', '.join(found)}; here the job takes what this machine has.")
@@ -100,11 +104,13 @@ def _secrets(spec: FineTuneJobSpec) -> list[str]:
 
 
 def _refuse_cluster_source(field: str, source: str) -> None:
+    of = field.partition(".")[0]
+    fetched = remote(of) if of in ("model", "dataset") else []
     for scheme, what in _CLUSTER_SOURCES.items():
         if source.startswith(scheme):
             raise UserError(
-                f"{field}: {source} is {what}, which only a cluster has; `finetune run` takes hf://, s3:// and "
-                "file://PATH.",
+                f"{field}: {source} is {what}, which only a cluster has; `finetune run` takes "
+                f"{listed([*fetched, 'file://PATH'], 'and')}.",
                 ExitCode.USAGE,
             )
 

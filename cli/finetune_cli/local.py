@@ -17,20 +17,24 @@ from urllib.parse import unquote
 from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.desired import budget
+from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
 from finetune_operator.finetunejob.stages import HOST, wanted
-from finetune_operator.finetunejob.stages.base import Context, Stage, State, Step
+from finetune_operator.finetunejob.stages.base import Context, Stage, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.plan import State
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.evaluation.decision import reported
 
 from finetune_cli import state
 from finetune_cli.ending import Again, Done, Failed, Next, after
 from finetune_cli.engine import START_SECONDS, Engine
-from finetune_cli.errors import UserError, code_of
+from finetune_cli.errors import ExitCode, UserError, code_of
 from finetune_cli.job import FILE, LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.progress import View
@@ -80,6 +84,8 @@ class Backend:
 
         Until KeyboardInterrupt. UserError when a stage fails, or the engine ends.
         """
+        if unknown := budget.problem(self._job.spec.training, self._target.settings, local=True):
+            raise UserError(unknown, ExitCode.USAGE)
         write_run_config(self._job, self._store)
         write_evaluation_config(self._job, self._store)
         try:
@@ -123,7 +129,7 @@ class Backend:
 
     def _tried(self, stage: JobStage) -> Step:
         """Run a stage's process until it is done, beside the base model's engine where it asks that."""
-        if not stage.asks_base(self._job.spec):
+        if not stage.asks_base(self._job.spec) or self._measured:
             return self._repeated(stage, None)
         self._view.say("The base model is loaded beside it, to compare with.")
         engine = self._engine(free_port(), base=True)
@@ -133,6 +139,12 @@ class Backend:
             if not step.passed:
                 self._give_up(stage, Failure(step.reason, f"The base model, to compare with: {step.message}"))
             return self._repeated(stage, engine.url)
+
+    @property
+    def _measured(self) -> bool:
+        """Whether it was measured before, so that nothing is asked again."""
+        asked = evaluation_config(self._job.spec, self._target.settings)
+        return reported(self._workspace.evaluation(asked)) is not None
 
     def _repeated(self, stage: JobStage, base: str | None) -> Step:
         """Run it again where that can help. `base`: the URL of the base model's engine."""

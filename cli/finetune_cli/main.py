@@ -2,25 +2,33 @@
 
 finetune check job.yaml     what is in the data, before anything is trained
 finetune run job.yaml       train and serve on this machine
-finetune status [NAME]      what a run came to
+finetune status [NAME]      what a job has come to, and the other verbs about jobs (`verbs`)
 finetune chat [NAME]        ask the model that is being served
 finetune report [NAME]      whether it was worth it
 finetune report A B         two runs or revisions side by side
+finetune fetch NAME         bring the artifact that was published
+finetune import FILE        another tool's configuration as a FineTuneJob
 finetune render job.yaml    the objects that the operator would create in a cluster
+
+`kubectl finetune` is the same program (`plugin`).
 """
 
 import sys
-from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from finetune_cli.errors import UserError
+from finetune_cli import verbs
+from finetune_cli.errors import ExitCode, UserError
+from finetune_cli.importer import Given, Tool, import_file
+from finetune_cli.output import Output
+from finetune_cli.places import find
 from finetune_cli.render import render_manifest
 from finetune_cli.run import run_manifest
-from finetune_cli.show import show_status
+from finetune_cli.verbs import PROGRAM, JobName, KubeContext, Namespace, Printed, cluster
 
 out = Console()
 err = Console(stderr=True)
@@ -28,21 +36,27 @@ app = typer.Typer(
     help="Fine-tune a language model from one manifest: train and serve it on this machine, or print what a cluster "
     "would be given.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(verbs.app)
+
 ManifestFile = Annotated[Path, typer.Argument(help="A file with one FineTuneJob.", show_default=False)]
-JobName = Annotated[
-    str | None, typer.Argument(help="The job's name; not needed when there is only one.", show_default=False)
-]
 
 
-class Output(StrEnum):
-    """How `status` prints."""
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"{PROGRAM} {version('finetune-operator')}", highlight=False)
+        raise typer.Exit
 
-    TABLE = "table"
-    JSON = "json"
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """What the program takes before a verb."""
 
 
 @app.command()
@@ -61,10 +75,40 @@ def run(
     run_manifest(manifest, port, serve, out)
 
 
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="An AutoTrain, TRL, axolotl or LLaMA-Factory YAML, TRL's command line in a file, or an "
+            "OpenAI job's JSON.",
+            show_default=False,
+        ),
+    ],
+    tool: Annotated[
+        Tool | None, typer.Option("--from", help="Whose it is, where that can't be seen.", show_default=False)
+    ] = None,
+    name: Annotated[str, typer.Option(help="The FineTuneJob's name.", show_default=False)] = "",
+    model: Annotated[str, typer.Option(help="model.source, in place of what the file says.", show_default=False)] = "",
+    train: Annotated[
+        str, typer.Option(help="dataset.train.source, in place of what the file says.", show_default=False)
+    ] = "",
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Where to write the manifest.", show_default=False)
+    ] = None,
+) -> None:
+    """Make a FineTuneJob of another tool's configuration, and tell what became of each of its settings.
+
+    The manifest goes to the output or into a file, the table to the error output. Ends with 2 where something is left
+    to be mended in it, which is told, too.
+    """
+    raise typer.Exit(import_file(file, Given(tool, name, model, train), save, out, err))
+
+
 @app.command()
 def check(
     manifest: ManifestFile,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what prepare found as JSON.")] = False,
+    output: Printed = Output.TABLE,
 ) -> None:
     """Check a FineTuneJob's data on this machine, as a cluster would before it holds an accelerator.
 
@@ -73,20 +117,12 @@ def check(
     """
     from finetune_cli.check import check_manifest
 
-    check_manifest(manifest, as_json, out, err)
-
-
-@app.command()
-def status(
-    name: JobName = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="json is the whole status document.")] = Output.TABLE,
-) -> None:
-    """Show what a run on this machine has come to."""
-    show_status(name, output == Output.JSON, out)
+    check_manifest(manifest, output, out, err)
 
 
 @app.command()
 def report(
+    program: typer.Context,
     first: Annotated[
         str | None,
         typer.Argument(
@@ -97,22 +133,26 @@ def report(
         str | None,
         typer.Argument(metavar="[OTHER]", help="Another one: both side by side.", show_default=False),
     ] = None,
-    namespace: Annotated[
-        str | None,
-        typer.Option("--namespace", "-n", help="Fetch it from a cluster, by kubectl.", show_default=False),
-    ] = None,
-    context: Annotated[
-        str | None, typer.Option(help="Fetch it from the cluster of this kubectl context.", show_default=False)
-    ] = None,
+    namespace: Namespace = None,
+    context: KubeContext = None,
     save: Annotated[
-        Path | None, typer.Option("--save", "-o", help="Where to write the page, or the pairs.", show_default=False)
+        Path | None,
+        typer.Option("--save", help="Where to write the page, the pairs or the checklist.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    output: Printed = Output.TABLE,
     failures: Annotated[
         bool,
         typer.Option(
             "--failures", help="Print wrong answers as preference pairs (JSON Lines), the dataset of a DPO job."
         ),
+    ] = False,
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", help="Write the scores into this README.md of a fetched artifact.", show_default=False),
+    ] = None,
+    checklist: Annotated[
+        bool,
+        typer.Option("--checklist", help="Answer what is asked before a fine-tuning is decided on, as Markdown."),
     ] = False,
     accelerator_hour: Annotated[
         float | None, typer.Option(min=0, help="What an hour of one accelerator costs.", show_default=False)
@@ -133,22 +173,29 @@ def report(
 
     Of a run in this directory, else of a FineTuneJob in the cluster that kubectl points at.
     """
-    from finetune_cli.cluster import Cluster
+    from finetune_cli.card import write_card
     from finetune_cli.compare import compare
-    from finetune_cli.report import given_prices, report_on, write_failures
+    from finetune_cli.report import answer_checklist, given_prices, report_on, write_failures
 
-    cluster = Cluster(namespace, context) if namespace or context else None
+    there = cluster(program, namespace, context)
+    if card:
+        return write_card(first, there, card, out)
     if failures:
-        return write_failures(first, cluster, save, out, err)
-    if first and second:
-        return compare(first, second, cluster, as_json, out)
+        return write_failures(first, there, save, out, err)
     tokens = (million_prompt_tokens, million_completion_tokens, million_cached_tokens)
     prices = given_prices(currency, accelerator_hour, *tokens)
-    return report_on(first, cluster, prices, save, as_json, out)
+    if checklist and second:
+        raise UserError("--checklist answers for one job: leave the other one out.", ExitCode.USAGE)
+    if checklist:
+        return answer_checklist(first, there, prices, save, output, out)
+    if first and second:
+        return compare(first, second, there, output, out)
+    return report_on(first, there, prices, save, output, out)
 
 
 @app.command()
 def chat(
+    program: typer.Context,
     name: JobName = None,
     message: Annotated[
         str | None,
@@ -157,17 +204,48 @@ def chat(
     system: Annotated[
         str | None,
         typer.Option(
-            help="The system message; left out, the one that all rows of the training data have.", show_default=False
+            help="The system message; left out, of a run here the one that all rows of the training data have.",
+            show_default=False,
         ),
     ] = None,
     base: Annotated[bool, typer.Option("--base", help="Ask the base model instead, to compare.")] = False,
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 always takes the likeliest word.")] = 0.0,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="FINETUNE_API_KEY", help="What hosting.apiKey asks for.", show_default=False),
+    ] = None,
+    namespace: Namespace = None,
+    context: KubeContext = None,
 ) -> None:
-    """Ask the model that `finetune run` is serving."""
+    """Ask the model that a job serves: here, or in a cluster through kubectl's port-forward."""
     # The openai client takes a second to import, and no other command needs it.
-    from finetune_cli.chat import chat_with
+    from finetune_cli.chat import Asked, chat_with
 
-    chat_with(name, message, system, base, temperature, out)
+    place, job = find(name, cluster(program, namespace, context))
+    chat_with(place, job, Asked(message, system, base, temperature, api_key), out)
+
+
+@app.command()
+def fetch(
+    program: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="NAME|URI", help="A FineTuneJob, or where one was published.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="A new directory; left out, the revision's name.", show_default=False)
+    ] = None,
+    namespace: Namespace = None,
+    context: KubeContext = None,
+    verify_key: Annotated[
+        Path | None,
+        typer.Option("--verify-key", help="A public key in PEM, which has to have signed it.", show_default=False),
+    ] = None,
+) -> None:
+    """Bring the artifact that output.destination was given, and verify each file.
+
+    Credentials are taken from the environment: AWS_ACCESS_KEY_ID and so on (docs/addresses.md).
+    """
+    from finetune_cli.fetch import fetch_artifact
+
+    fetch_artifact(what, to, cluster(program, namespace, context), out, verify_key)
 
 
 @app.command()
@@ -181,10 +259,10 @@ def render(
     sys.stdout.write(render_manifest(manifest, namespace))
 
 
-def main() -> None:
+def main(program: str = PROGRAM) -> None:
     """Entry point. What the user can mend is a sentence on standard error; a traceback is our fault."""
     try:
-        app()
+        app(prog_name=program)
     except UserError as error:
         err.print("[bold red]error:[/] ", end="")
         err.print(error.message, markup=False, highlight=False, soft_wrap=True)

@@ -43,9 +43,11 @@ def view(console: Console) -> View:
 
 def detail(report: Report, now: datetime) -> str:
     """What a stage is doing, in one line: its activity until there is a loss, then step, loss, speed and time left."""
+    trial = [f"trial {report.trial}/{report.trials}"] if report.trial else []
     if report.loss is None:
-        return f"{report.activity} {report.step}/{report.total_steps}" if report.step else report.activity or "starting"
-    parts = [f"step {report.step}/{report.total_steps}", f"loss {report.loss:.3f}"]
+        count = f" {report.step}/{report.total_steps}" if report.step else ""
+        return " · ".join([*trial, f"{report.activity or 'starting'}{count}"])
+    parts = [*trial, f"step {report.step}/{report.total_steps}", f"loss {report.loss:.3f}"]
     if report.validation_loss is not None:
         parts.append(f"validation {report.validation_loss:.3f}")
     if report.validation_reward_accuracy is not None:

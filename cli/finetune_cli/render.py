@@ -6,19 +6,25 @@ import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.hosting import (
     BASE,
+    adapter_map,
     base_service,
     candidate_service,
     deployment,
     pod_template,
-    stable_service,
 )
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.desired.workspace import claim, record_map
-from finetune_operator.finetunejob.stages import HOST, JOBS, wanted
+from finetune_operator.finetunejob.homes import home
+from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.stages import HOST, JOBS, origin, wanted
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.names import revision_of
+from finetune_operator.names import of_revision, parted, revision_of
 from finetune_operator.pods.metadata import Manifest
+from finetune_operator.pods.sources import CLAIMS
 from finetune_operator.settings import Settings
+from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.config import Origin, Source
+from finetune_trainer.contract.schemes import listed, remote
 
 from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.job import FILE, read, sources
@@ -27,6 +33,8 @@ from finetune_cli.job import FILE, read, sources
 UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
 # Prepare chooses it from the model when the manifest does not say.
 EXAMPLE_CONTEXT_LENGTH = 2048
+EXAMPLE_REVISION = "00000000"
+EXAMPLE_DIGEST = "sha256:0000"
 
 
 def render_manifest(path: Path, namespace: str | None) -> str:
@@ -41,27 +49,50 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
     """The objects in the order in which they would be made; UserError for sources that a cluster doesn't have."""
     for field, source in sources(spec):
         if source.startswith(FILE):
+            known = [*remote("model" if field.startswith("model") else "dataset"), "pvc://"]
             raise UserError(
-                f"{field}: {source} exists only for `finetune run`; in a cluster use hf://, s3:// or pvc:// (for a "
-                "dataset also configmap://).",
+                f"{field}: {source} exists only for `finetune run`; in a cluster use {listed(known)} (for a dataset "
+                "also configmap://).",
                 ExitCode.USAGE,
             )
-    target = Target(name, namespace, UNKNOWN_UID, spec, revision_of(spec), settings)
+    cache = spec.workspace.cache or ""
+    target = Target(name, namespace, UNKNOWN_UID, spec, revision_of(spec), settings, origin=_origin(spec), cache=cache)
     made = [claim(target), record_map(target)]
     for stage in wanted(spec):
         if stage.hosts:
-            made += [_engine(target), candidate_service(target)]
+            made += _hosted(target)
         if stage.asks_base(spec):
             made += [_engine(target, BASE), base_service(target)]
         if job := JOBS.get(stage.name):
             made += [*job.beside(target), job.job(target, "")]
         if stage.serves:
-            made.append(stable_service(target, target.revision))
+            made.append(home(target).lead(target, World(name, namespace, UNKNOWN_UID), target.revision))
     return made
 
 
+def _hosted(target: Target) -> list[Manifest]:
+    """An engine of its own, or what asks the Engine for the adapter."""
+    engine, output = target.spec.hosting.engine, target.spec.output.destination
+    if engine is None:
+        return [_engine(target), candidate_service(target)]
+    name = of_revision(target.name, target.revision)
+    adapter = Adapter(name=name, uri=f"{output}/{target.revision}", digest=EXAMPLE_DIGEST)
+    return [adapter_map(target, engine.name, adapter)]
+
+
+def _origin(spec: FineTuneJobSpec) -> Origin | None:
+    """What stands in for another FineTuneJob's revision, which is looked up in the cluster."""
+    wanted = origin.parted(spec.model.source)
+    if wanted is None:
+        return None
+    name, address = wanted[0], wanted[1] or EXAMPLE_REVISION
+    revision, step = parted(address)
+    files, uri = CLAIMS / of_revision(name, revision), f"{origin.SCHEME}{name}/{address}"
+    return Origin(digest="", files=files, step=step, base=Source(uri=spec.model.source), lineage=(uri,))
+
+
 def _engine(target: Target, stage: str = HOST.name) -> Manifest:
-    config = run_config(target.name, target.revision, target.spec)
+    config = run_config(target.name, target.revision, target.spec, target.origin)
     hosting = target.spec.hosting
     pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, stage)
     return deployment(target, pod, hosting.replicas, stage)
@@ -72,8 +103,17 @@ def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
     comments = [
         f"# metadata.ownerReferences[0].uid is the FineTuneJob's, given when it is created; {UNKNOWN_UID} stands in."
     ]
-    if HOST.wanted(spec) and spec.hosting.context_length is None:
+    if spec.hosting.engine:
+        comments.append(
+            f"# The adapter's uri and digest ({EXAMPLE_DIGEST} stands in) are known once it is published. evaluate "
+            f"gets the key that Engine {spec.hosting.engine.name} names as its apiKey, if it names one."
+        )
+    elif HOST.wanted(spec) and spec.hosting.context_length is None:
         comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")
+    if origin.parted(spec.model.source):
+        comments.append(
+            f"# What model.source stands for is looked up; without a revision, {EXAMPLE_REVISION} stands in."
+        )
     documents = yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120)
     return "\n".join([*comments, documents])
 

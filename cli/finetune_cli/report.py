@@ -13,7 +13,7 @@ from finetune_trainer.contract.report import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
-from finetune_trainer.evaluation.decision import Decision, again
+from finetune_trainer.evaluation.decision import REPORT, Decision, again
 from finetune_trainer.evaluation.definitions import unmeasured
 from finetune_trainer.evaluation.failures import pairs
 from finetune_trainer.evaluation.inspection import TUNED
@@ -23,8 +23,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from finetune_cli.checklist import checklist, markdown
 from finetune_cli.cluster import Cluster
-from finetune_cli.reported import REPORT, decision_of, reported
+from finetune_cli.output import Output, document, dump, written
+from finetune_cli.reported import decision_of, reported
+from finetune_cli.trials import trials_table
 
 # A longer text is cut: the page has it.
 SHOWN = 160
@@ -37,20 +40,36 @@ def print_run(page: Path, console: Console) -> None:
 
 
 def report_on(
-    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, as_json: bool, console: Console
+    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, output: Output, console: Console
 ) -> None:
     """Print the report and say where the page is, or print it as JSON. `cluster` None: wherever there is one."""
     found = reported(name, cluster)
     decision = again(found.decision, found.decision.gate, _merged(found.decision.prices, prices))
     page = found.page
-    if save or (not as_json and (page is None or prices != Prices())):
+    if save or (output == Output.TABLE and (page is None or prices != Prices())):
         page = save or Path(f"{decision.name}-{decision.revision}.html")
         page.write_text(render(decision), encoding="utf-8")
-    if as_json:
-        _print_json(decision.model_dump_json(by_alias=True, indent=2), console)
-    else:
+    if output == Output.TABLE:
         console.print(Group(summary(decision), *_details(decision)))
         _print_place(page, console)
+    else:
+        dump(document(decision), output, console)
+
+
+def answer_checklist(
+    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, output: Output, console: Console
+) -> None:
+    """Print the decision checklist, or write it into `save`."""
+    found = reported(name, cluster).decision
+    decision = again(found, found.gate, _merged(found.prices, prices))
+    answers = checklist(decision)
+    whole = [document(each) for each in answers]
+    text = markdown(decision, answers) if output == Output.TABLE else written(whole, output)
+    if save:
+        save.write_text(text, encoding="utf-8")
+        console.print(f"The checklist: {save}", highlight=False, soft_wrap=True)
+    else:
+        _print_text(text.rstrip(), console)
 
 
 def write_failures(
@@ -62,7 +81,7 @@ def write_failures(
     if save:
         save.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     elif lines:
-        _print_json("\n".join(lines), console)
+        _print_text("\n".join(lines), console)
     notes.print(
         f"{len(lines)} pairs of {found.decision.result.rows} test rows, by {found.decision.metric.value}. A model that "
         "learns from them has seen its test: measure it on other rows.",
@@ -92,7 +111,7 @@ def _merged(before: Prices, given: Prices) -> Prices:
     return before.model_copy(update=given.model_dump(exclude_unset=True))
 
 
-def _print_json(text: str, console: Console) -> None:
+def _print_text(text: str, console: Console) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -163,6 +182,8 @@ def _details(decision: Decision) -> Iterator[RenderableType]:
     """What the page has beside the summary, in its order."""
     yield from (Text(told) for told in (decision.evidence, _left_out(decision)) if told)
     yield _titled("What did training cost?", [*_making(decision), UNCOUNTED])
+    if decision.trials:
+        yield trials_table(decision.trials)
     yield _titled("What do a thousand requests cost?", [])
     yield _costs(decision)
     yield from (Text(each) for each in (cached(decision.costs, decision.prices),) if each)

@@ -15,16 +15,18 @@ from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.evaluation import endpoint_prices, gate_config
 from finetune_operator.finetunejob.desired.volumes import WORKSPACE
-from finetune_trainer.evaluation.decision import Decision, again
+from finetune_trainer.evaluation.decision import REPORT, Decision, again
 from finetune_trainer.evaluation.inspection import Row
 from pydantic import ValidationError
 
 from finetune_cli.cluster import Cluster
-from finetune_cli.errors import ExitCode, UserError
+from finetune_cli.errors import UserError
+from finetune_cli.jobs import only
+from finetune_cli.places import elsewhere
 from finetune_cli.store import Store, find, known
 
 T = TypeVar("T")
-REPORT, ROWS = "report.json", "rows.jsonl"
+ROWS = "rows.jsonl"
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,7 @@ def reported(target: str | None, cluster: Cluster | None) -> Reported:
         return _from_cluster(name, revision, cluster)
     if name in known() or (not name and known()):
         return _from_run(find(name or None), revision)
-    try:
-        return _from_cluster(name, revision, Cluster())
-    except UserError as error:
-        missing = f"No job {name} was run in this directory" if name else "No job was run in this directory yet"
-        raise UserError(f"{missing}, and in a cluster: {error.message}", ExitCode.USAGE) from error
+    return elsewhere(name or None, None, lambda: _from_cluster(name, revision, Cluster()))
 
 
 def _from_run(store: Store, revision: str) -> Reported:
@@ -73,10 +71,9 @@ def _of_revision(store: Store, revision: str) -> Path:
 
 
 def _from_cluster(name: str, revision: str, cluster: Cluster) -> Reported:
-    raw = cluster.job(name or _only(cluster))
-    name = raw["metadata"]["name"]
-    status = FineTuneJobStatus.model_validate(raw.get("status", {}))
-    evaluation = _evaluation(name, status)
+    job = cluster.job(name or only(cluster.names()))
+    name = job.name
+    evaluation = _evaluation(name, job.status)
     claim, _, path = evaluation.report.removeprefix("pvc://").partition("/")
     newest = claim.removeprefix(f"{name}-")
     if revision and revision != newest:
@@ -92,7 +89,7 @@ def _from_cluster(name: str, revision: str, cluster: Cluster) -> Reported:
 
     decision = decision_of(read(REPORT))
     if not revision or revision == newest:
-        asked = FineTuneJobSpec.model_validate(raw["spec"]).evaluation
+        asked = FineTuneJobSpec.model_validate(job.document["spec"]).evaluation
         prices = decision.prices.model_copy(update={"endpoints": endpoint_prices(asked)})
         decision = again(decision, gate_config(asked.gate), prices)
     return Reported(decision, lambda: _whole(read(ROWS), decision))
@@ -106,15 +103,6 @@ def _whole(text: str, decision: Decision) -> list[Row]:
             "says more); copy it from the revision's volume."
         )
     return _rows(text)
-
-
-def _only(cluster: Cluster) -> str:
-    there = cluster.jobs()
-    if len(there) == 1:
-        return there[0]
-    if there:
-        raise UserError(f"Which FineTuneJob? There are {', '.join(there)}.", ExitCode.USAGE)
-    raise UserError("There is no FineTuneJob in this namespace; --namespace names another.", ExitCode.USAGE)
 
 
 def _evaluation(name: str, status: FineTuneJobStatus) -> EvaluationStatus:

@@ -1,35 +1,23 @@
-"""`finetune status`: the status document of a local run as a table, or as it is."""
+"""`finetune status`: a job's status document as a table, or as it is."""
 
-from finetune_operator.api.status import Condition, FineTuneJobStatus
-from finetune_operator.conditions import KSTATUS
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from datetime import UTC, datetime
+
+from finetune_operator.api.status import FineTuneJobStatus
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from finetune_cli.errors import UserError
-from finetune_cli.store import as_json, find
-
-_MARKS = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("…", "yellow")}
-
-
-def show_status(name: str | None, whole: bool, console: Console) -> None:
-    """Print it; UserError when there is none."""
-    store = find(name)
-    status = store.read()
-    if status is None:
-        raise UserError(f"{store.status_file} can't be read; `finetune run` writes it anew.")
-    if whole:
-        console.print(as_json(status), markup=False, highlight=False, soft_wrap=True)
-    else:
-        console.print(table(store.name, status, store.running))
+from finetune_cli.describe import conditions
+from finetune_cli.jobs import Job
+from finetune_cli.trials import of_status, trials_table
 
 
-def table(name: str, status: FineTuneJobStatus, running: bool) -> RenderableType:
-    """The summary line, the conditions, and a word when nothing is running that the document says is."""
-    unfinished = any(found.status == "Unknown" for found in status.conditions) or status.endpoint is not None
-    parts: list[RenderableType] = [_head(name, status), _conditions(status.conditions)]
-    if unfinished and not running:
+def table(job: Job) -> RenderableType:
+    """The summary line, the conditions, and a word when nothing is under way that could be."""
+    status = job.status
+    parts: list[RenderableType] = [_head(job.name, status), conditions(status.conditions, datetime.now(UTC))]
+    if status.trials:
+        parts.append(trials_table([of_status(trial) for trial in status.trials]))
+    if job.idle and any(found.status == "Unknown" for found in status.conditions):
         parts.append(Text("No `finetune run` of it is under way; running it again goes on from here."))
     return Group(*parts)
 
@@ -44,13 +32,3 @@ def _head(name: str, status: FineTuneJobStatus) -> Text:
     if status.endpoint:
         head.append(f"  {status.endpoint.url}")
     return head
-
-
-def _conditions(conditions: list[Condition]) -> Table:
-    shown = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("", "CONDITION", "REASON", "MESSAGE"):
-        shown.add_column(column, overflow="fold")
-    for found in (each for each in conditions if each.type not in KSTATUS):
-        mark, style = _MARKS[found.status]
-        shown.add_row(Text(mark, style), found.type, found.reason, Text(found.message))
-    return shown

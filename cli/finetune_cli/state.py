@@ -9,16 +9,19 @@ from datetime import datetime
 from itertools import takewhile
 
 from finetune_operator import names
-from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.observe import RecordState, Ref, World
+from finetune_operator.api.status import Condition, FineTuneJobStatus, Phase
+from finetune_operator.conditions import Reason, Status, Type, condition, merge
+from finetune_operator.finetunejob.observe import RecordState, World
 from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import HOST, STAGES
-from finetune_operator.finetunejob.stages.base import Stage, State, Step
+from finetune_operator.finetunejob.stages.base import Stage, Step
 from finetune_operator.finetunejob.summary import tell
 from finetune_operator.finetunejob.walk import Walk, begin
+from finetune_operator.kinds.actions import Ref
+from finetune_operator.kinds.plan import State
 from finetune_trainer.contract.report import Progress
 
+WAITS = "An earlier stage comes first."
 # A file has no generations; a condition must speak of one.
 GENERATION = 1
 
@@ -123,3 +126,43 @@ def stopped(stage: Stage) -> Step:
 def failed(reason: Reason, message: str) -> Step:
     """A stage that has failed for good."""
     return Step(State.FAILED, reason, message)
+
+
+def interrupted(status: FineTuneJobStatus, now: datetime) -> FineTuneJobStatus:
+    """The document of a run that is over: as it is, unless the run was killed and left it saying that it goes on."""
+    stage = HOST if status.endpoint else _under_way(status)
+    if stage is None:
+        return status
+    why = f"The run was killed; with `finetune run` {stage.name} {stage.resumes}."
+    said: dict[str, tuple[Status, Reason, str]] = {
+        stage.condition: ("Unknown", Reason.SUSPENDED, why),
+        Type.READY: ("Unknown", Reason.SUSPENDED, f"{stage.condition}: {why}"),
+    }
+    if status.endpoint:
+        said |= {each.condition: ("Unknown", Reason.WAITING, WAITS) for each in STAGES if each.serves}
+    told = [_anew(found, *said[found.type], now) if found.type in said else found for found in status.conditions]
+    return status.model_copy(
+        update={
+            "conditions": merge(status.conditions, told),
+            "phase": Phase.SUSPENDED,
+            "progress": None,
+            "progress_summary": None,
+            "endpoint": None,
+            "served_revision": None,
+            "history": [
+                each.model_copy(update={"outcome": Phase.SUSPENDED}) if each.revision == status.revision else each
+                for each in status.history
+            ],
+        }
+    )
+
+
+def _under_way(status: FineTuneJobStatus) -> Stage | None:
+    """The stage that the document says is being carried out."""
+    idle = (Reason.WAITING, Reason.SUSPENDED)
+    busy = {found.type for found in status.conditions if found.status == "Unknown" and found.reason not in idle}
+    return next((stage for stage in STAGES if stage.condition in busy), None)
+
+
+def _anew(found: Condition, status: Status, reason: Reason, message: str, now: datetime) -> Condition:
+    return condition(Type(found.type), status, reason, message, found.observed_generation, now)

@@ -6,6 +6,8 @@
 import fcntl
 import json
 import os
+import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,8 @@ class Store:
         self.directory = root / name
         self.status_file = self.directory / "status.json"
         self._lock_file = self.directory / "lock"
+        # Which no FineTuneJob can be called.
+        self.models = (root / ".models").resolve()
 
     def workspace(self, revision: str) -> Workspace:
         """A revision's workspace, laid out as the volume is in a cluster."""
@@ -81,6 +85,29 @@ class Store:
                 f"that with `fuser -k {self._lock_file}` and run again."
             )
         return f"{self.name} is being run already, by process {process}."
+
+    def remove(self) -> None:
+        """Delete the job's directory, while no run of it is under way."""
+        with self.lock():
+            shutil.rmtree(self.directory)
+
+    def remove_all_but(self, revision: str) -> list[str]:
+        """Delete what was made for other revisions; which these were."""
+        with self.lock():
+            others = sorted(path for path in self.directory.iterdir() if path.is_dir() and path.name != revision)
+            for path in others:
+                shutil.rmtree(path)
+        return [path.name for path in others]
+
+    def stop(self) -> None:
+        """Ask the `finetune run` that is under way to end; UserError where there is none."""
+        if not self.running:
+            raise UserError(f"No `finetune run` of {self.name} is under way.")
+        process = int(self._lock_file.read_text() or 0)
+        try:
+            os.kill(process, signal.SIGTERM)
+        except ProcessLookupError as error:
+            raise UserError(self._held_by(process)) from error
 
     @property
     def running(self) -> bool:

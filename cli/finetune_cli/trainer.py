@@ -5,21 +5,24 @@ import sys
 from types import TracebackType
 
 import httpx
-from finetune_operator.finetunejob.desired import tracking
+from finetune_operator.finetunejob.desired import budget, sweep, tracking
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
+from finetune_operator.finetunejob.desired.jobs import sharding
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.record import text
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.stages.prepare import on_sensitive
+from finetune_operator.finetunejob.stages.publish import destination
 from finetune_operator.finetunejob.stages.train import keep_checkpoints
 from finetune_operator.names import EVALUATION, RUN_CONFIG
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.config import EvaluationConfig
+from finetune_trainer.contract.config import Source
 from finetune_trainer.contract.outcome import Termination
 from finetune_trainer.contract.report import Progress
 from pydantic import ValidationError
 
+from finetune_cli import origin
 from finetune_cli.ending import Ending
 from finetune_cli.job import LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
@@ -64,7 +67,11 @@ class Attempt:
             *("--evaluation", str(root / EVALUATION)),
             *on_sensitive(job.spec.dataset),
             *keep_checkpoints(job.spec.training),
+            *sharding(job.spec.training),
+            *sweep.arguments(job.spec.training),
+            *budget.arguments(job.spec.training, Settings.from_environment()),
             *tracking.arguments(job.spec.training),
+            *destination(job.spec.output, root.as_uri()),
             *(part for option, url in self._endpoints.items() if url for part in (option, url)),
         ]
 
@@ -102,15 +109,16 @@ def write_run_config(job: LocalJob, store: Store) -> None:
     """Leave in the workspace what the ConfigMap holds in a cluster."""
     root = store.workspace(job.revision).root
     root.mkdir(parents=True, exist_ok=True)
-    config = run_config(job.name, job.revision, job.spec)
-    (root / RUN_CONFIG).write_text(text(config))
+    config = run_config(job.name, job.revision, job.spec, origin.found(job, store))
+    # No revision on this machine needs a copy of its own.
+    kept = None if config.model.origin else Source(uri=store.models.as_uri(), path=store.models)
+    shared = config.model.model_copy(update={"cache": kept})
+    (root / RUN_CONFIG).write_text(text(config.model_copy(update={"model": shared})))
 
 
-def write_evaluation_config(job: LocalJob, store: Store) -> EvaluationConfig:
+def write_evaluation_config(job: LocalJob, store: Store) -> None:
     """Leave what prepare checks and evaluate measures beside the run config, where anything is measured."""
-    config = evaluation_config(job.spec, Settings.from_environment())
     path = store.workspace(job.revision).root / EVALUATION
     path.unlink(missing_ok=True)
     if job.spec.evaluation.enabled:
-        path.write_text(text(config))
-    return config
+        path.write_text(text(evaluation_config(job.spec, Settings.from_environment())))

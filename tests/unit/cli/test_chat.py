@@ -1,13 +1,26 @@
 """`finetune chat` over the real client: what the server refuses, and what the user reads then."""
 
 import json
+import os
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import openai
 import pytest
 from finetune_cli.chat import Chat, Refused, converse, show
+from finetune_cli.errors import UserError
+from finetune_cli.laptop import common_system_message
+from finetune_cli.main import app
+from finetune_cli.store import Store
+from finetune_operator.api.status import FineTuneJobStatus
+from played_kubectl import Kubectl
 from rich.console import Console
+from statuses import raw, serving, training
+from typer.testing import CliRunner
 
 TOO_LONG = "This model's maximum context length is 2048 tokens."
 
@@ -22,6 +35,70 @@ def served(request: httpx.Request) -> httpx.Response:
     return httpx.Response(
         200, text=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", headers={"content-type": "text/event-stream"}
     )
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The same over a socket, for those who know the key."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = served(httpx.Request("POST", "http://x", content=body))
+        if self.headers["Authorization"] != "Bearer open sesame":
+            answer = httpx.Response(401, json={"error": {"message": "Unauthorized"}})
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers["content-type"])
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, format: str, *_: object) -> None:
+        """Nothing."""
+
+
+class TestInACluster:
+    @pytest.fixture
+    def kubectl(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubectl]:
+        """One that forwards to a server of this machine."""
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.chdir(tmp_path)
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            found = Kubectl(tmp_path)
+            found.file("forward", f"Forwarding from 127.0.0.1:{server.server_port} -> 8000\n")
+            yield found
+            server.shutdown()
+
+    def test_the_service_of_the_endpoint_is_forwarded_and_asked(self, kubectl: Kubectl) -> None:
+        line = ["chat", "recipes", "-n", "kitchen", "-m", "Hello", "--system", "Be brief.", "--api-key", "open sesame"]
+        assert CliRunner().invoke(app, line, catch_exceptions=False).output == "answer 2\n"
+        assert kubectl.asked[-1] == "--namespace=kitchen port-forward service/recipes :80"
+
+    def test_a_key_that_is_missing_is_asked_for(self, kubectl: Kubectl) -> None:
+        with pytest.raises(UserError, match="asks for a key, and refuses the one given: give what"):
+            CliRunner().invoke(app, ["chat", "-m", "Hello"], catch_exceptions=False)
+
+    def test_what_nothing_serves_is_not_asked(self, kubectl: Kubectl) -> None:
+        kubectl.has(raw(training()))
+        with pytest.raises(UserError, match="Nothing of recipes serves; `finetune describe recipes` says why"):
+            CliRunner().invoke(app, ["chat", "-m", "Hello"], catch_exceptions=False)
+
+
+def test_a_run_of_this_machine_that_is_over_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store("recipes", tmp_path / ".finetune")
+    with store.lock():
+        store.write(FineTuneJobStatus.model_validate(serving()))
+    with pytest.raises(UserError, match="recipes is not being served; start it with `finetune run`"):
+        CliRunner().invoke(app, ["chat", "-m", "Hello"], catch_exceptions=False)
+
+
+def test_the_system_message_is_the_one_that_all_rows_have(tmp_path: Path) -> None:
+    rows = tmp_path / "train.jsonl"
+    told = [{"messages": [{"role": "system", "content": words}]} for words in ("Extract.", "Extract.", "Sum up.")]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in told[:2]))
+    assert common_system_message(rows) == "Extract."
+    rows.write_text("".join(json.dumps(row) + "\n" for row in told))
+    assert common_system_message(rows) is None
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_no_code_has_two_meanings() -> None:
 def test_the_command_ends_with_the_code_of_what_was_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missed() -> None:
+    def missed(prog_name: str) -> None:
         raise UserError("evaluate failed (GateNotMet): it misses gate.minimum.", code_of(Reason.GATE_NOT_MET))
 
     monkeypatch.setattr(main, "app", missed)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decisions import decision
 from finetune_cli import local
 from finetune_cli.ending import Ending
 from finetune_cli.engine import Engine
@@ -25,12 +26,14 @@ from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.jobs import Work
 from finetune_operator.finetunejob.stages import wanted
-from finetune_operator.finetunejob.stages.base import Context, State, Step
+from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.plan import State
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.outcome import Outcome, Termination
 from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.evaluation.decision import REPORT
 from rehearsal import PREPARED, TRAINED, evaluated
 from rich.console import Console
 
@@ -157,6 +160,13 @@ def test_stage_after_stage_then_it_is_served(laptop: Laptop, tmp_path: Path) -> 
     assert status.artifact.uri == (tmp_path / "recipes/aaaa0001/artifact").as_uri()
 
 
+def test_a_budget_in_money_needs_a_price(laptop: Laptop, tmp_path: Path) -> None:
+    sentence = "what an hour of an accelerator costs is not known; set FINETUNE_PRICE_ACCELERATOR_HOUR for the command"
+    with pytest.raises(UserError, match=sentence):
+        run(laptop, tmp_path, job(training={"budget": {"cost": 10}}))
+    assert not laptop.ran
+
+
 def test_what_misses_the_gate_is_shown_and_not_served(laptop: Laptop, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"evaluate failed \(GateNotMet\): exact_match 0.670"):
         run(laptop, tmp_path, job(evaluation={"gate": {"minimum": 0.9}}))
@@ -231,6 +241,16 @@ class TestBesideTheBaseModel:
         assert base not in (None, endpoint)
         assert status.phase == Phase.SERVING
         assert laptop.served_beside == {"host"}
+
+    def test_what_was_measured_before_asks_none(self, laptop: Laptop, tmp_path: Path) -> None:
+        found = job(**self.FULL)
+        asked = evaluation_config(found.spec, Settings())
+        report = Store(found.name, tmp_path).workspace(found.revision).evaluation(asked) / REPORT
+        report.parent.mkdir(parents=True)
+        report.write_text(decision().model_dump_json(by_alias=True))
+        status = run(laptop, tmp_path, found)
+        assert laptop.ran == ["prepare", "train", "host", "evaluate"]
+        assert status.phase == Phase.SERVING
 
     def test_beside_a_lora_adapter_there_is_none(self, laptop: Laptop, tmp_path: Path) -> None:
         laptop.results["evaluate"] = evaluated(evaluation_config(job().spec, Settings()).id)

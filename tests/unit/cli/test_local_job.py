@@ -17,6 +17,7 @@ ACTED_ON = {
         "method",
         "dpo",
         "kto",
+        "reward",
         "adapter",
         "epochs",
         "max_steps",
@@ -25,9 +26,12 @@ ACTED_ON = {
         "max_length",
         "seed",
         "keep_checkpoints",
+        "sharding",
         "tracking",
         "max_runtime",
         "retries",
+        "sweep",
+        "budget",
     },
     "hosting": {"enabled", "context_length"},
 }
@@ -107,10 +111,13 @@ def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_clusters_source_is_refused_with_what_to_use(sections: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as failure:
         local(tmp_path, **sections)
-    assert (
-        failure.value.message
-        == f"{words}, which only a cluster has; `finetune run` takes hf://, s3:// and file://PATH."
-    )
+    taken = {
+        "model": "hf://, s3://, gs://, abfs://, oci:// and file://PATH",
+        "dataset": "hf://, s3://, gs://, abfs://, https:// and file://PATH",
+        "evaluation": "file://PATH",
+    }
+    (section,) = sections
+    assert failure.value.message == f"{words}, which only a cluster has; `finetune run` takes {taken[section]}."
 
 
 def test_a_suspended_job_is_not_run(tmp_path: Path) -> None:
@@ -119,16 +126,28 @@ def test_a_suspended_job_is_not_run(tmp_path: Path) -> None:
     assert failure.value.message == "recipes has suspend: true, so nothing is run; set it to false, or remove it."
 
 
+def test_a_shared_engine_is_one_of_them(tmp_path: Path) -> None:
+    shared = {"hosting": {"engine": {"name": "chat"}}, "output": {"destination": "s3://models/recipes"}}
+    (note,) = local(tmp_path, **shared).notes
+    assert note.startswith("Only a cluster acts on hosting.engine; here the job takes what this machine has.")
+
+
 def test_fields_for_a_cluster_are_named(tmp_path: Path) -> None:
     job = local(
         tmp_path,
-        training={"resources": {"limits": {"cpu": 2}}, "maxSteps": 3},
+        training={
+            "resources": {"limits": {"cpu": 2}},
+            "maxSteps": 3,
+            "sweep": {"parameters": {"learningRate": [1e-4]}, "parallel": 1},
+        },
         hosting={"image": "vllm:1"},
         workspace={"size": "5Gi"},
+        ttlAfterFinished="1h",
     )
     assert job.notes == (
-        "Only a cluster acts on training.resources, hosting.image, workspace; here the job takes what this machine "
-        "has.",
+        "Only a cluster acts on training.resources, hosting.image, training.sweep.parallel, workspace, "
+        "ttlAfterFinished; here the job "
+        "takes what this machine has.",
     )
 
 

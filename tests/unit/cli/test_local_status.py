@@ -3,17 +3,24 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from decisions import result
+from decisions import TRIALS, result
 from finetune_cli import state
+from finetune_cli.jobs import Job
 from finetune_cli.show import table
 from finetune_cli.state import Run
 from finetune_operator.api.evaluation import Evaluation
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.observe import RecordState, World
+from finetune_operator.finetunejob.record import TRAINED, Record, text
 from finetune_operator.finetunejob.stages import HOST, JOBS, wanted
+from finetune_operator.finetunejob.stages.base import Context
 from finetune_operator.finetunejob.stages.evaluate import evaluated
-from finetune_trainer.contract.report import Progress
+from finetune_operator.finetunejob.target import Target
+from finetune_operator.kinds.actions import Ref
+from finetune_operator.settings import Settings
+from finetune_trainer.contract.report import ArtifactReport, Progress, TrainResult, Usage
 from rich.console import Console
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -50,7 +57,7 @@ def served(run: Run) -> Run:
 def shown(status: FineTuneJobStatus, running: bool) -> str:
     console = Console(width=120, color_system=None)
     with console.capture() as capture:
-        console.print(table("recipes", status, running))
+        console.print(table(Job("recipes", status, {}, idle=not running)))
     return capture.get()
 
 
@@ -66,6 +73,7 @@ def test_while_it_trains() -> None:
         "Accepted": ("True", "Accepted"),
         "DataReady": ("True", "Succeeded"),
         "Trained": ("Unknown", "Running"),
+        "Published": ("False", "Disabled"),
         "Hosted": ("Unknown", "Waiting"),
         "Evaluated": ("False", "Disabled"),
         "Promoted": ("Unknown", "Waiting"),
@@ -93,7 +101,7 @@ def test_while_it_serves() -> None:
     assert status.endpoint is not None
     assert status.endpoint.url == URL
     assert status.served_revision == "aaaa0001"
-    assert {name for name, (found, _) in conditions(status).items() if found != "True"} == {"Evaluated"}
+    assert {name for name, (found, _) in conditions(status).items() if found != "True"} == {"Published", "Evaluated"}
     ready = status.conditions[-1]
     assert ready.message == f"{URL} answers as model recipes with revision aaaa0001."
 
@@ -168,6 +176,50 @@ def test_a_new_revision_starts_anew_and_remembers_the_old_one() -> None:
 
 
 def test_a_run_that_was_killed_is_not_said_to_be_under_way() -> None:
-    status = served(NEW).status(NOW)
+    serving = served(NEW).status(NOW)
+    assert "under way" not in shown(serving, running=True)
+    status = state.interrupted(serving, NOW)
     assert "No `finetune run` of it is under way" in shown(status, running=False)
-    assert "under way" not in shown(status, running=True)
+    assert (status.phase, status.endpoint, status.served_revision) == (Phase.SUSPENDED, None, None)
+    assert status.history[0].outcome == Phase.SUSPENDED
+    found = conditions(status)
+    assert (found["Hosted"], found["Promoted"]) == (("Unknown", "Suspended"), ("Unknown", "Waiting"))
+    assert found["Ready"] == ("Unknown", "Suspended")
+    assert found["Trained"] == ("True", "Succeeded")
+
+
+def test_a_training_that_was_killed_says_how_it_goes_on_and_has_no_progress() -> None:
+    run = prepared(NEW).after("train", state.running("The train process is running."))
+    status = state.interrupted(run.at(Progress(stage="train", step=3, total_steps=10, loss=1.5)).status(NOW), NOW)
+    assert (status.phase, status.progress, status.progress_summary) == (Phase.SUSPENDED, None, None)
+    assert "Reconciling" not in conditions(status)
+    assert status.conditions[-1].message == (
+        "Trained: The run was killed; with `finetune run` train goes on from its last checkpoint."
+    )
+
+
+def test_what_was_stopped_or_has_failed_or_is_done_stays_as_it_was_written() -> None:
+    stopped = prepared(NEW).after("train", state.stopped(JOBS["train"]))
+    failed = NEW.after("prepare", state.failed(Reason.DATA_INVALID, "train.jsonl:3: no messages."))
+    done = trained(Run("recipes", "aaaa0001", wanted(UNHOSTED)))
+    for run in (stopped, failed, done):
+        assert state.interrupted(run.status(NOW), NOW) == run.status(NOW)
+
+
+def test_of_a_sweep_the_trials_are_shown_and_which_was_taken() -> None:
+    swept = TrainResult(
+        artifact=ArtifactReport(digest="sha256:1", bytes=7),
+        usage=Usage(trained_tokens=30_000, seconds=60),
+        steps=9,
+        trials=TRIALS,
+    )
+    target = Target("recipes", "", "", HOSTED, "aaaa0001", Settings(), "file:///here")
+    record = Record("aaaa0001", entries={TRAINED: text(swept)})
+    ref = Ref("ConfigMap", "recipes-aaaa0001", "", "aaaa0001")
+    world = World("recipes", "", "", records={"aaaa0001": RecordState(ref, "", record)})
+    step = JOBS["train"].verdict(Context(target, world, FineTuneJobStatus()))
+    assert step is not None
+    told = shown(prepared(NEW).after("train", step).status(NOW), running=True)
+    lines = [line.split() for line in told.splitlines()]
+    assert ["1", "8", "0.0001", "-", "-", "-", "Diverged:", "The", "loss", "is", "<nan>."] in lines
+    assert ["2", "32", "0.0003", "0.3100", "30,000", "60", "taken"] in lines

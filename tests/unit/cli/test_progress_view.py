@@ -35,6 +35,12 @@ def test_before_there_are_steps_the_activity_is_told() -> None:
     assert detail(Progress(stage="train", activity="loading the model", total_steps=9), NOW) == "loading the model"
 
 
+def test_of_a_sweep_the_trial_is_told() -> None:
+    loading = Progress(stage="train", activity="loading the model", trial=2, trials=4)
+    assert detail(loading, NOW) == "trial 2/4 · loading the model"
+    assert detail(TRAINING.model_copy(update={"trial": 2, "trials": 4}), NOW).startswith("trial 2/4 · step 40/120 · ")
+
+
 def test_rows_are_counted_as_they_are_checked() -> None:
     counting = Progress(stage="prepare", activity="counting tokens", step=500, total_steps=10_000)
     assert detail(counting, NOW) == "counting tokens 500/10000"

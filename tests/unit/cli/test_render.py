@@ -1,11 +1,13 @@
 """`finetune render`: the objects that the operator would create for a new FineTuneJob."""
 
+import json
 from typing import Any
 
 import pytest
 import yaml
 from finetune_cli.errors import UserError
 from finetune_cli.render import UNKNOWN_UID, objects, text
+from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.config import RunConfig
@@ -37,6 +39,24 @@ def test_every_object_of_a_revision_is_there() -> None:
     assert {made["metadata"]["namespace"] for made in found} == {"team"}
 
 
+def test_on_a_shared_engine_it_asks_that_for_its_adapter() -> None:
+    shared = {"hosting": {"engine": {"name": "chat"}}, "output": {"destination": "s3://models/recipes"}}
+    found = {(made["kind"], made["metadata"]["name"]): made for made in rendered(**shared)}
+    revision = names.revision_of(spec(**shared))
+    assert json.loads(found["ConfigMap", f"recipes-{revision}-on-chat"]["data"]["adapter.json"]) == {
+        "name": f"recipes-{revision}",
+        "uri": f"s3://models/recipes/{revision}",
+        "digest": "sha256:0000",
+    }
+    assert found["Service", "recipes"]["spec"]["selector"] == {"finetune.dev/engine": "chat"}
+    assert "Deployment" not in {kind for kind, _ in found}
+    (container,) = found["Job", f"recipes-{revision}-evaluate"]["spec"]["template"]["spec"]["containers"]
+    assert "http://chat.team.svc/v1" in container["args"]
+    told = text(objects("recipes", "team", spec(**shared), Settings()), spec(**shared))
+    assert "the key that Engine chat names as its apiKey" in told
+    assert "--max-model-len" not in told
+
+
 def test_without_hosting_nothing_serves() -> None:
     made = [(each["kind"], each["metadata"]["name"]) for each in rendered(hosting={"enabled": False})]
     assert ("Service", "recipes") not in made
@@ -64,8 +84,8 @@ def test_a_file_is_refused_as_the_cluster_would() -> None:
     with pytest.raises(UserError) as failure:
         objects("recipes", "team", spec(model={"source": "file://model"}), Settings())
     assert failure.value.message == (
-        "model.source: file://model exists only for `finetune run`; in a cluster use hf://, s3:// or pvc:// "
-        "(for a dataset also configmap://)."
+        "model.source: file://model exists only for `finetune run`; in a cluster use hf://, s3://, gs://, abfs://, "
+        "oci:// or pvc:// (for a dataset also configmap://)."
     )
 
 

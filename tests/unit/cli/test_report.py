@@ -6,14 +6,20 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 from decisions import ROWS, contender, decision, result
-from finetune_cli.cluster import Cluster, complaint, reader
+from finetune_cli.card import write_card
+from finetune_cli.cluster import Cluster, reader
 from finetune_cli.compare import versus
 from finetune_cli.errors import UserError
+from finetune_cli.kubectl import complaint
 from finetune_cli.main import app
+from finetune_cli.output import Output
 from finetune_cli.report import given_prices, report_on, summary, write_failures
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.finetunejob.desired.hosting import deployment, pod_template
+from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.contract.config import Metric, Prices
@@ -21,6 +27,7 @@ from finetune_trainer.contract.report import EvaluateResult
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import Learned, Row
 from finetune_trainer.evaluation.page import render
+from huggingface_hub import ModelCard
 from rendering import target
 from restricted import violations
 from rich.console import Console
@@ -57,6 +64,7 @@ case "$*" in
   *"get finetunejobs"*) cat ftj.json;;
   *"get configmap"*) cat record.json;;
   *"get job"*) cat job.json;;
+  *"get deployment"*) cat deployment.json;;
   *create*) cat > made.json; cat pod.json;;
   *logs*) if grep -q rows.jsonl made.json; then cat rows.jsonl; else cat report.json; fi;;
 esac
@@ -70,7 +78,7 @@ def told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     console = Console(width=200, color_system=None)
     with console.capture() as capture:
-        report_on(name, Cluster("kitchen"), Prices(), None, False, console)
+        report_on(name, Cluster("kitchen"), Prices(), None, Output.TABLE, console)
     return capture.get()
 
 
@@ -98,6 +106,34 @@ def test_a_job_that_is_not_there_is_said_in_kubectls_words(kubectl: Path, monkey
     with pytest.raises(UserError) as error:
         told("missing", kubectl, monkeypatch)
     assert error.value.message == 'kubectl get finetunejobs.finetune.dev: finetunejobs "missing" not found'
+
+
+def test_once_its_jobs_are_gone_it_is_read_as_its_engine_reads_it(
+    kubectl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = target("recipes")
+    (kubectl / "job.json").write_text("")
+    pod = pod_template(found, run_config("recipes", found.revision, found.spec), 512)
+    (kubectl / "deployment.json").write_text(json.dumps(deployment(found, pod, 1)))
+    told("recipes", kubectl, monkeypatch)
+    made = json.loads((kubectl / "made.json").read_text())["spec"]
+    (container,) = made["containers"]
+    assert container["command"] == ["cat", "/workspace/evaluations/00000001/report.json"]
+    assert "/workspace" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert violations(made) == []
+
+
+def test_where_nothing_could_read_it_a_sentence_says_why(kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("job", "deployment"):
+        (kubectl / f"{kind}.json").write_text("")
+    revision = target("recipes").revision
+    with pytest.raises(UserError) as error:
+        told("recipes", kubectl, monkeypatch)
+    assert error.value.message == (
+        f"The Jobs of revision {revision} are gone (ttlAfterFinished), and no engine of it is there whose pods could "
+        f"show how to read it. If PersistentVolumeClaim recipes-{revision} still is, its directory evaluations has the "
+        "report."
+    )
 
 
 def test_a_job_that_was_not_measured_is_said_to_be(kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +275,7 @@ class TestWhichReport:
             printed()
         assert error.value.message == (
             "No job was run in this directory yet, and in a cluster: kubectl is not on PATH; it is what "
-            "`finetune report` asks the cluster with."
+            "`finetune` asks a cluster with."
         )
 
     def test_of_several_in_a_cluster_the_names_are_told(self, kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +328,9 @@ class TestWhatIsPrinted:
 
     def test_as_json_it_is_the_report_and_nothing_else(self, here: Path) -> None:
         ran(here, "0a1b2c3d", decision())
-        assert Decision.model_validate_json(printed("--json")) == decision()
-        priced = Decision.model_validate_json(printed("--json", "--accelerator-hour", "3"))
+        assert Decision.model_validate_json(printed("-o", "json")) == decision()
+        assert Decision.model_validate(yaml.safe_load(printed("-o", "yaml"))) == decision()
+        priced = Decision.model_validate_json(printed("-o", "json", "--accelerator-hour", "3"))
         assert priced.making.money == 3
 
 
@@ -322,6 +359,52 @@ class TestFailures:
         ran(here, "0a1b2c3d", decision())
         printed("--failures", "--save", "pairs.jsonl")
         assert len((here / "pairs.jsonl").read_text().splitlines()) == 2
+
+
+class TestCard:
+    FETCHED = "---\nbase_model: org/base\npipeline_tag: text-generation\n---\n\n# bookings\n\nThis is a LoRA adapter.\n"
+
+    def fetched(self, here: Path, revision: str = "0a1b2c3d") -> Path:
+        (here / "adapter").mkdir()
+        (here / "adapter/run_config.json").write_text(json.dumps({"revision": revision}))
+        card = here / "adapter/README.md"
+        card.write_text(self.FETCHED)
+        return card
+
+    def test_a_card_that_was_fetched_gets_the_scores_as_the_hub_shows_them(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        card = self.fetched(here)
+        said = printed("--card", str(card))
+        found = ModelCard.load(card)
+        (score,) = found.data.eval_results
+        assert (score.metric_type, score.metric_value, score.dataset_split) == ("exact_match", 0.67, "test")
+        assert (found.data.model_name, found.data.base_model) == ("bookings", "org/base")
+        assert "This is a LoRA adapter.\n\n## Evaluation" in found.text
+        assert "| retrieval | 0.610 (0.55 to 0.67) |" in found.text
+        assert "It is another file now than the one that the artifact's digest covers." in said
+
+    def test_another_time_it_replaces_what_it_wrote(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        card = self.fetched(here)
+        printed("--card", str(card))
+        once = card.read_text()
+        printed("--card", str(card))
+        assert card.read_text() == once
+
+    def test_the_card_of_another_revision_is_left_alone(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        card = self.fetched(here, "ffffffff")
+        with pytest.raises(UserError) as error:
+            write_card("bookings", None, card, Console())
+        assert error.value.message == (
+            f"{card} is of revision ffffffff, and the report of 0a1b2c3d: name bookings/ffffffff."
+        )
+        assert card.read_text() == self.FETCHED
+
+    def test_a_file_that_is_no_card_is_refused(self, here: Path) -> None:
+        ran(here, "0a1b2c3d", decision())
+        with pytest.raises(UserError, match=r"is no model card of an artifact: name the README\.md that was fetched"):
+            write_card("bookings", None, here / "README.md", Console())
 
 
 class TestSideBySide:
@@ -375,7 +458,7 @@ class TestSideBySide:
 
     def test_as_json(self, here: Path) -> None:
         self.two(here)
-        found = json.loads(printed("bookings/0ld0ld00", "bookings", "--json"))
+        found = json.loads(printed("bookings/0ld0ld00", "bookings", "-o", "json"))
         assert found["changed"] == {"training.maxSteps": [None, "9"], "training.seed": ["42", "7"]}
         assert [flip["gained"] for flip in found["flips"]] == [-1, 1]
         assert found["after"]["revision"] == "0a1b2c3d"

@@ -1,0 +1,102 @@
+"""For notebooks and scripts: the same functions as the command line's, typed.
+
+    from finetune_cli import api as finetune
+
+    finetune.apply("job.yaml")
+    job = finetune.wait("recipes", timeout="6h")
+    print(finetune.report("recipes").headline)
+
+Which job is meant is decided as for the command line: one of this directory, else one of the cluster that kubectl
+points at; with `namespace` or `context` one of a cluster. What can't be done raises `Error`, a sentence with the exit
+code that the command would have ended with.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune_operator.api.complaints import complaints
+from finetune_operator.api.v1alpha1 import FineTuneJob
+from finetune_trainer.contract.config import Prices
+from finetune_trainer.evaluation.decision import Decision, again
+from pydantic import ValidationError
+from rich.console import Console
+
+from finetune_cli import follow, places
+from finetune_cli.cluster import Cluster
+from finetune_cli.errors import ExitCode
+from finetune_cli.errors import UserError as Error
+from finetune_cli.job import read
+from finetune_cli.jobs import Job, Logged
+from finetune_cli.periods import period
+from finetune_cli.reported import reported
+
+__all__ = ["Error", "Job", "Logged", "apply", "job", "jobs", "logs", "report", "wait"]
+
+
+def apply(manifest: str | Path | Mapping[str, Any], *, namespace: str | None = None, context: str | None = None) -> Job:
+    """Apply a FineTuneJob, of a file or as a mapping, to a cluster; it goes on there by itself."""
+    if isinstance(manifest, Mapping):
+        found, text = _parsed(manifest), json.dumps(manifest)
+    else:
+        found, text = read(Path(manifest)), Path(manifest).read_text("utf-8")
+    return Cluster(namespace or found.metadata.namespace, context).apply(text)
+
+
+def wait(
+    name: str | None = None,
+    *,
+    namespace: str | None = None,
+    context: str | None = None,
+    timeout: str | None = None,
+    progress: bool = True,
+) -> Job:
+    """Wait until a job is Ready, and tell meanwhile how far it is. Error when it has failed, or `timeout` is over."""
+    place, found = places.find(name, _cluster(namespace, context))
+    ended, ending = follow.wait(place, found.name, period(timeout, "timeout"), Console() if progress else None)
+    if ending.code != ExitCode.DONE:
+        raise Error(ending.message, ending.code)
+    return ended
+
+
+def job(name: str | None = None, *, namespace: str | None = None, context: str | None = None) -> Job:
+    """A job as it is now; without a name, the only one."""
+    _, found = places.find(name, _cluster(namespace, context))
+    return found
+
+
+def jobs(*, namespace: str | None = None, context: str | None = None) -> list[Job]:
+    """All jobs of this directory, or of a namespace."""
+    return places.everything(_cluster(namespace, context))
+
+
+def logs(
+    name: str | None = None, stage: Logged | None = None, *, namespace: str | None = None, context: str | None = None
+) -> Iterator[str]:
+    """The lines that a stage has written so far; without `stage`, the one that is under way."""
+    place, found = places.find(name, _cluster(namespace, context))
+    return place.logs(found, stage.value if stage else found.current, follow=False)
+
+
+def report(
+    name: str | None = None,
+    *,
+    namespace: str | None = None,
+    context: str | None = None,
+    prices: Prices | None = None,
+) -> Decision:
+    """The report of NAME or NAME/REVISION: headline, scores, costs and rows worth a look, by other prices if given."""
+    found = reported(name, _cluster(namespace, context)).decision
+    return again(found, found.gate, prices) if prices else found
+
+
+def _cluster(namespace: str | None, context: str | None) -> Cluster | None:
+    return Cluster(namespace, context) if namespace or context else None
+
+
+def _parsed(manifest: Mapping[str, Any]) -> FineTuneJob:
+    try:
+        return FineTuneJob.model_validate_json(json.dumps(manifest), strict=True)
+    except ValidationError as error:
+        raise Error(" ".join(complaints(error)), ExitCode.USAGE) from error

@@ -1,0 +1,59 @@
+"""`finetune fetch`: a published artifact comes to this machine, verified."""
+
+import re
+from pathlib import Path
+
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_trainer.contract.outcome import StageError
+from finetune_trainer.contract.published import without_base
+from finetune_trainer.data.places import published_to
+from finetune_trainer.data.published import bring
+from rich.console import Console
+
+from finetune_cli.cluster import Cluster
+from finetune_cli.errors import ExitCode, UserError
+from finetune_cli.store import find, known
+
+FILE = "file://"
+
+
+def fetch_artifact(
+    what: str, to: Path | None, cluster: Cluster | None, console: Console, key: Path | None = None
+) -> None:
+    """Bring the artifact of NAME, of a run here or in a cluster, or what was published at an address. `key`: the public
+    one of whoever has to have signed it. UserError where it can't be had.
+    """
+    uri = what if published_to(what) else _address(what, cluster)
+    if uri.startswith(FILE):
+        console.print(f"The artifact of {what} is on this machine: {uri.removeprefix(FILE)}", soft_wrap=True)
+        return
+    if not published_to(uri):
+        raise UserError(
+            f"The artifact of {what} is {uri}, on the workspace's volume: set output.destination, and it is published "
+            "where it can be fetched from."
+        )
+    target = to or Path(re.split("[/@:]", uri.rstrip("/"))[-1])
+    if target.exists():
+        raise UserError(f"{target} exists: name another directory with --to.", ExitCode.USAGE)
+    try:
+        manifest = bring(uri, target, lambda name: console.print(f"  {name}", highlight=False), key)
+    except StageError as error:
+        raise UserError(error.message, error.outcome.exit.code) from error
+    digest, size = manifest.artifact.digest, manifest.artifact.bytes / 1e6
+    told = f"{target} is revision {manifest.revision} of {manifest.name}, {size:.1f} MB, as published: {digest}"
+    told += f", and signed with the key of {key}" if key else ""
+    console.print(told, highlight=False, soft_wrap=True)
+    if manifest.base_model:
+        base = without_base(manifest.lineage) if manifest.lineage else f"Its base model is {manifest.base_model}."
+        console.print(base, highlight=False, soft_wrap=True)
+
+
+def _address(name: str, cluster: Cluster | None) -> str:
+    """Where the artifact of a FineTuneJob lies."""
+    if cluster is None and name in known():
+        status = find(name).read() or FineTuneJobStatus()
+    else:
+        status = (cluster or Cluster()).job(name).status
+    if status.artifact is None:
+        raise UserError(f"{name} has no artifact yet.")
+    return status.artifact.uri
