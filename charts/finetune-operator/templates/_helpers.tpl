@@ -47,11 +47,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [finetunejobs]
   verbs: [get, list, watch]
 - apiGroups: [finetune.dev]
-  resources: [finetunejobs/status]
+  resources: [engines]
+  verbs: [list, watch]
+- apiGroups: [finetune.dev]
+  resources: [finetunejobs/status, engines/status]
   verbs: [patch]
 # Where the cluster checks owner references that block deletion (OpenShift does), setting one asks for this right.
 - apiGroups: [finetune.dev]
-  resources: [finetunejobs/finalizers]
+  resources: [finetunejobs/finalizers, engines/finalizers]
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]
@@ -65,9 +68,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [services, persistentvolumeclaims, configmaps]
   verbs: [get, list, watch, create, patch, delete]
+# Who may reach an Engine's pods.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch]
+# An annotation of an Engine's pods says which adapters they should have.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
 - apiGroups: [""]
   resources: [events]
   verbs: [list, watch, create]
@@ -75,6 +83,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]
   verbs: [list, watch]
+{{- end }}
+
+{{- /* The API server, a component of its own: no selector of the operator's pod may match. */}}
+{{- define "finetune.apiSelector" -}}
+app.kubernetes.io/name: finetune-api
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "finetune.apiLabels" -}}
+{{ include "finetune.apiSelector" . }}
+app.kubernetes.io/component: api
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- /* All that the API server may do, in every namespace that the operator watches; its cluster.py has the other half. */}}
+{{- define "finetune.apiRules" -}}
+- apiGroups: [finetune.dev]
+  resources: [finetunejobs]
+  verbs: [get, list, create, patch]
 {{- end }}
 
 {{- /* The security settings of the operator's own pods: the `restricted` Pod Security Standard. */}}

@@ -1,0 +1,289 @@
+"""The routes: who asks, what for, and the answer in OpenAI's shape. All work is done by the modules below.
+
+`__main__` serves it; the tests serve it in their own process.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+from finetune_operator.shell.connection import connect
+from finetune_trainer.contract.config import Format
+from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
+from kubernetes.aio.client.api_client import ApiClient
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from finetune_server import incoming, tuning, view
+from finetune_server.cluster import Jobs
+from finetune_server.engines import TIMEOUT, Engines, named
+from finetune_server.errors import Problem, missing
+from finetune_server.files import PURPOSE, Files, seen
+from finetune_server.keys import Caller, Keys, Right
+from finetune_server.settings import Raw, Settings
+
+# Bytes of a request for a job, and of one for a model: a long conversation.
+_JOB, _QUESTION = 2**20, 2**20
+_FILES = 10_000
+Handler = Callable[["Server", Request, Caller], Awaitable[Response]]
+
+
+class Server:
+    """What all requests share. Each handler is one of OpenAI's endpoints."""
+
+    def __init__(self, settings: Settings, jobs: Jobs, files: Files, engines: Engines) -> None:
+        self.settings, self.jobs, self.files, self.engines = settings, jobs, files, engines
+        self.uploads = incoming.Turns(settings.uploads, "The uploads under way")
+
+    async def upload(self, request: Request, caller: Caller) -> Response:
+        """POST /v1/files."""
+        with self.uploads.turn(caller.namespace):
+            file = await incoming.upload(request, self.settings.file_bytes, PURPOSE)
+            try:
+                return JSONResponse(seen(await self.files.add(caller.namespace, str(file.filename), file.file)))
+            finally:
+                # It has no name on disk: left to the garbage collector, nobody would see what it takes.
+                await file.close()
+
+    async def list_files(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/files."""
+        incoming.only(request, "after", "limit", "order", "purpose")
+        found = [seen(each) for each in await self.files.all(caller.namespace)]
+        asked = request.query_params
+        if asked.get("order") == "asc":
+            found.reverse()
+        found = [each for each in found if asked.get("purpose", PURPOSE) == each["purpose"]]
+        return JSONResponse(incoming.page(request, found, _FILES, _FILES))
+
+    async def file(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/files/ID."""
+        return JSONResponse(seen(await self.files.get(caller.namespace, request.path_params["id"])))
+
+    async def content(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/files/ID/content."""
+        id = request.path_params["id"]
+        found = await self.files.get(caller.namespace, id)
+        length = {"Content-Length": str(found["bytes"])}
+        return StreamingResponse(self.files.content(caller.namespace, id), 200, length, "application/jsonl")
+
+    async def delete_file(self, request: Request, caller: Caller) -> Response:
+        """DELETE /v1/files/ID."""
+        id = request.path_params["id"]
+        await self.files.delete(caller.namespace, id)
+        return JSONResponse({"id": id, "object": "file", "deleted": True})
+
+    async def create(self, request: Request, caller: Caller) -> Response:
+        """POST /v1/fine_tuning/jobs."""
+        asked = tuning.read(await incoming.body(request, _JOB))
+        base = await self._base(caller.namespace, asked.model)
+        named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
+        rows = {}
+        for param, id in named.items():
+            if id is not None:
+                file = await self.files.get(caller.namespace, id, param)
+                rows[param] = (self.files.rows(caller.namespace, id), Format(file["format"]))
+        manifest = tuning.manifest(asked, base, caller.namespace, rows, self.settings.rows_secret)
+        return JSONResponse(view.job(await self.jobs.create(manifest)))
+
+    async def list_jobs(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/fine_tuning/jobs."""
+        incoming.only(request, "after", "limit", "metadata[")
+        found = [view.job(raw) for raw in await self.jobs.all(caller.namespace)]
+        return JSONResponse(incoming.page(request, incoming.with_metadata(request, found), 20))
+
+    async def job(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/fine_tuning/jobs/ID."""
+        return JSONResponse(view.job(await self._job(request, caller)))
+
+    async def events(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/fine_tuning/jobs/ID/events."""
+        incoming.only(request, "after", "limit")
+        found = view.events(await self._job(request, caller), datetime.now(UTC))
+        return JSONResponse(incoming.page(request, found, 20))
+
+    async def checkpoints(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/fine_tuning/jobs/ID/checkpoints."""
+        incoming.only(request, "after", "limit")
+        return JSONResponse(incoming.page(request, view.checkpoints(await self._job(request, caller)), 10))
+
+    async def cancel(self, request: Request, caller: Caller) -> Response:
+        """POST /v1/fine_tuning/jobs/ID/cancel."""
+        cancelled = {tuning.CANCELLED: datetime.now(UTC).isoformat(timespec="seconds")}
+        body = {"metadata": {"annotations": cancelled}, "spec": {"suspend": True}}
+        return await self._change(request, caller, "cancelled", view.ENDED, body)
+
+    async def pause(self, request: Request, caller: Caller) -> Response:
+        """POST /v1/fine_tuning/jobs/ID/pause."""
+        return await self._change(request, caller, "paused", (*view.ENDED, "paused"), {"spec": {"suspend": True}})
+
+    async def resume(self, request: Request, caller: Caller) -> Response:
+        """POST /v1/fine_tuning/jobs/ID/resume."""
+        running = ("validating_files", "queued", "running")
+        return await self._change(request, caller, "resumed", (*view.ENDED, *running), {"spec": {"suspend": False}})
+
+    async def models(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/models."""
+        tuned = [view.model(raw) for raw in await self.jobs.all(caller.namespace)]
+        found = [*map(_base_model, self.settings.models), *filter(None, tuned)]
+        return JSONResponse({"object": "list", "data": found})
+
+    async def model(self, request: Request, caller: Caller) -> Response:
+        """GET /v1/models/NAME."""
+        name = request.path_params["name"]
+        if name in self.settings.models:
+            return JSONResponse(_base_model(name))
+        return JSONResponse(view.model(await self._tuned(caller.namespace, name)))
+
+    async def undeploy(self, request: Request, caller: Caller) -> Response:
+        """DELETE /v1/models/NAME."""
+        name = request.path_params["name"]
+        if name in self.settings.models:
+            raise Problem(403, f"{name} is a base model, and not yours to delete.", "model", "base_model")
+        raw = await self._tuned(caller.namespace, name)
+        await self.jobs.patch(raw, {"spec": {"hosting": {"enabled": False}}})
+        return JSONResponse({"id": name, "object": "model", "deleted": True})
+
+    async def ask(self, request: Request, caller: Caller) -> Response:
+        """POST /v1/chat/completions and /v1/completions."""
+        name, rest = await incoming.question(request, _QUESTION)
+        if name in self.settings.models:
+            raise Problem(404, f"{name} can be fine-tuned here, and is not served by itself.", "model", "not_served")
+        raw = await self._tuned(caller.namespace, name)
+        endpoint = raw["status"]["endpoint"]
+        url = f"{endpoint['url']}{request.scope['path'].removeprefix('/v1')}"
+        return await self.engines.ask(caller.namespace, url, named(endpoint["model"], rest), name)
+
+    async def _job(self, request: Request, caller: Caller) -> Raw:
+        id = request.path_params["id"]
+        name = view.name_of(id)
+        raw = await self.jobs.get(caller.namespace, name) if name else None
+        if raw is None:
+            raise missing(f"fine-tuning job: {id}")
+        return raw
+
+    async def _change(
+        self, request: Request, caller: Caller, what: str, unless: tuple[str, ...], body: Raw
+    ) -> Response:
+        raw = await self._job(request, caller)
+        if (status := view.status_of(raw)) in unless:
+            raise Problem(400, f"The job is {status}, and can't be {what}.", code="wrong_status")
+        return JSONResponse(view.job(await self.jobs.patch(raw, body)))
+
+    async def _tuned(self, namespace: str, name: str) -> Raw:
+        """The FineTuneJob whose model has that name and can be asked. Raises Problem."""
+        job = view.job_named_in(name)
+        raw = await self.jobs.get(namespace, job) if job else None
+        found = view.model(raw) if raw else None
+        if raw is None or found is None or found["id"] != name:
+            raise missing(f"model: {name}", "model")
+        return raw
+
+    async def _base(self, namespace: str, name: str) -> tuning.Base:
+        """What to start from: a name in the table, or a tuned model whose base is there. Raises Problem."""
+        table = self.settings.models
+        if name in table:
+            return tuning.Base(name=name, spec=table[name])
+        there = f"those that can be fine-tuned here are {', '.join(table) or 'none'}, and what came of them"
+        if not name.startswith("ft:"):
+            raise Problem(400, f"{name} is no base model here: {there}.", "model", "model_not_found")
+        # It need not be served to go on from it.
+        job = view.job_named_in(name)
+        raw = await self.jobs.get(namespace, job) if job else None
+        if raw is None or view.job(raw)["fine_tuned_model"] != name:
+            raise missing(f"model: {name}", "model")
+        asked = tuning.asked_for(raw)
+        if asked is None or asked["base"] not in table:
+            raise Problem(400, f"The base model of {name} is not known here: {there}.", "model", "model_not_found")
+        return tuning.Base(name=asked["base"], spec=table[asked["base"]], tuned=raw["metadata"]["name"])
+
+
+def _base_model(name: str) -> Raw:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "system"}
+
+
+_JOB_PATH = "/v1/fine_tuning/jobs/{id}"
+ROUTES: tuple[tuple[str, str, Right, Handler], ...] = (
+    ("POST", "/v1/files", Right.WRITE, Server.upload),
+    ("GET", "/v1/files", Right.READ, Server.list_files),
+    ("GET", "/v1/files/{id}", Right.READ, Server.file),
+    ("DELETE", "/v1/files/{id}", Right.WRITE, Server.delete_file),
+    ("GET", "/v1/files/{id}/content", Right.READ, Server.content),
+    ("POST", "/v1/fine_tuning/jobs", Right.WRITE, Server.create),
+    ("GET", "/v1/fine_tuning/jobs", Right.READ, Server.list_jobs),
+    ("GET", _JOB_PATH, Right.READ, Server.job),
+    ("GET", f"{_JOB_PATH}/events", Right.READ, Server.events),
+    ("GET", f"{_JOB_PATH}/checkpoints", Right.READ, Server.checkpoints),
+    ("POST", f"{_JOB_PATH}/cancel", Right.WRITE, Server.cancel),
+    ("POST", f"{_JOB_PATH}/pause", Right.WRITE, Server.pause),
+    ("POST", f"{_JOB_PATH}/resume", Right.WRITE, Server.resume),
+    ("GET", "/v1/models", Right.READ, Server.models),
+    ("GET", "/v1/models/{name:path}", Right.READ, Server.model),
+    ("DELETE", "/v1/models/{name:path}", Right.WRITE, Server.undeploy),
+    ("POST", "/v1/chat/completions", Right.ASK, Server.ask),
+    ("POST", "/v1/completions", Right.ASK, Server.ask),
+)
+
+
+def application(settings: Settings) -> Starlette:
+    """The server; it connects when it starts."""
+    keys, files = Keys(settings.keys), Files(settings.bucket)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        limits = httpx.Limits(max_connections=None)
+        # Those of engines are nobody's: the client is everybody's.
+        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        async with (
+            ApiClient(await connect()) as client,
+            httpx.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits, cookies=cookies) as engines,
+        ):
+            jobs = Jobs(CustomObjectsApi(client))
+            app.state.server = Server(settings, jobs, files, Engines(engines, settings.requests))
+            yield
+
+    async def healthy(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    routes = [_route(keys, *each) for each in ROUTES]
+    handlers: dict[Any, Any] = {
+        Problem: _refused,
+        HTTPException: _unknown,
+        ClientDisconnect: _left,
+        Exception: _broken,
+    }
+    return Starlette(routes=[*routes, Route("/healthz", healthy)], lifespan=lifespan, exception_handlers=handlers)
+
+
+def _route(keys: Keys, method: str, path: str, right: Right, handler: Handler) -> Route:
+    async def answer(request: Request) -> Response:
+        caller = keys.caller(request.headers.get("authorization", ""))
+        caller.need(right)
+        return await handler(request.app.state.server, request, caller)
+
+    return Route(path, answer, methods=[method])
+
+
+async def _refused(_: Request, problem: Problem) -> Response:
+    return JSONResponse(problem.document(), problem.status)
+
+
+async def _unknown(request: Request, error: HTTPException) -> Response:
+    where = f"{request.method} {request.url.path}"
+    message = f"{where} is not known here." if error.status_code in (404, 405) else f"{where}: {error.detail}"
+    return JSONResponse(Problem(error.status_code, message).document(), error.status_code, error.headers)
+
+
+async def _left(_: Request, error: ClientDisconnect) -> Response:
+    """Nobody reads it."""
+    return Response(status_code=499)
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    """A fault of ours: the log has it."""
+    return JSONResponse(Problem(500, "The server has a fault; its log says which.", code="fault").document(), 500)

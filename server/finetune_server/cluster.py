@@ -1,0 +1,106 @@
+"""FineTuneJobs at the API server: the only state that the server has, and the only rights that it needs there."""
+
+import json
+from collections.abc import Awaitable
+from typing import Any, cast
+
+import aiohttp
+from finetune_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
+from kubernetes.aio.client.exceptions import ApiException
+
+from finetune_server.errors import Problem
+
+Raw = dict[str, Any]
+# What the server does with FineTuneJobs, for the test that holds the chart's rules to it.
+VERBS = frozenset({"get", "list", "create", "patch"})
+_PAGE = 250
+_SECONDS = 30.0
+_WHERE = {"group": GROUP, "version": VERSION, "plural": PLURAL}
+
+
+class Jobs:
+    """The FineTuneJobs of all namespaces. Every method raises Problem with the API server's words."""
+
+    def __init__(self, api: CustomObjectsApi) -> None:
+        self._api = api
+
+    async def all(self, namespace: str) -> list[Raw]:
+        """All in a namespace, the newest first."""
+        found: list[Raw] = []
+        token = ""
+        while True:
+            page = await _answered(
+                self._api.list_namespaced_custom_object(
+                    **_WHERE, namespace=namespace, limit=_PAGE, _continue=token, _request_timeout=_SECONDS
+                )
+            )
+            found += page["items"]
+            token = page["metadata"].get("continue", "")
+            if not token:
+                break
+        return sorted(found, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["name"]))[::-1]
+
+    async def get(self, namespace: str, name: str) -> Raw | None:
+        """One; None where there is none."""
+        try:
+            return await _answered(
+                self._api.get_namespaced_custom_object(
+                    **_WHERE, namespace=namespace, name=name, _request_timeout=_SECONDS
+                )
+            )
+        except _Absent:
+            return None
+
+    async def create(self, manifest: Raw) -> Raw:
+        """Make one."""
+        namespace = manifest["metadata"]["namespace"]
+        return await _answered(
+            self._api.create_namespaced_custom_object(
+                **_WHERE, namespace=namespace, body=manifest, field_validation="Strict", _request_timeout=_SECONDS
+            )
+        )
+
+    async def patch(self, raw: Raw, body: Raw) -> Raw:
+        """Change one, if it still is as it was read."""
+        metadata = raw["metadata"]
+        version = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
+        return await _answered(
+            self._api.patch_namespaced_custom_object(
+                **_WHERE,
+                namespace=metadata["namespace"],
+                name=metadata["name"],
+                body={**body, "metadata": {**body.get("metadata", {}), **version}},
+                _request_timeout=_SECONDS,
+            )
+        )
+
+
+class _Absent(Problem):
+    """There is none."""
+
+
+async def _answered(call: Awaitable[object]) -> Raw:
+    try:
+        return cast(Raw, await call)
+    except ApiException as error:
+        raise _problem(error) from error
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Problem(503, "The cluster does not answer: try again in a moment.", code="cluster_unavailable") from error
+
+
+def _problem(error: ApiException) -> Problem:
+    """What the API server's refusal means to the client. A conflict passes: OpenAI's client tries again by itself."""
+    try:
+        said = str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        said = f"{error.status} {error.reason}"
+    if error.status == 404:
+        return _Absent(404, said, code="not_found")
+    if error.status in (400, 422):
+        return Problem(400, said)
+    if error.status == 409:
+        return Problem(409, "The job has changed meanwhile: try again.", code="conflict")
+    if error.status == 403:
+        return Problem(403, f"The cluster does not allow it: {said}", code="forbidden")
+    return Problem(503, f"The cluster does not answer now: {said}", code="cluster_unavailable")

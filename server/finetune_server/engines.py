@@ -1,0 +1,65 @@
+"""Asks the engine of a model for whoever asks the server: the request passed on, the answer streamed as it comes."""
+
+import json
+from contextlib import AsyncExitStack
+
+import httpx
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from finetune_server.errors import Problem
+from finetune_server.incoming import Turns
+
+# An answer may take as long as its tokens do; between two of them hardly anything.
+TIMEOUT = httpx.Timeout(10, read=600)
+# Nothing that the client sent goes on but its question, its key least of all.
+_ASKS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+# What is between two machines alone (RFC 9110, 7.6.1), and what the server in front writes itself.
+_HOP = {
+    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"),
+    *("upgrade", "date", "server"),
+}
+
+
+class Engines:
+    """All engines, asked by one client; at most so many requests at a time."""
+
+    def __init__(self, client: httpx.AsyncClient, most: int) -> None:
+        self._client, self._turns = client, Turns(most, "The questions under way")
+
+    async def ask(self, namespace: str, url: str, body: bytes, model: str) -> StreamingResponse:
+        """Ask. Raises Problem where the engine does not answer, or too many are asking."""
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._turns.turn(namespace))
+            request = self._client.build_request("POST", url, content=body, headers=_ASKS)
+            try:
+                answer = await self._client.send(request, stream=True)
+            except httpx.HTTPError as error:
+                raise Problem(
+                    503, f"Model {model} does not answer now: try again in a moment.", code="model_unavailable"
+                ) from error
+            stack.push_async_callback(answer.aclose)
+            if answer.status_code == 401:
+                # hosting.apiKey, or an Engine's: a Secret that nobody here may read.
+                sentence = f"{model} asks for a key of its own: ask it at its own address."
+                raise Problem(403, sentence, "model", "own_key")
+            return _Relayed(answer, stack.pop_all())
+
+
+def named(model: str, rest: bytes) -> bytes:
+    """The JSON object `rest` with the model's name."""
+    head = b'{"model": ' + json.dumps(model).encode()
+    return head + (b"}" if rest == b"{}" else b", " + rest[1:])
+
+
+class _Relayed(StreamingResponse):
+    """An engine's answer. However it ends, the engine is let go: a client that leaves ends the generation, too."""
+
+    def __init__(self, answer: httpx.Response, held: AsyncExitStack) -> None:
+        headers = {name: value for name, value in answer.headers.items() if name not in _HOP}
+        super().__init__(answer.aiter_raw(), answer.status_code, headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)

@@ -1,0 +1,164 @@
+"""Files of rows: checked as they come, kept in a bucket, an object with the rows and one that tells of them.
+
+A file is there once what tells of it is: that is written last and deleted first. Names that clients give are only told,
+never part of an address; ids can't be guessed, and lie under the namespace of whoever uploaded them.
+"""
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from shutil import copyfileobj
+from typing import IO, Any, TypeVar
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from finetune_trainer.contract.config import DatasetConfig, Format, Source
+from finetune_trainer.contract.outcome import StageError
+from finetune_trainer.data import bucket
+from finetune_trainer.data.examples import faults, recognise, shape_of
+from finetune_trainer.data.formats import json_lines
+from finetune_trainer.data.line import Faults
+
+from finetune_server.errors import Problem, missing
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+PURPOSE = "fine-tune"
+_ID = re.compile("file-[0-9a-f]{32}")
+_CHUNK, _PIECE = 2**20, 2**18
+# The least that S3 takes as a part; two of them are in memory for each transfer.
+_PART = 5 * 2**20
+# The longest row: one that is read whole, and takes thirty times that as objects.
+_ROW = 2**20
+# Transfers at a time, and files that are checked.
+_THREADS, _CHECKS = 8, 4
+File = dict[str, Any]
+
+
+class Files:
+    """The files of all namespaces. Raises Problem."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._threads, self._checks = CapacityLimiter(_THREADS), CapacityLimiter(_CHECKS)
+        self._system = bucket.filesystem(place, "bucket", bucket.credentials("bucket"))
+        self._errors: tuple[type[Exception], ...] = (OSError, *bucket.library(place).ERRORS)
+
+    async def add(self, namespace: str, name: str, content: IO[bytes]) -> File:
+        """Check rows and keep them."""
+        return await self._run(lambda: self._add(namespace, name, content), self._checks)
+
+    async def all(self, namespace: str) -> list[File]:
+        """All of a namespace, the newest first."""
+        return await self._run(lambda: self._all(namespace))
+
+    async def get(self, namespace: str, id: str, param: str | None = None) -> File:
+        """One."""
+        if not _ID.fullmatch(id):
+            raise missing(f"file: {id}", param)
+        try:
+            return dict(json.loads(await self._run(lambda: self._system.cat_file(self._told(namespace, id)))))
+        except FileNotFoundError:
+            raise missing(f"file: {id}", param) from None
+
+    async def delete(self, namespace: str, id: str) -> None:
+        """Remove one. A job that has read it goes on."""
+        await self.get(namespace, id)
+        for path in (self._told(namespace, id), self.rows(namespace, id)):
+            await self._run(partial(self._system.rm_file, path))
+
+    def content(self, namespace: str, id: str) -> Iterator[bytes]:
+        """The rows, a piece at a time."""
+        # Nothing is read ahead: many may be slow to take what they asked for.
+        with self._system.open(self.rows(namespace, id), "rb", cache_type="none") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+    def rows(self, namespace: str, id: str) -> str:
+        """The address of the rows."""
+        return f"{self._place}/{namespace}/{id}.jsonl"
+
+    def _told(self, namespace: str, id: str) -> str:
+        return f"{self._place}/{namespace}/{id}.json"
+
+    def _add(self, namespace: str, name: str, content: IO[bytes]) -> File:
+        format, size = check(name, content)
+        id = f"file-{secrets.token_hex(16)}"
+        content.seek(0)
+        with self._system.open(self.rows(namespace, id), "wb", block_size=_PART) as file:
+            copyfileobj(content, file, _CHUNK)
+        found = {
+            "id": id,
+            "object": "file",
+            "bytes": size,
+            "created_at": int(time.time()),
+            "filename": name,
+            "purpose": PURPOSE,
+            "status": "processed",
+            "format": format.value,
+        }
+        self._system.pipe_file(self._told(namespace, id), json.dumps(found).encode())
+        return found
+
+    def _all(self, namespace: str) -> list[File]:
+        try:
+            paths = self._system.ls(f"{self._place}/{namespace}", detail=False)
+        except FileNotFoundError:
+            return []
+        told = [path for path in paths if path.endswith(".json")]
+        # One that was deleted since it was listed is left out.
+        contents = self._system.cat(told, on_error="omit") if told else {}
+        return sorted(map(json.loads, contents.values()), key=lambda each: (each["created_at"], each["id"]))[::-1]
+
+    async def _run(self, work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
+        """Do something with the bucket, in a thread."""
+        try:
+            return await run_sync(work, limiter=limiter or self._threads)
+        except FileNotFoundError:
+            raise
+        except self._errors as error:
+            logger.warning("%s: %s: %s", self._place, type(error).__name__, error)
+            raise Problem(503, "The place where files are kept does not answer: try again.", code="files") from error
+
+
+def seen(file: File) -> File:
+    """A file as OpenAI's client knows it."""
+    return {key: value for key, value in file.items() if key != "format"}
+
+
+def check(name: str, content: IO[bytes]) -> tuple[Format, int]:
+    """The format of rows, and their size. Raises Problem with the first faults, as `finetune check` tells them.
+
+    What only a model's tokenizer can tell, such as how long rows are, is told once a job has one.
+    """
+    if not name.endswith(".jsonl"):
+        raise Problem(400, f"{name} is no .jsonl file: write a row as JSON in each line.", "file")
+    config = DatasetConfig(train=Source(uri=name))
+    wrong, shape = Faults(), None
+    try:
+        for line in json_lines(_lines(content, name), name):
+            if shape is None and line.row is not None:
+                shape = shape_of(config, recognise(config, line.row), chat=True, developer=True)
+            found = faults(line, shape)[0] if shape else [line.problem]
+            wrong.add(f"{line.place}: {each}" for each in found)
+    except StageError as error:
+        raise Problem(400, error.message, "file", "invalid_file") from error
+    if wrong.count:
+        raise Problem(400, wrong.told(name), "file", "invalid_file")
+    if shape is None:
+        raise Problem(400, f"{name} has no rows.", "file", "invalid_file")
+    return shape.format, content.tell()
+
+
+def _lines(content: IO[bytes], name: str) -> Iterator[bytes]:
+    """A file's lines, none of them too long to be held. Raises Problem."""
+    number = 0
+    while line := content.readline(_ROW + 1):
+        number += 1
+        if len(line) > _ROW:
+            raise Problem(400, f"{name}:{number}: is longer than {_ROW:,} bytes, more than any row.", "file")
+        yield line

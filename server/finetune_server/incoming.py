@@ -1,0 +1,136 @@
+"""What comes in, never more of it than is allowed: bodies, uploads, and the page of a list that is asked for."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.types import Message
+
+from finetune_server.errors import Problem
+from finetune_server.settings import Raw
+
+# What a multipart form has beside the file.
+_FORM = 64 * 2**10
+
+
+class Turns:
+    """So many at a time, and no queue behind them: whoever comes then is told to come again. Of one namespace they are
+    half of them, so that nobody keeps all others out.
+    """
+
+    def __init__(self, most: int, what: str) -> None:
+        self._most, self._what = most, what
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def turn(self, namespace: str) -> Iterator[None]:
+        """One of them. Raises Problem where there is none left."""
+        if self._taken.total() >= self._most or self._taken[namespace] >= max(1, self._most // 2):
+            sentence = f"{self._what} are as many as are taken at a time ({self._most}): try again in a moment."
+            raise Problem(429, sentence, code="too_many_requests")
+        self._taken[namespace] += 1
+        try:
+            yield
+        finally:
+            self._taken[namespace] -= 1
+
+
+async def body(request: Request, most: int) -> bytes:
+    """The whole body. Raises Problem where it is longer."""
+    return await _limited(request, most).body()
+
+
+async def question(request: Request, most: int) -> tuple[str, bytes]:
+    """The model that a body names, and the rest of it as JSON: what was read of it takes thirty times as much, and is
+    gone before anybody is waited for.
+    """
+    return _question(await body(request, most))
+
+
+def _question(text: bytes) -> tuple[str, bytes]:
+    try:
+        found = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, f"The request's body is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise Problem(400, "The request's body must be a JSON object.")
+    name = found.pop("model", None)
+    if not isinstance(name, str):
+        raise Problem(400, "model is required, the name of a model.", "model")
+    return name, json.dumps(found).encode()
+
+
+async def upload(request: Request, most: int, purpose: str) -> UploadFile:
+    """The file of a form; what is longer than a megabyte of it lies on disk."""
+    form = await _limited(request, most + _FORM).form(max_files=1, max_fields=8, max_part_size=_FORM)
+    file, given = form.get("file"), form.get("purpose")
+    if unknown := sorted(form.keys() - {"file", "purpose"}):
+        raise Problem(400, f"{unknown[0]} is not known here: a file stays until it is deleted.", unknown[0])
+    if given != purpose:
+        raise Problem(400, f"purpose must be {purpose}: files of rows are all that is kept here.", "purpose")
+    if not isinstance(file, UploadFile) or not file.filename:
+        raise Problem(400, "file is required, a file with a name.", "file")
+    return file
+
+
+def only(request: Request, *known: str) -> None:
+    """Raises Problem for a parameter of the query that nothing here acts on. `metadata[` stands for all of it."""
+    for name in request.query_params:
+        if name not in known and not (name.startswith("metadata[") and "metadata[" in known):
+            raise Problem(400, f"{name} is not known here, and nothing is ignored: remove it.", name)
+
+
+def page(request: Request, items: Sequence[Raw], default: int, most: int = 100) -> Raw:
+    """The part of a list behind `after`, as long as `limit`."""
+    text = request.query_params.get("limit", str(default))
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
+        raise Problem(400, f"limit must be a number from 1 to {most}, not {text[:20]}.", "limit")
+    left = _behind(items, request.query_params.get("after"))
+    shown = left[: int(text)]
+    ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {}
+    return {"object": "list", "data": shown, "has_more": len(left) > len(shown), **ends}
+
+
+def with_metadata(request: Request, items: Iterable[Raw]) -> list[Raw]:
+    """The jobs with the pairs that metadata[KEY]=VALUE asks for."""
+    asked = {
+        name.removeprefix("metadata[").removesuffix("]"): value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata[")
+    }
+    return [each for each in items if asked.items() <= (each["metadata"] or {}).items()]
+
+
+def _behind(items: Sequence[Raw], after: str | None) -> Sequence[Raw]:
+    if after is None:
+        return items
+    place = next((number for number, each in enumerate(items, 1) if each["id"] == after), None)
+    if place is None:
+        raise Problem(400, f"after names {after}, which is not in the list: begin anew without it.", "after")
+    return items[place:]
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number in JSON")
+
+
+def _limited(request: Request, most: int) -> Request:
+    """The same request, whose body ends in a Problem once it is too long."""
+    refusal = Problem(413, f"The request is too large: at most {most:,} bytes are taken here.", code="too_large")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > most:
+        raise refusal
+    taken = 0
+
+    async def receive() -> Message:
+        nonlocal taken
+        message = await request.receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise refusal
+        return message
+
+    return Request(request.scope, receive)

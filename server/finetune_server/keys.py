@@ -1,0 +1,108 @@
+"""Who asks: keys by their SHA-256, each for one namespace and some rights.
+
+They stand in a Secret that is mounted as a directory, an entry for each key, so that the server needs no right to read
+Secrets. A key itself is stored nowhere and logged nowhere.
+"""
+
+import hmac
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+from finetune_operator.api.values import SUBDOMAIN
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from finetune_server.errors import Problem
+
+logger = logging.getLogger(__name__)
+_HOW = "send the key that you were given as Authorization: Bearer KEY (OpenAI's client: api_key)"
+
+
+class Right(StrEnum):
+    """What a key may be for."""
+
+    READ = "read"
+    """To list and read files, jobs and models."""
+    WRITE = "write"
+    """To upload and delete files, to create, cancel, pause and resume jobs, and to undeploy models."""
+    ASK = "ask"
+    """To ask models."""
+
+
+class Entry(BaseModel):
+    """An entry of the Secret: whose key it is that has this digest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    namespace: Annotated[str, Field(max_length=63, pattern=f"^{SUBDOMAIN}$")]
+    rights: frozenset[Right] = frozenset(Right)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody whose key is known; `name` is the entry's."""
+
+    name: str
+    entry: Entry
+
+    @property
+    def namespace(self) -> str:
+        """Where everything of theirs is."""
+        return self.entry.namespace
+
+    def need(self, right: Right) -> None:
+        """Raises Problem where the key is not for that."""
+        if right not in self.entry.rights:
+            raise Problem(
+                403, f"This key has no right to {right}: ask for one whose entry has it among its rights.", code="right"
+            )
+
+
+class Keys:
+    """The keys in a directory. What the kubelet writes there anew counts from the next request on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._read: tuple[int, dict[str, Entry]] = (-1, {})
+
+    def caller(self, authorization: str) -> Caller:
+        """Whose key a header has. Raises Problem."""
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Problem(401, f"There is no key in the request: {_HOW}.", code="invalid_api_key")
+        digest = sha256(key.strip().encode()).hexdigest()
+        # All of them are compared, so that how long it takes tells nothing of any.
+        found = [(name, entry) for name, entry in self._entries().items() if hmac.compare_digest(digest, entry.sha256)]
+        if not found:
+            raise Problem(401, f"The key is not known here: {_HOW}.", code="invalid_api_key")
+        return Caller(*found[0])
+
+    def _entries(self) -> dict[str, Entry]:
+        # The kubelet replaces a mounted Secret whole, by a link in its directory.
+        try:
+            changed = self._directory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        if changed != self._read[0]:
+            files = (each for each in self._directory.iterdir() if not each.name.startswith(".") and each.is_file())
+            found = {path.name: entry for path in sorted(files) if (entry := _entry(path))}
+            self._read = (changed, found)
+        return self._read[1]
+
+
+def _entry(path: Path) -> Entry | None:
+    """An entry; one that is wrong opens nothing, and the log says which it is."""
+    try:
+        return Entry.model_validate_json(path.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        wrong = (
+            ", ".join(sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]}))
+            if isinstance(error, ValidationError)
+            else "its encoding"
+        )
+        logger.warning("Entry %s of the Secret of keys is left out: wrong is %s", path.name, wrong or "its JSON")
+        return None

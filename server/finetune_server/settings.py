@@ -1,0 +1,92 @@
+"""The server's settings, from the environment, and the table of base models, from a file that the chart mounts.
+
+Read once by `__main__`; a table that could make no FineTuneJob keeps the server from starting.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+from typing import Any
+
+from finetune_operator.api.complaints import complaints
+from finetune_operator.api.load import parse_yaml
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from pydantic import ValidationError
+from yaml import YAMLError
+
+PREFIX = "FINETUNE_API_"
+# What a request brings, and a table therefore need not have.
+_ROWS = {"train": {"source": "s3://bucket/rows.jsonl"}}
+
+Raw = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`bucket`: where files are kept. `rows_secret`: the Secret in the namespace of each key that jobs read them with.
+
+    `models`: by the name that clients use, the part of a FineTuneJob's spec that a request doesn't bring.
+    """
+
+    bucket: str
+    rows_secret: str
+    keys: Path
+    models: Mapping[str, Raw]
+    port: int = 8000
+    file_bytes: int = 512 * 2**20
+    uploads: int = 8
+    requests: int = 256
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str] = environ) -> "Settings":
+        """Read FINETUNE_API_*; ValueError with a sentence."""
+
+        def given(name: str, default: str = "") -> str:
+            return variables.get(PREFIX + name, "") or default
+
+        bucket = given("BUCKET").rstrip("/")
+        if not bucket.startswith("s3://"):
+            raise ValueError(f"{PREFIX}BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not {bucket!r}")
+        return cls(
+            bucket=bucket,
+            rows_secret=given("ROWS_SECRET"),
+            keys=Path(given("KEYS", "/etc/finetune-api/keys")),
+            models=table(Path(given("MODELS", "/etc/finetune-api/models.yaml"))),
+            port=_number("PORT", given("PORT", "8000")),
+            file_bytes=_number("FILE_MEGABYTES", given("FILE_MEGABYTES", "512")) * 2**20,
+            uploads=_number("UPLOADS", given("UPLOADS", "8")),
+            requests=_number("REQUESTS", given("REQUESTS", "256")),
+        )
+
+
+def table(path: Path) -> dict[str, Raw]:
+    """The base models; ValueError with a sentence for one that can't be."""
+    try:
+        documents = parse_yaml(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise ValueError(f"the table of base models, {path}, can't be read: {error}") from error
+    found = documents[0] if documents else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} has to be a map of base models, each name with a part of a FineTuneJob's spec")
+    for name, spec in found.items():
+        try:
+            FineTuneJobSpec.model_validate(merged({"dataset": _ROWS}, spec))
+        except ValidationError as error:
+            raise ValueError(f"base model {name}: {'; '.join(complaints(error, 'spec'))}") from error
+    return dict(found)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Raw:
+    """Two documents as one; where both have a value, the one above counts."""
+    both = {
+        key: merged(below[key], value) if isinstance(value, Mapping) and isinstance(below.get(key), Mapping) else value
+        for key, value in above.items()
+    }
+    return {**below, **both}
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"{PREFIX}{name} must be a whole number above zero, not {text!r}")
+    return int(text)

@@ -1,0 +1,75 @@
+"""The API server with the rights of its component of the chart, and what is around it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai_server
+import pytest
+from control_plane import ControlPlane, Kubectl
+from openai import OpenAI
+from openai_server import CHAT, KEY, Engine, Keyring, Told, rows
+from s3 import Bucket
+
+
+@pytest.fixture
+def keys(tmp_path: Path, namespace: str) -> Keyring:
+    found = Keyring(tmp_path / "keys")
+    found.give(KEY, namespace)
+    return found
+
+
+@pytest.fixture(scope="module")
+def granted(admin: Kubectl) -> Iterator[None]:
+    """The rights that the chart gives the component, and no others."""
+    for manifest in openai_server.rights():
+        admin("apply", "-f-", document=manifest)
+    yield
+    for manifest in openai_server.rights():
+        admin("delete", "-f-", document=manifest)
+
+
+@pytest.fixture
+def most() -> int:
+    """Questions at a time."""
+    return 8
+
+
+@pytest.fixture
+def url(granted: None, control_plane: ControlPlane, bucket: Bucket, keys: Keyring, most: int) -> Iterator[str]:
+    """The server's."""
+    bucket.grant(
+        "BUCKET",
+        AWS_ACCESS_KEY_ID="the-access-key",
+        AWS_SECRET_ACCESS_KEY="the-secret-key",
+        AWS_ENDPOINT_URL=bucket.endpoint,
+    )
+    settings = openai_server.settings("s3://data/openai", keys.directory, file_bytes=100_000, requests=most)
+    with openai_server.serving(control_plane, settings) as found:
+        yield found
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=url, api_key=KEY, max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture
+def train(client: OpenAI) -> str:
+    return client.files.create(file=("train.jsonl", rows(CHAT, CHAT)), purpose="fine-tune").id
+
+
+@pytest.fixture
+def told(kubectl: Kubectl) -> Told:
+    return Told(kubectl)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def engine_url(engine: Engine) -> Iterator[str]:
+    with openai_server.listening(engine.app) as found:
+        yield found

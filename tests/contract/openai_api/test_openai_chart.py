@@ -1,0 +1,129 @@
+"""The API server as a component of the chart: off by default, admitted under restricted, and with hardly any rights."""
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chart
+import httpx
+import pytest
+from chart import RELEASE, SYSTEM
+from control_plane import ControlPlane, Kubectl, free_port
+from finetune_server import cluster
+from finetune_server.settings import PREFIX, Settings
+from test_chart_objects import EVERYTHING, dry_run, labels_of, matches
+
+NAME = f"{RELEASE}-api"
+ON: dict[str, Any] = {
+    "enabled": True,
+    "models": {"gpt": {"model": {"source": "hf://acme/small"}, "training": {"learningRate": 0.0002}}},
+    "files": {"bucket": "s3://rows/openai", "secret": "bucket"},
+}
+
+
+def test_it_is_off_until_it_is_asked_for() -> None:
+    assert not [found for found in chart.render() if found["metadata"]["name"].startswith(NAME)]
+    assert "api.files.bucket: where are uploaded files to be kept?" in chart.refusal(api={"enabled": True})
+
+
+@pytest.mark.parametrize("values", [{"api": ON}, EVERYTHING], ids=["on", "everything"])
+def test_a_real_api_server_takes_it_and_admits_its_pod_where_restricted_is_enforced(
+    admin: Kubectl, values: dict[str, Any]
+) -> None:
+    """The objects are taken in test_chart_objects; of a pod Pod Security has its own word."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": labels}}
+    admin("apply", "-f-", document=namespace)
+    manifests = chart.render(**values)
+    template = chart.one(manifests, "Deployment", NAME)["spec"]["template"]
+    pod = template | {"apiVersion": "v1", "kind": "Pod"}
+    dry_run(admin, pod | {"metadata": template["metadata"] | {"name": "api", "namespace": SYSTEM}})
+    (container,) = template["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for kind in ("ServiceAccount", "ConfigMap", "Service", "Deployment", "PodDisruptionBudget", "NetworkPolicy"):
+        dry_run(admin, chart.one(manifests, kind, NAME))
+
+
+def test_it_may_do_what_its_code_does_with_finetunejobs_and_nothing_else() -> None:
+    (rule,) = chart.one(chart.render(api=ON), "ClusterRole", NAME)["rules"]
+    assert (rule["apiGroups"], rule["resources"]) == (["finetune.dev"], ["finetunejobs"])
+    assert set(rule["verbs"]) == cluster.VERBS
+    watched = chart.render(api=ON, watchNamespaces=["kitchen", "bakery"])
+    roles = [found for found in watched if found["kind"] == "Role" and found["metadata"]["name"] == NAME]
+    assert [found["metadata"]["namespace"] for found in roles] == ["kitchen", "bakery"]
+    kinds = {found["kind"] for found in watched if found["metadata"]["name"] == NAME}
+    assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+
+
+def test_nothing_of_the_operators_selects_its_pods_and_nothing_of_its_own_the_operators() -> None:
+    manifests = chart.render(api=ON)
+    pods = {name: labels_of(chart.one(manifests, "Deployment", name)) for name in (RELEASE, NAME)}
+    for kind, (mine, other) in itertools.product(
+        ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"), itertools.permutations(pods)
+    ):
+        spec = chart.one(manifests, kind, mine)["spec"]
+        selector = spec.get("podSelector") or spec["selector"]
+        selector = selector if kind != "Service" else {"matchLabels": selector}
+        assert matches(selector, pods[mine])
+        assert not matches(selector, pods[other])
+
+
+def test_the_server_reads_what_the_chart_sets(tmp_path: Path) -> None:
+    manifests = chart.render(api=ON)
+    (container,) = chart.one(manifests, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    (tmp_path / "models.yaml").write_text(chart.one(manifests, "ConfigMap", NAME)["data"]["models.yaml"])
+    found = Settings.from_environment({**variables, f"{PREFIX}MODELS": str(tmp_path / "models.yaml")})
+    assert (found.bucket, found.port, found.requests) == ("s3://rows/openai", 8000, 256)
+    assert found.models == ON["models"]
+    mounts = {each["mountPath"] for each in container["volumeMounts"]}
+    assert {str(found.keys), "/etc/finetune-api/models.yaml", "/tmp"} == mounts
+    (source,) = container["envFrom"]
+    assert source == {"prefix": "FINETUNE_BUCKET_", "secretRef": {"name": "bucket"}}
+
+
+@pytest.fixture
+def program(control_plane: ControlPlane, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """What the chart's container runs, with the variables that the chart gives it and some others."""
+    manifests = chart.render(api=ON | {"port": free_port()})
+    (container,) = chart.one(manifests, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
+    (tmp_path / "models.yaml").write_text(chart.one(manifests, "ConfigMap", NAME)["data"]["models.yaml"])
+    given = {each["name"]: each["value"] for each in container["env"]}
+    given |= {"FINETUNE_BUCKET_AWS_ACCESS_KEY_ID": "a", "FINETUNE_BUCKET_AWS_SECRET_ACCESS_KEY": "b"}
+    given |= {f"{PREFIX}MODELS": str(tmp_path / "models.yaml"), "KUBECONFIG": str(control_plane.kubeconfig())}
+    command = [sys.executable, *container["command"][1:]]
+
+    def start(**others: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(command, env={**os.environ, **given, **others}, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def test_the_containers_program_serves_and_ends_when_it_is_told_to(program: Callable[..., Any]) -> None:
+    with program() as process:
+        running = next(line for line in process.stderr if "Uvicorn running on" in line)
+        port = re.findall(r":(\d+)", running)[-1]
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+def test_the_containers_program_says_why_it_does_not_start(program: Callable[..., Any]) -> None:
+    for wrong, sentence in (
+        ({"FINETUNE_API_BUCKET": "rows"}, "FINETUNE_API_BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not 'rows'"),
+        (
+            {"FINETUNE_BUCKET_AWS_ENDPOINT_URL": "minio:9000"},
+            "AWS_ENDPOINT_URL in the bucket's credentials is no URL: it has to begin with http:// or https://.",
+        ),
+    ):
+        with program(**wrong) as process:
+            assert process.stderr.read().strip() == sentence
+            assert process.wait(30) == 1

@@ -1,0 +1,169 @@
+"""A request as a FineTuneJob, and a FineTuneJob as OpenAI's object, without a cluster."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_server import tuning, view
+from finetune_server.errors import Problem
+from finetune_server.settings import Settings
+from finetune_trainer.contract.config import Format
+
+BASE = tuning.Base(name="small", spec={"model": {"source": "hf://acme/small", "revision": "main"}})
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+WHEN = "2026-11-27T11:00:00Z"
+
+
+def made(base: tuning.Base = BASE, **asked: Any) -> dict[str, Any]:
+    """A FineTuneJob as the API server would have it."""
+    request = tuning.read(json.dumps({"model": base.name, "training_file": "file-1", **asked}).encode())
+    rows = {"training_file": ("s3://b/kitchen/file-1.jsonl", Format.CHAT)}
+    raw = tuning.manifest(request, base, "kitchen", rows, "")
+    raw["metadata"] |= {"creationTimestamp": WHEN, "uid": "u"}
+    return raw
+
+
+def with_status(phase: str = "", suspend: bool = False, **conditions: str) -> dict[str, Any]:
+    raw = made()
+    raw["spec"]["suspend"] = suspend
+    told = [
+        {"type": kind, "status": status, "reason": reason, "message": "…", "lastTransitionTime": WHEN}
+        for kind, (status, _, reason) in ((kind, found.partition(" ")) for kind, found in conditions.items())
+    ]
+    raw["status"] = {"phase": phase, "conditions": told}
+    return raw
+
+
+READY = {"DataReady": "True Succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (made(), "validating_files"),
+        (with_status("Preparing", DataReady="Unknown Running"), "validating_files"),
+        (with_status("Pending", **READY, Trained="Unknown Waiting"), "queued"),
+        (with_status("Queued", **READY, Trained="Unknown Queued"), "queued"),
+        (with_status("Blocked", **READY, Trained="False Unschedulable"), "queued"),
+        (with_status("Training", **READY, Trained="Unknown Running"), "running"),
+        (with_status("Evaluating", **READY, Trained="True Succeeded"), "running"),
+        (with_status("Suspended", suspend=True, **READY), "paused"),
+        (with_status("Suspended", **READY), "queued"),
+        (with_status("Failed", Ready="False DataInvalid"), "failed"),
+        (with_status("Rejected", **READY, Ready="False GateNotMet"), "failed"),
+        (with_status("Invalid", Ready="False Invalid"), "failed"),
+        (with_status("Succeeded", **READY, Ready="True Succeeded"), "succeeded"),
+    ],
+)
+def test_a_status_is_one_of_openais(raw: dict[str, Any], status: str) -> None:
+    assert view.status_of(raw) == status
+    assert (view.job(raw)["fine_tuned_model"] is not None) == (status == "succeeded")
+
+
+def test_what_serves_has_succeeded_and_stays_so_while_no_pod_answers() -> None:
+    raw = with_status("Hosting", **READY, Trained="True Succeeded", Ready="False EngineUnavailable")
+    raw["status"] |= {"revision": "7f3c9a1e", "servedRevision": "7f3c9a1e"}
+    assert view.status_of(raw) == "succeeded"
+    raw["status"]["revision"] = "another1"
+    assert view.status_of(raw) == "running"
+
+
+def test_bad_rows_are_an_error_of_the_training_file() -> None:
+    error = view.job(with_status("Failed", Ready="False DataInvalid"))["error"]
+    assert error == {"code": "data_invalid", "message": "…", "param": "training_file"}
+
+
+def test_what_was_chosen_takes_the_place_of_auto() -> None:
+    raw = made(method={"type": "supervised", "supervised": {"hyperparameters": {"batch_size": "auto"}}})
+    assert view.job(raw)["hyperparameters"]["batch_size"] == "auto"
+    raw["status"] = {"plan": {"batchSize": 8}}
+    assert view.job(raw)["hyperparameters"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("suffix", ["Recipe NER", "a:b:ckpt-step-1", "../..", "ünï", "x" * 64])
+def test_a_models_name_leads_back_to_its_job_whatever_its_suffix(suffix: str) -> None:
+    raw = made(suffix=suffix)
+    name = raw["metadata"]["name"]
+    assert len(name) <= 45
+    assert view.job_named_in(view.model_of(raw)) == name
+    assert view.job_named_in(f"{view.model_of(raw)}:ckpt-step-12") == name
+    assert view.name_of(view.id_of(name)) == name
+
+
+@pytest.mark.parametrize("id", ["ftjob-", "ftjob-../x", "ftjob-A", "x", f"ftjob-{'x' * 46}", "ftjob-a\n"])
+def test_what_is_no_id_names_nothing(id: str) -> None:
+    assert view.name_of(id) is None
+
+
+def test_a_tuned_model_is_gone_on_from_without_the_bases_own_settings() -> None:
+    tuned = tuning.Base(name="small", spec=BASE.spec, tuned="recipes-1")
+    assert made(tuned)["spec"]["model"] == {"source": "ftj://recipes-1"}
+
+
+def test_what_a_request_brings_takes_the_place_of_the_tables_own() -> None:
+    """A validation file and a fraction, or two trackers, would not go together."""
+    spec = {
+        **BASE.spec,
+        "dataset": {"validation": {"fraction": 0.2}, "test": {"fraction": 0.05}},
+        "training": {"tracking": {"type": "mlflow", "url": "https://mlflow.example.com"}, "maxLength": 512},
+    }
+    base = tuning.Base(name="small", spec=spec)
+    asked = {"model": "small", "training_file": "file-1", "validation_file": "file-2"}
+    request = tuning.read(json.dumps(asked | {"integrations": [{"type": "tensorboard"}]}).encode())
+    rows = {"training_file": ("s3://b/1.jsonl", Format.CHAT), "validation_file": ("s3://b/2.jsonl", Format.CHAT)}
+    found = tuning.manifest(request, base, "kitchen", rows, "bucket")["spec"]
+    assert found["dataset"]["validation"] == {"source": "s3://b/2.jsonl"}
+    assert found["dataset"]["test"] == {"fraction": 0.05}
+    assert found["training"]["tracking"] == {"type": "tensorboard"}
+    assert found["training"]["maxLength"] == 512
+
+
+def test_events_have_ids_of_their_own_and_the_newest_is_first() -> None:
+    raw = with_status("Training", **READY, Trained="Unknown Running")
+    raw["status"]["progress"] = {"stage": "train", "step": 3, "totalSteps": 9, "validationLoss": "0.5"}
+    found = view.events(raw, NOW)
+    assert [each["message"] for each in found] == [
+        "Step 3/9: validation loss=0.5",
+        "DataReady: …",
+        f"Created fine-tuning job: {view.id_of(raw['metadata']['name'])}",
+    ]
+    assert len({each["id"] for each in found}) == 3
+
+
+def test_a_body_that_is_no_json_is_told() -> None:
+    with pytest.raises(Problem) as found:
+        tuning.read(b"{")
+    assert found.value.message.startswith("The request's body is not JSON: EOF while parsing an object")
+
+
+def given(tmp_path: Path, models: str, **variables: str) -> Settings:
+    (tmp_path / "models.yaml").write_text(models)
+    place = {"BUCKET": "s3://rows/openai/", "MODELS": str(tmp_path / "models.yaml")}
+    return Settings.from_environment({f"FINETUNE_API_{name}": value for name, value in (place | variables).items()})
+
+
+def test_the_table_of_base_models_is_read(tmp_path: Path) -> None:
+    found = given(tmp_path, "gpt: {model: {source: hf://acme/small}, training: {learningRate: 2e-4}}")
+    assert found.models["gpt"]["training"] == {"learningRate": 0.0002}
+    assert (found.bucket, found.port, found.file_bytes) == ("s3://rows/openai", 8000, 512 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("models", "variables", "sentence"),
+    [
+        ("gpt: {model: {source: acme}}", {}, "base model gpt: spec.model.source: must be "),
+        ("gpt: {training: {}}", {}, "base model gpt: spec.model: is required"),
+        ("[]", {}, "has to be a map of base models"),
+        ("{", {}, "can't be read: "),
+        ("{}", {"BUCKET": "/tmp"}, "FINETUNE_API_BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not '/tmp'"),
+        ("{}", {"PORT": "http"}, "FINETUNE_API_PORT must be a whole number above zero, not 'http'"),
+    ],
+)
+def test_settings_that_cant_be_are_refused(
+    tmp_path: Path, models: str, variables: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        given(tmp_path, models, **variables)
