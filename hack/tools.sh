@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the tests' programs from Go modules by name, into $CACHE/bin. `make tools` calls it; so does cluster.sh.
 #
-#   tools.sh            what tests need: an API server with etcd and controllers, kubectl, kind, helm, versitygw, kubeconform,
-#                       kwok (nodes and pods that are simulated), kueue
+#   tools.sh            what tests need: an API server with etcd and controllers, kubectl, kind, helm, versitygw,
+#                       fake-gcs-server, registry (OCI's), kubeconform, kwok (nodes and pods that are simulated), kueue
 #   tools.sh node       and what a kind node consists of, where no official image can be pulled (node_image.sh)
 #
 # Each is built again only when its version, module file or flags change.
@@ -76,6 +76,8 @@ own etcd
 installed kind sigs.k8s.io/kind@v0.32.0
 installed helm helm.sh/helm/v3/cmd/helm@v3.22.0
 installed versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
+installed fake-gcs-server github.com/fsouza/fake-gcs-server@v1.56.1
+installed registry github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 installed kubeconform github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 installed kwok sigs.k8s.io/kwok/cmd/kwok@v0.8.0
 kueue v0.17.0

@@ -12,23 +12,53 @@ CREDENTIALS = {"secretRef": {"name": "hub"}}
 VALIDATION = "spec.dataset.validation"
 ADAPTER = "spec.training.adapter"
 METHOD, DPO = "spec.training.method", "spec.training.dpo"
+REWARD = {METHOD: "reward", "spec.hosting.enabled": False, "spec.evaluation.enabled": False}
+SHARED = {"spec.hosting.engine": {"name": "chat"}, "spec.output.destination": "s3://models/recipes"}
+ENGINES = "goes with an engine of one's own; of a shared one the Engine decides it: remove it, or hosting.engine"
 TRACKING = "spec.training.tracking"
+SWEEP = "spec.training.sweep"
 LIMITS = "spec.training.resources.limits"
 EVALUATION, LM_EVAL = "spec.evaluation", "spec.evaluation.lmEval"
 TASKS_URIS = "must be pvc://CLAIM/PATH or configmap://NAME"
+CHECKSUM = "sha256:" + "0" * 64
 TEST = {"spec.dataset.test": {"fraction": 0.1}}
 POSITIVE = {"server": "should be greater than 0", "local": "must be greater than 0"}
-MODEL_URIS = "must be hf://ORG/NAME, s3://BUCKET/PREFIX or pvc://CLAIM/PATH"
-DATA_URIS = "must be hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, pvc://CLAIM/PATH or configmap://NAME/KEY"
+MODEL_URIS = (
+    "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX, "
+    "oci://REGISTRY/REPO:TAG, pvc://CLAIM/PATH, ftj://NAME or ftj://NAME/REVISION"
+)
+DATA_URIS = (
+    "must be hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, gs://BUCKET/KEY, abfs://CONTAINER/KEY, https://HOST/PATH, "
+    "pvc://CLAIM/PATH or configmap://NAME/KEY"
+)
+OUTPUT_URIS = (
+    "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX or oci://REGISTRY/REPO"
+)
+MODEL_REMOTE = "goes with hf://, s3://, gs://, abfs:// or oci:// sources only: remove it, or choose such a source"
+ROWS_REMOTE = "goes with hf://, s3://, gs:// or abfs:// sources only: remove it, or choose such a source"
 DURATION = "must be a duration longer than zero, such as 90m, 6h or 1h30m"
 FRACTION = "must lie between 0 and 1, both excluded"
 QUANTITY = 'must be a quantity such as 2, "0.5", 500m or 16Gi'
 
 BAD = [
-    *each(MODEL, MODEL_URIS, "gs://bucket/model", "https://host/model", "org/model", "hf://model", "hf://a/b/c", ""),
+    *each(MODEL, MODEL_URIS, "gs://bucket", "gs://Bucket/model", "abfs://container", "abfs://a.b/model"),
+    *each(MODEL, MODEL_URIS, "oci://ghcr.io/acme/model", "oci://ghcr.io:1.0", "oci://ghcr.io/Acme/model:1.0"),
+    *each(MODEL, MODEL_URIS, "https://host/model", "org/model", "hf://model", "hf://a/b/c", ""),
     *each(MODEL, MODEL_URIS, "pvc://models", "configmap://models/model"),
-    *each(TRAIN, DATA_URIS, "gs://bucket/train.jsonl", "hf://org/data/train.jsonl", "train.jsonl", "s3://bucket"),
+    *each(
+        MODEL,
+        MODEL_URIS,
+        "ftj://Sft",
+        "ftj://sft/",
+        "ftj://other/sft/0a1b2c3d",
+        "ftj://sft/latest",
+        "ftj://sft/0a1b2c3d@",
+    ),
+    *each(TRAIN, DATA_URIS, "gs://train.jsonl", "abfs://a_b/train.jsonl"),
+    *each(TRAIN, DATA_URIS, "hf://org/data/train.jsonl", "train.jsonl", "s3://bucket"),
     *each(TRAIN, DATA_URIS, "configmap://rows", "configmap://rows/a/b", "pvc://Claim/rows"),
+    *each(TRAIN, DATA_URIS, "http://host/rows.csv", "https://host", "https://host/*.csv", "https://a:b@host/rows.csv"),
+    *each(TRAIN, DATA_URIS, "https://host/rows.csv?key=secret", "https://host/rows.csv#part"),
     *(
         replace(bad, cluster_only=True)
         for path, uris in ((MODEL, MODEL_URIS), (TRAIN, DATA_URIS))
@@ -66,7 +96,13 @@ BAD = [
         "credentials for a claim",
         {MODEL: "pvc://models/base", "spec.model.credentials": CREDENTIALS},
         "spec.model.credentials",
-        "goes with an hf:// or s3:// source only: remove it, or choose such a source",
+        MODEL_REMOTE,
+    ),
+    Bad(
+        "credentials for another one's artifact",
+        {MODEL: "ftj://sft", "spec.model.credentials": CREDENTIALS},
+        "spec.model.credentials",
+        MODEL_REMOTE,
     ),
     Bad(
         "credentials for rows that are mounted",
@@ -76,7 +112,7 @@ BAD = [
             "spec.dataset.credentials": CREDENTIALS,
         },
         "spec.dataset.credentials",
-        "goes with hf:// or s3:// sources only: remove it, or choose such a source",
+        ROWS_REMOTE,
     ),
     *(
         Bad(
@@ -111,6 +147,31 @@ BAD = [
         {f"{VALIDATION}.source": "s3://bucket/validation.jsonl", f"{VALIDATION}.fraction": 0.1},
         VALIDATION,
         "needs either source or fraction, and not both",
+    ),
+    Bad(
+        "rows from a web server with credentials",
+        {TRAIN: "https://host/rows.csv", "spec.dataset.credentials": CREDENTIALS},
+        "spec.dataset.credentials",
+        ROWS_REMOTE,
+    ),
+    *each(
+        "spec.dataset.train.checksum",
+        "must be sha256: and the 64 hex digits of sha256sum",
+        "0" * 64,
+        "sha256:" + "0" * 63,
+        "md5:" + "0" * 64,
+    ),
+    Bad(
+        "the checksum of many files",
+        {"spec.dataset.train": {"source": "s3://bucket/*.csv", "checksum": CHECKSUM}},
+        "spec.dataset.train.checksum",
+        "is of one file: remove it, or name the file without *",
+    ),
+    Bad(
+        "the checksum of a fraction",
+        {f"{VALIDATION}.fraction": 0.1, f"{VALIDATION}.checksum": CHECKSUM},
+        f"{VALIDATION}.checksum",
+        "goes with a source: remove it",
     ),
     Bad("a split from nowhere", {"spec.dataset.test": {}}, "spec.dataset.test", "needs either source or fraction"),
     *each(f"{VALIDATION}.fraction", FRACTION, 0, 1, 1.5, -0.1),
@@ -157,12 +218,22 @@ BAD = [
     Bad("rank 12", {f"{ADAPTER}.rank": 12}, f"{ADAPTER}.rank", server='values: "8", "16", "32"', local="8, 16, 32"),
     *at_least(f"{ADAPTER}.alpha", 1, 0, -1),
     at_most(f"{ADAPTER}.alpha", 65536),
+    *at_least(f"{ADAPTER}.loraplusLrRatio", 1, 0, 0.5),
+    at_most(f"{ADAPTER}.loraplusLrRatio", 1000),
     at_most("spec.training.epochs", 10000),
     at_most("spec.training.maxSteps", 10000000),
     at_most("spec.training.batchSize", 65536),
     at_most("spec.training.maxLength", 16777216),
     at_most("spec.training.seed", 2147483647),
     at_most("spec.training.retries", 10),
+    Bad("an empty budget", {"spec.training.budget": {}}, "spec.training.budget", "needs acceleratorHours or cost"),
+    Bad(
+        "a budget of nothing",
+        {"spec.training.budget": {"acceleratorHours": 0}},
+        "spec.training.budget.acceleratorHours",
+        server="should be greater than 0",
+        local="must be greater than 0",
+    ),
     at_most("spec.training.keepCheckpoints", 10),
     at_most("spec.hosting.contextLength", 16777216),
     at_most("spec.hosting.replicas", 100),
@@ -179,7 +250,10 @@ BAD = [
             f"{ADAPTER}.{field}",
             "has no meaning with adapter.type none: remove it, or choose lora, qlora or dora",
         )
-        for field, value in (("alpha", 32), ("rank", 32), ("dropout", 0.1), ("targetModules", ["q_proj"]))
+        for field, value in (
+            *(("alpha", 32), ("rank", 32), ("dropout", 0.1), ("targetModules", ["q_proj"])),
+            *(("useRslora", True), ("loraplusLrRatio", 16)),
+        )
     ),
     *each(f"{ADAPTER}.targetModules", "names a module twice", ["q_proj", "q_proj"]),
     *each(f"{ADAPTER}.targetModules", "has all-linear among others: it stands alone", ["all-linear", "q_proj"]),
@@ -200,6 +274,45 @@ BAD = [
         {METHOD: "dpo", "spec.training.kto": {"beta": 0.2}},
         "spec.training.kto",
         "goes with method kto only: remove it, or choose that method",
+    ),
+    Bad(
+        "a reward model's settings without one",
+        {"spec.training.reward": {"centerRewardsCoefficient": 0.01}},
+        "spec.training.reward",
+        "goes with method reward only: remove it, or choose that method",
+    ),
+    *(
+        replace(bad, fields=REWARD | bad.fields)
+        for bad in (
+            Bad(
+                "a reward model to chat with",
+                {"spec.hosting.enabled": True},
+                "spec.hosting.enabled",
+                "must be false with training.method reward: a reward model answers no chat, and what it makes is the "
+                "artifact",
+            ),
+            Bad(
+                "a reward model to be asked",
+                {f"{EVALUATION}.enabled": True},
+                f"{EVALUATION}.enabled",
+                "must be false with training.method reward: a reward model gives no answers to measure; training tells "
+                "how often it is right",
+            ),
+            Bad(
+                "a reward model beside four bits",
+                {f"{ADAPTER}.type": "qlora"},
+                f"{ADAPTER}.type",
+                "qlora is not there for reward models, whose adapter is merged with the base model: choose lora, dora "
+                "or none",
+            ),
+            Bad(
+                "a reward model's checkpoints",
+                {"spec.training.keepCheckpoints": 2},
+                "spec.training.keepCheckpoints",
+                "more than 1 is not there for reward models, which are not served",
+            ),
+            at_most("spec.training.reward.centerRewardsCoefficient", 100),
+        )
     ),
     Bad(
         "more weights than losses",
@@ -248,6 +361,37 @@ BAD = [
         {"spec.hosting.replicas": 2},
         "spec.hosting.replicas",
         "above 1 needs workspace.accessModes [ReadWriteMany]: a ReadWriteOnce volume holds all replicas on one node",
+    ),
+    *(
+        Bad(f"{path} beside a shared engine", SHARED | {f"spec.hosting.{path}": value}, f"spec.hosting.{path}", ENGINES)
+        for path, value in (
+            ("replicas", 2),
+            ("resources", {"limits": {"nvidia.com/gpu": 1}}),
+            ("contextLength", 512),
+            ("rollout", "recreate"),
+            ("apiKey", {"secretRef": {"name": "key"}}),
+            ("pod", {"nodeSelector": {"zone": "a"}}),
+            ("image", "vllm:2"),
+        )
+    ),
+    Bad(
+        "a shared engine that finds the artifact nowhere",
+        {"spec.hosting.engine": {"name": "chat"}},
+        "spec.hosting.engine",
+        "needs output.destination: the pods of the Engine read the artifact there",
+    ),
+    *(
+        Bad(
+            f"{adapter} on a shared engine",
+            SHARED | {f"{ADAPTER}.type": adapter},
+            f"{ADAPTER}.type",
+            "must be lora or qlora with hosting.engine: vLLM loads no other adapters beside a base model",
+        )
+        for adapter in ("dora", "none")
+    ),
+    *(
+        replace(bad, fields=SHARED | {"spec.hosting.engine": {"name": bad.fields[bad.names]}})
+        for bad in each("spec.hosting.engine.name", "must be lower-case letters", "Chat", "1", "")
     ),
     Bad(
         "a gate on nothing",
@@ -378,6 +522,91 @@ BAD = [
         "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
         "a ReadWriteOnce volume holds all pods on one node",
     ),
+    Bad(
+        "sharding of an adapter",
+        {"spec.training.sharding": "full", LIMITS: {"nvidia.com/gpu": 2}},
+        "spec.training.sharding",
+        "full is for full fine-tuning (adapter.type none): an adapter is small, and each device holds its base model "
+        "whole; remove it, or choose adapter.type qlora for a base model in four bits",
+    ),
+    *(
+        Bad(
+            f"sharding with {limits or 'nothing'}",
+            {"spec.training.sharding": "full", f"{ADAPTER}.type": "none", LIMITS: limits},
+            "spec.training.sharding",
+            "full divides the weights among several devices: ask for more than one accelerator in resources.limits, "
+            "or for more nodes, or remove it",
+        )
+        for limits in ({}, {"nvidia.com/gpu": 1}, {"cpu": 8, "rdma/hca": 4, "nvidia.com/gpu": 1})
+    ),
+    *(
+        Bad(f"a sweep of {parameters}", {SWEEP: {"parameters": parameters}}, f"{SWEEP}.{names}", allowed, server, local)
+        for parameters, names, allowed, server, local in (
+            ({}, "parameters", "names nothing to try: give values of learningRate, epochs", "", ""),
+            (
+                {"seed": [1]},
+                "parameters.seed",
+                "",
+                "unknown field",
+                "is not a field; the fields here are learningRate",
+            ),
+            ({"learningRate": []}, "parameters.learningRate", "at least 1 item", "", ""),
+            ({"learningRate": [1e-4, 1e-4]}, "parameters.learningRate", "names a value twice", "", ""),
+            ({"learningRate": [1e-4, 2]}, "parameters.learningRate[1]", "less than or equal to 1", "", ""),
+            ({"adapter.rank": [8, 9]}, "parameters.adapter.rank[1]", "", "supported values", "8, 16, 32"),
+            ({"adapter.dropout": [1]}, "parameters.adapter.dropout[0]", "less than 1", "", ""),
+        )
+    ),
+    *(
+        Bad(f"{value} of {path} beside its sweep", {SWEEP: {"parameters": {path: [tried]}}, **fields}, names, said)
+        for path, tried, value, said in (
+            ("learningRate", 1e-4, 1e-3, "is swept, so it has no value of its own"),
+            ("epochs", 2, 1, "is swept, so it has no value of its own"),
+            ("batchSize", 4, 8, "is swept, so it has no value of its own"),
+            ("adapter.rank", 8, 32, "is swept, so it has no value of its own"),
+            ("adapter.alpha", 8, 32, "is swept, so it has no value of its own"),
+            ("adapter.dropout", 0.1, 0.2, "is swept, so it has no value of its own"),
+        )
+        for names in (f"spec.training.{path}",)
+        for fields in ({names: value},)
+    ),
+    *(
+        Bad(f"a sweep beside {field}", {SWEEP: {"parameters": parameters}, field: value}, names, said)
+        for field, value, parameters, names, said in (
+            ("spec.training.maxSteps", 9, {"epochs": [1]}, "spec.training.maxSteps", "takes the place of epochs"),
+            (f"{ADAPTER}.type", "none", {"adapter.rank": [8]}, f"{SWEEP}.parameters", "has values for an adapter"),
+        )
+    ),
+    Bad(
+        "a sweep on several nodes",
+        {
+            SWEEP: {"parameters": {"epochs": [1, 2]}},
+            "spec.training.nodes": 2,
+            "spec.workspace.accessModes": ["ReadWriteMany"],
+        },
+        SWEEP,
+        "goes with nodes 1 only: each trial trains on one, and sweep.parallel says how many train at the same time",
+    ),
+    Bad(
+        "a budget of a sweep",
+        {SWEEP: {"parameters": {"epochs": [1, 2]}}, "spec.training.budget": {"acceleratorHours": 1}},
+        "spec.training.budget",
+        "ends one training, and a sweep is several: leave it out, or the sweep",
+    ),
+    Bad(
+        "trials at the same time on a volume of one",
+        {SWEEP: {"parameters": {"epochs": [1, 2]}, "parallel": 2}},
+        f"{SWEEP}.parallel",
+        "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it)",
+    ),
+    *(
+        Bad(f"{value} of {name}", {SWEEP: {"parameters": {"epochs": [1]}, name: value}}, f"{SWEEP}.{name}", said)
+        for name, value, said in (
+            ("maxTrials", 0, "greater than or equal to 1"),
+            ("maxTrials", 33, "less than or equal to 32"),
+            ("parallel", 0, "greater than or equal to 1"),
+        )
+    ),
     *each("spec.training.queue", "must be a LocalQueue's name", "Team-A", "team a"),
     Bad(
         "a queue for nothing",
@@ -393,6 +622,39 @@ BAD = [
     ),
     *ENDPOINTS,
     *PODS,
+    *each("spec.workspace.cache", "must be pvc://CLAIM/PATH", "models", "pvc://models", "s3://models/cache"),
+    *each(
+        "spec.output.destination",
+        OUTPUT_URIS,
+        "s3://models",
+        "gs://models",
+        "abfs://models/",
+        "hf://org",
+        "hf://a/b@c",
+        "/a",
+    ),
+    *each(
+        "spec.output.destination", OUTPUT_URIS, "hf://org/name@main", "oci://ghcr.io", "oci://ghcr.io/acme/model:1.0"
+    ),
+    *each("spec.output.destination", "must not have '..' in its path", "s3://models/../other"),
+    Bad(
+        "an output without a destination",
+        {"spec.output": {"credentials": {"secretRef": {"name": "bucket"}}}},
+        "spec.output.credentials",
+        "goes with output.destination: set it, or remove the credentials",
+    ),
+    Bad(
+        "a merged model that is not published",
+        {"spec.output": {"merge": True}},
+        "spec.output.merge",
+        "goes with output.destination: set it, or remove merge",
+    ),
+    Bad(
+        "a signature of what is not published",
+        {"spec.output": {"sign": {"secretRef": {"name": "key"}}}},
+        "spec.output.sign",
+        "goes with output.destination: set it, or remove sign",
+    ),
     *each("spec.workspace.size", "must be at least 1Mi, such as 20Gi: a number without a unit", 0, "0Gi", 20, "1023Ki"),
     *each("spec.workspace.storageClassName", "must be a storage class's name", "Fast", "fast ssd"),
     *each(
@@ -414,9 +676,9 @@ BAD = [
     ),
     Bad(
         "an unknown section",
-        {"spec.output": {"merge": True}},
-        "spec.output",
-        server='unknown field "spec.output"',
-        local="is not a field; the fields here are model, dataset, training, evaluation, hosting, workspace, suspend",
+        {"spec.engine": {"replicas": 2}},
+        "spec.engine",
+        server='unknown field "spec.engine"',
+        local="is not a field; the fields here are model, dataset, training, evaluation, hosting, output, workspace, ",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from finetune_trainer.contract.schemes import CREDENTIAL_KEYS
 from manifests import Bad, each
 
 POD, HOST = "spec.training.pod", "spec.hosting.pod"
@@ -164,8 +165,8 @@ PODS = [
         local="has the same name twice",
     ),
     *_env("must be a variable's name: letters, digits, '-', '_' and '.'", "", "1ST", "MY VAR", "A=B", "..", "ÄB"),
-    *_env(SOURCES, "HF_TOKEN", "HF_ENDPOINT", "HUGGING_FACE_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-    *_env(SOURCES, "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    *_env(SOURCES, *CREDENTIAL_KEYS),
+    *_env(SOURCES, "HUGGING_FACE_HUB_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "GOOGLE_APPLICATION_CREDENTIALS"),
     *_env("belongs into the Secret of the judge's or a baseline's credentials: remove it here", "OPENAI_API_KEY"),
     *_env(
         "belongs into the Secret of training.tracking.credentials: remove it here",

@@ -17,7 +17,7 @@ from finetune_trainer.contract.config import (
     RunConfig,
     Source,
 )
-from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score, Usage
+from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score, Trial, Usage
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Decision, Found, decide
 from finetune_trainer.evaluation.inspection import Row, Similar
@@ -61,6 +61,24 @@ ROWS = (
             Metric.EXACT_MATCH: {"tuned": 1.0, "retrieval": 1.0},
             Metric.TOKEN_F1: {"tuned": 1.0, "retrieval": 1.0},
         },
+    ),
+)
+
+
+TRIALS = (
+    Trial(
+        number=1,
+        parameters={"learningRate": 1e-4, "adapter.rank": 8},
+        outcome="Diverged",
+        message="The loss is <nan>.",
+    ),
+    Trial(
+        number=2,
+        parameters={"learningRate": 3e-4, "adapter.rank": 32},
+        outcome="Succeeded",
+        validation_loss=0.31,
+        usage=Usage(trained_tokens=30_000, seconds=60.2),
+        taken=True,
     ),
 )
 
@@ -128,11 +146,12 @@ def decision(
     similar: Similar = lambda row: (),
     manifest: dict[str, str] | None = None,
     chosen: str = "",
+    trials: tuple[Trial, ...] = (),
 ) -> Decision:
     """What is decided from it."""
     evaluation = EvaluationConfig(
         gate=gate, prices=prices or Prices(), accelerators=accelerators, base_alone=base_alone
     )
     usage = Usage(trained_tokens=100_000, seconds=3600, accelerator_seconds=accelerator_seconds)
-    made = Found(found or result(), rows, usage, curve, seconds, similar, manifest or {}, chosen)
+    made = Found(found or result(), rows, usage, curve, seconds, similar, manifest or {}, chosen, trials)
     return decide(CONFIG, evaluation, made, NOW)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bad_manifests import ADAPTER, EVALUATION, LIMITS, MODEL, TEST, TRAIN, VALIDATION
+from bad_manifests import ADAPTER, EVALUATION, LIMITS, MODEL, REWARD, SWEEP, TEST, TRAIN, VALIDATION
 from manifests import LONGEST
 
 # The longest domain.
@@ -11,12 +11,27 @@ GOOD: dict[str, dict[str, Any]] = {
     "the smallest": {},
     "a revision": {"spec.model.revision": "v1.0"},
     "a bucket's root": {MODEL: "s3://models"},
+    "a registry's repository": {
+        MODEL: "oci://registry.example.com:5000/models/tiny@sha256:" + 64 * "0",
+        "spec.model.credentials": {"secretRef": {"name": "registry"}},
+        "spec.output.destination": "oci://ghcr.io/acme/recipes",
+    },
+    "a repository of the hub": {"spec.output.destination": "hf://acme/Recipes-1.0"},
+    "Google's and Azure's buckets": {
+        MODEL: "gs://my_models.example/base",
+        TRAIN: "abfs://rows/train-*.jsonl",
+        "spec.dataset.credentials": {"secretRef": {"name": "azure"}},
+        "spec.output.destination": "abfs://models/recipes",
+    },
     "rows of the hub": {TRAIN: "hf://datasets/org/data@main/train/0.parquet"},
     "rows of a config map": {TRAIN: "configmap://rows/train.jsonl"},
     "rows that may hold anything": {"spec.dataset.onSensitive": "ignore"},
     "a claim": {MODEL: "pvc://models/SmolLM2", TRAIN: "pvc://data/train.csv"},
+    "what another one serves": {MODEL: "ftj://recipes-sft"},
+    "a revision of another one": {MODEL: "ftj://recipes-sft/0a1b2c3d"},
+    "a checkpoint of another one": {MODEL: "ftj://recipes-sft/0a1b2c3d@40"},
     "all rows of its own": {VALIDATION: {"source": "s3://b/v.csv"}, "spec.dataset.test": {"source": "s3://b/t.csv"}},
-    "full fine-tuning": {f"{ADAPTER}.type": "none"},
+    "full fine-tuning": {"spec.training.adapter.type": "none"},
     "preferences": {"spec.training.method": "dpo"},
     "preferences with everything": {
         "spec.dataset.format": "openai-preference",
@@ -32,6 +47,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "spec.training.method": "kto",
         "spec.training.kto": {"beta": 0.2, "desirableWeight": 1.33, "undesirableWeight": 1},
     },
+    "a reward model": {**REWARD, "spec.training.reward.centerRewardsCoefficient": 0.01, f"{ADAPTER}.type": "dora"},
     "half an epoch": {"spec.training.epochs": 0.5},
     "a tracker": {
         "spec.training.tracking": {
@@ -41,8 +57,27 @@ GOOD: dict[str, dict[str, Any]] = {
             "credentials": {"secretRef": {"name": "mlflow"}},
         }
     },
+    "a sweep": {SWEEP: {"parameters": {"learningRate": [1e-4, 0.0003], "adapter.rank": [8, 32]}}},
+    "a sweep of everything": {
+        SWEEP: {
+            "parameters": {
+                "learningRate": [1e-4],
+                "epochs": [1, 0.5],
+                "batchSize": [4, 8],
+                "adapter.rank": [8, 512],
+                "adapter.alpha": [16],
+                "adapter.dropout": [0, 0.1],
+            },
+            "maxTrials": 8,
+            "earlyStopping": True,
+            "parallel": 4,
+        },
+        "spec.workspace.accessModes": ["ReadWriteMany"],
+    },
     "event files": {"spec.training.tracking": {"type": "tensorboard"}},
     "checkpoints to choose from": {"spec.training.keepCheckpoints": 3},
+    "a budget": {"spec.training.budget": {"acceleratorHours": 0.5}},
+    "a budget in money": {"spec.training.budget": {"cost": 100}},
     "a long day": {"spec.training.maxRuntime": "1h30m10s"},
     "quantities": {LIMITS: {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "1.5Gi"}, "spec.workspace.size": "1e10"},
     "a queue and a priority in it": {
@@ -52,8 +87,27 @@ GOOD: dict[str, dict[str, Any]] = {
             "pod": {"labels": {"kueue.x-k8s.io/priority-class": "high"}},
         }
     },
+    "accelerators that divide the weights": {
+        "spec.training.sharding": "full",
+        "spec.training.adapter.type": "none",
+        LIMITS: {"nvidia.com/gpu": 8},
+    },
+    "nodes that divide them": {
+        "spec.training.sharding": "full",
+        "spec.training.adapter.type": "none",
+        "spec.training.nodes": 2,
+        "spec.workspace.accessModes": ["ReadWriteMany"],
+    },
     "nodes that share": {"spec.training.nodes": 8, "spec.workspace.accessModes": ["ReadWriteMany"]},
     "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},
+    "a shared engine": {
+        "spec.hosting.engine": {"name": "chat"},
+        "spec.hosting.replicas": 1,
+        "spec.hosting.rollout": "surge",
+        "spec.hosting.revisionHistoryLimit": 3,
+        "spec.output.destination": "hf://org/recipes",
+        "spec.training.adapter.type": "qlora",
+    },
     "everything of evaluation": {
         **TEST,
         EVALUATION: {
@@ -93,7 +147,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "nothing to compare with": {**TEST, EVALUATION: {"baselines": [], "gate": {"minimum": 0.5}}},
     "a margin over the base model of a full one": {
         **TEST,
-        f"{ADAPTER}.type": "none",
+        "spec.training.adapter.type": "none",
         EVALUATION: {"gate": {"minimum": 0.5, "margin": 0.02}},
     },
     "a gate with its defaults for a DoRA adapter": {**TEST, f"{ADAPTER}.type": "dora", EVALUATION: {"gate": {}}},
@@ -111,6 +165,9 @@ GOOD: dict[str, dict[str, Any]] = {
         "spec.dataset.credentials": {"secretRef": {"name": "bucket.team-a"}},
     },
     "an adapter's defaults, written out": {ADAPTER: {"type": "none", "rank": 16, "targetModules": ["all-linear"]}},
+    "a rank-stabilised adapter of whose halves one learns faster": {
+        ADAPTER: {"type": "dora", "rank": 256, "useRslora": True, "loraplusLrRatio": 16}
+    },
     "modules of one layer": {f"{ADAPTER}.targetModules": ["model.layers.0.self_attn.q_proj", "k_proj"]},
     "a volume that somebody made": {"spec.workspace.storageClassName": ""},
     "both modes": {"spec.workspace.accessModes": ["ReadWriteOnce", "ReadWriteMany"]},

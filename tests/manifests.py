@@ -3,7 +3,7 @@ tests) and the local backend (unit tests) both obey.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST = 45
@@ -23,7 +23,7 @@ class Bad:
     """A change to the smallest manifest: `fields` (path → value), the field that errors name, and what they allow.
 
     `allowed` is in both errors; `server` and `local` where the two say it in words of their own. `cluster_only`: the
-    local backend accepts it.
+    local backend accepts it. `of`: the smallest manifest of its kind.
     """
 
     name: str
@@ -33,10 +33,11 @@ class Bad:
     server: str = ""
     local: str = ""
     cluster_only: bool = False
+    of: dict[str, Any] = field(default_factory=lambda: SMALLEST)
 
     def manifest(self) -> dict[str, Any]:
         """The bad manifest."""
-        return manifest(self.fields)
+        return manifest(self.fields, self.of)
 
 
 # Headings without anything below them, as `pod:` on a line of its own.
@@ -49,9 +50,9 @@ EMPTY: dict[str, Any] = {
 }
 
 
-def manifest(fields: dict[str, Any]) -> dict[str, Any]:
+def manifest(fields: dict[str, Any], of: dict[str, Any] | None = None) -> dict[str, Any]:
     """The smallest manifest with fields set, by path."""
-    whole = copy.deepcopy(SMALLEST)
+    whole = copy.deepcopy(of or SMALLEST)
     for path, value in fields.items():
         *parents, last = path.split(".")
         here = whole

@@ -8,6 +8,7 @@ That is left there when they end; the next run begins by removing what they left
 from collections.abc import Iterator
 from pathlib import Path
 
+import cookbook
 import pytest
 from filelock import FileLock
 from kube import HELM, KUBECONFIG, KUBECTL, ROOT, SYSTEM, apply, kubectl, picture, run
@@ -28,8 +29,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> None:
                 assert needed.exists(), f"{needed} is not there; run `make cluster images` first, or `make e2e`"
             run([KUBECTL, "wait", "node", "--all", "--for=condition=Ready", "--timeout=120s"], timeout=150)
             _namespaces()
-            _operator()
             _bucket()
+            _operator()
             done.touch()
 
 
@@ -39,7 +40,11 @@ def _namespaces() -> None:
     kubectl("delete", "namespace", *STORIES, "--ignore-not-found", "--timeout=400s", timeout=420)
     enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     apply(
-        *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": enforced}} for name in STORIES)
+        *(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": enforced}}
+            for name in STORIES
+        ),
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
     )
 
 
@@ -53,13 +58,15 @@ def _operator() -> None:
     settings = [f"--set={key}.repository={value},{key}.tag=dev" for key, value in images.items()]
     policies = f"--set=networkPolicy.stagePods.enabled=true,networkPolicy.stagePods.namespaces={{{','.join(STORIES)}}}"
     # The tiny model trains for seconds.
-    settings += [policies, "--set=progressSeconds=2"]
+    settings += [policies, "--set=progressSeconds=2", *cookbook.settings()]
+    apply(*cookbook.objects())
     chart = ROOT / "charts" / "finetune-operator"
-    flags = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"]
+    flags = ["--namespace", SYSTEM, "--wait", "--timeout", "3m"]
     run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings], timeout=240)
     # The image may be a new one under the same name.
-    kubectl("rollout", "restart", "deployment/finetune-operator", "-n", SYSTEM)
-    kubectl("rollout", "status", "deployment/finetune-operator", "-n", SYSTEM, "--timeout=120s", timeout=150)
+    for name in ("finetune-operator", "finetune-operator-api"):
+        kubectl("rollout", "restart", f"deployment/{name}", "-n", SYSTEM)
+        kubectl("rollout", "status", f"deployment/{name}", "-n", SYSTEM, "--timeout=120s", timeout=150)
 
 
 def _bucket() -> None:

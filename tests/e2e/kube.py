@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,25 @@ def wait(namespace: str, what: str, condition: str, seconds: int) -> None:
     with picture_on_failure(namespace):
         arguments = ["wait", what, f"--for={condition}", "-n", namespace, f"--timeout={seconds}s"]
         kubectl(*arguments, timeout=seconds + 30)
+
+
+def until_logged(namespace: str, what: str, met: Callable[[str], bool], *flags: str) -> None:
+    """Until a line of its log meets that; fails where the log ends before."""
+    _until_line(namespace, ["logs", "--follow", *flags, what], met)
+
+
+def until_told(namespace: str, what: str, path: str, met: Callable[[str], bool]) -> None:
+    """Until what stands at a path of an object, as JSONPath prints it, meets that; fails where it has not in time."""
+    _until_line(namespace, ["get", what, "--watch", "--request-timeout=300s", "-o", f'jsonpath={path}{{"\\n"}}'], met)
+
+
+def _until_line(namespace: str, arguments: list[str], met: Callable[[str], bool]) -> None:
+    command = [str(KUBECTL), "--kubeconfig", KUBECONFIG, *arguments, "-n", namespace]
+    with picture_on_failure(namespace), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = any(met(line) for line in process.stdout)
+        process.terminate()
+        assert found, f"{' '.join(arguments)} ended without a line that was waited for"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import s3fs
-from kube import KUBECONFIG, KUBECTL, ROOT, apply, get, items, kubectl, wait
+from kube import KUBECONFIG, KUBECTL, ROOT, apply, get, items, kubectl, until_logged, wait
 
 NAME = "recipes"
 EXAMPLE = ROOT / "examples" / "recipe-assistant"
@@ -18,7 +18,6 @@ MODELS = ROOT / ".cache" / "models"
 # The one for stories about truth, and the one whose stages take seconds, for all others.
 SMOLLM2, TINY = "SmolLM2-135M-Instruct", "tiny-smollm2"
 CLIENT = Path(__file__).with_name("client.py")
-HELD_OUT = 20
 
 
 def manifest(
@@ -99,8 +98,11 @@ def port_forward(namespace: str, what: str, port: int) -> Iterator[int]:
             process.terminate()
 
 
-def client(namespace: str, name: str, *arguments: str, rows: list[dict[str, Any]] | None = None) -> None:
-    """Start a Job that asks the stable Service with the unmodified openai client (client.py), inside the cluster."""
+def client(namespace: str, name: str, *arguments: str, rows: list[dict[str, Any]] | None = None, key: str = "") -> None:
+    """Start a Job that asks the stable Service with the unmodified openai client (client.py), inside the cluster.
+
+    `key`: the Secret with its API key.
+    """
     data = {"client.py": CLIENT.read_text(), "rows.json": json.dumps(rows or [])}
     metadata = {"name": name, "namespace": namespace}
     container = {
@@ -112,6 +114,7 @@ def client(namespace: str, name: str, *arguments: str, rows: list[dict[str, Any]
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
+        **({"envFrom": [{"secretRef": {"name": key}}]} if key else {}),
         "volumeMounts": [{"name": "client", "mountPath": "/client"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
     pod = {
@@ -139,12 +142,6 @@ def answers(namespace: str, name: str, seconds: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-def held_out() -> list[dict[str, Any]]:
-    """Rows of dishes that are in no training data."""
-    lines = (EXAMPLE / "test.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines[:HELD_OUT]]
-
-
 @contextmanager
 def load(namespace: str, name: str, model: str) -> Iterator[list[dict[str, Any]]]:
     """A client that asks the stable Service without end while what is inside runs; its answers, once it has ended."""
@@ -160,9 +157,4 @@ def load(namespace: str, name: str, model: str) -> Iterator[list[dict[str, Any]]
 
 def until_answered(namespace: str, name: str) -> None:
     """Until that client's newest question was answered; it ends by itself if none ever is."""
-    command = [str(KUBECTL), "--kubeconfig", KUBECONFIG, "logs", "--follow", "--tail=1", "-n", namespace, f"job/{name}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        answered = any(json.loads(line)["ok"] for line in process.stdout)
-        process.terminate()
-    assert answered, f"no question of {name} is answered any more"
+    until_logged(namespace, f"job/{name}", lambda line: json.loads(line)["ok"], "--tail=1")

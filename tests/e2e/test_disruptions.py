@@ -48,7 +48,7 @@ def test_an_evicted_engine_is_started_again_and_answers(served: str) -> None:
 
 
 def test_an_evicted_trainer_costs_no_retry(namespace: str) -> None:
-    job = manifest("evicted", maxSteps=1000, retries=0)
+    job = manifest("evicted", maxSteps=500, retries=0)
     job["spec"]["hosting"] = {"enabled": False}
     apply_job(namespace, job)
     rev = first_revision(namespace, "evicted")

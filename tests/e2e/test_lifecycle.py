@@ -58,6 +58,8 @@ def test_kubectl_tells_the_truth(served: str) -> None:
         "Accepted": "True",
         "DataReady": "True",
         "Trained": "True",
+        # There is no output.destination.
+        "Published": "False",
         "Hosted": "True",
         # evaluation.enabled is false here; test_gate and test_truth have what is measured.
         "Evaluated": "False",

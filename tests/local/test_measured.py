@@ -1,9 +1,13 @@
-"""A job measured on a laptop by the real engine, in the smallest way: too short a training, which the gate refuses."""
+"""A job measured on a laptop by the real engine, in the smallest way: too short a training, which the gate refuses.
+
+It learns from answers that are good or bad. End to end they are all right ones, and `test_preferences` has pairs.
+"""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import foods
 import pytest
 from finetune_cli.errors import ExitCode
 from finetune_trainer.contract.outcome import Outcome
@@ -14,14 +18,24 @@ EVALUATION = {
     "metrics": ["token_f1", "inverse_perplexity"],
     "baselines": [{"type": "zero-shot"}, {"type": "retrieval", "topK": 1}],
     "sampleSize": 4,
+    "lmEval": {"source": "file://tasks", "tasks": ["foods"], "limit": 3},
 }
+
+
+def labelled(number: int, line: str) -> str:
+    """A row of the recipes with its own answer, which is good, or every fourth one with an answer that says nothing."""
+    *prompt, answer = json.loads(line)["messages"]
+    good = number % 4 != 3
+    said = answer if good else answer | {"content": "It depends on what you have at home."}
+    return json.dumps({"prompt": prompt, "completion": [said], "label": good}) + "\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def rows(directory: Path) -> None:
-    found = ROWS.read_text().splitlines(keepends=True)
+    found = [labelled(number, line) for number, line in enumerate(ROWS.read_text().splitlines()[:46])]
     (directory / "train.jsonl").write_text("".join(found[:40]))
-    (directory / "test.jsonl").write_text("".join(found[40:46]))
+    (directory / "test.jsonl").write_text("".join(found[40:]))
+    foods.write(directory / "tasks")
 
 
 @pytest.fixture
@@ -32,7 +46,7 @@ def measured(write: Callable[..., None]) -> Callable[..., None]:
         write(
             model={"source": f"file://{SMOLLM2}"},
             dataset={"train": {"source": "file://train.jsonl"}, "test": {"source": "file://test.jsonl"}},
-            training={"maxSteps": 2, "batchSize": 2, "maxLength": 128},
+            training={"method": "kto", "maxSteps": 2, "batchSize": 2, "maxLength": 128},
             evaluation=EVALUATION | ({"gate": gate} if gate else {}),
             hosting={"contextLength": 512},
         )
@@ -66,6 +80,13 @@ def test_the_engine_itself_tells_how_likely_it_finds_the_references(directory: P
         assert 0.01 < contender.scores["inverse_perplexity"].score < 1
         assert contender.requests.requests_per_second > 0
     assert result.drift is not None
+
+
+def test_lm_evaluation_harness_asks_the_engine_itself(directory: Path) -> None:
+    (found,) = decision(directory).result.benchmarks.values()
+    assert found.metric == "acc"
+    # Of three rows each, with two choices.
+    assert {found.tuned, found.base} <= {0, 1 / 3, 2 / 3, 1}
 
 
 def test_the_report_can_be_read_again_with_prices(finetune: Finetune, directory: Path) -> None:

@@ -84,4 +84,4 @@ def test_what_only_a_cluster_has_is_refused(finetune: Finetune, write: Callable[
 def test_render_refuses_what_only_a_laptop_has(finetune: Finetune, write: Callable[..., None]) -> None:
     write()
     said = failed(finetune("render", "job.yaml"), ExitCode.USAGE)
-    assert "exists only for `finetune run`; in a cluster use hf://, s3:// or pvc://" in said
+    assert "exists only for `finetune run`; in a cluster use hf://, s3://, gs://, abfs://" in said

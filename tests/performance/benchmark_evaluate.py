@@ -20,22 +20,10 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests/unit/trainer")]
 
-from finetune_trainer.contract.config import (  # noqa: E402
-    BaselineConfig,
-    BaselineType,
-    DatasetConfig,
-    EvaluationConfig,
-    ModelConfig,
-    RunConfig,
-    Source,
-    SplitConfig,
-    Workspace,
-)
-from finetune_trainer.contract.report import ArtifactReport, TrainResult, Usage  # noqa: E402
+from evaluating import prepared  # noqa: E402
+from finetune_trainer.contract.config import BaselineConfig, BaselineType, EvaluationConfig  # noqa: E402
 from finetune_trainer.server import Reporter  # noqa: E402
 from finetune_trainer.stages.evaluate import evaluate  # noqa: E402
-from finetune_trainer.stages.prepare import prepare  # noqa: E402
-from tiny import write_model  # noqa: E402
 
 ROWS, TRAIN, SECONDS = 200, 2000, 1.0
 BASELINES = (
@@ -71,7 +59,7 @@ def engine(ready: Connection) -> None:
         protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
 
         def do_GET(self) -> None:
-            models = [{"id": name, "object": "model", "max_model_len": 2048} for name in ("bench", "bench-base")]
+            models = [{"id": name, "object": "model", "max_model_len": 2048} for name in ("recipes", "recipes-base")]
             self._send({"object": "list", "data": models})
 
         def do_POST(self) -> None:
@@ -104,35 +92,10 @@ def engine(ready: Connection) -> None:
     ready.send(busy.seconds)
 
 
-def rows(count: int, seed: int) -> str:
+def rows(count: int, seed: int) -> list[dict[str, str]]:
     """Questions of twelve words, none like another."""
     chance = random.Random(seed)
-    lines = [
-        {"prompt": " ".join(chance.choices(WORDS, k=12)), "completion": chance.choice(WORDS)} for _ in range(count)
-    ]
-    return "".join(json.dumps(line) + "\n" for line in lines)
-
-
-def job(root: Path) -> tuple[RunConfig, Workspace]:
-    """A prepared and trained job, as far as evaluate looks at it."""
-    sources = {}
-    for split, count in (("train", TRAIN), ("test", ROWS)):
-        (root / f"{split}.jsonl").write_text(rows(count, seed=len(split)))
-        sources[split] = Source(uri=f"pvc://data/{split}.jsonl", path=root / f"{split}.jsonl")
-    config = RunConfig(
-        name="bench",
-        revision="00000000",
-        model=ModelConfig(source=Source(uri="pvc://models/tiny", path=write_model(root / "model"))),
-        dataset=DatasetConfig(train=sources["train"], test=SplitConfig(source=sources["test"])),
-    )
-    workspace = Workspace(root / "workspace")
-    workspace.artifact.mkdir(parents=True)
-    trained = TrainResult(
-        artifact=ArtifactReport(digest="sha256:0", bytes=1), usage=Usage(trained_tokens=1, seconds=1), steps=1
-    )
-    workspace.trained.write_text(trained.model_dump_json(by_alias=True))
-    prepare(config, workspace, Reporter("prepare"))
-    return config, workspace
+    return [{"prompt": " ".join(chance.choices(WORDS, k=12)), "completion": chance.choice(WORDS)} for _ in range(count)]
 
 
 def main() -> None:
@@ -142,7 +105,7 @@ def main() -> None:
     process.start()
     url = f"http://127.0.0.1:{here.recv()}/v1"
     with tempfile.TemporaryDirectory() as directory:
-        config, workspace = job(Path(directory))
+        config, workspace = prepared(Path(directory), rows(TRAIN, seed=5), rows(ROWS, seed=4))
         began = time.monotonic()
         result = evaluate(config, EvaluationConfig(baselines=BASELINES), workspace, url, Reporter("evaluate"))
         whole = time.monotonic() - began

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from finetune_trainer.contract.config import AdapterConfig, ModelConfig, Source, TrainingConfig
@@ -23,7 +22,7 @@ from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.memory import LIBRARIES, Device, Load, Pass, Training
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
-SHAPES: dict[str, dict[str, Any]] = {
+SHAPES: dict[str, dict[str, int]] = {
     # Many layers and a small vocabulary, as SmolLM2.
     "llama": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 16, "vocab_size": 16_384},
     # Biases, and an output layer of its own.
@@ -31,6 +30,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     # A vocabulary that outweighs the rest.
     "gemma": {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8, "vocab_size": 65_536},
 }
+# So small that what it takes is the code that any training runs, which is read when it is first run.
+TINY = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 256}
 HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64}
 KINDS = ("lora", "qlora", "none")
 BUDGETS = (512, 2048)
@@ -66,13 +67,13 @@ class Found:
         return self.foreseen / self.measured - 1
 
 
-def write_model(shape: str, root: Path) -> Path:
+def write_model(shape: str, dimensions: dict[str, int], root: Path) -> Path:
     """Random weights, as a directory that can be loaded."""
-    path = root / shape
+    path = root / f"{shape}-{dimensions['hidden_size']}"
     if not path.exists():
         torch.manual_seed(0)
         tied = {"tie_word_embeddings": shape != "qwen2"}
-        config = AutoConfig.for_model(shape, **SHAPES[shape], **HEADS, **tied, max_position_embeddings=4096)
+        config = AutoConfig.for_model(shape, **dimensions, **HEADS, **tied, max_position_embeddings=4096)
         AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(path)
     return path
 
@@ -86,11 +87,18 @@ def foreseen(case: Case, path: Path) -> int:
     return training.memory(Pass(case.tokens, case.recompute)) - LIBRARIES
 
 
-def measure(case: Case, path: Path) -> int:
-    """Train two steps in this process; the most bytes that it held beside its libraries."""
-    training = TrainingConfig(adapter=AdapterConfig(type=case.kind))
-    before = held("VmRSS")
+def measure(case: Case, path: Path, tiny: Path) -> int:
+    """Train a tiny model and then this one, in this process; the most bytes that it held beside its libraries."""
     host.give_back_freed_memory()
+    train(case, tiny)
+    before = held("VmRSS")
+    train(case, path)
+    return held("VmHWM") - before
+
+
+def train(case: Case, path: Path) -> None:
+    """Two steps, as train takes them."""
+    training = TrainingConfig(adapter=AdapterConfig(type=case.kind))
     loaded = model.base(path, model.weights_dtype(training, case.bf16), training.adapter.type, local_files_only=True)
     assert flat.attends_to_each_row(loaded)
     row = {"input_ids": [1] * ROW, "labels": [IGNORED] * (ROW - case.learned) + [1] * case.learned}
@@ -112,7 +120,6 @@ def measure(case: Case, path: Path) -> int:
         )
         wrapped = model.with_adapter(loaded, training)
         FlatTrainer(case.tokens, model=wrapped, args=settings, train_dataset=[row] * rows * 2).train()
-    return held("VmHWM") - before
 
 
 def held(name: str) -> int:
@@ -124,8 +131,8 @@ def held(name: str) -> int:
 def found(case: Case, root: Path) -> Found:
     """Measure in a process of its own, which has this one's libraries."""
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
-        path = pool.apply(write_model, (case.shape, root))
-        return Found(case, foreseen(case, path), pool.apply(measure, (case, path)))
+        path, tiny = (pool.apply(write_model, (case.shape, each, root)) for each in (SHAPES[case.shape], TINY))
+        return Found(case, foreseen(case, path), pool.apply(measure, (case, path, tiny)))
 
 
 def cases() -> Iterator[Case]:

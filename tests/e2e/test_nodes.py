@@ -1,0 +1,89 @@
+"""A training on two nodes: two pods of one Job, one of which is drained, come to the weights that one pod comes to."""
+
+import base64
+from collections.abc import Iterator
+
+import pytest
+from kube import apply, evict, get, items, kubectl, node, until_logged, wait
+from numpy.testing import assert_allclose
+from recipes import manifest
+from safetensors.numpy import load
+from stages import READY_SECONDS, STAGE_SECONDS, apply_job, first_revision
+
+CLASS = "shared"
+DIRECTORY = f"/var/lib/finetune-{CLASS}"
+PAIR, ALONE = "pair", "alone"
+STEPS = 60
+# A step of them takes long enough that a pod can be ended between two.
+BATCH = 32
+
+
+@pytest.fixture(scope="module")
+def shared_volumes() -> Iterator[None]:
+    """A volume for each job that pods can share. The cluster's class has none, and its one node needs no more."""
+    for name in (PAIR, ALONE):
+        path = f"{DIRECTORY}/{name}"
+        # In bfloat16 half as many rows in a pass round otherwise.
+        node("sh", "-c", f"mkdir -p {path}/checkpoints && echo -n float32 >{path}/checkpoints/precision")
+        node("chmod", "-R", "777", path)
+        spec = {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": path}}
+        metadata = {"name": f"{CLASS}-{name}"}
+        volume = spec | {"storageClassName": f"{CLASS}-{name}"}
+        apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": volume})
+    yield
+    kubectl("delete", "pv", *(f"{CLASS}-{name}" for name in (PAIR, ALONE)), "--wait=false")
+    node("rm", "-rf", DIRECTORY)
+
+
+def start(namespace: str, name: str, nodes: int) -> str:
+    """The revision of a training on so many nodes."""
+    job = manifest(name, maxSteps=STEPS, batchSize=BATCH, nodes=nodes)
+    job["spec"]["hosting"] = {"enabled": False}
+    job["spec"]["workspace"] |= {"accessModes": ["ReadWriteMany"], "storageClassName": f"{CLASS}-{name}"}
+    apply_job(namespace, job)
+    return first_revision(namespace, name)
+
+
+def pod(namespace: str, index: int) -> str:
+    """The newest pod of the pair with that number."""
+    selector = f"finetune.dev/job={PAIR},batch.kubernetes.io/job-completion-index={index}"
+    found = items("pod", namespace, selector)
+    return str(max(found, key=lambda each: each["metadata"]["creationTimestamp"])["metadata"]["name"])
+
+
+def checkpoint() -> int:
+    """The step of the pair's last checkpoint."""
+    (name,) = node("sh", "-c", f"cd {DIRECTORY}/{PAIR}/checkpoints && ls -d checkpoint-*").split()
+    return int(name.removeprefix("checkpoint-"))
+
+
+def weights(name: str) -> dict[str, object]:
+    return dict(load(base64.b64decode(node("base64", f"{DIRECTORY}/{name}/artifact/adapter_model.safetensors"))))
+
+
+def test_two_pods_go_on_from_their_checkpoint_and_end_with_the_weights_of_one(
+    namespace: str, shared_volumes: None
+) -> None:
+    start(namespace, PAIR, nodes=2)
+    wait(namespace, f"ftj/{PAIR}", "jsonpath={.status.progress.activity}=training", STAGE_SECONDS)
+    first, second = pod(namespace, 0), pod(namespace, 1)
+    # Before its first step there is nothing to keep.
+    until_logged(namespace, f"pod/{first}", lambda line: "'loss'" in line)
+    evict(namespace, second)
+    # Its end is the other's, too.
+    wait(namespace, f"pod/{first}", "jsonpath={.status.phase}=Failed", STAGE_SECONDS)
+    kept = checkpoint()
+    assert 0 < kept < STEPS
+
+    wait(namespace, f"ftj/{PAIR}", "condition=Ready", READY_SECONDS)
+    assert pod(namespace, 0) != first
+    learned = [line for line in kubectl("logs", pod(namespace, 0), "-n", namespace).splitlines() if "'loss'" in line]
+    assert len(learned) == STEPS - kept
+    assert get("ftj", PAIR, namespace)["status"]["artifact"]["digest"]
+
+    start(namespace, ALONE, nodes=1)
+    wait(namespace, f"ftj/{ALONE}", "condition=Ready", READY_SECONDS)
+    ours, theirs = weights(PAIR), weights(ALONE)
+    assert ours.keys() == theirs.keys()
+    for name, found in ours.items():
+        assert_allclose(found, theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)

@@ -1,0 +1,85 @@
+"""Four FineTuneJobs on one Engine of two pods: each goes on answering, whatever comes, goes or is killed beside it."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from kube import apply, get, items, kubectl, until_told, wait
+from recipes import TINY, load, manifest
+from stages import READY_SECONDS, apply_job, revision
+
+ENGINE = "herbs"
+BASIL, DILL, MINT, SAGE = "basil", "dill", "mint", "sage"
+CREDENTIALS = {"secretRef": {"name": "bucket"}}
+
+
+@pytest.fixture(scope="module")
+def served(namespace: str) -> str:
+    """The namespace of an Engine that answers in two pods, with nothing loaded yet."""
+    engine = {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "Engine",
+        "metadata": {"name": ENGINE, "namespace": namespace},
+        "spec": {
+            "model": {"source": f"s3://models/{TINY}", "credentials": CREDENTIALS},
+            "replicas": 2,
+            "contextLength": 512,
+            "lora": {"atOnce": 4, "maxRank": 8, "credentials": CREDENTIALS},
+        },
+    }
+    apply(engine)
+    wait(namespace, f"eng/{ENGINE}", "condition=Ready", READY_SECONDS)
+    return namespace
+
+
+def start(namespace: str, name: str, steps: int = 2, **sections: Any) -> None:
+    """A FineTuneJob that the Engine serves, and until it does."""
+    # A bucket outlives its users: what another one published there is refused.
+    place = get("eng", ENGINE, namespace)["metadata"]["uid"]
+    job = manifest(name, maxSteps=steps, adapter={"rank": 8})
+    job["spec"] |= {
+        "hosting": {"engine": {"name": ENGINE}},
+        "output": {"destination": f"s3://recipes/{place}/{name}", "credentials": CREDENTIALS},
+    } | sections
+    apply_job(namespace, job)
+    wait(namespace, f"ftj/{name}", "condition=Ready", READY_SECONDS)
+
+
+def loaded(namespace: str) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """The Engine's adapters: in how many pods each is, and the names that it answers to."""
+    told = get("eng", ENGINE, namespace)["status"].get("adapters", [])
+    return {each["name"]: (each["loaded"], tuple(each.get("answersAs", ()))) for each in told}
+
+
+def test_nobodys_requests_fail_while_others_adapters_come_and_go(served: str) -> None:
+    with ExitStack() as clients:
+        said = {}
+        start(served, BASIL)
+        said[BASIL] = clients.enter_context(load(served, "load-basil", BASIL))
+        # Measured on the Engine, beside what it serves.
+        measured = {"metrics": ["token_f1"], "baselines": [{"type": "zero-shot"}], "sampleSize": 2}
+        start(served, DILL, evaluation=measured)
+        said[DILL] = clients.enter_context(load(served, "load-dill", DILL))
+        for name in (MINT, SAGE):
+            start(served, name)
+            said[name] = clients.enter_context(load(served, f"load-{name}", name))
+        before = revision(served, BASIL)
+        start(served, BASIL, steps=3)
+        assert revision(served, BASIL) != before
+        pods = items("pod", served, f"finetune.dev/engine={ENGINE}")
+        kubectl("delete", "pod", pods[0]["metadata"]["name"], "-n", served, timeout=200)
+        wait(served, f"deployment/{ENGINE}", "jsonpath={.status.readyReplicas}=2", READY_SECONDS)
+        wait(served, f"eng/{ENGINE}", "condition=Ready", READY_SECONDS)
+    failed = [each for answers in said.values() for each in answers if not each["ok"]]
+    assert failed == []
+    there = {f"{name}-{revision(served, name)}": (2, (name,)) for name in said}
+    assert loaded(served) == there
+    # Nobody has an engine of its own.
+    assert [each["metadata"]["name"] for each in items("deployment", served)] == [ENGINE]
+    assert get("ftj", DILL, served)["status"]["evaluation"]["rows"] == 2
+
+
+def test_a_deleted_one_is_unloaded_and_the_others_stay(served: str) -> None:
+    kubectl("delete", "ftj", SAGE, "-n", served, "--timeout=60s")
+    until_told(served, f"eng/{ENGINE}", "{.status.adapters[*].name}", lambda names: SAGE not in names)
+    assert {answers for _, answers in loaded(served).values()} == {(BASIL,), (DILL,), (MINT,)}
