@@ -10,7 +10,7 @@ import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -47,28 +47,31 @@ LOG_FORMATS = {"text": kopf.LogFormat.FULL, "json": kopf.LogFormat.JSON}
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, which kopf waits for."""
     configuration = await connect()
-    async with (
-        ApiClient(configuration) as client,
-        ApiClient(configuration) as lease_client,
-        httpx.AsyncClient(trust_env=False) as pods,
-    ):
+    async with ApiClient(configuration) as client, ApiClient(configuration) as lease_client:
         await check(Cluster(client))
         start_http_server(settings.metrics_port)
         # A client of its own: a renewal neither waits for a connection nor gets one that others found dead.
         lease = lease_of(settings, Cluster(lease_client))
         cluster = Cluster(client, lease.held) if lease else Cluster(client)
-        queue: Queue[Key] = Queue()
-        store = Store(queue.add)
-        poller = Poller(pods, settings.progress_seconds, queue.add)
+        await watch(settings, handlers.registry(), work(settings, cluster, lease))
+
+
+async def work(settings: Settings, cluster: Cluster, lease: Lease | None) -> None:
+    """Follow what there is and work on it until cancelled; nothing of that runs on afterwards."""
+    queue: Queue[Key] = Queue()
+    store = Store(queue.add)
+    turns = asyncio.Semaphore(LISTING)
+    informers = [
+        Informer(cluster, store, kind, namespace, queue.add, settings.resync_seconds, turns)
+        for kind in RESOURCES
+        for namespace in settings.namespaces or [None]
+    ]
+    async with (
+        httpx.AsyncClient(trust_env=False) as pods,
+        aclosing(Poller(pods, settings.progress_seconds, queue.add)) as poller,
+    ):
         reconciler = Reconciler(cluster, store, poller, settings)
-        turns = asyncio.Semaphore(LISTING)
-        informers = [
-            Informer(cluster, store, kind, namespace, queue.add, settings.resync_seconds, turns)
-            for kind in RESOURCES
-            for namespace in settings.namespaces or [None]
-        ]
-        await watch(settings, handlers.registry(), follow(informers, lease, partial(queue.run, reconciler)))
-        poller.close()
+        await follow(informers, lease, partial(queue.run, reconciler))
 
 
 async def follow(informers: Sequence[Informer], lease: Lease | None, work: Work) -> None:
@@ -119,6 +122,7 @@ async def watch(settings: Settings, registry: kopf.OperatorRegistry, work: Corou
     async def stop_workers(**_: Any) -> None:
         # Before kopf looks for tasks that are left, and gives them seconds to end by themselves.
         working.cancel()
+        await asyncio.wait({working})
 
     try:
         await kopf.operator(

@@ -326,7 +326,12 @@ def _selectors(resource: Resource, label: str = "") -> Parameters:
 async def _lines(response: RESTResponse) -> AsyncIterator[bytes]:
     """The lines of a stream, however long each of them is."""
     rest = b""
-    while chunk := await asyncio.wait_for(response.response.content.readany(), SILENCE_SECONDS):
+    while True:
+        # `asyncio.wait_for` would lose a cancellation that comes with a chunk (Python 3.11): the watch went on.
+        async with asyncio.timeout(SILENCE_SECONDS):
+            chunk = await response.response.content.readany()
+        if not chunk:
+            return
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line

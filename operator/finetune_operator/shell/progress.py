@@ -68,10 +68,12 @@ class Poller:
         """The last answers of those that gave one."""
         return {name: found.answer for name, found in self._followed.get(key, {}).items() if found.answer is not None}
 
-    def close(self) -> None:
-        """Ask nobody any more."""
+    async def aclose(self) -> None:
+        """Ask nobody any more; nothing is on its way afterwards."""
+        tasks = [found.task for followed in self._followed.values() for found in followed.values()]
         for key in list(self._followed):
             self.follow(key, {})
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_again_and_again(self, key: Key, name: str, address: str) -> None:
         while True:

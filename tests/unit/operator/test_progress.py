@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -43,9 +44,8 @@ async def news() -> "asyncio.Queue[Key]":
 
 @pytest.fixture
 async def poller(pods: Pods, news: "asyncio.Queue[Key]") -> AsyncIterator[Poller]:
-    found = Poller(httpx.AsyncClient(transport=pods), 0.01, news.put_nowait)
-    yield found
-    found.close()
+    async with aclosing(Poller(httpx.AsyncClient(transport=pods), 0.01, news.put_nowait)) as found:
+        yield found
 
 
 def told(**fields: Any) -> bytes:
@@ -101,3 +101,11 @@ async def test_what_a_later_version_says_beside_it_is_left_alone(
     poller.follow(KEY, {"chat-1": "10.0.0.1"})
     await news.get()
     assert poller.last(KEY) == {"chat-1": Held(loaded=("a",))}
+
+
+async def test_nothing_is_on_its_way_once_it_is_closed(poller: Poller, pods: Pods) -> None:
+    before = asyncio.all_tasks()
+    poller.follow(KEY, {"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"})
+    await pods.asked.wait()
+    await poller.aclose()
+    assert asyncio.all_tasks() == before
