@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
@@ -66,12 +66,13 @@ def walk(target: Target, world: World) -> Walk:
     if held := _held(target, world, status, stages[0]):
         return held
     if lost := _lost(target, world):
-        lacking = Walk(status, {stages[0].name: lost})
-        if not publish.elsewhere(target.spec, world.record(target.revision)):
-            return lacking
         # It was released when all was done (ttlAfterFinished), unless there is something to do again that needs it.
         done = _through(target, world, status, stages)
-        return lacking if done.current and done.current[0].mounts(target) else done
+        needs = done.current[0] if done.current and done.current[0].mounts(target) else None
+        if needs and (kept := _serves_elsewhere(target, world, needs)):
+            return replace(done, steps={**done.steps, needs.name: kept})
+        elsewhere = publish.elsewhere(target.spec, world.record(target.revision))
+        return done if elsewhere and not needs else Walk(status, {stages[0].name: lost})
     return _through(target, world, status, stages)
 
 
@@ -135,6 +136,21 @@ def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
             "FineTuneJob under another name."
         )
     return None
+
+
+def _serves_elsewhere(target: Target, world: World, needs: Stage) -> Step | None:
+    """That a stage would need files again of what a shared Engine serves: made anew they were other weights under the
+    same name, and nobody would have measured them. None for what serves nowhere, or from its own volume.
+    """
+    if not world.served_on or names.parted(world.served_revision or "")[0] != target.revision:
+        return None
+    return Step(
+        State.BLOCKED,
+        Reason.OBJECT_NOT_FOUND,
+        f"Stage {needs.name} needs the workspace of revision {target.revision}, which is gone (ttlAfterFinished), while "
+        f"Engine {world.served_on} serves what was made there. Undo the change of the manifest, or set training.seed to "
+        "another value: that is a new revision, which takes this one's place once it has passed.",
+    )
 
 
 def _lost(target: Target, world: World) -> Step | None:

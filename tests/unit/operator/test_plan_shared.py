@@ -402,6 +402,39 @@ class TestMoving:
         assert lodger.stable() == served_by
         assert lodger.condition("Ready")[0] == "True"
 
+    @pytest.mark.parametrize(
+        ("edit", "stage"),
+        [
+            ({"output": SHARED["output"] | {"destination": "s3://artifacts/elsewhere"}}, "publish"),
+            ({"output": SHARED["output"] | {"sign": {"secretRef": {"name": "cosign"}}}}, "publish"),
+            ({"evaluation": {"enabled": True}}, "evaluate"),
+        ],
+        ids=["destination", "signature", "evaluation"],
+    )
+    def test_what_serves_is_not_made_again_for_what_is_asked_after_its_volume_went(
+        self, edit: dict[str, Any], stage: str
+    ) -> None:
+        """Other weights would take its place under its name, and nobody would have measured them."""
+        lodger = Lodger(ttlAfterFinished="1h")
+        lodger.serve()
+        lodger.now += timedelta(hours=2)
+        lodger.reconcile()
+        before = lodger.stable(), lodger.asked()
+        lodger.edit(**edit)
+        lodger.reconcile()
+        lodger.load()
+        lodger.reconcile()
+        told = (
+            f"Stage {stage} needs the workspace of revision {lodger.revision}, which is gone (ttlAfterFinished), while "
+            "Engine chat serves what was made there. Undo the change of the manifest, or set training.seed to another "
+            "value: that is a new revision, which takes this one's place once it has passed."
+        )
+        conditions = {raw["message"] for raw in lodger.status["conditions"] if raw["status"] == "False"}
+        assert any(told in message for message in conditions)
+        assert (lodger.stable(), lodger.asked()) == before
+        assert ("PersistentVolumeClaim", f"recipes-{lodger.revision}") not in lodger.objects
+        assert not lodger.exists("Job", "-prepare")
+
 
 UNFIT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "another base model": (
