@@ -380,6 +380,13 @@ BAD = [
         "spec.hosting.engine",
         "needs output.destination: the pods of the Engine read the artifact there",
     ),
+    Bad(
+        "a shared engine for what goes on from another FineTuneJob",
+        SHARED | {MODEL: "ftj://base"},
+        MODEL,
+        "can't be ftj:// with hosting.engine: no Engine serves what another FineTuneJob made, and an adapter fits the "
+        "model that it was trained on",
+    ),
     *(
         Bad(
             f"{adapter} on a shared engine",

@@ -138,6 +138,8 @@ def test_a_life(kubectl: Kubectl, operator: OperatorProcess) -> None:
     # What somebody changes by hand is put back.
     kubectl("patch", "service", "chat", "--type=merge", "-p", '{"spec": {"selector": {"app": "other"}}}')
     wait(kubectl, "service/chat", "jsonpath={.spec.selector.finetune\\.dev/engine}=chat")
+    kubectl("label", "service", "chat", "finetune.dev/engine-")
+    wait(kubectl, "service/chat", "jsonpath={.metadata.labels.finetune\\.dev/engine}=chat")
     # Another operator, of another version, changes nothing.
     operator.settle()
     before = versions(kubectl)

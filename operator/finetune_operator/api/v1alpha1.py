@@ -93,6 +93,13 @@ class FineTuneJobSpec(ApiModel):
             lambda spec: spec.hosting.engine is None or spec.training.adapter.type.beside_base,
             "training.adapter.type",
         ),
+        Rule(
+            "!has(self.hosting.engine) || !self.model.source.startsWith('ftj://')",
+            "can't be ftj:// with hosting.engine: no Engine serves what another FineTuneJob made, and an adapter fits "
+            "the model that it was trained on",
+            lambda spec: spec.hosting.engine is None or not spec.model.source.startswith("ftj://"),
+            "model.source",
+        ),
         _off("hosting", "a reward model answers no chat, and what it makes is the artifact"),
         _off("evaluation", "a reward model gives no answers to measure; training tells how often it is right"),
         Rule(

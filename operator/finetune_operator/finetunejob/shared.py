@@ -127,4 +127,9 @@ def _refused(spec: FineTuneJobSpec, name: str, served: EngineSpec) -> str | None
             f"Engine {name} takes adapters up to rank {served.lora.max_rank} (spec.lora.maxRank), and this one has "
             f"rank {rank}: raise the one, or lower training.adapter.rank."
         )
+    if served.lora.verify_key and not spec.output.sign:
+        return (
+            f"Engine {name} loads only what is signed with its key (spec.lora.verifyKey), and output.sign is not set: "
+            "name the Secret of the private key there, or another Engine in hosting.engine."
+        )
     return None

@@ -124,9 +124,11 @@ def _available(world: World) -> bool:
     """Whether anybody gets an answer, as far as is known: of an Engine that it moves from, no news are good news."""
     if not world.served_on:
         return world.holder is not None and world.holder.available > 0
-    engine = world.engine
-    if engine is None or engine.name != world.served_on:
+    if shared.named(world.spec) != world.served_on:
         return True
+    engine = world.engine
+    if engine is None:
+        return False
     return engine.adapter(names.of_revision(world.name, world.served_revision or "")).loaded > 0
 
 

@@ -147,9 +147,9 @@ def _serves_elsewhere(target: Target, world: World, needs: Stage) -> Step | None
     return Step(
         State.BLOCKED,
         Reason.OBJECT_NOT_FOUND,
-        f"Stage {needs.name} needs the workspace of revision {target.revision}, which is gone (ttlAfterFinished), while "
-        f"Engine {world.served_on} serves what was made there. Undo the change of the manifest, or set training.seed to "
-        "another value: that is a new revision, which takes this one's place once it has passed.",
+        f"Stage {needs.name} needs the workspace of revision {target.revision}, which is gone (ttlAfterFinished), "
+        f"while Engine {world.served_on} serves what was made there. Undo the change of the manifest, or set "
+        "training.seed to another value: that is a new revision, which takes this one's place once it has passed.",
     )
 
 

@@ -29,7 +29,11 @@ def as_applied(raw: Raw, wanted: Manifest) -> bool:
     if digest != wanted["metadata"]["annotations"][names.APPLIED]:
         return False
     mine = ours(metadata.get("managedFields") or [])
-    return mine is not None and _owned(wanted["spec"], mine.get("f:spec", {}))
+    if mine is None:
+        return False
+    # Labels say who is asked for what, and are taken away as easily as a field.
+    labels = {"labels": wanted["metadata"].get("labels", {})}
+    return _owned(labels, mine.get("f:metadata", {})) and _owned(wanted["spec"], mine.get("f:spec", {}))
 
 
 def ours(managed_fields: list[Raw]) -> Raw | None:

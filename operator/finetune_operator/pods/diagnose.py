@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from finetune_trainer.contract.outcome import Outcome
 
+from finetune_operator import names
 from finetune_operator.conditions import Reason
 from finetune_operator.pods.state import Exit, PodState
 
@@ -133,10 +134,11 @@ def _memory_limit(evidence: Evidence) -> Finding | None:
         return None
     limit = pod.limits.get("memory")
     used = f"more host memory than its limit of {limit}" if limit else "more host memory than its node had"
-    return Finding(
-        Reason.MEMORY_LIMIT_EXCEEDED,
-        f"Pod {pod.name} used {used} and was killed; raise resources.limits.memory, or lower batchSize or maxLength.",
+    # That one's limit is nobody's to set.
+    advice = (
+        "" if pod.container == names.ADAPTERS else "; raise resources.limits.memory, or lower batchSize or maxLength"
     )
+    return Finding(Reason.MEMORY_LIMIT_EXCEEDED, f"Pod {pod.name} used {used} and was killed{advice}.")
 
 
 def _termination(evidence: Evidence) -> Finding | None:

@@ -15,6 +15,8 @@ Raw = Mapping[str, Any]
 
 # What a container waits for that comes by itself, or that its log tells of.
 _BY_ITSELF = ("ContainerCreating", "PodInitializing", "CrashLoopBackOff")
+# A container that has ended so often, and is not ready, does not stay up by itself.
+RESTARTS = 3
 # Kubernetes' own label: which pod of an Indexed Job it is.
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -39,7 +41,8 @@ class PodState:
     number among those that work together.
 
     Until the container that fetches an engine's model has ended well it is that one that the pod is seen through
-    (`fetching`); `fetched` is what it left then. And it is the one that loads adapters while that can't be started.
+    (`fetching`); `fetched` is what it left then. And it is the one that loads adapters while that can't be started, or
+    keeps ending; `container` is its name.
     """
 
     name: str
@@ -60,6 +63,7 @@ class PodState:
     limits: Mapping[str, str] = field(default_factory=dict)
     claims: frozenset[str] = frozenset()
     index: str = ""
+    container: str = ""
     fetching: bool = False
     fetched: Termination | None = None
 
@@ -109,6 +113,7 @@ def pod_state(raw: Raw) -> PodState:
             if "persistentVolumeClaim" in volume
         ),
         index=labels.get(INDEX, ""),
+        container=spec.get("name", ""),
         fetching=fetching,
         fetched=None if fetching or brought is None else brought.termination,
     )
@@ -119,9 +124,10 @@ def _named(name: str, containers: Sequence[Raw] | None) -> Raw:
 
 
 def _held_up(container: Raw) -> bool:
-    """Whether something has to be mended before a container can start."""
+    """Whether something has to be mended before a container can start, or stay."""
     reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
-    return reason is not None and reason not in _BY_ITSELF
+    crashes = container.get("restartCount", 0) >= RESTARTS and not container.get("ready")
+    return crashes or (reason is not None and reason not in _BY_ITSELF)
 
 
 def main_container(metadata: Raw, spec: Raw) -> Raw:

@@ -6,15 +6,15 @@ Used by every kind that has engines, for each of its Deployments.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from finetune_operator import names
 from finetune_operator.conditions import Reason
 from finetune_operator.kinds.plan import State
 from finetune_operator.kinds.snapshot import DeploymentState
 from finetune_operator.pods.diagnose import Evidence, Finding, diagnose, stuck
-from finetune_operator.pods.state import PodState
+from finetune_operator.pods.state import RESTARTS, PodState
 
-# An engine that has crashed so often in one pod does not start by itself, unless it ran for long in between: the
+# An engine that has crashed RESTARTS times in one pod does not start by itself, unless it ran for long in between: the
 # kubelet forgets crashes after ten minutes, and so do we.
-RESTARTS = 3
 LONG_SECONDS = 600
 
 Look = Callable[[PodState], Evidence]
@@ -50,7 +50,8 @@ def _keeps_crashing(pod: PodState) -> bool:
 def _crashed(evidence: Evidence) -> Standing:
     cause = diagnose(evidence)
     reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
-    message = f"The engine crashed {evidence.pod.restarts} times. {cause.message if cause else ''}".strip()
+    what = "The container that loads adapters" if evidence.pod.container == names.ADAPTERS else "The engine"
+    message = f"{what} crashed {evidence.pod.restarts} times. {cause.message if cause else ''}".strip()
     return Standing(State.FAILED, reason, message)
 
 

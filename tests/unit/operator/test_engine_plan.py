@@ -208,6 +208,27 @@ def test_an_engine_that_keeps_crashing_is_told_with_the_end_of_its_log(starting:
     assert message.endswith("ValueError: no kernel image")
 
 
+def test_so_is_the_container_beside_it_that_loads_adapters() -> None:
+    cluster = Cluster(lora={})
+    cluster.reconcile()
+    cluster.reconcile()
+    killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    waits = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}
+    fetched = {"reason": "Succeeded", "result": {"commit": "abc"}}
+    engine = {"name": "engine", "restartCount": 0, "ready": True, "state": {"running": {}}}
+    loads = {"name": "adapters", "restartCount": 3, "ready": False, "lastState": killed}
+    told = (
+        "The container that loads adapters crashed 3 times. Pod chat-1 used more host memory than its limit of 1Gi and "
+        "was killed."
+    )
+    for state in (waits, killed, {"running": {}}):
+        cluster.pod(fetch=ended(0, fetched), phase="Running", containerStatuses=[engine, loads | {"state": state}])
+        cluster.reconcile()
+        status, reason, message = cluster.condition("Ready")
+        assert (status, reason) == ("False", "MemoryLimitExceeded")
+        assert told in message
+
+
 def serve(cluster: Cluster, *commits: str) -> None:
     for number, commit in enumerate(commits):
         cluster.pod(f"chat-{number}", ended(0, {"reason": "Succeeded", "result": {"commit": commit}}), phase="Running")

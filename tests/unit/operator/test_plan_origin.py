@@ -1,5 +1,6 @@
 """A FineTuneJob that starts from another one's artifact: what it takes, what it waits for, and what it says then."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -246,6 +247,30 @@ class TestUntilThen:
         assert dpo.condition("DataReady")[1] == "SourceNotTrained"
         sft.train()
         assert begun(dpo)
+
+    def test_one_whose_files_are_gone_is_not_waited_for(self) -> None:
+        sft = Rehearsal("sft", ttlAfterFinished="1h", output={"destination": "s3://artifacts/sft"}, **OFF)
+        sft.reconcile()
+        sft.train()
+        sft.complete("publish", {"uri": f"s3://artifacts/sft/{sft.revision}", "artifact": TRAINED["artifact"]})
+        sft.reconcile()
+        sft.now += timedelta(hours=2)
+        sft.reconcile()
+        assert ("PersistentVolumeClaim", f"sft-{sft.revision}") not in sft.objects
+        dpo = starting(sft)
+        dpo.reconcile()
+        assert dpo.condition("DataReady") == (
+            "False",
+            "ObjectNotFound",
+            "FineTuneJob sft, which it starts from, keeps the files of no revision that it has trained: their "
+            "workspaces are gone (ttlAfterFinished). Name its artifact in model.source, where that is published and "
+            "whole, or have sft trained again, by another training.seed.",
+        )
+        # A revision under way is waited for.
+        sft.edit(training={"seed": 2})
+        sft.reconcile()
+        dpo.reconcile()
+        assert dpo.condition("DataReady")[1] == "SourceNotTrained"
 
     def test_suspended_it_says_that(self, dpo: Rehearsal) -> None:
         dpo.edit(suspend=True)

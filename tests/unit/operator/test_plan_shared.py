@@ -466,6 +466,12 @@ UNFIT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "Engine chat takes adapters up to rank 8 (spec.lora.maxRank), and this one has rank 32: raise the one, or "
         "lower training.adapter.rank.",
     ),
+    "what is not signed": (
+        SPEC | {"lora": {"verifyKey": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"}},
+        {},
+        "Engine chat loads only what is signed with its key (spec.lora.verifyKey), and output.sign is not set: name "
+        "the Secret of the private key there, or another Engine in hosting.engine.",
+    ),
     "what can't be read": (
         {"model": {}},
         {},
@@ -525,6 +531,18 @@ class TestAnEngineThatCanNot:
         served.load()
         served.reconcile()
         assert served.condition("Ready")[0] == "True"
+
+    def test_one_that_goes_while_another_revision_is_under_way_serves_nobody(self, served: Lodger) -> None:
+        old = served.revision
+        served.edit(training={"seed": 7})
+        served.reconcile()
+        assert f"Revision {old} goes on serving" in served.condition("Ready")[2]
+        del served.engines[ENGINE]
+        served.reconcile()
+        told = (
+            f"Revision {old} is to go on serving at http://recipes.kitchen.svc/v1, but no pod of it is available now."
+        )
+        assert told in served.condition("Ready")[2]
 
     def test_one_with_trouble_of_its_own(self, lodger: Lodger) -> None:
         trouble = {

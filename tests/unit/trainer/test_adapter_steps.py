@@ -44,13 +44,13 @@ def test_one_is_fetched_then_loaded_then_named() -> None:
     assert steps(FIRST, replace(seen, fetching=frozenset({directory(ONE)})), 0) == []
     seen = replace(seen, there=frozenset({directory(ONE)}))
     assert steps(FIRST, seen, 0) == [Load(ONE, instead=False)]
-    assert not settled(FIRST, seen)
+    assert not settled(FIRST, seen, 0)
     seen = having(ONE)
     assert steps(FIRST, seen, 0) == [Point({"recipes": "recipes-1"})]
-    assert not settled(FIRST, seen)
+    assert not settled(FIRST, seen, 0)
     seen = having(ONE, aliases={"recipes": "recipes-1"})
     assert steps(FIRST, seen, 0) == []
-    assert settled(FIRST, seen)
+    assert settled(FIRST, seen, 0)
     assert held(FIRST, seen, 3, 2) == Held(
         loaded=("recipes-1",), aliases={"recipes": "recipes-1"}, running=3, waiting=2
     )
@@ -94,7 +94,7 @@ def test_other_weights_of_one_name_have_another_place() -> None:
 def test_an_engine_that_starts_again_gets_all_of_it_again() -> None:
     seen = replace(having(ONE, aliases={"recipes": "recipes-1"}), engine={})
     assert steps(FIRST, seen, 0) == [Load(ONE, instead=False), Point({})]
-    assert not settled(FIRST, seen)
+    assert not settled(FIRST, seen, 0)
 
 
 def test_what_fails_is_tried_again_later_and_others_do_not_wait_for_it() -> None:
@@ -105,18 +105,30 @@ def test_what_fails_is_tried_again_later_and_others_do_not_wait_for_it() -> None
     assert steps(both, seen, found.again) == [Fetch(ONE)]
     assert held(both, seen).failed == {"recipes-1": "The bucket gives no answer."}
     # What may pass keeps a new pod waiting for a little while, what won't pass does not.
-    assert not settled(both, seen)
-    again = failure(failure(found, "", False, 0), "", False, 0)
-    assert settled(both, replace(seen, failures={ONE: again}))
-    assert settled(both, replace(seen, failures={ONE: Failure("No such bucket.", 1, 0, lasting=True)}))
+    candidate = both.model_copy(update={"aliases": {"recipes": "recipes-2"}})
+    assert not settled(candidate, seen, 101)
+    again = failure(failure(found, "", False, 110), "", False, 120)
+    assert settled(candidate, replace(seen, failures={ONE: again}), 120)
+    assert settled(both, replace(seen, failures={ONE: Failure("No such bucket.", 1, 100, 0, lasting=True)}), 101)
+
+
+def test_a_new_pod_waits_for_minutes_for_what_users_ask_for_by_name() -> None:
+    """While a bucket is away, a rollout would else take the adapters away with the pods that have them."""
+    found = None
+    for now in range(100, 700, 30):
+        found = failure(found, "The bucket gives no answer.", False, now=now)
+        assert not settled(FIRST, Seen(failures={ONE: found}), now)
+    assert found
+    assert settled(FIRST, Seen(failures={ONE: found}), 700)
 
 
 def test_the_pause_between_tries_has_an_end() -> None:
-    found = None
-    for _ in range(20):
-        found = failure(found, "", False, 0)
-    assert found
-    assert found.again == 30
+    for lasting, longest in ((False, 30), (True, 600)):
+        found = None
+        for _ in range(2000):
+            found = failure(found, "", lasting, 0)
+        assert found
+        assert found.again == longest
 
 
 METRICS = """

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
+from finetune_trainer.contract.config import SIGNATURE
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MANIFEST, Manifest
 from finetune_trainer.data import bucket, digests, places, signing
@@ -18,9 +19,17 @@ from finetune_trainer.data.fetch_errors import Access, explained
 OWNER = "output"
 
 
-def bring(uri: str, target: Path, told: Callable[[str], None], key: Path | None = None, owner: str = OWNER) -> Manifest:
+def bring(
+    uri: str,
+    target: Path,
+    told: Callable[[str], None],
+    key: Path | None = None,
+    owner: str = OWNER,
+    digest: str | None = None,
+) -> Manifest:
     """Copy what was published at `uri` to `target`, which must not be there. `told`: of each file's name; `key`: the
-    public one of whoever has to have signed it; `owner`: whose credentials are used. Raises StageError.
+    public one of whoever has to have signed it; `owner`: whose credentials are used; `digest`: the artifact's, where it
+    is known. Raises StageError, before anything is copied where the manifest says enough.
     """
     secrets = bucket.credentials(owner)
     target = target.absolute()
@@ -32,6 +41,11 @@ def bring(uri: str, target: Path, told: Callable[[str], None], key: Path | None 
         if manifest is None:
             message = f"{uri} has no {MANIFEST}: nothing was published there, or not all of it yet."
             raise StageError(Outcome.NOT_FOUND, message)
+        if digest not in (None, manifest.artifact.digest):
+            found = f"its digest is {manifest.artifact.digest}, and what was trained has {digest}. Publish it again."
+            raise StageError(Outcome.DATA_INVALID, f"{uri} is not what was trained: {found}")
+        if key and SIGNATURE not in manifest.files:
+            raise signing.unsigned(uri)
         for name, expected in manifest.files.items():
             told(name)
             local = partial / inside(name, uri)

@@ -81,7 +81,7 @@ def verify(uri: str, artifact: Path, key: Path) -> None:
         from model_signing import verifying
     _check_public(key)
     if not (artifact / SIGNATURE).exists():
-        raise StageError(Outcome.DATA_INVALID, f"{uri} is not signed: it has no {SIGNATURE}.")
+        raise unsigned(uri)
     config = verifying.Config().set_hashing_config(_hashing()).use_elliptic_key_verifier(public_key=key)
     try:
         config.verify(artifact, artifact / SIGNATURE)
@@ -90,6 +90,11 @@ def verify(uri: str, artifact: Path, key: Path) -> None:
             f"{uri} is not what was signed with the key of {key}: {str(error).strip() or 'the signature differs.'}"
         )
         raise StageError(Outcome.DATA_INVALID, message) from error
+
+
+def unsigned(uri: str) -> StageError:
+    """That nobody has signed it."""
+    return StageError(Outcome.DATA_INVALID, f"{uri} is not signed: it has no {SIGNATURE}.")
 
 
 def _check_public(path: Path) -> None:

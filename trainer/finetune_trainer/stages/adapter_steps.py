@@ -14,24 +14,28 @@ from finetune_trainer.contract.adapters import Adapter, Held, Wanted
 REST_SECONDS = 5.0
 # And an engine reads the files of one again that it has pushed out of its memory while requests for it were waiting.
 KEPT_SECONDS = 60.0
-# How often what may pass is tried before a pod is ready without it; it is tried again ever after.
-TRIES = 3
-LONGEST_PAUSE_SECONDS = 30.0
+# How often what may pass is tried before a pod is ready without it; it is tried again ever after. And how long, where
+# users ask for it by a name: whatever its pod takes the place of may have it.
+TRIES, PATIENCE_SECONDS = 3, 600.0
+LONGEST_PAUSE_SECONDS, LONGEST_LASTING_PAUSE_SECONDS = 30.0, 600.0
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an adapter could not be loaded, how often in a row, and when to try again. `lasting`: trying may not help."""
+    """Why an adapter could not be loaded, how often in a row and since when, and when to try again.
+
+    `lasting`: trying may not help.
+    """
 
     message: str
     tries: int
+    since: float
     again: float
     lasting: bool
 
-    @property
-    def final(self) -> bool:
-        """Whether others need not wait for this one any longer."""
-        return self.lasting or self.tries >= TRIES
+    def final(self, named: bool, now: float) -> bool:
+        """Whether others need not wait any longer for this one, which users ask for by a name or not."""
+        return self.lasting or (now - self.since >= PATIENCE_SECONDS if named else self.tries >= TRIES)
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,13 @@ def has(seen: Seen, adapter: Adapter) -> bool:
     return _place(seen.engine.get(adapter.name, "")) == directory(adapter)
 
 
-def settled(wanted: Wanted, seen: Seen) -> bool:
+def settled(wanted: Wanted, seen: Seen, now: float) -> bool:
     """Whether a pod has all that it can have."""
-    missing = (adapter for adapter in wanted.adapters if not has(seen, adapter))
-    failed = all(adapter in seen.failures and seen.failures[adapter].final for adapter in missing)
+    named = set(wanted.aliases.values())
+    missing = [adapter for adapter in wanted.adapters if not has(seen, adapter)]
+    failed = all(
+        adapter in seen.failures and seen.failures[adapter].final(adapter.name in named, now) for adapter in missing
+    )
     return failed and _aliases(wanted, seen) == seen.aliases
 
 
@@ -148,8 +155,9 @@ def held(wanted: Wanted, seen: Seen, running: int = 0, waiting: int = 0) -> Held
 
 def failure(before: Failure | None, message: str, lasting: bool, now: float) -> Failure:
     """One more."""
-    tries = before.tries + 1 if before else 1
-    return Failure(message, tries, now + min(2.0**tries, LONGEST_PAUSE_SECONDS), lasting)
+    tries, since = (before.tries + 1, before.since) if before else (1, now)
+    longest = LONGEST_LASTING_PAUSE_SECONDS if lasting else LONGEST_PAUSE_SECONDS
+    return Failure(message, tries, since, now + min(2.0 ** min(tries, 10), longest), lasting)
 
 
 def _brought(wanted: Wanted, seen: Seen, now: float) -> Iterable[Step]:

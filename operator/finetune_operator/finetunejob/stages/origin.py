@@ -81,6 +81,14 @@ def waits(target: Target, world: World) -> Step | None:
             f"FineTuneJob {name} has no {address} that was trained and is kept; its revisions that are: {kept}. Name "
             "one of those in model.source, or none for the one that it serves.",
         )
+    if source.record(source.status.revision or "").trained:
+        return Step(
+            State.BLOCKED,
+            Reason.OBJECT_NOT_FOUND,
+            f"FineTuneJob {name}, which it starts from, keeps the files of no revision that it has trained: their "
+            "workspaces are gone (ttlAfterFinished). Name its artifact in model.source, where that is published and "
+            f"whole, or have {name} trained again, by another training.seed.",
+        )
     if failed := _failed(source):
         return Step(
             State.BLOCKED,
