@@ -55,7 +55,9 @@ async def test_a_further_name_is_passed_on_as_the_adapters_own(client: httpx.Asy
     assert int(found["length"]) == len(found["body"].encode())
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"model": 1}', b'{"model": "other"}', b'"recipes"', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"model": 1}', b'{"model": "other"}', b'"recipes"', b"\xff", b"[" * 100_000]
+)
 async def test_what_names_no_adapter_is_passed_on_as_it_came(client: httpx.AsyncClient, body: bytes) -> None:
     async def echo(scope: Any, receive: Any, send: Any) -> None:
         assert (await receive())["body"] == body
@@ -73,6 +75,16 @@ async def test_a_name_that_was_pointed_elsewhere_is_from_the_next_request_on(
     (root / contract.ALIASES).write_text('{"recipes": "recipes-2"}')
     found = (await client.post("/v1/completions", json={"model": "recipes"})).json()
     assert json.loads(found["body"]) == {"model": "recipes-2"}
+
+
+async def test_who_asks_for_a_name_that_is_served_elsewhere_gets_an_answer_and_is_told_to_connect_anew(
+    client: httpx.AsyncClient, root: Path
+) -> None:
+    (root / contract.LEAVING).write_text('["recipes"]')
+    for asked, connection in (("recipes", "close"), ("recipes-1", None)):
+        found = await client.post("/v1/completions", json={"model": asked})
+        assert json.loads(found.json()["body"]) == {"model": "recipes-1"}
+        assert found.headers.get("connection") == connection
 
 
 async def test_further_names_are_listed_beside_the_adapters(client: httpx.AsyncClient) -> None:

@@ -8,6 +8,7 @@ from finetune_trainer.stages.adapter_engine import Load as Requests
 from finetune_trainer.stages.adapter_engine import read
 from finetune_trainer.stages.adapter_steps import (
     KEPT_SECONDS,
+    LEAVES_SECONDS,
     REST_SECONDS,
     Failure,
     Fetch,
@@ -19,6 +20,7 @@ from finetune_trainer.stages.adapter_steps import (
     directory,
     failure,
     held,
+    leaving,
     left,
     resting,
     settled,
@@ -68,6 +70,20 @@ def test_a_name_stands_for_the_old_one_until_the_new_one_is_there_and_the_old_on
     seen = replace(seen, resting={"recipes-1": 10.0})
     assert steps(SECOND, seen, 10 + REST_SECONDS - 1) == []
     assert steps(SECOND, seen, 10 + REST_SECONDS) == [Unload("recipes-1")]
+
+
+def test_a_name_that_went_elsewhere_answers_for_a_minute_those_who_are_still_connected() -> None:
+    gone, named = Wanted(), {"recipes": "recipes-1"}
+    seen = having(ONE, aliases=named)
+    assert leaving(gone, seen) == {"recipes"}
+    seen = replace(seen, leaving={"recipes": 10.0})
+    assert steps(gone, seen, 10) == [Point(named, closing=frozenset({"recipes"}))]
+    seen = replace(seen, closing=frozenset({"recipes"}))
+    assert resting(gone, seen) == set()
+    assert steps(gone, seen, 10 + LEAVES_SECONDS - 1) == []
+    assert steps(gone, seen, 10 + LEAVES_SECONDS) == [Point({})]
+    # It may come back.
+    assert steps(FIRST, replace(seen, leaving={}), 10) == [Point(named)]
 
 
 def test_its_files_stay_while_requests_for_it_are_under_way() -> None:

@@ -138,10 +138,13 @@ def test_what_the_pod_is_told_counts_more_than_what_it_began_with(place: Place, 
     place.now.write_text("{")
     found.look()
     assert told(found).loaded == ("recipes-1",)
-    later = FIRST.model_copy(update={"aliases": {}}).model_dump(mode="json") | {"since": "a later version"}
+    later = FIRST.model_copy(update={"aliases": {"dishes": "recipes-1"}}).model_dump(mode="json") | {
+        "since": "a later version"
+    }
     place.now.write_text(json.dumps(later))
     found.look()
-    assert told(found) == Held(loaded=("recipes-1",))
+    # The other name goes on for those who are still connected.
+    assert told(found) == Held(loaded=("recipes-1",), aliases={"dishes": "recipes-1", "recipes": "recipes-1"})
 
 
 def test_a_fault_in_fetching_one_is_told_of_it_and_nothing_ends(

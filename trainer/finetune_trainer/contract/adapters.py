@@ -16,7 +16,7 @@ from finetune_trainer.contract.report import Count
 LIST = "adapters.json"
 # What the container beside the engine leaves for the engine's middleware, in the volume that they share: the aliases in
 # force, and the key that requests have to carry which load and unload.
-ALIASES, KEY, KEY_HEADER = "aliases.json", "key", "x-finetune-key"
+ALIASES, LEAVING, KEY, KEY_HEADER = "aliases.json", "leaving.json", "key", "x-finetune-key"
 # The variable with the public key that artifacts have to be signed with.
 VERIFY_KEY = "FINETUNE_LORA_VERIFY_KEY"
 # Where the engine is told that it has all that it can have, and where the kubelet asks whether it has.

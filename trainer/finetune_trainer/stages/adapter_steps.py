@@ -12,6 +12,8 @@ from finetune_trainer.contract.adapters import Adapter, Held, Wanted
 
 # A request may have been sent to an adapter in the moment before its name was pointed at another one.
 REST_SECONDS = 5.0
+# And a client goes on with the connection that it has, to a name that is served elsewhere by now.
+LEAVES_SECONDS = 60.0
 # And an engine reads the files of one again that it has pushed out of its memory while requests for it were waiting.
 KEPT_SECONDS = 60.0
 # How often what may pass is tried before a pod is ready without it; it is tried again ever after. And how long, where
@@ -41,7 +43,8 @@ class Failure:
 @dataclass(frozen=True)
 class Seen:
     """What there is. `engine`: the directory of each adapter that it has, by name; `there`: those that are complete;
-    `fetching`: those under way; `aliases`: in force; `busy`: adapters with requests.
+    `fetching`: those under way; `aliases`: in force; `leaving`: of these, since when nobody wants one; `closing`: those
+    whose clients are told to take another connection; `busy`: adapters with requests.
 
     `resting`: since when nobody is sent to an adapter of the engine that nobody wants; `left`: since when a directory
     is nobody's.
@@ -52,6 +55,8 @@ class Seen:
     fetching: frozenset[str] = frozenset()
     failures: Mapping[Adapter, Failure] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    leaving: Mapping[str, float] = field(default_factory=dict)
+    closing: frozenset[str] = frozenset()
     busy: frozenset[str] = frozenset()
     resting: Mapping[str, float] = field(default_factory=dict)
     left: Mapping[str, float] = field(default_factory=dict)
@@ -74,9 +79,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Point:
-    """Let names stand for adapters."""
+    """Let names stand for adapters. `closing`: those whose clients should take another connection."""
 
     aliases: Mapping[str, str]
+    closing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -110,13 +116,18 @@ def name_of(directory: str) -> str:
 
 def steps(wanted: Wanted, seen: Seen, now: float) -> list[Step]:
     """All that can be done at once; what follows from it is decided anew."""
-    pointed = _aliases(wanted, seen)
+    point = _point(wanted, seen, now)
     return [
         *_brought(wanted, seen, now),
-        *([Point(pointed)] if pointed != seen.aliases else ()),
+        *([point] if (point.aliases, point.closing) != (seen.aliases, seen.closing) else ()),
         *(Unload(name) for name, since in seen.resting.items() if now - since >= REST_SECONDS),
         *(Remove(found) for found, since in seen.left.items() if now - since >= KEPT_SECONDS),
     ]
+
+
+def leaving(wanted: Wanted, seen: Seen) -> frozenset[str]:
+    """The names in force that nobody wants any more."""
+    return frozenset(seen.aliases.keys() - wanted.aliases.keys())
 
 
 def resting(wanted: Wanted, seen: Seen) -> frozenset[str]:
@@ -143,7 +154,7 @@ def settled(wanted: Wanted, seen: Seen, now: float) -> bool:
     failed = all(
         adapter in seen.failures and seen.failures[adapter].final(adapter.name in named, now) for adapter in missing
     )
-    return failed and _aliases(wanted, seen) == seen.aliases
+    return failed and _point(wanted, seen, now).aliases == seen.aliases
 
 
 def held(wanted: Wanted, seen: Seen, running: int = 0, waiting: int = 0) -> Held:
@@ -168,8 +179,10 @@ def _brought(wanted: Wanted, seen: Seen, now: float) -> Iterable[Step]:
         yield Load(adapter, adapter.name in seen.engine) if place in seen.there else Fetch(adapter)
 
 
-def _aliases(wanted: Wanted, seen: Seen) -> Mapping[str, str]:
-    """Each name stands for what it should as soon as that is there, and until then for what it did."""
+def _point(wanted: Wanted, seen: Seen, now: float) -> Point:
+    """Each name stands for what it should as soon as that is there, and until then for what it did; one that nobody
+    wants goes on for a while.
+    """
     there = {adapter.name for adapter in wanted.adapters if has(seen, adapter)}
     found = {}
     for alias, name in wanted.aliases.items():
@@ -178,7 +191,9 @@ def _aliases(wanted: Wanted, seen: Seen) -> Mapping[str, str]:
             found[alias] = name
         elif before in seen.engine:
             found[alias] = before
-    return found
+    going = {alias for alias, since in seen.leaving.items() if now - since < LEAVES_SECONDS}
+    kept = {alias: name for alias, name in seen.aliases.items() if alias in going and name in seen.engine}
+    return Point(found | kept, frozenset(kept))
 
 
 def _places(paths: Iterable[str]) -> Iterable[str]:

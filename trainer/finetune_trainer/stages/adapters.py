@@ -6,6 +6,7 @@ What it knows can be lost: after a restart it reads it off the engine and the vo
 """
 
 import errno
+import json
 import logging
 import os
 import secrets
@@ -21,7 +22,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_trainer import signals
-from finetune_trainer.contract.adapters import ALIASES, KEY, Adapter, Held, Wanted
+from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, Adapter, Held, Wanted
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import published
 from finetune_trainer.server import Answer, answering
@@ -125,6 +126,7 @@ class Keeper:
         )
         self._seen = replace(
             seen,
+            leaving={name: before.leaving.get(name, now) for name in decide.leaving(self._wanted, seen)},
             resting={name: before.resting.get(name, now) for name in decide.resting(self._wanted, seen)},
             left={name: before.left.get(name, now) for name in decide.left(self._wanted, seen)},
         )
@@ -143,9 +145,10 @@ class Keeper:
                 self._fetches[place] = adapter, self._pool.submit(fetch, adapter, root / place, self._place.signed)
             case decide.Load(adapter, instead):
                 self._load(adapter, instead)
-            case Point(aliases):
+            case Point(aliases, closing):
+                _write(root / LEAVING, json.dumps(sorted(closing)))
                 _write(root / ALIASES, _NAMES.dump_json(dict(aliases)).decode())
-                self._seen = replace(self._seen, aliases=aliases)
+                self._seen = replace(self._seen, aliases=aliases, closing=closing)
             case Unload(name):
                 self._engine.unload(name)
             case Remove(directory):

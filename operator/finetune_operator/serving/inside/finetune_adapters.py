@@ -1,8 +1,10 @@
 """Names of adapters in an engine that loads them while it runs: vLLM's `--middleware` beside the drain's.
 
-The container that loads them leaves two files in the volume that both have. One says by which further names clients may
-call adapters: requests are passed on with the adapter's own. The other has the key without which nobody loads or
-unloads one: that a request comes from this machine would prove little, for meshes and port-forwards do, too.
+The container that loads them leaves files in the volume that both have. One says by which further names clients may
+call adapters: requests are passed on with the adapter's own. Another, which of those names are served elsewhere by now:
+who still asks for one here is told to take a new connection, which goes there. The last has the key without which
+nobody loads or unloads one: that a request comes from this machine would prove little, for meshes and port-forwards do,
+too.
 
 That container also says when the engine has all that it should serve; until then the pod isn't ready.
 """
@@ -64,7 +66,12 @@ class Names:
         body = await _body(receive)
         if body is None:
             return
-        body = _with_name(body, _aliases())
+        asked = _asked(body)
+        aliases = _read("aliases.json", {})
+        if asked in aliases:
+            body = json.dumps(json.loads(body) | {"model": aliases[asked]}).encode()
+        if asked in _read("leaving.json", []):
+            send = _closing(send)
         passed = False
 
         async def again() -> Message:
@@ -92,7 +99,7 @@ class _Listing:
         self._body += message.get("body", b"")
         if message.get("more_body"):
             return
-        body = _with_models(self._body, _aliases()) if self._start["status"] == 200 else self._body
+        body = _with_models(self._body, _read("aliases.json", {})) if self._start["status"] == 200 else self._body
         await self._send({**self._start, "headers": _sized(self._start.get("headers", []), body)})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -138,24 +145,31 @@ async def _body(receive: Receive) -> bytes | None:
             return b"".join(found)
 
 
-def _aliases() -> Mapping[str, str]:
-    """Read at each request, which costs less than to ask whether that is needed."""
+def _read(name: str, without: Any) -> Any:
+    """A file, read at each request, which costs less than to ask whether that is needed."""
     try:
-        return dict(json.loads((ROOT / "aliases.json").read_bytes()))
+        return json.loads((ROOT / name).read_bytes())
     except FileNotFoundError:
-        return {}
+        return without
 
 
-def _with_name(body: bytes, aliases: Mapping[str, str]) -> bytes:
+def _asked(body: bytes) -> str:
+    """The model that a request names; empty where that is the engine's to refuse."""
     try:
         document = json.loads(body)
-    except ValueError:
-        # The engine's to refuse.
-        return body
+    except (ValueError, RecursionError):
+        return ""
     asked = document.get("model") if isinstance(document, dict) else None
-    if not isinstance(asked, str) or asked not in aliases:
-        return body
-    return json.dumps(document | {"model": aliases[asked]}).encode()
+    return asked if isinstance(asked, str) else ""
+
+
+def _closing(send: Send) -> Send:
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+        await send(message)
+
+    return closing
 
 
 def _with_models(body: bytes, aliases: Mapping[str, str]) -> bytes:
