@@ -74,6 +74,11 @@ def table(path: Path) -> dict[str, Raw]:
             FineTuneJobSpec.model_validate(merged({"dataset": _ROWS}, spec))
         except ValidationError as error:
             raise ValueError(f"base model {name}: {'; '.join(complaints(error, 'spec'))}") from error
+        if (place := str(spec.get("output", {}).get("destination", ""))).startswith(("hf://", "oci://")):
+            raise ValueError(
+                f"base model {name}: spec.output.destination {place} has room for one job, and each publishes below "
+                "it: name a bucket"
+            )
     return dict(found)
 
 

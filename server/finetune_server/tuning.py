@@ -7,14 +7,14 @@ refused with a sentence; nothing is ignored.
 import json
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from finetune_cli.importing import openai
 from finetune_cli.importing.draft import Draft, object_name
 from finetune_operator.api.complaints import complaints
 from finetune_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, FineTuneJobSpec
 from finetune_trainer.contract.config import Format
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from finetune_server.errors import Problem, invalid
 from finetune_server.settings import Raw, merged
@@ -33,6 +33,13 @@ _HERE = {"model", "training_file", "validation_file", "learning_rate_multiplier"
 def _auto(value: Any) -> Any:
     """auto is what is left out."""
     return None if value == "auto" else value
+
+
+def _only(type: str, **members: object) -> None:
+    """Of the members that go with one type each, there is none but that of the type."""
+    for name, member in members.items():
+        if member is not None and name != type:
+            raise ValueError(f"has {name}, and its type is {type}: remove the one, or change the other")
 
 
 class _Part(BaseModel):
@@ -69,6 +76,11 @@ class Method(_Part):
     dpo: _Dpo | None = None
     reinforcement: dict[str, Any] | None = None
 
+    @model_validator(mode="after")
+    def _of_one_type(self) -> Self:
+        _only(self.type, supervised=self.supervised, dpo=self.dpo, reinforcement=self.reinforcement)
+        return self
+
 
 class Mlflow(_Part):
     """Of the integration mlflow: the experiment."""
@@ -82,6 +94,11 @@ class Integration(_Part):
     type: str
     mlflow: Mlflow | None = None
     wandb: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_type(self) -> Self:
+        _only(self.type, mlflow=self.mlflow, wandb=self.wandb)
+        return self
 
 
 class Create(_Part):
@@ -101,6 +118,13 @@ class Create(_Part):
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
     integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        of_method = self.method and (self.method.supervised or self.method.dpo)
+        if self.hyperparameters and of_method and of_method.hyperparameters:
+            raise ValueError("has hyperparameters twice, by themselves and in method: remove the former")
+        return self
 
     @property
     def dpo(self) -> bool:
@@ -138,6 +162,11 @@ def manifest(
     spec = merged(base.spec, draft.spec)
     spec["dataset"] = {**spec.get("dataset", {}), **_dataset(asked, rows, rows_secret)}
     spec["training"] = {**spec.get("training", {}), **_rate(draft, base), **_tracking(asked, base)}
+    name = _name(asked.suffix)
+    if "destination" in spec.get("output", {}):
+        # Two jobs can't publish to one place.
+        below = f"{spec['output']['destination'].rstrip('/')}/{namespace}/{name}"
+        spec["output"] = {**spec["output"], "destination": below}
     if base.tuned:
         spec["model"] = {"source": f"ftj://{base.tuned}"}
     try:
@@ -148,7 +177,7 @@ def manifest(
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {
-            "name": _name(asked.suffix),
+            "name": name,
             "namespace": namespace,
             "annotations": {
                 REQUEST: json.dumps(asked.model_dump(exclude_none=True), ensure_ascii=False),

@@ -26,6 +26,52 @@ def made(base: tuning.Base = BASE, **asked: Any) -> dict[str, Any]:
     return raw
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            {"method": {"type": "supervised", "dpo": {"hyperparameters": {"beta": 0.5}}}},
+            "method has dpo, and its type is supervised: remove the one, or change the other.",
+        ),
+        (
+            {"method": {"type": "dpo", "reinforcement": {}}},
+            "method has reinforcement, and its type is dpo: remove the one, or change the other.",
+        ),
+        (
+            {
+                "hyperparameters": {"n_epochs": 9},
+                "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3}}},
+            },
+            "The request has hyperparameters twice, by themselves and in method: remove the former.",
+        ),
+        (
+            {"integrations": [{"type": "tensorboard", "wandb": {"project": "x"}}]},
+            "integrations.0 has wandb, and its type is tensorboard: remove the one, or change the other.",
+        ),
+    ],
+)
+def test_what_would_be_ignored_is_refused(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(Problem) as caught:
+        made(**asked)
+    assert (caught.value.status, caught.value.message) == (400, told)
+
+
+def test_each_job_publishes_to_a_place_of_its_own() -> None:
+    base = tuning.Base(name="small", spec=BASE.spec | {"output": {"destination": "s3://models/tuned/"}})
+    first, second = made(base), made(base)
+    for raw in (first, second):
+        assert raw["spec"]["output"]["destination"] == f"s3://models/tuned/kitchen/{raw['metadata']['name']}"
+    assert first["metadata"]["name"] != second["metadata"]["name"]
+
+
+def test_what_goes_on_from_a_tuned_model_fits_no_shared_engine() -> None:
+    shared = {"hosting": {"engine": {"name": "chat"}}, "output": {"destination": "s3://models/tuned"}}
+    base = tuning.Base(name="small", spec=BASE.spec | shared, tuned="recipes-1")
+    with pytest.raises(Problem) as caught:
+        made(base)
+    assert "spec.model.source: can't be ftj:// with hosting.engine" in caught.value.message
+
+
 def with_status(phase: str = "", suspend: bool = False, **conditions: str) -> dict[str, Any]:
     raw = made()
     raw["spec"]["suspend"] = suspend
@@ -156,6 +202,7 @@ def test_the_table_of_base_models_is_read(tmp_path: Path) -> None:
     [
         ("gpt: {model: {source: acme}}", {}, "base model gpt: spec.model.source: must be "),
         ("gpt: {training: {}}", {}, "base model gpt: spec.model: is required"),
+        ("gpt: {model: {source: hf://a/b}, output: {destination: hf://a/c}}", {}, "has room for one job, and each"),
         ("[]", {}, "has to be a map of base models"),
         ("{", {}, "can't be read: "),
         ("{}", {"BUCKET": "/tmp"}, "FINETUNE_API_BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not '/tmp'"),
