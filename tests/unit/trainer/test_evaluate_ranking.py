@@ -114,25 +114,26 @@ def test_rewards_are_kept_and_nothing_is_rated_twice(judge: Case) -> None:
     }
 
 
-def test_a_pair_that_does_not_fit_the_context_counts_as_ranked_wrong(judge: Case) -> None:
+def test_a_pair_that_does_not_fit_the_context_counts_as_ranked_wrong(case: Case) -> None:
     long = pair(11, "the biggest dish")
     long["rejected"][0]["content"] = "and " * 3000
-    judge.prepared(TRAIN, [*TEST[1:5], long], method=Method.REWARD)
-    result = judge.evaluate(baselines=())
+    case.engine.reward, case.engine.models = honest, ("recipes",)
+    case.prepared(TRAIN, [*TEST[1:5], long], method=Method.REWARD)
+    result = case.evaluate(baselines=())
     assert result.tuned.requests.too_long == 1
     assert result.tuned.scores[Metric.RANKING_ACCURACY].score == (3 + 0.5) / 5
 
 
 def test_a_model_without_a_chat_template_is_sent_the_text_that_it_learned(case: Case) -> None:
     rows = [
-        {"prompt": f"{place} {number} of {FOODS[number % 5]}:", "chosen": " good", "rejected": " bad"}
+        {"prompt": f"{place} {number} of {FOODS[number % 5]}:", "chosen": " egg", "rejected": " flour"}
         for place, count in (("bowl", 20), ("the big dish", 5))
         for number in range(count)
     ]
-    case.engine.reward, case.engine.models = (lambda body: float(" good" in body["input"])), ("recipes",)
+    case.engine.reward, case.engine.models = (lambda body: float(" egg<" in body["input"])), ("recipes",)
     case.prepared(rows[:20], rows[20:], template=None, method=Method.REWARD)
     assert case.evaluate(baselines=()).tuned.scores[Metric.RANKING_ACCURACY].score == 1.0
-    assert "the big dish 0 of egg: good<|im_end|>" in [body["input"] for body in case.engine.asked]
+    assert "the big dish 0 of egg: egg<|im_end|>" in [body["input"] for body in case.engine.asked]
 
 
 def test_an_engine_that_writes_is_no_judge(judge: Case) -> None:

@@ -1,8 +1,7 @@
 """evaluate: the tuned model and each baseline answer the same test rows, on the engine that will serve.
 
-A reward model rates the answers of the rows.
-Called by the program's `evaluate` command, on a pod without an accelerator. `report.json` is written last: a run
-for the same evaluation that finds it asks nothing.
+A reward model rates the rows' answers there. Called by the program's `evaluate` command, on a pod without an
+accelerator. `report.json` is written last: a run for the same evaluation that finds it asks nothing.
 """
 
 import logging
