@@ -12,7 +12,7 @@ CREDENTIALS = {"secretRef": {"name": "hub"}}
 VALIDATION = "spec.dataset.validation"
 ADAPTER = "spec.training.adapter"
 METHOD, DPO = "spec.training.method", "spec.training.dpo"
-REWARD = {METHOD: "reward", "spec.hosting.enabled": False, "spec.evaluation.enabled": False}
+REWARD = {METHOD: "reward"}
 SHARED = {"spec.hosting.engine": {"name": "chat"}, "spec.output.destination": "s3://models/recipes"}
 ENGINES = "goes with an engine of one's own; of a shared one the Engine decides it: remove it, or hosting.engine"
 TRACKING = "spec.training.tracking"
@@ -276,6 +276,13 @@ BAD = [
         "goes with method kto only: remove it, or choose that method",
     ),
     Bad(
+        "a model that writes measured as one that rates",
+        {**TEST, METHOD: "dpo", f"{EVALUATION}.metrics": ["reward_accuracy", "ranking_accuracy"]},
+        f"{EVALUATION}.metrics",
+        "has ranking_accuracy, which measures reward models: remove it, or choose training.method reward; which answer "
+        "a dpo model has come to prefer, reward_accuracy tells",
+    ),
+    Bad(
         "a reward model's settings without one",
         {"spec.training.reward": {"centerRewardsCoefficient": 0.01}},
         "spec.training.reward",
@@ -285,18 +292,51 @@ BAD = [
         replace(bad, fields=REWARD | bad.fields)
         for bad in (
             Bad(
-                "a reward model to chat with",
-                {"spec.hosting.enabled": True},
-                "spec.hosting.enabled",
-                "must be false with training.method reward: a reward model answers no chat, and what it makes is the "
-                "artifact",
+                "a reward model beside others",
+                SHARED,
+                "spec.hosting.engine",
+                "is not there for reward models, which have a head of their own in place of the base model's: remove "
+                "it",
+            ),
+            *(
+                Bad(
+                    f"a reward model measured by {metrics}",
+                    {**TEST, f"{EVALUATION}.metrics": metrics},
+                    f"{EVALUATION}.metrics",
+                    "can be ranking_accuracy alone with training.method reward: a reward model gives no answers to "
+                    "compare",
+                )
+                for metrics in (["rouge_l"], ["ranking_accuracy", "reward_accuracy"])
             ),
             Bad(
-                "a reward model to be asked",
-                {f"{EVALUATION}.enabled": True},
-                f"{EVALUATION}.enabled",
-                "must be false with training.method reward: a reward model gives no answers to measure; training tells "
-                "how often it is right",
+                "a reward model beside prompts",
+                {**TEST, f"{EVALUATION}.baselines": [{"type": "zero-shot"}]},
+                f"{EVALUATION}.baselines",
+                "has nothing that could rank the pairs of a reward model: remove it; guessing is right in half of them",
+            ),
+            Bad(
+                "a reward model that is to lead",
+                {**TEST, f"{EVALUATION}.gate": {"minimum": 0.7, "margin": 0.02}},
+                f"{EVALUATION}.gate.margin",
+                "is over the best baseline, and a reward model has none: remove it, and set gate.minimum",
+            ),
+            Bad(
+                "a reward model of which nothing is asked",
+                {**TEST, f"{EVALUATION}.gate": {}},
+                f"{EVALUATION}.gate.minimum",
+                "is all that a gate can ask of a reward model: set it, above the 0.5 that guessing has",
+            ),
+            Bad(
+                "a reward model in a benchmark",
+                {**TEST, LM_EVAL: {"source": "pvc://tasks/all", "tasks": ["arc"]}},
+                LM_EVAL,
+                "asks for answers, and a reward model writes none: remove it",
+            ),
+            Bad(
+                "a reward model's longest answer",
+                {**TEST, f"{EVALUATION}.maxAnswerTokens": 64},
+                f"{EVALUATION}.maxAnswerTokens",
+                "is of answers, and a reward model writes none: remove it",
             ),
             Bad(
                 "a reward model beside four bits",
@@ -309,7 +349,8 @@ BAD = [
                 "a reward model's checkpoints",
                 {"spec.training.keepCheckpoints": 2},
                 "spec.training.keepCheckpoints",
-                "more than 1 is not there for reward models, which are not served",
+                "more than 1 is not there for the adapters of reward models, of which only the artifact is merged into "
+                "a model to serve",
             ),
             at_most("spec.training.reward.centerRewardsCoefficient", 100),
         )

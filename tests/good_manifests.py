@@ -48,6 +48,17 @@ GOOD: dict[str, dict[str, Any]] = {
         "spec.training.kto": {"beta": 0.2, "desirableWeight": 1.33, "undesirableWeight": 1},
     },
     "a reward model": {**REWARD, "spec.training.reward.centerRewardsCoefficient": 0.01, f"{ADAPTER}.type": "dora"},
+    "a reward model that has to rank well": {
+        **REWARD,
+        **TEST,
+        EVALUATION: {"metrics": ["ranking_accuracy"], "baselines": [], "gate": {"minimum": 0.7}},
+    },
+    "a reward model's checkpoints": {**REWARD, f"{ADAPTER}.type": "none", "spec.training.keepCheckpoints": 3},
+    "a reward model that is only trained": {
+        **REWARD,
+        "spec.hosting.enabled": False,
+        f"{EVALUATION}.enabled": False,
+    },
     "half an epoch": {"spec.training.epochs": 0.5},
     "a tracker": {
         "spec.training.tracking": {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from finetune_operator.api.status import Phase
 from finetune_operator.conditions import Reason, Type
+from finetune_trainer.contract.asked import rates
 
 from finetune_cli.jobs import Job
 
@@ -52,7 +53,11 @@ def _serving(job: Job) -> Iterator[str]:
     ready = job.condition(Type.READY)
     if job.promote and ready and ready.reason == Reason.PINNED:
         yield f"{job.promote} serves because a person said so; `finetune promote {job.name} --unpin` ends that."
-    yield f"`finetune chat {job.name}` asks it."
+    endpoint = job.status.endpoint
+    if endpoint and rates(endpoint.url):
+        yield f"A whole chat that is posted to {endpoint.url} is rated: docs/methods.md shows how."
+    else:
+        yield f"`finetune chat {job.name}` asks it."
     yield from _worth(job)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import openai
 from finetune_operator.api.status import Endpoint
+from finetune_trainer.contract.asked import rates
 from openai.types.chat import ChatCompletionMessageParam
 from rich.console import Console
 
@@ -64,6 +65,12 @@ class Asked:
 
 def chat_with(place: Place, job: Job, asked: Asked, console: Console) -> None:
     """Ask once, or as long as the user likes; UserError when nothing is served."""
+    endpoint = job.status.endpoint
+    if endpoint and rates(endpoint.url):
+        raise UserError(
+            f"{job.name} is a reward model, which rates answers and writes none: post a whole chat to {endpoint.url}, "
+            "as docs/methods.md shows."
+        )
     with place.reach(job) as reached:
         client = connect(reached.endpoint, asked.key)
         system = asked.system or reached.system

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import httpx
-from finetune_operator.finetunejob.desired.engine import arguments
+from finetune_operator.finetunejob.desired.engine import arguments, asked
 from finetune_operator.finetunejob.desired.evaluation import base_alone
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.serving import vllm
+from finetune_operator.serving.inside.finetune_answers import fault
 from finetune_trainer.contract.config import RunConfig, Workspace
 
 from finetune_cli.errors import UserError
@@ -24,7 +24,6 @@ from finetune_cli.processes import LOOPBACK, Child
 START_SECONDS = 1800.0
 # It lets go of its device first.
 STOP_SECONDS = 30.0
-ANSWER_TIMEOUT = 60.0
 # Of a GPU's memory, for each of two engines.
 HALF = "0.45"
 # PyPI's distributions of vLLM, and whether they run on CPUs.
@@ -77,18 +76,9 @@ class Engine:
         ]
 
     def answers(self) -> bool:
-        """Whether it answers a completion; an open port says little."""
+        """Whether it answers as its clients ask."""
         model = self._config.base_name if self.base else self._config.name
-        try:
-            answer = httpx.post(
-                f"{self.url}/completions",
-                json={"model": model, "prompt": "Hello", "max_tokens": 1},
-                timeout=ANSWER_TIMEOUT,
-                trust_env=False,
-            )
-        except httpx.TransportError:
-            return False
-        return answer.status_code == httpx.codes.OK
+        return fault(model, self.port, asked(self._config, self.base)) is None
 
     @property
     def _config(self) -> RunConfig:

@@ -20,7 +20,8 @@ from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import budget
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.hosting import BASE
-from finetune_operator.finetunejob.record import Failure, failure_key, failure_text, text
+from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.record import RUN_CONFIG, Failure, failure_key, failure_text, text
 from finetune_operator.finetunejob.stages import HOST, wanted
 from finetune_operator.finetunejob.stages.base import Context, Stage, Step
 from finetune_operator.finetunejob.stages.job import JobStage
@@ -28,6 +29,7 @@ from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
+from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.evaluation.decision import reported
 
@@ -74,6 +76,7 @@ class Backend:
             name=job.name,
             revision=job.revision,
             wanted=wanted(job.spec),
+            entries={RUN_CONFIG: text(run_config(job.name, job.revision, job.spec))},
             old=store.read() or FineTuneJobStatus(),
         )
         self._stage = self._run.wanted[0]
@@ -115,7 +118,7 @@ class Backend:
             return self._carry_out(stage)
         if stage.hosts:
             return self._host()
-        return state.done(f"{self._run.url} is revision {self._job.revision}.")
+        return state.done(f"{self._address} is revision {self._job.revision}.")
 
     def _carry_out(self, stage: JobStage) -> Step:
         """What a stage has come to, its process run unless that is known already."""
@@ -202,13 +205,17 @@ class Backend:
 
     def _answer(self, child: Child, shown: Shown) -> None:
         """Serve until the engine ends."""
-        shown.answering(Endpoint(url=self._run.url, model=self._job.name))
+        shown.answering(Endpoint(url=self._address, model=self._job.name))
         with self._stoppable(HOST):
             while child.wait(POLL_SECONDS) is None:
                 pass
         step = state.failed(Reason.ENGINE_FAILED, _with_log("The engine ended", child))
         self._without_engine(step)
         raise _failure(HOST, step)
+
+    @property
+    def _address(self) -> str:
+        return asked_at(self._run.url, self._job.spec.training.method)
 
     def _stop_engine(self) -> None:
         if self._child:
@@ -288,7 +295,7 @@ def _await(engine: Engine, child: Child) -> Step:
         late = time.monotonic() - started > START_SECONDS
         if late or child.wait(POLL_SECONDS) is not None:
             return state.failed(Reason.ENGINE_FAILED, _with_log("The engine does not start", child))
-    return state.done(f"The engine answers completions at {engine.url}.")
+    return state.done(f"The engine answers at {engine.url}.")
 
 
 def _failure(stage: Stage, step: Step) -> UserError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from finetune_operator.api.status import Endpoint
 from finetune_operator.finetunejob.stages import HOST
+from finetune_trainer.contract.asked import rates
 from rich.console import Console
 
 from finetune_cli.engine import runs_on_cpu
@@ -106,7 +107,9 @@ def _stopped(backend: Backend, path: Path, shown: View) -> None:
 
 
 def how_to_ask(endpoint: Endpoint) -> str:
-    """The endpoint, and three ways to ask it."""
+    """The endpoint, and ways to ask it."""
+    if rates(endpoint.url):
+        return _how_to_rate(endpoint)
     body = json.dumps({"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}]})
     return f"""
 {endpoint.model} answers at {endpoint.url}, OpenAI-compatible, until Ctrl-C. In another terminal, here:
@@ -114,4 +117,15 @@ def how_to_ask(endpoint: Endpoint) -> str:
   finetune chat {endpoint.model}
   finetune chat {endpoint.model} --base        # the base model, to compare
   curl {endpoint.url}/chat/completions -H 'Content-Type: application/json' -d '{body}'
+"""
+
+
+def _how_to_rate(endpoint: Endpoint) -> str:
+    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}]
+    body = json.dumps({"model": endpoint.model, "messages": chat, "use_activation": False})
+    return f"""
+{endpoint.model} rates answers at {endpoint.url}, until Ctrl-C: data[0].probs[0] of what it says is the reward of the
+last message. In another terminal:
+
+  curl {endpoint.url} -H 'Content-Type: application/json' -d '{body}'
 """

@@ -89,7 +89,7 @@ MEANINGS: dict[Type, str] = {
     Type.DATA_READY: "the model and the rows are fetched, checked, split and counted",
     Type.TRAINED: "the artifact of the current revision is complete",
     Type.PUBLISHED: "the artifact of the current revision is complete at output.destination",
-    Type.HOSTED: "the current revision answers completions",
+    Type.HOSTED: "the current revision answers",
     Type.EVALUATED: "the current revision is measured against the base model, and meets the gate",
     Type.PROMOTED: "the stable Service points at the current revision",
     Type.AVAILABLE: "of an Engine: at least one pod answers",

@@ -12,7 +12,7 @@ from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.pods.template import MAIN_CONTAINER
 from finetune_trainer.contract.config import EvaluationConfig
-from rehearsal import ENGINES, MANIFEST, PREPARED, TRAINED, evaluated
+from rehearsal import ENGINES, MANIFEST, PREPARED, TRAINED, evaluated, ranked
 
 Raw = dict[str, Any]
 
@@ -104,10 +104,11 @@ class Played:
 
     def measure(self, **scores: float) -> None:
         """The evaluate Job ends with these scores."""
-        self.wait("/".join(self.owner("evaluate")), "create")
-        data = self.get("configmap", names.of_revision(self.name, self.revision))["data"]
-        (told,) = (text for key, text in data.items() if key.startswith("evaluation-"))
-        self.complete("evaluate", evaluated(EvaluationConfig.model_validate_json(told).id, **scores))
+        self.complete("evaluate", evaluated(self._evaluation().id, **scores))
+
+    def rank(self, score: float) -> None:
+        """That of a reward model does."""
+        self.complete("evaluate", ranked(self._evaluation().id, score))
 
     def serve(self) -> None:
         """The whole path, to Ready, without an evaluation."""
@@ -125,6 +126,13 @@ class Played:
         """The FineTuneJob goes, and what the garbage collector would remove with it."""
         self.kubectl("delete", "ftj", self.name)
         self.kubectl("delete", ",".join(KINDS), "-l", f"{names.JOB}={self.name}", "--cascade=orphan")
+
+    def _evaluation(self) -> EvaluationConfig:
+        """What the evaluate Job is told."""
+        self.wait("/".join(self.owner("evaluate")), "create")
+        data = self.get("configmap", names.of_revision(self.name, self.revision))["data"]
+        (told,) = (text for key, text in data.items() if key.startswith("evaluation-"))
+        return EvaluationConfig.model_validate_json(told)
 
     def _pod(self, stage: str, status: Raw, state: Raw) -> None:
         kind, owner = self.owner(stage)

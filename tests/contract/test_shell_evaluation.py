@@ -84,6 +84,27 @@ def test_an_earlier_revision_is_brought_back_by_hand(measured: Played) -> None:
     measured.wait(f"deployment/{NAME}-{measured.revision}", "jsonpath={.metadata.deletionTimestamp}")
 
 
+def test_a_reward_model_is_served_to_rate_answers_and_promoted_by_how_it_ranks(
+    operator: OperatorProcess, played: Played
+) -> None:
+    training = {"maxSteps": 40, "method": "reward"}
+    played.create(dataset=TEST, training=training, evaluation={"gate": {"minimum": 0.8}})
+    train(played)
+    played.wait("/".join(played.owner("evaluate")), "create")
+    engine = played.get("deployment", f"{NAME}-{played.revision}")["spec"]["template"]["spec"]["containers"][0]
+    assert engine["args"][:2] == ["--model", "/workspace/artifact/merged"]
+    assert "pooling" in engine["args"]
+    assert engine["startupProbe"]["exec"]["command"][-1] == "/classify"
+    played.rank(0.9)
+    played.wait(f"ftj/{NAME}", "condition=Ready")
+    endpoint = played.job()["status"]["endpoint"]["url"]
+    assert endpoint.endswith(".svc/classify")
+    assert endpoint in played.kubectl("get", "ftj", NAME)
+    assert "ranking_accuracy 0.900 (0.840 to 0.960) on 200 rows" in played.condition("Evaluated")["message"]
+    patch(played, evaluation={"gate": {"minimum": 0.95}})
+    played.wait_reason("Evaluated", "GateNotMet")
+
+
 def test_a_full_model_is_compared_with_its_base_model_on_an_engine_of_its_own(
     operator: OperatorProcess, played: Played
 ) -> None:

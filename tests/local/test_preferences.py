@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
 from finetune_trainer.evaluation.decision import Decision
 from laptop import NAME, ROWS, Finetune
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 
 def preference(line: str) -> dict[str, Any]:
@@ -55,19 +58,42 @@ def test_what_is_preferred_becomes_likelier_on_the_engine_that_serves(
     assert scores == [1.0, 0.5]
 
 
-def test_a_reward_model_is_published_and_says_how_often_it_is_right(
+def test_a_reward_model_is_served_measured_and_gated(
     finetune: Finetune, write: Callable[..., None], directory: Path
 ) -> None:
-    rows = [json.dumps(preference(line)) + "\n" for line in ROWS.read_text().splitlines()[:20]]
-    (directory / "pairs.jsonl").write_text("".join(rows))
+    rows = [json.dumps(preference(line)) + "\n" for line in ROWS.read_text().splitlines()[:44]]
+    (directory / "train.jsonl").write_text("".join(rows[:40]))
+    (directory / "test.jsonl").write_text("".join(rows[40:]))
     write(
-        dataset={"train": {"source": "file://pairs.jsonl"}, "validation": {"fraction": 0.2}},
-        training={"method": "reward", "maxSteps": 2, "batchSize": 2, "maxLength": 128},
-        hosting={"enabled": False},
+        dataset={
+            "train": {"source": "file://train.jsonl"},
+            "test": {"source": "file://test.jsonl"},
+            "validation": {"fraction": 0.2},
+        },
+        training={"method": "reward", "maxSteps": 20, "batchSize": 4, "maxLength": 128, "learningRate": 0.01},
+        evaluation={"gate": {"minimum": 0.9}},
+        hosting={"contextLength": 512},
     )
     run = finetune("run", "job.yaml")
-    assert run.ends() == 0, run.said
+    endpoint = run.until(lambda status: status.get("endpoint"), 300)["endpoint"]
     assert "% are ranked as they should be." in run.said
-    latest = max((directory / ".finetune" / NAME).glob("*/artifact/merged/config.json"), key=os.path.getmtime)
-    found = json.loads(latest.read_text())
-    assert (found["architectures"], found["id2label"]) == (["LlamaForSequenceClassification"], {"0": "LABEL_0"})
+    assert "ranking_accuracy 1.000" in run.said
+    assert f"curl {endpoint['url']}" in run.said
+    newest = max((directory / ".finetune" / NAME).glob("*/artifact"), key=os.path.getmtime)
+    (ratings,) = (newest.parent / "evaluations").glob("ratings.jsonl")
+    first, *_ = [json.loads(line) for line in ratings.read_text().splitlines()]
+    asked = json.loads(rows[40])["input"]["messages"]
+    chat = [*asked, {"role": "assistant", "content": first["text"]}]
+    body = {"model": endpoint["model"], "messages": chat, "use_activation": False}
+    answer = httpx.post(endpoint["url"], json=body, timeout=60, trust_env=False).json()
+    (reward,) = answer["data"][0]["probs"]
+    assert reward == pytest.approx(first["reward"], abs=0.01)
+    # As the libraries have it that it was trained with.
+    judge = AutoModelForSequenceClassification.from_pretrained(newest / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(newest / "merged")
+    tokens = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)
+    assert reward == pytest.approx(float(judge(**tokens).logits[0, 0]), abs=0.1)
+    said = finetune("chat", NAME, "-m", "Hello")
+    assert said.ends() != 0
+    assert "is a reward model, which rates answers and writes none: post a whole chat to" in said.said
+    run.interrupt()

@@ -110,3 +110,4 @@ def test_so_they_do_from_an_adapter_merged_with_its_base_and_a_killed_run_ends_t
     card = (whole.workspace.artifact / "README.md").read_text()
     assert "pipeline_tag: text-classification" in card
     assert 'AutoModelForSequenceClassification.from_pretrained("merged")' in card
+    assert "vllm serve merged --served-model-name colours --runner pooling" in card

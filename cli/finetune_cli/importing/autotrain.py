@@ -15,7 +15,6 @@ from finetune_cli.importing.draft import (
     rows_note,
     rows_source,
     trackers,
-    writes_nothing,
 )
 
 NAME = "AutoTrain"
@@ -92,8 +91,6 @@ def read(draft: Draft) -> None:
     draft.take(_FIELDS)
     draft.leave("data.chat_template", _LEFT["chat_template"])
     draft.leave_all(_LEFT | LEFT)
-    if method == "reward":
-        writes_nothing(draft)
     draft.name = draft.name or str(draft.get("project_name", ""))
     draft.join("metadata.name", "project_name")
 

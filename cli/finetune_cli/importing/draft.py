@@ -174,12 +174,6 @@ def orpo(draft: Draft) -> None:
     draft.put("", "training/dpo/lossType", ["sigmoid", "sft"], "ORPO is there as DPO with SFT mixed in")
 
 
-def writes_nothing(draft: Draft) -> None:
-    """A reward model is neither hosted nor compared."""
-    for section in ("hosting", "evaluation"):
-        draft.put("", f"{section}/enabled", False, "a reward model writes nothing")
-
-
 def trackers(draft: Draft, theirs: str) -> None:
     """Where training is followed from outside."""
     wanted = draft.get(theirs)

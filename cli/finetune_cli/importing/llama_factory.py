@@ -1,7 +1,7 @@
 """A LLaMA-Factory training configuration (YAML)."""
 
 from finetune_cli.importing import adapters, arguments
-from finetune_cli.importing.draft import Draft, Field, model_source, number, writes_nothing
+from finetune_cli.importing.draft import Draft, Field, model_source, number
 
 NAME = "LLaMA-Factory"
 _METHODS = {"sft": "sft", "pt": "sft", "dpo": "dpo", "kto": "kto", "rm": "reward"}
@@ -54,8 +54,6 @@ def read(draft: Draft) -> None:
     draft.take(_FIELDS)
     arguments.take(draft)
     draft.leave_all(_LEFT)
-    if method == "reward":
-        writes_nothing(draft)
     draft.name = draft.name or str(draft.get("output_dir", "")).rstrip("/").replace("/", "-").removeprefix("saves-")
 
 

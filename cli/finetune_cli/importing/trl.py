@@ -13,7 +13,6 @@ from finetune_cli.importing.draft import (
     orpo,
     rows_note,
     rows_source,
-    writes_nothing,
 )
 
 NAME = "TRL"
@@ -104,8 +103,6 @@ def read(draft: Draft) -> None:
     draft.take(_FIELDS | _METHOD_FIELDS.get(_OWN_METHODS[method], {}))
     arguments.take(draft)
     draft.leave_all(_LEFT)
-    if method == "reward":
-        writes_nothing(draft)
     out = str(draft.get("output_dir", "")).rstrip("/")
     draft.name = draft.name or out.rpartition("/")[2]
 

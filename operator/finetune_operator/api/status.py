@@ -328,7 +328,7 @@ class Endpoint(ApiModel):
     """Where the model answers."""
 
     url: str
-    """The base URL for an OpenAI client."""
+    """The base URL for an OpenAI client; of a reward model, where answers are posted to be rated."""
     model: str
     """The model's name there."""
 

@@ -125,7 +125,7 @@ class Training(ApiModel):
     """sft: supervised fine-tuning, on right answers; dpo: direct preference optimisation, on pairs of answers of which
     one is preferred (dataset.format preference or openai-preference); kto: Kahneman-Tversky optimisation, on answers
     that are labelled good or bad (unpaired-preference); reward: a reward model, which gives each answer a number, on
-    pairs as dpo; it writes nothing, so hosting.enabled and evaluation.enabled have to be false."""
+    pairs as dpo; it writes nothing, is asked at /classify, and measured by how it ranks pairs."""
     dpo: Dpo | None = None
     """Of method dpo. Left out: its defaults."""
     kto: Kto | None = None
@@ -214,9 +214,15 @@ class Training(ApiModel):
             "adapter.type",
         ),
         Rule(
-            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || !has(self.method) || self.method != 'reward'",
-            "more than 1 is not there for reward models, which are not served",
-            lambda training: training.keep_checkpoints == 1 or training.method != Method.REWARD,
+            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || !has(self.method) || "
+            "self.method != 'reward' || self.adapter.type == 'none'",
+            "more than 1 is not there for the adapters of reward models, of which only the artifact is merged into a "
+            "model to serve",
+            lambda training: (
+                training.keep_checkpoints == 1
+                or training.method != Method.REWARD
+                or training.adapter.type == AdapterType.NONE
+            ),
             "keepCheckpoints",
         ),
         Rule(

@@ -7,7 +7,6 @@ acts on does not belong here.
 
 from typing import Literal
 
-from finetune_trainer.contract.config import Method
 from pydantic import ConfigDict
 
 from finetune_operator.api.dataset import Dataset
@@ -15,6 +14,7 @@ from finetune_operator.api.evaluation import Evaluation
 from finetune_operator.api.hosting import Hosting
 from finetune_operator.api.model import Model
 from finetune_operator.api.output import Output
+from finetune_operator.api.rating import rating_alone
 from finetune_operator.api.rules import ApiModel, Rule
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.training import Training
@@ -26,17 +26,6 @@ VERSION = "v1alpha1"
 KIND = "FineTuneJob"
 PLURAL = "finetunejobs"
 API_VERSION = f"{GROUP}/{VERSION}"
-
-
-def _off(section: str, why: str) -> Rule:
-    """The rule that a section has nothing to do for a reward model."""
-    return Rule(
-        "!has(self.training) || !has(self.training.method) || self.training.method != 'reward' || "
-        f"!self.{section}.enabled",
-        f"must be false with training.method reward: {why}",
-        lambda spec: spec.training.method != Method.REWARD or not getattr(spec, section).enabled,
-        f"{section}.enabled",
-    )
 
 
 class FineTuneJobSpec(ApiModel):
@@ -100,8 +89,7 @@ class FineTuneJobSpec(ApiModel):
             lambda spec: spec.hosting.engine is None or not spec.model.source.startswith("ftj://"),
             "model.source",
         ),
-        _off("hosting", "a reward model answers no chat, and what it makes is the artifact"),
-        _off("evaluation", "a reward model gives no answers to measure; training tells how often it is right"),
+        *rating_alone(),
         Rule(
             "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
             "'ReadWriteMany' in self.workspace.accessModes",

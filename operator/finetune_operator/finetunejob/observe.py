@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.report import Progress
 
 from finetune_operator import names
@@ -67,7 +68,7 @@ class RecordState:
 class World:
     """Everything that a decision about one FineTuneJob is made from.
 
-    `url`: where an OpenAI client finds the result. `pointer`: what the stable Service says. `served_revision`: what
+    `url`: where an OpenAI client finds the engine. `pointer`: what the stable Service says. `served_revision`: what
     answers to it; a checkpoint by its address. `served_on`: the shared Engine that does; empty for an engine of its
     own. `adapters`: what asks Engines for adapters, by name; `engine`: the one that the manifest names. `named`:
     whether what it depends on was there. `mounted`: the claims that pods mount which nothing of it controls any more.
@@ -107,6 +108,12 @@ class World:
     source: "World | None" = None
     referred: bool = False
     before: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where clients ask what serves."""
+        config = self.record(self.served_revision or "").run_config
+        return asked_at(self.url, config.training.method) if config else self.url
 
     @property
     def holder(self) -> DeploymentState | None:

@@ -116,8 +116,8 @@ def _meanwhile(world: World, walk: Walk, step: Step, gives_way: bool) -> str:
     if gives_way:
         return f"Revision {served} has made room for it (hosting.rollout: recreate), and comes back if it fails."
     if not _available(world):
-        return f"Revision {served} is to go on serving at {world.url}, but no pod of it is available now."
-    return f"Revision {served} goes on serving at {world.url}."
+        return f"Revision {served} is to go on serving at {world.address}, but no pod of it is available now."
+    return f"Revision {served} goes on serving at {world.address}."
 
 
 def _available(world: World) -> bool:
@@ -143,7 +143,7 @@ def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, s
     if not serves:
         where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
         return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
-    message = f"{world.url} answers as model {world.name} with revision {world.served_revision}."
+    message = f"{world.address} answers as model {world.name} with revision {world.served_revision}."
     revision, _ = names.parted(world.served_revision or "")
     volume = world.claims.get(names.of_revision(world.name, revision))
     if volume and volume.ref.deleting:
@@ -218,7 +218,7 @@ def _text(number: float | None, form: str) -> str | None:
 
 
 def _endpoint(world: World, status: FineTuneJobStatus) -> Endpoint | None:
-    return Endpoint(url=world.url, model=world.name) if status.served_revision else None
+    return Endpoint(url=world.address, model=world.name) if status.served_revision else None
 
 
 def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:

@@ -18,6 +18,7 @@ from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.mounts import Mount, scratch
 from finetune_operator.pods.resources import accelerators, devices, resources
 from finetune_operator.serving import inside
+from finetune_operator.serving.inside.finetune_answers import COMPLETIONS
 from finetune_operator.serving.probes import probes
 from finetune_operator.serving.vllm import CPU_ARGUMENTS, CPU_ENVIRONMENT, ENVIRONMENT
 from finetune_operator.settings import Settings
@@ -36,7 +37,8 @@ GRACE_SECONDS = WITHDRAWAL_SECONDS + DRAIN_SECONDS + _TEARDOWN_SECONDS
 @dataclass(frozen=True)
 class Engine:
     """What one engine is asked for. `model`: the name that its probes ask for; `arguments`: what vLLM is told beside
-    what all are; `image`: None for the operator's own; `ready`: where it says whether clients may come.
+    what all are; `image`: None for the operator's own; `asked`: the path that clients ask at; `ready`: where it says
+    whether they may come.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Engine:
     resources: Resources
     image: str | None
     environment: list[Variable] = field(default_factory=list)
+    asked: str = COMPLETIONS
     ready: str = "/health"
 
 
@@ -107,7 +110,7 @@ def container(engine: Engine, settings: Settings) -> Manifest:
         "ports": [{"name": names.ENGINE_PORT_NAME, "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         # An engine that gets SIGTERM takes no new request, so its clients have to be elsewhere by then.
         "lifecycle": {"preStop": {"exec": {"command": ["python3", str(inside.DRAIN), str(WITHDRAWAL_SECONDS)]}}},
-        **probes(engine.model, engine.ready),
+        **probes(engine.model, engine.asked, engine.ready),
     }
 
 

@@ -9,12 +9,15 @@ STARTUP_SECONDS = 3600
 _PERIOD_SECONDS = 5
 
 
-def probes(model: str, ready: str = "/health") -> Manifest:
-    """The container's three probes; `model` is the name that clients ask for, `ready` where it says that they may."""
+def probes(model: str, path: str, ready: str = "/health") -> Manifest:
+    """The container's three probes; `model` is the name that clients ask for, at `path`.
+
+    `ready`: where it says that they may.
+    """
     health = {"httpGet": {"path": "/health", "port": names.ENGINE_PORT_NAME}}
     return {
         "startupProbe": {
-            "exec": {"command": ["python3", str(inside.ANSWERS), model, str(names.ENGINE_PORT)]},
+            "exec": {"command": ["python3", str(inside.ANSWERS), model, str(names.ENGINE_PORT), path]},
             "periodSeconds": _PERIOD_SECONDS,
             "timeoutSeconds": 60,
             "failureThreshold": STARTUP_SECONDS // _PERIOD_SECONDS,

@@ -36,7 +36,7 @@ def rollout(name: str, found: DeploymentState | None, pods: Sequence[PodState], 
     if found.ref.deleting:
         return Standing(State.RUNNING, Reason.RESTARTING, f"Deployment {name} makes way for a new one.")
     if found.rolled_out:
-        return Standing(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers completions.")
+        return Standing(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers.")
     if crashed := next((pod for pod in pods if _keeps_crashing(pod)), None):
         return _crashed(look(crashed))
     return _waiting(found, pods, look)

@@ -22,6 +22,11 @@ def served(path: Path, name: str) -> list[str]:
     return ["--model", str(path), "--served-model-name", name]
 
 
+def pooled(path: Path, name: str) -> list[str]:
+    """The model at `path`, which has a head that makes a number of what it reads, and writes nothing."""
+    return [*served(path, name), "--runner", "pooling"]
+
+
 def common(context_length: int | None, trust_remote_code: bool, probed: tuple[str, ...] = ()) -> list[str]:
     """What every engine is told. Without a `context_length` it takes the model's own. `probed`: what else is asked for
     by those that look after it.

@@ -82,6 +82,16 @@ class TestInACluster:
         with pytest.raises(UserError, match="Nothing of recipes serves; `finetune describe recipes` says why"):
             CliRunner().invoke(app, ["chat", "-m", "Hello"], catch_exceptions=False)
 
+    def test_a_reward_model_has_nothing_to_say(self, kubectl: Kubectl) -> None:
+        url = "http://recipes.kitchen.svc/classify"
+        kubectl.has(raw(serving() | {"endpoint": {"url": url, "model": "recipes"}}))
+        with pytest.raises(UserError) as refused:
+            CliRunner().invoke(app, ["chat", "-m", "Hello"], catch_exceptions=False)
+        assert refused.value.message == (
+            "recipes is a reward model, which rates answers and writes none: post a whole chat to "
+            f"{url}, as docs/methods.md shows."
+        )
+
 
 def test_a_run_of_this_machine_that_is_over_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

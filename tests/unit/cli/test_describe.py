@@ -131,6 +131,15 @@ def test_what_a_person_has_pinned_can_be_unpinned() -> None:
     assert "--unpin" not in " ".join(advice(job(serving())))
 
 
+def test_a_reward_model_is_posted_to_and_not_chatted_with() -> None:
+    told = advice(job(serving() | {"endpoint": {"url": "http://recipes.kitchen.svc/classify", "model": "recipes"}}))
+    assert (
+        told[0]
+        == "A whole chat that is posted to http://recipes.kitchen.svc/classify is rated: docs/methods.md shows how."
+    )
+    assert "finetune chat" not in " ".join(told)
+
+
 @pytest.mark.parametrize(("seconds", "told"), [(5, "5s"), (125, "2m5s"), (3600, "1h"), (93_600, "1d2h")])
 def test_an_age_has_the_two_units_that_matter(seconds: int, told: str) -> None:
     assert age(NOW - timedelta(seconds=seconds), NOW) == told

@@ -1,5 +1,7 @@
 """How vLLM is started on a laptop, and what is said when it is missing."""
 
+import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from finetune_cli import engine, run
 from finetune_cli.engine import Engine, runs_on_cpu
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob
+from finetune_operator.api.status import Endpoint
 from finetune_operator.api.training import Training
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_trainer.contract.config import Workspace
@@ -50,6 +53,28 @@ def test_missing_training_libraries_are_told_before_anything_starts(monkeypatch:
     with pytest.raises(UserError) as failure:
         run._require_trainer()
     assert failure.value.message == "Training needs the trainer's libraries: pip install 'finetune-operator[trainer]'."
+
+
+def test_a_reward_model_is_started_as_in_a_cluster_and_asked_to_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = SPEC.model_copy(update={"training": Training.model_validate({"method": "reward"})})
+    found = Engine(LocalJob("judge", "aaaa0001", spec, ()), Workspace(Path("/space")), 512, 8001, True)
+    started = " ".join(found.command())
+    assert "--model /space/artifact/merged --served-model-name judge --runner pooling --max-model-len 512" in started
+    assert "lora" not in started
+    asked = []
+    monkeypatch.setattr(engine, "fault", lambda *told: asked.append(told))
+    assert found.answers()
+    assert asked == [("judge", 8001, "/classify")]
+
+
+def test_how_to_ask_says_where_answers_are_rated() -> None:
+    told = run.how_to_ask(Endpoint(url="http://127.0.0.1:8000/classify", model="judge"))
+    assert "judge rates answers at http://127.0.0.1:8000/classify, until Ctrl-C" in told
+    line = next(line for line in told.splitlines() if "curl" in line)
+    _, url, *_, body = shlex.split(line)
+    assert url == "http://127.0.0.1:8000/classify"
+    assert json.loads(body)["messages"][-1]["role"] == "assistant"
+    assert "chat/completions" not in told
 
 
 def test_the_base_model_is_served_alone_beside_what_is_no_lora_adapter() -> None:

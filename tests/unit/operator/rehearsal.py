@@ -112,6 +112,21 @@ def evaluated(evaluation: str, tuned: float = 0.67, retrieval: float = 0.61) -> 
     }
 
 
+def ranked(evaluation: str, score: float) -> dict[str, Any]:
+    """The result of a reward model's, which is compared with nothing."""
+    requests = {"promptTokens": 90, "completionTokens": 0, "latencyP50": 0.1, "latencyP95": 0.2}
+    tuned = {"scores": {"ranking_accuracy": _interval("score", score, 0.06)}}
+    return {
+        "evaluation": evaluation,
+        "rows": 200,
+        "leaked": 0,
+        "nearDuplicates": 0,
+        "metrics": ["ranking_accuracy"],
+        "reason": "A reward model is measured by how it ranks answers.",
+        "tuned": tuned | {"requests": requests | {"requestsPerSecond": 80}},
+    }
+
+
 def _interval(name: str, value: float, half: float) -> dict[str, Any]:
     return {name: value, "low": max(-1, value - half), "high": min(1, value + half)}
 

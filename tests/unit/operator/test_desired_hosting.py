@@ -41,6 +41,20 @@ def test_a_full_model_is_served_under_the_jobs_name(adapter, path):
     assert not any("lora" in option for option in served)
 
 
+@pytest.mark.parametrize(
+    ("adapter", "path"),
+    [("none", "/workspace/artifact"), ("lora", "/workspace/artifact/merged"), ("dora", "/workspace/artifact/merged")],
+)
+def test_a_reward_model_is_served_whole_and_has_started_once_it_rates(adapter, path):
+    found = target(training={"method": "reward", "adapter": {"type": adapter}})
+    served = options(found, context_length=2048)
+    assert (served["--model"], served["--served-model-name"]) == (path, "recipes")
+    assert served["--runner"] == "pooling"
+    assert served["--max-model-len"] == "2048"
+    assert not any("lora" in option for option in served)
+    assert main(host(found))["startupProbe"]["exec"]["command"][2:] == ["recipes", "8000", "/classify"]
+
+
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 def test_the_engine_tells_what_of_a_prompt_stood_in_its_prefix_cache(adapter):
     assert "--enable-prompt-tokens-details" in main(host(of_type(adapter)))["args"]
@@ -92,6 +106,7 @@ def test_a_pod_is_started_once_it_answers_a_completion_as_the_served_model():
         "/etc/finetune/finetune_answers.py",
         "recipes",
         "8000",
+        "/v1/completions",
     ]
     assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
 

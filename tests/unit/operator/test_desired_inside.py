@@ -13,13 +13,14 @@ from finetune_operator.serving.inside import finetune_answers, finetune_drain
 
 
 class Engine(BaseHTTPRequestHandler):
-    """Answers completions as `recipes`, and as nobody else, the way vLLM does."""
+    """Answers completions as `recipes`, and as nobody else, the way vLLM does; and rates answers as `judge`."""
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         asked = self.path == "/v1/completions" and request["max_tokens"] == 1
+        rated = self.path == "/classify" and request == {"model": "judge", "input": "Hello"}
         admitted = request["model"] == "guarded" and self.headers["Authorization"] == "Bearer secret"
-        known = asked and (request["model"] == "recipes" or admitted)
+        known = rated or (asked and (request["model"] == "recipes" or admitted))
         self.send_response(200 if known else 404)
         self.end_headers()
         self.wfile.write(b'{"choices": []}' if known else b"The model does not exist.")
@@ -38,9 +39,9 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def probe(*arguments, **environment):
+def probe(model, port, path="/v1/completions", **environment):
     """Run it as the kubelet does."""
-    command = [sys.executable, finetune_answers.__file__, *arguments]
+    command = [sys.executable, finetune_answers.__file__, model, port, path]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
@@ -52,6 +53,12 @@ def test_an_engine_that_answers_has_started(port):
 def test_an_engine_that_asks_for_a_key_is_given_its_own(port):
     assert probe("guarded", str(port), VLLM_API_KEY="secret").returncode == 0
     assert probe("guarded", str(port), VLLM_API_KEY="wrong").returncode == 1
+
+
+def test_an_engine_that_rates_answers_is_asked_to_rate_one(port):
+    assert probe("judge", str(port), "/classify").returncode == 0
+    assert probe("judge", str(port)).returncode == 1
+    assert probe("recipes", str(port), "/classify").returncode == 1
 
 
 def test_an_engine_without_the_adapter_has_not_started(port):

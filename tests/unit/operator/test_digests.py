@@ -145,8 +145,4 @@ def test_a_field_of_dataset_changes_the_revision_or_is_on_the_list_that_says_why
 
 def _spec(training: dict[str, Any], dataset: Any = None) -> FineTuneJobSpec:
     rows, shared = ROWS | (dataset or {}), {"accessModes": ["ReadWriteMany"]}
-    # As a reward model wants it; neither is a part of the revision.
-    off = {section: {"enabled": False} for section in ("hosting", "evaluation")}
-    return FineTuneJobSpec.model_validate(
-        {"model": MODEL, "dataset": rows, "training": training, "workspace": shared, **off}
-    )
+    return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": rows, "training": training, "workspace": shared})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finetune_operator import names
 from finetune_trainer.contract.outcome import Outcome
-from rehearsal import CHECKPOINTS, MANIFEST, PREPARED, TEST, TRAINED, Rehearsal
+from rehearsal import CHECKPOINTS, MANIFEST, PREPARED, TEST, TRAINED, Rehearsal, ranked
 
 GATE = {"gate": {"minimum": 0.5, "margin": 0.01}}
 
@@ -313,12 +313,57 @@ class TestByHand:
         assert serving.status["servedRevision"] == serving.revision
 
 
-def test_a_reward_model_is_ready_once_it_is_trained_and_says_how_often_it_is_right() -> None:
-    off = {section: {"enabled": False} for section in ("evaluation", "hosting")}
-    cluster = job(training=MANIFEST["training"] | {"method": "reward"}, **off)
-    cluster.train(TRAINED | {"validationRewardAccuracy": 0.9123})
-    assert "Of validation's rows 91.2% are ranked as they should be." in cluster.condition("Trained")[2]
-    assert cluster.condition("Ready")[0] == "True"
+class TestARewardModel:
+    @pytest.fixture
+    def judge(self) -> Rehearsal:
+        """One whose engine rates answers."""
+        training = MANIFEST["training"] | {"method": "reward"}
+        cluster = job(training=training, evaluation={"gate": {"minimum": 0.8}})
+        cluster.train(TRAINED | {"validationRewardAccuracy": 0.9123})
+        cluster.roll_out()
+        cluster.reconcile()
+        return cluster
+
+    def measure(self, judge: Rehearsal, score: float) -> None:
+        judge.complete("evaluate", ranked(judge.evaluation().id, score))
+        judge.reconcile()
+
+    def test_it_says_how_often_it_is_right_while_it_learns(self, judge: Rehearsal) -> None:
+        assert "Of validation's rows 91.2% are ranked as they should be." in judge.condition("Trained")[2]
+
+    def test_it_is_measured_alone(self, judge: Rehearsal) -> None:
+        assert judge.evaluation().baselines == ()
+        assert not judge.exists("Deployment", "-base")
+
+    def test_what_ranks_well_is_promoted_and_says_where_answers_are_rated(self, judge: Rehearsal) -> None:
+        self.measure(judge, 0.9)
+        assert judge.condition("Evaluated")[2] == (
+            "ranking_accuracy 0.900 (0.840 to 0.960) on 200 rows, where guessing has 0.5. The gate is met: a score of "
+            "0.8; there is no baseline to hold a margin against."
+        )
+        assert judge.status["endpoint"] == {"url": "http://recipes.kitchen.svc/classify", "model": "recipes"}
+        assert judge.condition("Ready")[2] == (
+            f"http://recipes.kitchen.svc/classify answers as model recipes with revision {judge.revision}."
+        )
+        assert judge.status["evaluation"]["metricSummary"] == "ranking_accuracy 0.900"
+
+    def test_what_guesses_is_not(self, judge: Rehearsal) -> None:
+        self.measure(judge, 0.52)
+        assert judge.condition("Evaluated")[:2] == ("False", "GateNotMet")
+        assert "It misses gate.minimum 0.8 by 0.28." in judge.condition("Evaluated")[2]
+        assert not judge.exists("Deployment")
+
+    def test_a_model_that_writes_serves_at_its_own_address_until_it_is_there(self, serving: Rehearsal) -> None:
+        old = serving.revision
+        serving.edit(training=MANIFEST["training"] | {"method": "reward"}, evaluation={"gate": {"minimum": 0.8}})
+        serving.reconcile()
+        serving.train()
+        serving.roll_out()
+        serving.reconcile()
+        assert serving.status["servedRevision"] == old
+        assert serving.status["endpoint"]["url"] == "http://recipes.kitchen.svc/v1"
+        self.measure(serving, 0.9)
+        assert serving.status["endpoint"]["url"] == "http://recipes.kitchen.svc/classify"
 
 
 class TestACheckpoint:

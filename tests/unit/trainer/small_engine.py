@@ -25,6 +25,7 @@ class Engine:
     `likelihoods`: the probability of every token of a prompt, by model; none means that the engine can't tell.
     `thinks`: it refuses what OpenAI's reasoning models refuse. `limited`: so many requests are too many, to be asked
     again after a second. `cached`: tokens of each prompt in its prefix cache. `page`: what a web server would say.
+    `reward`: of a reward model, what it makes of a request; such an engine writes nothing.
     `asked` has the requests for answers, and neither those that warm it up, which `warm` hears of, nor those for
     likelihoods; `times` when any came.
     """
@@ -38,6 +39,7 @@ class Engine:
     limited: int = 0
     cached: int | None = None
     page: str = ""
+    reward: Callable[[dict[str, Any]], float] | None = None
     complaint: str = "the engine has died"
     likelihoods: dict[str, float] = field(default_factory=dict)
     url: str = ""
@@ -91,6 +93,18 @@ class Engine:
             "usage": {"prompt_tokens": words, "completion_tokens": 1, "total_tokens": words + 1} | self._details(),
         }
 
+    def rate(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """As vLLM does at /classify: the number itself only where nothing else is to be made of it."""
+        assert self.reward
+        assert body["use_activation"] is False
+        with self._lock:
+            if len(self.asked) >= self.healthy:
+                return self.broken, {"error": {"message": self.complaint}}
+            (self.warm if body["cache_salt"] == "warming up" else self.asked.append)(body)
+        rated = {"index": 0, "label": "LABEL_0", "probs": [self.reward(body)], "num_classes": 1}
+        usage = {"prompt_tokens": 30, "total_tokens": 30, "completion_tokens": 0, "prompt_tokens_details": None}
+        return 200, {"id": "1", "object": "list", "model": body["model"], "data": [rated], "usage": usage}
+
     def _details(self) -> dict[str, Any]:
         return {} if self.cached is None else {"prompt_tokens_details": {"cached_tokens": self.cached}}
 
@@ -121,8 +135,12 @@ def running(engine: Engine) -> Iterator[Engine]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             engine.keys.add(self.headers["Authorization"])
             engine.times.append(time.monotonic())
+            if (self.path == "/classify") != (engine.reward is not None):
+                return self._send(404, {"error": {"message": f"{self.path} is not here"}})
+            if engine.reward:
+                return self._send(*engine.rate(body))
             asks = "messages" in body or isinstance(body["prompt"], str)
-            self._send(*(engine.answer if asks else engine.likelihood)(body))
+            return self._send(*(engine.answer if asks else engine.likelihood)(body))
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
             content = engine.page.encode() or json.dumps(body).encode()

@@ -53,6 +53,11 @@ class Method(StrEnum):
     KTO = "kto"
     REWARD = "reward"
 
+    @property
+    def writes(self) -> bool:
+        """Whether what is trained writes answers. A reward model has a head that makes one number of them instead."""
+        return self != Method.REWARD
+
 
 class DpoLoss(StrEnum):
     """TRL's loss types of DPO: those that judge each pair by itself, and sft, the loss of the chosen answer alone."""
@@ -215,6 +220,19 @@ class TrainingConfig(Contract):
     sweep: SweepConfig | None = None
     seed: int = 42
 
+    @property
+    def beside_base(self) -> bool:
+        """Whether one engine answers as the base model and as what was trained: see AdapterType.
+
+        Beside a head of its own a base model could not answer any more.
+        """
+        return self.adapter.type.beside_base and self.method.writes
+
+    @property
+    def merged(self) -> bool:
+        """Whether the adapter is merged with its base model into a whole model beside it, which is what is served."""
+        return not self.beside_base and self.adapter.type != AdapterType.NONE
+
 
 class Sharding(StrEnum):
     """Whether weights, gradients and optimizer states are divided among the devices of a training (FSDP2): full, none,
@@ -273,6 +291,7 @@ class Metric(StrEnum):
     SQL_EXECUTION = "sql_execution"
     INVERSE_PERPLEXITY = "inverse_perplexity"
     REWARD_ACCURACY = "reward_accuracy"
+    RANKING_ACCURACY = "ranking_accuracy"
     JUDGE = "judge"
 
     @property

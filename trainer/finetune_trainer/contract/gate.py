@@ -52,13 +52,18 @@ def compared(result: EvaluateResult, metric: Metric) -> str:
     told = f"{metric.value} {tuned.score:.3f} ({tuned.low:.3f} to {tuned.high:.3f}) on {result.rows} rows"
     best = best_baseline(result, metric)
     if best is None:
-        return f"{told}, compared with nothing."
+        return f"{told}, {without_baseline(metric)}."
     found = result.baselines[best]
     compared = found.comparisons[metric]
     return (
         f"{told}, against {found.scores[metric].score:.3f} of the best baseline, {best}: a difference of "
         f"{compared.difference:+.3f} ({compared.low:+.3f} to {compared.high:+.3f})."
     )
+
+
+def without_baseline(metric: Metric) -> str:
+    """What a score is to be held against where there is no baseline, as the end of a sentence."""
+    return "where guessing has 0.5" if metric == Metric.RANKING_ACCURACY else "compared with nothing"
 
 
 def _unread(result: EvaluateResult) -> str:

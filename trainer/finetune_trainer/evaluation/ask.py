@@ -163,7 +163,7 @@ def _said(message: Any) -> str:
     return calls.written(made) if made else message.content or ""
 
 
-def _sent(message: Message) -> Message:
+def sent(message: Message) -> Message:
     """A message as OpenAI's API has it: the arguments of a call as JSON, and an id."""
     made = message.get("tool_calls")
     return {**message, "tool_calls": [_call(number, call) for number, call in enumerate(made)]} if made else message
@@ -225,5 +225,5 @@ async def _send(client: openai.AsyncOpenAI, request: Request, max_tokens: int, s
         if not request.url:
             # The template shows the tools; calls are read from the text, so the engine need not know how to.
             options["tool_choice"] = "none"
-    messages: Any = [_sent(message) for message in prompt]
+    messages: Any = [sent(message) for message in prompt]
     return await client.chat.completions.create(messages=messages, **options)

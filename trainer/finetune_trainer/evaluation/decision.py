@@ -184,7 +184,7 @@ def _told(stands: Standing, best: Baseline) -> str:
 
 
 def _alone(stands: Standing) -> str:
-    told = f"{stands.metric.value} {stands.tuned.score:.3f}, compared with nothing"
+    told = f"{stands.metric.value} {stands.tuned.score:.3f}, {gates.without_baseline(stands.metric)}"
     if stands.cut:
         return f"Not clear: {told}. {stands.cut}"
     match stands.recommendation:
@@ -192,4 +192,5 @@ def _alone(stands: Standing) -> str:
             return f"Ship it: {told}."
         case Recommendation.KEEP:
             return f"Don't ship it: {told}; it misses the gate."
-    return f"Not clear: {told}. Add baselines, or a gate with a minimum."
+    baselines = "" if stands.metric == Metric.RANKING_ACCURACY else "baselines, or "
+    return f"Not clear: {told}. Add {baselines}a gate with a minimum."

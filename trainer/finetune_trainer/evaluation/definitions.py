@@ -47,6 +47,10 @@ DEFINITIONS: dict[Metric, str] = {
         "engine itself, has risen more over the base model's than the rejected one's (Rafailov et al. 2023); 0.5 is no "
         "preference, and what the base model itself has"
     ),
+    Metric.RANKING_ACCURACY: (
+        "of reward models: the share of pairs whose chosen answer has the higher reward, as the engine itself tells "
+        "it, and half of those whose answers have the same (RewardBench: Lambert et al. 2024); guessing has 0.5"
+    ),
     Metric.JUDGE: (
         "how another model sees the answer beside the reference: 1 better, 0.5 as good, 0 worse, asked twice with "
         "places swapped (Zheng et al. 2023)"

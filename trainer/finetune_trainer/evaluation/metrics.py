@@ -42,7 +42,13 @@ SHORT_WORDS = 20
 
 
 # What other modules measure: by asking again, or by running what is answered.
-ELSEWHERE = (Metric.INVERSE_PERPLEXITY, Metric.REWARD_ACCURACY, Metric.JUDGE, Metric.SQL_EXECUTION)
+ELSEWHERE = (
+    Metric.INVERSE_PERPLEXITY,
+    Metric.REWARD_ACCURACY,
+    Metric.RANKING_ACCURACY,
+    Metric.JUDGE,
+    Metric.SQL_EXECUTION,
+)
 
 
 def statistic(metric: Metric, answers: Sequence[str], references: Sequence[str]) -> Statistic:

@@ -63,12 +63,15 @@ def answered(asked: Asked, answers: Mapping[tuple[str, int], Answer], questions:
     own = {row: answer for (name, row), answer in answers.items() if name == asked.name}
     told = (own[row].text if row in own else "" for row in range(len(asked.prompts)))
     texts = tuple(calls.said(text) if question.calls else text for text, question in zip(told, questions, strict=True))
+    return Answered(asked, texts, took(list(own.values()), asked))
+
+
+def took(answers: Sequence[Answer], asked: Asked) -> Requests:
+    """What a contender's requests took.
+
+    Requests per second are those of an endpoint kept busy: concurrency over mean latency (Little's law).
+    """
     fitting = [prompt for prompt in asked.prompts if prompt is not None]
-    return Answered(asked, texts, _requests(list(own.values()), asked, fitting))
-
-
-def _requests(answers: Sequence[Answer], asked: Asked, fitting: Sequence[Prompt]) -> Requests:
-    """Requests per second are those of an endpoint kept busy: concurrency over mean latency (Little's law)."""
     if not answers:
         return Requests(
             prompt_tokens=0,

@@ -8,6 +8,7 @@ from finetune_trainer.contract.config import (
     BaselineConfig,
     BaselineType,
     EvaluationConfig,
+    Method,
     Metric,
     Workspace,
 )
@@ -44,25 +45,28 @@ def clean(test: Sequence[Question], train: Sequence[Question], evaluation: Evalu
     return found
 
 
-def chosen(evaluation: EvaluationConfig, test: Sequence[Question]) -> tuple[tuple[Metric, ...], str]:
+def chosen(
+    evaluation: EvaluationConfig, test: Sequence[Question], method: Method = Method.SFT
+) -> tuple[tuple[Metric, ...], str]:
     """The metrics, the one that decides first, and why these. Raises StageError for one that does not fit the rows."""
     references = [question.reference for question in test]
-    if not evaluation.metrics:
+    named = evaluation.metrics or (() if method.writes else (Metric.RANKING_ACCURACY,))
+    if not named:
         if sql.tables(test[0].text) and not sql.unfit(test):
             found = (Metric.SQL_EXECUTION, Metric.EXACT_MATCH)
             return found, "All answers are SQL, which runs on the tables of its prompt."
         return metrics.choose(references)
-    for metric in evaluation.metrics:
+    for metric in named:
         if why := _unfit(metric, test) or metrics.fits(metric, references):
             raise StageError(
                 Outcome.CONFIG_INVALID, f"evaluation.metrics: {metric.value} can't be used with these rows: {why}."
             )
-    return evaluation.metrics, "The manifest names it."
+    return named, "The manifest names it." if method.writes else "A reward model is measured by how it ranks answers."
 
 
 def _unfit(metric: Metric, test: Sequence[Question]) -> str | None:
     """None, or why a metric says nothing about rows with these prompts, as the end of a sentence."""
-    if metric == Metric.REWARD_ACCURACY and not all(question.rejected for question in test):
+    if metric in (Metric.REWARD_ACCURACY, Metric.RANKING_ACCURACY) and not all(question.rejected for question in test):
         return "they have no rejected answers"
     return sql.unfit(test) if metric == Metric.SQL_EXECUTION else None
 

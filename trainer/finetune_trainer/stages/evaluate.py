@@ -1,7 +1,7 @@
 """evaluate: the tuned model and each baseline answer the same test rows, on the engine that will serve.
 
-Called by the program's `evaluate` command, on a pod without an accelerator. `report.json` is written last: a run
-for the same evaluation that finds it asks nothing.
+A reward model rates the rows' answers there. Called by the program's `evaluate` command, on a pod without an
+accelerator. `report.json` is written last: a run for the same evaluation that finds it asks nothing.
 """
 
 import logging
@@ -21,6 +21,7 @@ from finetune_trainer.evaluation.contenders import Question
 from finetune_trainer.evaluation.decision import Decision, Found
 from finetune_trainer.evaluation.inspection import Learned, Row, Similar
 from finetune_trainer.evaluation.measuring import Measuring
+from finetune_trainer.evaluation.ranking import Ranking
 from finetune_trainer.evaluation.result import Measured, summed_up
 from finetune_trainer.server import Reporter
 from finetune_trainer.training.checkpoints import write_whole
@@ -54,8 +55,9 @@ def evaluate(
     reporter.update(activity="comparing the test rows with train")
     test, train = (testset.questions(workspace, split) for split in ("test", "train"))
     clean = testset.clean(test, train, evaluation)
-    chosen, reason = testset.chosen(evaluation, test)
-    measuring = Measuring(config, evaluation, workspace, whom, clean.kept, train, reporter)
+    chosen, reason = testset.chosen(evaluation, test, config.training.method)
+    measures = Measuring if config.training.method.writes else Ranking
+    measuring = measures(config, evaluation, workspace, whom, clean.kept, train, reporter)
     found = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift(), measuring.benchmarks())
     table, seconds = _table(clean.kept, found, chosen), time.monotonic() - began

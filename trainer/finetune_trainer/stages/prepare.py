@@ -86,7 +86,7 @@ def prepare(
     if evaluation is not None and _measured(evaluation, shape):
         _check_asked(stored)
         asked = foreseen.asked(splits.get("test", ()))
-        testset.chosen(evaluation, [row.question for row in asked])
+        testset.chosen(evaluation, [row.question for row in asked], config.training.method)
         testset.check_baselines(evaluation, workspace)
         context = Context(plan.context_length, found.model.context_length)
         noticed += foreseen.findings(asked, splits["train"].asked(), context, found, evaluation)

@@ -127,7 +127,7 @@ class Publication:
             self.write(staging)
         else:
             shutil.copytree(candidate.path, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns(VALIDATION))
-        if isinstance(self.model, PeftModel) and card.is_merged(config.training):
+        if isinstance(self.model, PeftModel) and config.training.merged:
             weights.save_merged(self.model, staging, staging / MERGED, self.dtype)
         _keep_defaults(self.workspace.base_model(config), staging)
         for directory in (staging, staging / MERGED):

@@ -11,7 +11,6 @@ from typing import Any
 from finetune_trainer.contract.config import BOM, RunConfig, Source
 from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.training.card import HUB
-from finetune_trainer.training.methods import RECIPES
 from finetune_trainer.training.provenance import OURS, versions
 
 FORMAT, SPECIFICATION = "CycloneDX", "1.6"
@@ -41,7 +40,7 @@ def write(
 def _model(config: RunConfig, digest: str, last: dict[str, float | None], rows: list[str]) -> dict[str, Any]:
     training = config.training
     told = [{"type": name, "value": f"{value:.6g}"} for name, value in last.items() if value is not None]
-    writes = RECIPES[training.method].writes
+    writes = training.method.writes
     return {
         "type": "machine-learning-model",
         "bom-ref": MODEL,

@@ -121,7 +121,7 @@ class Task:
         training, found = self.config.training, self.machine
         dtype = model.weights_dtype(training, found.bf16)
         shares = sharding.loading(found.processes, found.bf16) if sharded else None
-        writes = methods.RECIPES[training.method].writes
+        writes = training.method.writes
         # A fresh head depends on the seed alone, as an adapter does.
         set_seed(training.seed)
         path = self.workspace.base_model(self.config)

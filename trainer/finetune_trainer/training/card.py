@@ -13,26 +13,19 @@ from finetune_trainer.contract.config import (
     AdapterType,
     Origin,
     RunConfig,
-    TrainingConfig,
 )
 from finetune_trainer.contract.published import MERGED
-from finetune_trainer.training.methods import RECIPES
 
 HUB, DATASETS = "hf://", "hf://datasets/"
 # Where a base model lies that was made by `inherit`, as the artifact sees it.
 BESIDE = "../model"
 
 
-def is_merged(training: TrainingConfig) -> bool:
-    """vLLM loads no DoRA adapters, and none beside a base model that lacks the head."""
-    return training.adapter.type == AdapterType.DORA or not RECIPES[training.method].writes
-
-
 def card(config: RunConfig, commit: str | None) -> str:
     """The model card."""
     adapter, base, origin = config.training.adapter, config.model.name, config.model.origin
-    whole, writes = adapter.type == AdapterType.NONE, RECIPES[config.training.method].writes
-    merged = is_merged(config.training) and not whole
+    whole, writes = adapter.type == AdapterType.NONE, config.training.method.writes
+    merged = config.training.merged
     front = ModelCardData(
         model_name=config.name,
         base_model=base if config.model.source.uri.startswith(HUB) else None,
@@ -47,9 +40,9 @@ def card(config: RunConfig, commit: str | None) -> str:
         AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} for",
         AdapterType.NONE: "every weight fine-tuned of",
     }[adapter.type]
-    alone = f"{MERGED if merged else '.'} --served-model-name {config.name}"
+    alone = f"{MERGED if merged else '.'} --served-model-name {config.name}" + ("" if writes else " --runner pooling")
     beside = f"{BESIDE if origin else base} --enable-lora --max-lora-rank {adapter.rank} --lora-modules {config.name}=."
-    serve = beside if writes and adapter.type.beside_base else alone
+    serve = beside if config.training.beside_base else alone
     kind = "CausalLM" if writes else "SequenceClassification"
     return f"""---
 {front.to_yaml()}

@@ -32,12 +32,13 @@ ROOMY = 0.5
 def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits, found: Machine) -> Training:
     """What the memory of this training depends on."""
     lengths, recipe = rows.lengths(splits.train), methods.RECIPES[config.training.method]
+    learned = rows.learned(splits.train) / sum(lengths)
     step = schedule.share(plan.batch_size, found.processes) * max(lengths)
     return Training(
         base.figures(workspace.base_model(config), config.model),
         config.training.adapter,
         _device_of(found),
-        Load(max(lengths), step, rows.learned(splits.train) / sum(lengths), recipe.sequences, recipe.writes),
+        Load(max(lengths), step, learned, recipe.sequences, config.training.method.writes),
     )
 
 

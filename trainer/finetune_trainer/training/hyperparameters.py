@@ -52,7 +52,7 @@ def choose(
     recipe = RECIPES[training.method]
     longest = recipe.sequences * min(rows.longest, max_length)
     step = batch_size // devices * longest
-    load = Load(longest, step, rows.learned / rows.tokens, recipe.sequences, recipe.writes)
+    load = Load(longest, step, rows.learned / rows.tokens, recipe.sequences, training.method.writes)
     sized = divided(Training(model, training.adapter, device, load), sharding)
     if refused := refusal(sized.at_best):
         raise refused

@@ -13,7 +13,6 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MERGED
 from finetune_trainer.data.digests import digest
 from finetune_trainer.training import merging
-from finetune_trainer.training.methods import RECIPES
 
 
 def model(uri: str, origin: Origin, target: Path) -> None:
@@ -49,7 +48,7 @@ def _verify(uri: str, artifact: Path, origin: Origin) -> None:
 
 def _check_writes(uri: str, artifact: Path) -> None:
     method = Method(json.loads((artifact / RUN_CONFIG).read_text())["training"]["method"])
-    if not RECIPES[method].writes:
+    if not method.writes:
         raise StageError(
             Outcome.CONFIG_INVALID,
             f"{uri} was trained by method {method.value} and writes nothing: start from a model that answers.",

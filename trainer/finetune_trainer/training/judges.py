@@ -8,14 +8,13 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import Method, ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.training.methods import RECIPES
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
 
 
 def check(method: Method, directory: Path, config: ModelConfig) -> None:
     """Raise StageError (CONFIG_INVALID) where a method needs a head and the model in `directory` can have none."""
-    if RECIPES[method].writes:
+    if method.writes:
         return
     # Seconds of imports, which other methods don't need.
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES

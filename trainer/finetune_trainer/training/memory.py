@@ -61,7 +61,7 @@ UNKNOWN = Device(None, 0, FLOAT32)
 class Load:
     """What passes: tokens of the longest row, those of a step on one device at most, and the share that is learned.
 
-    `sequences`: how many of tokens a row has, which pass together. `writes`: see Recipe.
+    `sequences`: how many of tokens a row has, which pass together. `writes`: see Method.
     """
 
     longest: int

@@ -22,7 +22,6 @@ from transformers import (
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.training import sharding
-from finetune_trainer.training.methods import RECIPES
 
 # The library's name for what a reward model has in place of an output layer.
 HEAD = "score"
@@ -43,7 +42,7 @@ def load(
     """The base model, its weights in `dtype`, and its tokenizer. Raises StageError (CONFIG_INVALID).
 
     For QLoRA the weights of its linear layers take four bits each. `shares`: how its weights are divided among devices
-    (`sharding.loading`). `writes`: see Recipe.
+    (`sharding.loading`). `writes`: see Method.
     """
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": config.trust_remote_code}
     try:
@@ -129,7 +128,7 @@ def with_adapter(model: PreTrainedModel, training: TrainingConfig) -> PreTrained
     if adapter.type == AdapterType.NONE:
         return model
     try:
-        adapted = get_peft_model(model, lora(adapter, RECIPES[training.method].writes))
+        adapted = get_peft_model(model, lora(adapter, training.method.writes))
     except ValueError as error:
         raise StageError(
             Outcome.CONFIG_INVALID,

@@ -4,10 +4,12 @@ alike.
 
 from pathlib import Path
 
-from finetune_trainer.contract.config import AdapterType, RunConfig, Workspace
+from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.published import MERGED
 from finetune_trainer.contract.sweep import largest_rank
 
-from finetune_operator.serving.vllm import common, served
+from finetune_operator.serving.inside.finetune_answers import CLASSIFY, COMPLETIONS
+from finetune_operator.serving.vllm import common, pooled, served
 
 
 def arguments(
@@ -15,9 +17,9 @@ def arguments(
 ) -> list[str]:
     """vLLM's arguments for a trained revision: the tuned model answers as `config.name`.
 
-    Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no DoRA adapters, so train
-    leaves them merged into a full model, served like one that was trained in full. `base`: the base model alone.
-    `step`: of the checkpoint that is served in place of the artifact.
+    Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no DoRA adapters, and none of
+    reward models, so train leaves them merged into a full model, served like one that was trained in full. `base`: the
+    base model alone. `step`: of the checkpoint that is served in place of the artifact.
     """
     tuned = workspace.artifact if step is None else workspace.checkpoint(step)
     return [
@@ -26,13 +28,19 @@ def arguments(
     ]
 
 
+def asked(config: RunConfig, base: bool = False) -> str:
+    """The path that its clients ask at, as `arguments` have it served."""
+    return COMPLETIONS if base or config.training.method.writes else CLASSIFY
+
+
 def _models(config: RunConfig, workspace: Workspace, tuned: Path) -> list[str]:
-    adapter = config.training.adapter
-    if not adapter.type.beside_base:
-        return served(tuned / "merged" if adapter.type == AdapterType.DORA else tuned, config.name)
+    training = config.training
+    if not training.beside_base:
+        whole = tuned / MERGED if training.merged else tuned
+        return served(whole, config.name) if training.method.writes else pooled(whole, config.name)
     return [
         *served(workspace.base_model(config), config.base_name),
         "--enable-lora",
         *("--lora-modules", f"{config.name}={tuned}"),
-        *("--max-lora-rank", str(largest_rank(config.training))),
+        *("--max-lora-rank", str(largest_rank(training))),
     ]

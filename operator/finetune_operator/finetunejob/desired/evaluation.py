@@ -30,9 +30,11 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
     """What is measured, and what the report reckons with."""
     evaluation = spec.evaluation
     named = None if evaluation.baselines is None else tuple(_baseline(each) for each in evaluation.baselines)
+    # What the base model writes is nothing to compare rewards with.
+    usual = DEFAULT_BASELINES if spec.training.method.writes else ()
     return EvaluationConfig(
         metrics=tuple(evaluation.metrics or ()),
-        baselines=DEFAULT_BASELINES if named is None else named,
+        baselines=usual if named is None else named,
         # Elsewhere it would say nothing, and be one more digest for the same measurement.
         only_these=named == DEFAULT_BASELINES,
         base_alone=base_alone(spec),
@@ -59,6 +61,8 @@ def base_alone(spec: FineTuneJobSpec) -> bool:
     """Whether the base model needs an engine of its own to be compared with: a baseline or a reward is on it, and the
     engine of what is trained can't answer as it.
     """
+    if not spec.training.method.writes:
+        return False
     named = spec.evaluation.baselines
     asked = named is None or any(each.type != BaselineType.ENDPOINT for each in named)
     asked = asked or Metric.REWARD_ACCURACY in (spec.evaluation.metrics or [])

@@ -35,6 +35,7 @@ def pod_template(target: Target, run_config: RunConfig, context_length: int, sta
         hosting.resources,
         hosting.image,
         api_key(hosting.api_key),
+        asked=engine.asked(run_config, stage == BASE),
     )
     return template(labels, hosting.pod, container(wanted, target.settings), mounts, target.together)
 

@@ -1,4 +1,4 @@
-"""host: the engine of the revision, until it answers completions.
+"""host: the engine of the revision, until it answers.
 
 Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing;
 the verdict stays in the record. So is a candidate that is not to be served: it missed the gate or could not be

@@ -1,4 +1,5 @@
-"""Exit 0 when the engine answers a completion: `finetune_answers.py MODEL PORT`. The startup probe of hosting pods.
+"""Exit 0 when the engine answers: `finetune_answers.py MODEL PORT PATH`. The startup probe of hosting pods, and of what
+`finetune run` serves.
 
 An open port does not show it, nor does a loaded base model. http.client minds no proxy variables.
 """
@@ -10,14 +11,17 @@ import sys
 
 # Less than the probe's own limit, so that it is this program that says why.
 TIMEOUT_SECONDS = 55
+# By the path of what clients ask for, the least that they can ask.
+COMPLETIONS, CLASSIFY = "/v1/completions", "/classify"
+_LEAST: dict[str, dict[str, object]] = {COMPLETIONS: {"prompt": "Hello", "max_tokens": 1}, CLASSIFY: {"input": "Hello"}}
 
 
-def fault(model: str, port: int) -> str | None:
-    """Why the engine on this machine does not answer as `model` yet; None when it does."""
+def fault(model: str, port: int, path: str) -> str | None:
+    """Why the engine on this machine does not answer as `model` at `path` yet; None when it does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
-    request = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1})
+    request = json.dumps({"model": model, **_LEAST[path]})
     try:
-        connection.request("POST", "/v1/completions", request, {"Content-Type": "application/json", **_authorization()})
+        connection.request("POST", path, request, {"Content-Type": "application/json", **_authorization()})
         answer = connection.getresponse()
         text = answer.read(500).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
@@ -34,4 +38,4 @@ def _authorization() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(fault(sys.argv[1], int(sys.argv[2])))
+    sys.exit(fault(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -16,11 +16,9 @@ class Recipe:
     """A method. `formats`: of the rows that it learns from; `sequences`: how many of tokens a row has in one pass.
 
     `rate`: its usual learning rate for every weight of a model of a billion parameters. `trainer` makes what trains.
-    `writes`: the model goes on to have an output layer; else it has a head that makes one number.
     """
 
     formats: tuple[Format, ...]
     sequences: int
     rate: float
     trainer: "Callable[[Given], FlatTrainer]"
-    writes: bool = True

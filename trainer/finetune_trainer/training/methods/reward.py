@@ -27,5 +27,4 @@ RECIPE = Recipe(
     # An adapter's is ten times that: RewardConfig's default in TRL.
     rate=1e-5,
     trainer=_trainer,
-    writes=False,
 )
