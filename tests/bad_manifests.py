@@ -375,6 +375,29 @@ BAD = [
         )
     ),
     Bad(
+        "a merged model on a shared engine",
+        SHARED | {"spec.hosting.adapter": "merged"},
+        "spec.hosting.adapter",
+        "must be loaded with hosting.engine: a shared engine serves adapters beside its base model; remove it, or "
+        "hosting.engine",
+    ),
+    *(
+        Bad(
+            f"a choice of how to serve an adapter of type {adapter}",
+            {f"{ADAPTER}.type": adapter, "spec.hosting.adapter": "merged"},
+            "spec.hosting.adapter",
+            "goes with training.adapter.type lora or qlora: of others the whole model is served; remove it",
+        )
+        for adapter in ("dora", "none")
+    ),
+    Bad(
+        "an adapter served in another way",
+        {"spec.hosting.adapter": "fused"},
+        "spec.hosting.adapter",
+        server="supported values",
+        local="'loaded' or 'merged'",
+    ),
+    Bad(
         "a shared engine that finds the artifact nowhere",
         {"spec.hosting.engine": {"name": "chat"}},
         "spec.hosting.engine",

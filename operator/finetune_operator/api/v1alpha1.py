@@ -93,6 +93,13 @@ class FineTuneJobSpec(ApiModel):
             lambda spec: spec.hosting.engine is None or spec.training.adapter.type.beside_base,
             "training.adapter.type",
         ),
+        Rule(
+            "!has(self.hosting.adapter) || !has(self.training) || !has(self.training.adapter) || "
+            "self.training.adapter.type in ['lora', 'qlora']",
+            "goes with training.adapter.type lora or qlora: of others the whole model is served; remove it",
+            lambda spec: spec.hosting.adapter is None or spec.training.adapter.type.beside_base,
+            "hosting.adapter",
+        ),
         _off("hosting", "a reward model answers no chat, and what it makes is the artifact"),
         _off("evaluation", "a reward model gives no answers to measure; training tells how often it is right"),
         Rule(
