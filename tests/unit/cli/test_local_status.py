@@ -74,6 +74,7 @@ def test_while_it_trains() -> None:
         "DataReady": ("True", "Succeeded"),
         "Trained": ("Unknown", "Running"),
         "Published": ("False", "Disabled"),
+        "Merged": ("False", "Disabled"),
         "Hosted": ("Unknown", "Waiting"),
         "Evaluated": ("False", "Disabled"),
         "Promoted": ("Unknown", "Waiting"),
