@@ -72,19 +72,24 @@ def job() -> LocalJob:
 
 def turn(engine: Engine, model: str, asked: list[list[dict[str, str]]], salt: str) -> Turn:
     """Ask all rows; nothing of an earlier turn is in the prefix cache."""
-    process = next(each for each in psutil.Process().children() if str(engine.port) in each.cmdline())
     client = httpx.Client(base_url=engine.url, timeout=600, trust_env=False)
 
     def answer(messages: list[dict[str, str]]) -> None:
         told = {"model": model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
         client.post("/chat/completions", json=told | {"cache_salt": salt}).raise_for_status()
 
-    began, before = time.monotonic(), process.cpu_times()
+    began, before = time.monotonic(), cpu_seconds(engine)
     with client, ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(answer, asked))
-    seconds, after = time.monotonic() - began, process.cpu_times()
-    used = after.user + after.system - before.user - before.system
-    return Turn(len(asked) / seconds, used / len(asked))
+    seconds = time.monotonic() - began
+    return Turn(len(asked) / seconds, (cpu_seconds(engine) - before) / len(asked))
+
+
+def cpu_seconds(engine: Engine) -> float:
+    """What an engine's processes have taken so far: the one that answers, and the one that computes."""
+    server = next(each for each in psutil.Process().children() if str(engine.port) in each.cmdline())
+    times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def compare(root: Path, repeats: int, rows: int) -> dict[str, list[Turn]]:
