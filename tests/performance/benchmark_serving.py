@@ -2,8 +2,8 @@
 
 `make benchmark-serving` runs it and prints one table: the small model, a LoRA adapter of rank 16 on every linear layer,
 rows of the recipe assistant, 16 clients, and as many tokens for each answer. The engines are started as `finetune run`
-starts them, and take turns, forth and back; each figure is the median. An engine's CPU time is what it takes of its
-cores, whatever else runs on them. The adapter is made of random numbers, which cost what learned ones do.
+starts them, and take turns, forth and back, so that what else the machine does slows them all; each figure is the
+median. The adapter is made of random numbers, which cost what learned ones do.
 """
 
 import argparse
@@ -13,11 +13,9 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import torch
 from finetune_cli.engine import Engine
 from finetune_cli.job import LocalJob
@@ -35,14 +33,6 @@ NAME, REVISION = "recipes", "aaaa0001"
 CONTEXT, CLIENTS, TOKENS = 1024, 16, 24
 BASE, LOADED, MERGED = "base model", "adapter, loaded", "adapter, merged"
 ENGINES = {BASE: {"base": True}, LOADED: {}, MERGED: {"merged": True}}
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Requests a second, and the engine's CPU seconds for each."""
-
-    rate: float
-    cpu: float
 
 
 def workspace(root: Path) -> Workspace:
@@ -70,35 +60,27 @@ def job() -> LocalJob:
     return LocalJob(NAME, REVISION, FineTuneJobSpec.model_validate(spec), ())
 
 
-def turn(engine: Engine, model: str, asked: list[list[dict[str, str]]], salt: str) -> Turn:
-    """Ask all rows; nothing of an earlier turn is in the prefix cache."""
+def turn(engine: Engine, model: str, asked: list[list[dict[str, str]]], salt: str) -> float:
+    """Requests a second, when all rows are asked; nothing of an earlier turn is in the prefix cache."""
     client = httpx.Client(base_url=engine.url, timeout=600, trust_env=False)
 
     def answer(messages: list[dict[str, str]]) -> None:
         told = {"model": model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
         client.post("/chat/completions", json=told | {"cache_salt": salt}).raise_for_status()
 
-    began, before = time.monotonic(), cpu_seconds(engine)
+    began = time.monotonic()
     with client, ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(answer, asked))
-    seconds = time.monotonic() - began
-    return Turn(len(asked) / seconds, (cpu_seconds(engine) - before) / len(asked))
+    return len(asked) / (time.monotonic() - began)
 
 
-def cpu_seconds(engine: Engine) -> float:
-    """What an engine's processes have taken so far: the one that answers, and the one that computes."""
-    server = next(each for each in psutil.Process().children() if str(engine.port) in each.cmdline())
-    times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
-
-
-def compare(root: Path, repeats: int, rows: int) -> dict[str, list[Turn]]:
+def compare(root: Path, repeats: int, rows: int) -> dict[str, list[float]]:
     """Each engine's turns."""
     lines = ROWS.read_text().splitlines()[:rows]
     asked = [json.loads(line)["messages"][:-1] for line in lines]
     made = workspace(root)
     engines = {name: Engine(job(), made, CONTEXT, free_port(), cpu=True, **kind) for name, kind in ENGINES.items()}
-    found: dict[str, list[Turn]] = {name: [] for name in engines}
+    found: dict[str, list[float]] = {name: [] for name in engines}
     with contextlib.ExitStack() as running:
         for number, engine in enumerate(engines.values()):
             child = running.enter_context(engine.start(root / f"{number}.log"))
@@ -122,12 +104,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         found = compare(Path(directory), options.repeats, options.rows)
-    rates = {name: statistics.median(turn.rate for turn in turns) for name, turns in found.items()}
-    costs = {name: statistics.median(turn.cpu for turn in turns) for name, turns in found.items()}
-    print(f"{'':<18}{'requests/s':>12}{'of base':>9}{'CPU s a request':>18}{'of base':>9}")
-    for name in ENGINES:
-        ratios = rates[name] / rates[BASE], costs[BASE] / costs[name]
-        print(f"{name:<18}{rates[name]:>12.2f}{ratios[0]:>9.2f}{costs[name]:>18.3f}{ratios[1]:>9.2f}")
+    rates = {name: statistics.median(turns) for name, turns in found.items()}
+    print(f"{'':<18}{'requests/s':>12}{'of the base model':>20}")
+    for name, rate in rates.items():
+        print(f"{name:<18}{rate:>12.2f}{rate / rates[BASE]:>20.2f}")
 
 
 if __name__ == "__main__":
