@@ -121,6 +121,10 @@ benchmark-data: model ## What preparing data costs: 1,000,000 rows and 60 (SIZES
 benchmark-train: model ## How fast training is, against TRL's on the same rows (SIZES="--repeats 1 --steps 4")
 	@.venv/bin/python tests/performance/benchmark_train.py $(SIZES)
 
+.PHONY: benchmark-serving
+benchmark-serving: model ## What serving an adapter costs, loaded and merged, against the base model (SIZES="--rows 24")
+	@.venv/bin/python tests/performance/benchmark_serving.py $(SIZES)
+
 .PHONY: benchmark-memory
 benchmark-memory: venv ## How right the plan is about memory, against what processes took (SIZES="--only qlora")
 	@.venv/bin/python tests/performance/benchmark_memory.py $(SIZES)

@@ -298,6 +298,12 @@ BAD = [
                 "is not there for reward models, which have a head of their own in place of the base model's: remove "
                 "it",
             ),
+            Bad(
+                "a reward model's adapter",
+                {"spec.hosting.adapter": "loaded"},
+                "spec.hosting.adapter",
+                "is not there for reward models, which are served whole: remove it",
+            ),
             *(
                 Bad(
                     f"a reward model measured by {metrics}",
@@ -414,6 +420,29 @@ BAD = [
             ("pod", {"nodeSelector": {"zone": "a"}}),
             ("image", "vllm:2"),
         )
+    ),
+    Bad(
+        "a merged model on a shared engine",
+        SHARED | {"spec.hosting.adapter": "merged"},
+        "spec.hosting.adapter",
+        "must be loaded with hosting.engine: a shared engine serves adapters beside its base model; remove it, or "
+        "hosting.engine",
+    ),
+    *(
+        Bad(
+            f"a choice of how to serve an adapter of type {adapter}",
+            {f"{ADAPTER}.type": adapter, "spec.hosting.adapter": "merged"},
+            "spec.hosting.adapter",
+            "goes with training.adapter.type lora or qlora: of others the whole model is served; remove it",
+        )
+        for adapter in ("dora", "none")
+    ),
+    Bad(
+        "an adapter served in another way",
+        {"spec.hosting.adapter": "fused"},
+        "spec.hosting.adapter",
+        server="supported values",
+        local="'loaded' or 'merged'",
     ),
     Bad(
         "a shared engine that finds the artifact nowhere",

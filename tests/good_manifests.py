@@ -111,10 +111,12 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "nodes that share": {"spec.training.nodes": 8, "spec.workspace.accessModes": ["ReadWriteMany"]},
     "replicas that share": {"spec.hosting.replicas": 3, "spec.workspace.accessModes": ["ReadWriteMany"]},
+    "a merged adapter": {"spec.hosting.adapter": "merged", "spec.training.keepCheckpoints": 3},
     "a shared engine": {
         "spec.hosting.engine": {"name": "chat"},
         "spec.hosting.replicas": 1,
         "spec.hosting.rollout": "surge",
+        "spec.hosting.adapter": "loaded",
         "spec.hosting.revisionHistoryLimit": 3,
         "spec.output.destination": "hf://org/recipes",
         "spec.training.adapter.type": "qlora",

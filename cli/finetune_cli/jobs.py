@@ -25,6 +25,7 @@ class Logged(StrEnum):
     PREPARE = "prepare"
     TRAIN = "train"
     PUBLISH = "publish"
+    MERGE = "merge"
     HOST = "host"
     EVALUATE = "evaluate"
 

@@ -18,6 +18,7 @@ from finetune_operator.api.status import Endpoint, FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import budget
+from finetune_operator.finetunejob.desired.engine import is_merged
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.desired.run_config import run_config
@@ -252,7 +253,8 @@ class Backend:
         length = self._job.spec.hosting.context_length
         if length is None:
             length = PrepareResult.model_validate_json(self._workspace.prepared.read_bytes()).plan.context_length
-        return Engine(self._job, self._workspace, length, port, self._cpu, base)
+        merged = is_merged(self._job.spec, self._context.record)
+        return Engine(self._job, self._workspace, length, port, self._cpu, base, merged)
 
     def _remember(self, key: str, entry: str) -> None:
         self._run = self._run.remember(key, entry)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.finetunejob.desired.evaluation import served_merged
 from finetune_operator.finetunejob.desired.hosting import (
     BASE,
     adapter_map,
@@ -94,7 +95,8 @@ def _origin(spec: FineTuneJobSpec) -> Origin | None:
 def _engine(target: Target, stage: str = HOST.name) -> Manifest:
     config = run_config(target.name, target.revision, target.spec, target.origin)
     hosting = target.spec.hosting
-    pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, stage)
+    merged = stage == HOST.name and served_merged(target.spec)
+    pod = pod_template(target, config, hosting.context_length or EXAMPLE_CONTEXT_LENGTH, stage, merged)
     return deployment(target, pod, hosting.replicas, stage)
 
 

@@ -20,6 +20,7 @@ class Type(StrEnum):
     DATA_READY = "DataReady"
     TRAINED = "Trained"
     PUBLISHED = "Published"
+    MERGED = "Merged"
     HOSTED = "Hosted"
     EVALUATED = "Evaluated"
     PROMOTED = "Promoted"
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     QUEUED = "Queued"
     SUCCEEDED = "Succeeded"
+    ANSWERS_DIFFER = "AnswersDiffer"
     BUDGET_SPENT = "BudgetSpent"
     BUDGET_TOO_SMALL = "BudgetTooSmall"
     DISABLED = "Disabled"
@@ -89,6 +91,7 @@ MEANINGS: dict[Type, str] = {
     Type.DATA_READY: "the model and the rows are fetched, checked, split and counted",
     Type.TRAINED: "the artifact of the current revision is complete",
     Type.PUBLISHED: "the artifact of the current revision is complete at output.destination",
+    Type.MERGED: "the artifact of the current revision is a part of a copy of its base model (hosting.adapter: merged)",
     Type.HOSTED: "the current revision answers",
     Type.EVALUATED: "the current revision is measured against the base model, and meets the gate",
     Type.PROMOTED: "the stable Service points at the current revision",
@@ -117,6 +120,7 @@ REASONS: dict[Reason, str] = {
     Reason.SUSPENDED: "spec.suspend is true, somebody has suspended the stage's Job, or `finetune run` was stopped",
     Reason.QUEUED: "Kueue has not admitted the stage's Job, or has stopped it; the message has Kueue's words",
     Reason.SUCCEEDED: "the stage is complete",
+    Reason.ANSWERS_DIFFER: "the merged model answers otherwise than the adapter, which is served loaded in its place",
     Reason.BUDGET_SPENT: "the stage is complete, though not all was trained: training.budget was used up before",
     Reason.BUDGET_TOO_SMALL: "by an earlier revision the plan takes more than training.budget; the message has numbers",
     Reason.DISABLED: "the manifest does not ask for it, or it can't be had; the message says which",

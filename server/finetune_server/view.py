@@ -21,7 +21,16 @@ ENDED = ("succeeded", "failed", "cancelled")
 _FAILED = ("Failed", "Rejected", "Invalid")
 _METHODS = {"sft": "supervised", "dpo": "dpo"}
 # The conditions that tell how it goes; Ready repeats the one that it hangs on.
-_TOLD = (Type.ACCEPTED, Type.DATA_READY, Type.TRAINED, Type.PUBLISHED, Type.HOSTED, Type.EVALUATED, Type.PROMOTED)
+_TOLD = (
+    Type.ACCEPTED,
+    Type.DATA_READY,
+    Type.TRAINED,
+    Type.PUBLISHED,
+    Type.MERGED,
+    Type.HOSTED,
+    Type.EVALUATED,
+    Type.PROMOTED,
+)
 
 
 def id_of(name: str) -> str:

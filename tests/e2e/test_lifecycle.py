@@ -60,6 +60,8 @@ def test_kubectl_tells_the_truth(served: str) -> None:
         "Trained": "True",
         # There is no output.destination.
         "Published": "False",
+        # hosting.adapter is left out.
+        "Merged": "False",
         "Hosted": "True",
         # evaluation.enabled is false here; test_gate and test_truth have what is measured.
         "Evaluated": "False",

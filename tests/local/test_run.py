@@ -18,6 +18,7 @@ from laptop import NAME, ROWS, Command, Finetune
 
 # It is stopped at a step that a run from the start does not reach between two looks at it.
 STEPS, STOP = 100, 30
+TRAINING = {"maxSteps": STEPS, "batchSize": 2, "maxLength": 128, "resources": {"limits": {"cpu": 2}}}
 SYSTEM = "List the generic ingredients of the recipe."
 
 
@@ -25,10 +26,7 @@ SYSTEM = "List the generic ingredients of the recipe."
 def job(directory: Path, write: Callable[..., None]) -> None:
     rows = ROWS.read_text().splitlines(keepends=True)[:40]
     (directory / "train.jsonl").write_text("".join(rows))
-    write(
-        training={"maxSteps": STEPS, "batchSize": 2, "maxLength": 128, "resources": {"limits": {"cpu": 2}}},
-        hosting={"contextLength": 256},
-    )
+    write(training=TRAINING, hosting={"contextLength": 256})
 
 
 def workspace(directory: Path) -> Workspace:
@@ -113,6 +111,23 @@ def test_a_finished_job_is_not_trained_again(finetune: Finetune, directory: Path
     assert run.ends() == 0
     assert mark.stat().st_mtime_ns == before
     assert f"The artifact is in {mark.parent}." in run.said
+
+
+def test_merged_it_is_served_alone_and_not_trained_again(
+    finetune: Finetune, write: Callable[..., None], directory: Path
+) -> None:
+    mark = workspace(directory).trained
+    before = mark.stat().st_mtime_ns
+    write(training=TRAINING, hosting={"contextLength": 256, "adapter": "merged"})
+    run = finetune("run", "job.yaml")
+    status = run.until(lambda status: status.get("phase") == "Serving")
+    assert "The adapter is merged into a copy of its base model" in run.said
+    assert condition(status, "Merged")["status"] == "True"
+    assert answer(status["endpoint"], NAME)
+    with pytest.raises(openai.NotFoundError):
+        answer(status["endpoint"], f"{NAME}-base")
+    assert run.interrupt() == 0
+    assert mark.stat().st_mtime_ns == before
 
 
 def test_an_engine_that_cannot_start_shows_the_end_of_its_log(

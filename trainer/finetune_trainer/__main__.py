@@ -1,5 +1,5 @@
-"""The program of stage pods and of the local backend: `python -m finetune_trainer prepare|train|publish|evaluate`,
-and of the containers beside an Engine: `fetch` brings its model, `adapters` loads adapters into it.
+"""The program of stage pods and of the local backend, `python -m finetune_trainer STAGE`, and of the containers beside
+an Engine: `fetch` brings its model, `adapters` loads adapters into it.
 """
 
 import argparse
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; its defaults are a stage pod's."""
     parser = argparse.ArgumentParser(prog="finetune_trainer", description=__doc__)
-    parser.add_argument("stage", choices=["prepare", "train", "publish", "evaluate", "fetch", "adapters"])
+    parser.add_argument("stage", choices=["prepare", "train", "publish", "merge", "evaluate", "fetch", "adapters"])
     parser.add_argument("--config", type=Path, default=Path("/etc/finetune/run.json"))
     parser.add_argument("--workspace", type=Path, default=Path("/workspace"))
     parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG))
@@ -141,6 +141,10 @@ def stage(options: argparse.Namespace) -> Contract:
 
             wanted = Wanted(options.sign, options.merge)
             return publish(config, workspace, options.destination, options.owner, reporter, wanted)
+        if options.stage == "merge":
+            from finetune_trainer.stages.merge import merge
+
+            return merge(config, workspace, reporter)
         from finetune_trainer.stages.train import train
         from finetune_trainer.training.build import Beside
 

@@ -20,6 +20,13 @@ class Rollout(StrEnum):
     RECREATE = "recreate"
 
 
+class ServedAs(StrEnum):
+    """What the engine is given of a LoRA adapter."""
+
+    LOADED = "loaded"
+    MERGED = "merged"
+
+
 class SharedEngine(ApiModel):
     """An Engine, by name."""
 
@@ -55,6 +62,11 @@ class Hosting(ApiModel):
     """The serving pod's resources; an accelerator among its limits selects the GPU image."""
     context_length: Annotated[int, Field(ge=16, le=MOST_TOKENS)] | None = None
     """The longest prompt and answer together, in tokens. Left out: chosen, see status.plan."""
+    adapter: ServedAs | None = None
+    """loaded: the engine has the base model and the adapter beside it, and answers as either. merged: the adapter is
+    made a part of a copy of the base model, which takes as much of workspace.size once more and is served as fast as a
+    base model; what is measured is that, beside an engine of the base model's own. A checkpoint, and an earlier
+    revision that was not merged, are served loaded. Left out: loaded."""
     rollout: Rollout = Rollout.SURGE
     """surge: the old revision serves until the new one answers, which needs accelerators for both. recreate: the old
     one gives its accelerators to the new one's training and hosting, and comes back if that fails."""
@@ -72,6 +84,13 @@ class Hosting(ApiModel):
         _the_engines("replicas", "self.replicas == 1", 1),
         _the_engines("resources", "!has(self.resources)"),
         _the_engines("contextLength", "!has(self.contextLength)"),
+        Rule(
+            "!has(self.engine) || !has(self.adapter) || self.adapter == 'loaded'",
+            "must be loaded with hosting.engine: a shared engine serves adapters beside its base model; remove it, or "
+            "hosting.engine",
+            lambda hosting: hosting.engine is None or hosting.adapter != ServedAs.MERGED,
+            "adapter",
+        ),
         _the_engines("rollout", "self.rollout == 'surge'", Rollout.SURGE),
         _the_engines("apiKey", "!has(self.apiKey)"),
         _the_engines("pod", "!has(self.pod)"),

@@ -27,6 +27,12 @@ def rating_alone() -> tuple[Rule, ...]:
             "hosting.engine",
         ),
         _rating(
+            "!has(self.hosting.adapter)",
+            "is not there for reward models, which are served whole: remove it",
+            lambda spec: spec.hosting.adapter is None,
+            "hosting.adapter",
+        ),
+        _rating(
             f"!has(self.evaluation.metrics) || self.evaluation.metrics == ['{_MEASURED}']",
             f"can be {_MEASURED} alone with training.method reward: a reward model gives no answers to compare",
             lambda spec: spec.evaluation.metrics in (None, [Metric.RANKING_ACCURACY]),

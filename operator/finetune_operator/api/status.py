@@ -40,6 +40,7 @@ class Phase(StrEnum):
     QUEUED = "Queued"
     TRAINING = "Training"
     PUBLISHING = "Publishing"
+    MERGING = "Merging"
     HOSTING = "Hosting"
     EVALUATING = "Evaluating"
     PROMOTING = "Promoting"

@@ -91,6 +91,13 @@ class FineTuneJobSpec(ApiModel):
         ),
         *rating_alone(),
         Rule(
+            "!has(self.hosting.adapter) || !has(self.training) || !has(self.training.adapter) || "
+            "self.training.adapter.type in ['lora', 'qlora']",
+            "goes with training.adapter.type lora or qlora: of others the whole model is served; remove it",
+            lambda spec: spec.hosting.adapter is None or spec.training.adapter.type.beside_base,
+            "hosting.adapter",
+        ),
+        Rule(
             "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
             "'ReadWriteMany' in self.workspace.accessModes",
             "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "

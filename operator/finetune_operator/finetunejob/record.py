@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from finetune_trainer.contract.config import Contract, EvaluationConfig, RunConfig
-from finetune_trainer.contract.report import EvaluateResult, PrepareResult, PublishResult, TrainResult
+from finetune_trainer.contract.report import EvaluateResult, MergeResult, PrepareResult, PublishResult, TrainResult
 from pydantic import ValidationError
 
 from finetune_operator import names
@@ -25,6 +25,7 @@ C = TypeVar("C", bound=Contract)
 RUN_CONFIG = names.RUN_CONFIG
 PREPARED = "prepare.json"
 TRAINED = "train.json"
+MERGED = "merge.json"
 _FAILED = "failed-"
 
 
@@ -61,6 +62,11 @@ class Record:
     def trained(self) -> TrainResult | None:
         """The artifact, and what it took; None until there is one."""
         return self._read(TRAINED, TrainResult)
+
+    @cached_property
+    def merged(self) -> MergeResult | None:
+        """The whole model that the artifact's adapter makes, or why it is not served; None until that is decided."""
+        return self._read(MERGED, MergeResult)
 
     def published(self, output: Output) -> PublishResult | None:
         """The artifact's address at the destination; None until all is there that is wanted."""

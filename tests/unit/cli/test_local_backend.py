@@ -57,6 +57,11 @@ class Laptop:
     served: Endpoint | None = None
     served_beside: set[str] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
+    commands: dict[str, str] = field(default_factory=dict)
+
+    def start(self, engine: Engine, log: Path) -> "Child":
+        self.commands[log.stem] = " ".join(engine.command())
+        return Child(self, log.stem, self.broken.get(log.stem, ""))
 
     def measured(self, page: Path) -> None:
         self.pages.append(page)
@@ -126,7 +131,7 @@ def laptop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     found = Laptop({"prepare": PREPARED, "train": TRAINED, "evaluate": measured})
     monkeypatch.setattr(Attempt, "laptop", found, raising=False)
     monkeypatch.setattr(local, "Attempt", Attempt)
-    monkeypatch.setattr(Engine, "start", lambda engine, log: Child(found, log.stem, found.broken.get(log.stem, "")))
+    monkeypatch.setattr(Engine, "start", lambda engine, log: found.start(engine, log))
     monkeypatch.setattr(Engine, "answers", lambda engine: not (engine.base and found.broken))
     yield found
     assert found.up == set(), "an engine outlives the run"
@@ -270,3 +275,27 @@ class TestBesideTheBaseModel:
         assert status
         assert conditions(status)["Evaluated"] == ("False", "EngineFailed")
         assert conditions(status)["Hosted"] == ("False", "Released")
+
+
+class TestMerged:
+    MERGED = {"hosting": {"contextLength": 512, "adapter": "merged"}}
+
+    @pytest.fixture(autouse=True)
+    def measured(self, laptop: Laptop) -> None:
+        laptop.results["evaluate"] = evaluated(evaluation_config(job(**self.MERGED).spec, Settings()).id)
+
+    def test_what_is_measured_and_served_is_the_merged_model(self, laptop: Laptop, tmp_path: Path) -> None:
+        laptop.results["merge"] = {"artifact": "sha256:bb", "bytes": 270_000_000}
+        status = run(laptop, tmp_path, job(**self.MERGED))
+        assert laptop.ran == ["prepare", "train", "merge", "host", "base", "evaluate"]
+        assert status.phase == Phase.SERVING
+        assert conditions(status)["Merged"] == ("True", "Succeeded")
+        assert "recipes/aaaa0001/merged --served-model-name recipes" in laptop.commands["host"]
+        assert "lora" not in laptop.commands["host"]
+
+    def test_one_that_answers_otherwise_leaves_the_adapter_loaded(self, laptop: Laptop, tmp_path: Path) -> None:
+        laptop.results["merge"] = {"artifact": "sha256:bb", "apart": "It is 9% apart."}
+        status = run(laptop, tmp_path, job(**self.MERGED))
+        assert conditions(status)["Merged"] == ("False", "AnswersDiffer")
+        assert status.phase == Phase.SERVING
+        assert "--lora-modules recipes=" in laptop.commands["host"]

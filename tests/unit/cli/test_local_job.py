@@ -33,7 +33,7 @@ ACTED_ON = {
         "sweep",
         "budget",
     },
-    "hosting": {"enabled", "context_length"},
+    "hosting": {"enabled", "context_length", "adapter"},
 }
 
 

@@ -74,6 +74,7 @@ def test_while_it_trains() -> None:
         "DataReady": ("True", "Succeeded"),
         "Trained": ("Unknown", "Running"),
         "Published": ("False", "Disabled"),
+        "Merged": ("False", "Disabled"),
         "Hosted": ("Unknown", "Waiting"),
         "Evaluated": ("False", "Disabled"),
         "Promoted": ("Unknown", "Waiting"),
@@ -101,7 +102,11 @@ def test_while_it_serves() -> None:
     assert status.endpoint is not None
     assert status.endpoint.url == URL
     assert status.served_revision == "aaaa0001"
-    assert {name for name, (found, _) in conditions(status).items() if found != "True"} == {"Published", "Evaluated"}
+    assert {name for name, (found, _) in conditions(status).items() if found != "True"} == {
+        "Published",
+        "Merged",
+        "Evaluated",
+    }
     ready = status.conditions[-1]
     assert ready.message == f"{URL} answers as model recipes with revision aaaa0001."
 

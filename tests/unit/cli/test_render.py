@@ -94,3 +94,12 @@ def test_the_base_model_beside_a_full_one_is_shown_where_it_is_asked() -> None:
     revision = found[0][1].removeprefix("recipes-")
     base = f"recipes-{revision}-base"
     assert found[6:9] == [("Deployment", base), ("Service", base), ("Job", f"recipes-{revision}-evaluate")]
+
+
+def test_a_merged_model_has_its_job_and_is_what_is_served() -> None:
+    found = {(made["kind"], made["metadata"]["name"]): made for made in rendered(hosting={"adapter": "merged"})}
+    name = f"recipes-{names.revision_of(spec())}"
+    assert ("Job", f"{name}-merge") in found
+    (engine,) = found["Deployment", name]["spec"]["template"]["spec"]["containers"]
+    assert "/workspace/merged" in engine["args"]
+    assert ("Deployment", f"{name}-base") in found

@@ -394,6 +394,7 @@ class EvaluationConfig(Contract):
 
     DEFAULT_BASELINES bring structured along where the answers are JSON or labels, unless the manifest names
     `only_these`. `base_alone`: the base model answers from an engine of its own, as large as the tuned one's.
+    `merged`: the tuned model is asked as a part of its base model, where merge could make one.
     `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's
     chat template. `gate`, `prices` and `accelerators` (of all replicas that serve) change what the report says, and
     nothing that is measured.
@@ -403,6 +404,7 @@ class EvaluationConfig(Contract):
     baselines: tuple[BaselineConfig, ...] = ()
     only_these: bool = False
     base_alone: bool = False
+    merged: bool = False
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
     judge: EndpointConfig | None = None
@@ -462,6 +464,8 @@ class Workspace:
         self.artifact = root / "artifact"
         self.kept = root / "kept"
         self.whole = root / "whole"
+        self.merged = root / "merged"
+        self.merged_with = root / "merged.json"
         self.trials = root / "trials"
         self.trained = self.artifact / ARTIFACT
         self.trained_with = self.artifact / RUN_CONFIG

@@ -234,6 +234,17 @@ class PublishResult(Contract):
     lineage: tuple[str, ...] = ()
 
 
+class MergeResult(Contract):
+    """What merge did. `artifact`: the digest of what was merged; `bytes`: the size of the whole model that it made.
+
+    `apart`: why the adapter is to be served in its place, as a sentence; there is no whole model then.
+    """
+
+    artifact: str
+    bytes: int = 0
+    apart: str | None = None
+
+
 # The confidences that a gate can ask for.
 CONFIDENCES = ("0.8", "0.9", "0.95", "0.99")
 

@@ -6,12 +6,12 @@ So a stage that is run again, by a Job made anew or by a user who wants the resu
 import json
 
 from finetune_trainer.contract.config import OnSensitive, RunConfig, Workspace
-from finetune_trainer.contract.report import PrepareResult, TrainResult
+from finetune_trainer.contract.report import MergeResult, PrepareResult, TrainResult
 
 
 def result(
     stage: str, config: RunConfig, workspace: Workspace, on_sensitive: OnSensitive = OnSensitive.WARN
-) -> PrepareResult | TrainResult | None:
+) -> PrepareResult | TrainResult | MergeResult | None:
     """What the stage left when it was completed for this revision; None when it has to run.
 
     `on_sensitive`: what prepare is told; it looks again when that has changed. evaluate is not asked here: it loads
@@ -19,6 +19,8 @@ def result(
     """
     if stage == "prepare":
         return _prepared(config, workspace, on_sensitive)
+    if stage == "merge":
+        return _merged(workspace)
     return _trained(config, workspace) if stage == "train" else None
 
 
@@ -38,3 +40,11 @@ def _trained(config: RunConfig, workspace: Workspace) -> TrainResult | None:
     # Of a run config that another version of this program wrote, only the revision is to be understood.
     made_for = json.loads(workspace.trained_with.read_bytes())["revision"]
     return TrainResult.model_validate_json(workspace.trained.read_bytes()) if made_for == config.revision else None
+
+
+def _merged(workspace: Workspace) -> MergeResult | None:
+    if not workspace.merged_with.exists():
+        return None
+    done = MergeResult.model_validate_json(workspace.merged_with.read_bytes())
+    trained = TrainResult.model_validate_json(workspace.trained.read_bytes())
+    return done if done.artifact == trained.artifact.digest else None

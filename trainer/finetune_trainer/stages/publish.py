@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from finetune_trainer.contract.config import SIGNATURE, RunConfig, Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MERGED, Claim, Manifest
 from finetune_trainer.contract.report import ArtifactReport, PublishResult, TrainResult
 from finetune_trainer.data import bucket, digests, places, published, signing
@@ -34,6 +35,7 @@ class Wanted:
 
 
 NOTHING = Wanted()
+_UNMERGED = "Remove output.merge; the adapter is published beside its base model's name."
 # What an artifact has that is an adapter.
 ADAPTER = "adapter_config.json"
 
@@ -81,7 +83,10 @@ def _merged(publisher: "_Publisher", uri: str, trained: ArtifactReport, config: 
     if lacking:
         # Not where a file that is missing would be told as the place's.
         publisher.reporter.update(activity="merging the adapter with its base model")
-        whole.make(config, workspace, workspace.whole)
+        try:
+            whole.make(config, workspace, workspace.whole)
+        except (whole.Unmergeable, whole.Apart) as error:
+            raise StageError(Outcome.CONFIG_INVALID, f"{error} {_UNMERGED}") from error
         size = sum(path.stat().st_size for path in digests.files(workspace.whole))
         made = ArtifactReport(digest=digests.digest(workspace.whole), bytes=size)
         with publisher.place(f"-{MERGED}") as place:

@@ -1,7 +1,7 @@
 """The whole model that an adapter and its base model are together: made of files, and held to what both answer.
 
-Called by the stage publish for output.merge. Merging takes the memory of one matrix; the check loads one model after
-the other, in float32.
+Called by the stages publish, for output.merge, and merge, for hosting.adapter. Merging takes the memory of one matrix;
+the check loads one model after the other, in float32.
 """
 
 import shutil
@@ -14,7 +14,6 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from finetune_trainer.contract.config import RUN_CONFIG, RunConfig, Workspace
-from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MERGED
 from finetune_trainer.training import merging, rows
 from finetune_trainer.training.card import HUB
@@ -27,6 +26,14 @@ ROWS, TOKENS = 4, 256
 ROUNDING, SHARE = 0.01, 0.5
 
 
+class Unmergeable(Exception):
+    """The adapter can't become a part of its base model; why, as a sentence."""
+
+
+class Apart(Exception):
+    """The merged model answers otherwise than the adapter beside its base model; how far apart, as a sentence."""
+
+
 def already(artifact: Path) -> str | None:
     """Where an artifact has its whole model, below its own address; None where it is an adapter alone."""
     if (artifact / MERGED).exists():
@@ -35,16 +42,14 @@ def already(artifact: Path) -> str | None:
 
 
 def make(config: RunConfig, workspace: Workspace, target: Path) -> None:
-    """Leave the model, its card and the run config in `target`. Raises StageError where it can't be merged, or answers
-    otherwise than the adapter beside its base model.
-    """
+    """Leave the model, its card and the run config in `target`. Raises Unmergeable or Apart."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     merging.copy(workspace.base_model(config), target)
     try:
         merging.merge(workspace.artifact, target)
     except ValueError as error:
-        raise _refused(f"The adapter can't be merged: it {error}.") from error
+        raise Unmergeable(f"The adapter can't be merged: it {error}.") from error
     _check(config, workspace, target)
     shutil.copyfile(workspace.artifact / RUN_CONFIG, target / RUN_CONFIG)
     (target / "README.md").write_text(_card(config))
@@ -57,7 +62,7 @@ def _check(config: RunConfig, workspace: Workspace, target: Path) -> None:
     apart, changed = _apart(beside, found), _apart(beside, bare)
     # Written so that what is no number is beyond it.
     if not apart <= max(ROUNDING, SHARE * changed):
-        raise _refused(
+        raise Apart(
             f"The merged model does not answer as the adapter beside its base model does: their logits on {len(asked)} "
             f"rows of train are {apart:.1%} apart, and {changed:.1%} is what the adapter changes."
         )
@@ -119,9 +124,3 @@ Serve it:
 vllm serve . --served-model-name {config.name}
 ```
 """
-
-
-def _refused(why: str) -> StageError:
-    return StageError(
-        Outcome.CONFIG_INVALID, f"{why} Remove output.merge; the adapter is published beside its base model's name."
-    )

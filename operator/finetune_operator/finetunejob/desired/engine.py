@@ -8,24 +8,41 @@ from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.published import MERGED
 from finetune_trainer.contract.sweep import largest_rank
 
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.finetunejob.desired.evaluation import served_merged
+from finetune_operator.finetunejob.record import Record
 from finetune_operator.serving.inside.finetune_answers import CLASSIFY, COMPLETIONS
 from finetune_operator.serving.vllm import common, pooled, served
 
 
+def is_merged(spec: FineTuneJobSpec, record: Record) -> bool:
+    """Whether a revision's engine has what merge made of it."""
+    return served_merged(spec) and record.merged is not None and record.merged.apart is None
+
+
 def arguments(
-    config: RunConfig, workspace: Workspace, context_length: int, base: bool = False, step: int | None = None
+    config: RunConfig,
+    workspace: Workspace,
+    context_length: int,
+    base: bool = False,
+    step: int | None = None,
+    merged: bool = False,
 ) -> list[str]:
     """vLLM's arguments for a trained revision: the tuned model answers as `config.name`.
 
     Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no DoRA adapters, and none of
     reward models, so train leaves them merged into a full model, served like one that was trained in full. `base`: the
-    base model alone. `step`: of the checkpoint that is served in place of the artifact.
+    base model alone. `step`: of the checkpoint that is served in place of the artifact. `merged`: what merge
+    made of the artifact is.
     """
     tuned = workspace.artifact if step is None else workspace.checkpoint(step)
-    return [
-        *(served(workspace.base_model(config), config.base_name) if base else _models(config, workspace, tuned)),
-        *common(context_length, config.model.trust_remote_code),
-    ]
+    if base:
+        models = served(workspace.base_model(config), config.base_name)
+    elif merged:
+        models = served(workspace.merged, config.name)
+    else:
+        models = _models(config, workspace, tuned)
+    return [*models, *common(context_length, config.model.trust_remote_code)]
 
 
 def asked(config: RunConfig, base: bool = False) -> str:

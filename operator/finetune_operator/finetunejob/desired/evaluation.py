@@ -19,6 +19,7 @@ from finetune_trainer.contract.config import (
 )
 
 from finetune_operator.api.evaluation import Baseline, Evaluation, Gate, LmEval
+from finetune_operator.api.hosting import ServedAs
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
@@ -38,6 +39,7 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
         # Elsewhere it would say nothing, and be one more digest for the same measurement.
         only_these=named == DEFAULT_BASELINES,
         base_alone=base_alone(spec),
+        merged=served_merged(spec),
         sample_size=evaluation.sample_size,
         seed=spec.training.seed,
         judge=evaluation.judge and EndpointConfig(url=evaluation.judge.url, model=evaluation.judge.model),
@@ -66,7 +68,12 @@ def base_alone(spec: FineTuneJobSpec) -> bool:
     named = spec.evaluation.baselines
     asked = named is None or any(each.type != BaselineType.ENDPOINT for each in named)
     asked = asked or Metric.REWARD_ACCURACY in (spec.evaluation.metrics or [])
-    return asked and not spec.training.adapter.type.beside_base
+    return asked and (served_merged(spec) or not spec.training.adapter.type.beside_base)
+
+
+def served_merged(spec: FineTuneJobSpec) -> bool:
+    """Whether an adapter is to be served as a part of its base model."""
+    return spec.hosting.adapter == ServedAs.MERGED
 
 
 def evaluation_id(target: Target) -> str | None:

@@ -20,8 +20,12 @@ from finetune_operator.serving.pod import Engine, api_key, container, template, 
 HOST, BASE = "host", "base"
 
 
-def pod_template(target: Target, run_config: RunConfig, context_length: int, stage: str = HOST) -> Manifest:
-    """The engine's pods: the model of `run_config`, its base model, or one of its checkpoints, as `stage` says."""
+def pod_template(
+    target: Target, run_config: RunConfig, context_length: int, stage: str = HOST, merged: bool = False
+) -> Manifest:
+    """The engine's pods: the model of `run_config`, its base model, or one of its checkpoints, as `stage` says.
+    `merged`: the first one as a whole model.
+    """
     model = run_config.model
     mounts = [
         volumes.workspace(target, read_only=True),
@@ -31,7 +35,7 @@ def pod_template(target: Target, run_config: RunConfig, context_length: int, sta
     workspace, step = Workspace(volumes.WORKSPACE), names.step_of(stage)
     wanted = Engine(
         run_config.base_name if stage == BASE else run_config.name,
-        engine.arguments(run_config, workspace, context_length, stage == BASE, step),
+        engine.arguments(run_config, workspace, context_length, stage == BASE, step, merged),
         hosting.resources,
         hosting.image,
         api_key(hosting.api_key),

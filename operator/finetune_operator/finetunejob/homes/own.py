@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from finetune_operator import names
 from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.desired.engine import is_merged
 from finetune_operator.finetunejob.desired.hosting import (
     BASE,
     HOST,
@@ -26,8 +27,8 @@ from finetune_operator.kinds.actions import Action, Id, applied
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.serving.rollout import Look, Standing, rollout
 
-# What of hosting changes the Deployment, and not its pods.
-_NOT_THE_PODS = ("enabled", "replicas", "rollout", "revision_history_limit")
+# What of hosting changes the Deployment, and not its pods; and what is wanted of a model that may not be there.
+_NOT_THE_PODS = ("enabled", "replicas", "rollout", "revision_history_limit", "adapter")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class OwnEngine(Home):
         if state is None or (found and found.ref.deleting):
             return ()
         spec = names.given(target.spec.hosting, exclude=set(_NOT_THE_PODS))
-        own = {HOST: {}, BASE: {"base": True}}.get(tenant.stage, {"stage": tenant.stage})
+        merged = tenant.stage == HOST and is_merged(target.spec, state.record)
+        first = {"merged": True} if merged else {}
+        own = {HOST: first, BASE: {"base": True}}.get(tenant.stage, {"stage": tenant.stage})
         inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **own})
         pod = state.record.template(inputs)
         if pod is not None:
@@ -70,7 +73,8 @@ class OwnEngine(Home):
         if config is None or prepared is None:
             return ()
         length = target.spec.hosting.context_length or prepared.plan.context_length
-        return remember(state, {template_key(inputs): json.dumps(pod_template(target, config, length, tenant.stage))})
+        made = pod_template(target, config, length, tenant.stage, merged)
+        return remember(state, {template_key(inputs): json.dumps(made)})
 
     def beside(self, target: Target, world: World) -> tuple[Action, ...]:
         """The candidate's Service, unless the Deployment makes way for another one."""

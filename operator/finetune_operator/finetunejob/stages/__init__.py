@@ -9,6 +9,7 @@ from finetune_operator.finetunejob.stages.base import Stage
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 from finetune_operator.finetunejob.stages.host import Host
 from finetune_operator.finetunejob.stages.job import JobStage
+from finetune_operator.finetunejob.stages.merge import Merge
 from finetune_operator.finetunejob.stages.prepare import Prepare
 from finetune_operator.finetunejob.stages.promote import Promote
 from finetune_operator.finetunejob.stages.publish import Publish
@@ -16,7 +17,7 @@ from finetune_operator.finetunejob.stages.train import Train
 
 _EVALUATE = Evaluate()
 HOST = Host(measures=_EVALUATE)
-STAGES: tuple[Stage, ...] = (Prepare(), Train(), Publish(), HOST, _EVALUATE, Promote())
+STAGES: tuple[Stage, ...] = (Prepare(), Train(), Publish(), Merge(), HOST, _EVALUATE, Promote())
 # Those that the trainer carries out, by name.
 JOBS: dict[str, JobStage] = {stage.name: stage for stage in STAGES if isinstance(stage, JobStage)}
 
