@@ -52,6 +52,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [finetune.dev]
   resources: [finetunejobs/status, engines/status]
   verbs: [patch]
+# An Engine falls asleep, and is woken (spec.idleAfter).
+- apiGroups: [finetune.dev]
+  resources: [engines/scale]
+  verbs: [patch]
 # Where the cluster checks owner references that block deletion (OpenShift does), setting one asks for this right.
 - apiGroups: [finetune.dev]
   resources: [finetunejobs/finalizers, engines/finalizers]
