@@ -108,6 +108,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [finetune.dev]
   resources: [finetunejobs]
   verbs: [get, list, create, patch]
+# What Engines serve is asked here, too, and one that sleeps is woken.
+- apiGroups: [finetune.dev]
+  resources: [engines]
+  verbs: [get, list]
+- apiGroups: [finetune.dev]
+  resources: [engines/scale]
+  verbs: [patch]
 {{- end }}
 
 {{- /* The security settings of the operator's own pods: the `restricted` Pod Security Standard. */}}
