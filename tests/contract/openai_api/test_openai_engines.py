@@ -184,7 +184,8 @@ class TestOfThoseThatWait:
         assert len(engine.asked) == 1
 
     def answer(self, url: str, body: bytes) -> httpx.Response:
-        return httpx.post(f"{url}/chat/completions", content=body, headers={"Authorization": f"Bearer {KEY}"})
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return httpx.post(f"{url}/chat/completions", content=body, headers=headers, timeout=60)
 
     def taken(self, url: str, body: bytes) -> httpx.Response:
         """It may take the server a moment to see that somebody has left."""
