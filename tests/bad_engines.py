@@ -44,6 +44,8 @@ BAD = [
     _bad("a value beside its name", {"spec.arguments": ["--dtype", "half"]}, "spec.arguments[0]", _ARGUMENTS),
     _bad("a flag with a value", {"spec.arguments": ["--enforce-eager=1"]}, "spec.arguments[0]", _ARGUMENTS),
     _bad("a second line", {"spec.arguments": ["--seed=1\n--port=1"]}, "spec.arguments[0]", _ARGUMENTS),
+    _bad("no time", {"spec.idleAfter": "0m"}, "spec.idleAfter", "must be a duration longer than zero"),
+    _bad("hardly any time", {"spec.idleAfter": "59s"}, "spec.idleAfter", "must be at least 60s, such as 30m"),
     _bad("another quantization", {"spec.quantization": "fp3"}, "spec.quantization", server="fp8", local="'fp8'"),
     _bad(
         "a volume for what is mounted", _MOUNTED | {"spec.storage": {"size": "20Gi"}}, "spec.storage", "to be fetched"

@@ -54,6 +54,7 @@ class Reason(StrEnum):
     DISABLED = "Disabled"
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"
+    ASLEEP = "Asleep"
     RELEASED = "Released"
     GATE_NOT_MET = "GateNotMet"
     PROMOTED_BY_HAND = "PromotedByHand"
@@ -126,6 +127,10 @@ REASONS: dict[Reason, str] = {
     Reason.DISABLED: "the manifest does not ask for it, or it can't be had; the message says which",
     Reason.SERVING: "the endpoint answers, a FineTuneJob's with the current revision",
     Reason.SCALED_TO_ZERO: "no pod is asked for: spec.replicas of the Engine is 0",
+    Reason.ASLEEP: (
+        "the Engine has no pod, since nobody asked it for as long as spec.idleAfter says; a request to finetune-api, a "
+        "FineTuneJob that needs it, or a scale wakes it"
+    ),
     Reason.RELEASED: "the candidate was measured and is not to be served, so its pods and accelerators were given back",
     Reason.GATE_NOT_MET: "the tuned model misses evaluation.gate; the message says by how much, and against what",
     Reason.PROMOTED_BY_HAND: "the annotation finetune.dev/promote names this revision, whatever the gate says",

@@ -20,13 +20,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from finetune_server import incoming, tuning, view
-from finetune_server.cluster import Jobs
-from finetune_server.engines import TIMEOUT, Engines, named
+from finetune_server import incoming, routing, tuning, view
+from finetune_server.cluster import EngineObjects, Jobs
+from finetune_server.engines import TIMEOUT, Engines
 from finetune_server.errors import Problem, missing
 from finetune_server.files import PURPOSE, Files, seen
 from finetune_server.keys import Caller, Keys, Right
+from finetune_server.routing import Route as Place
 from finetune_server.settings import Raw, Settings
+from finetune_server.waking import Waking
 
 # Bytes of a request for a job, and of one for a model: a long conversation.
 _JOB, _QUESTION = 2**20, 2**20
@@ -37,8 +39,9 @@ Handler = Callable[["Server", Request, Caller], Awaitable[Response]]
 class Server:
     """What all requests share. Each handler is one of OpenAI's endpoints."""
 
-    def __init__(self, settings: Settings, jobs: Jobs, files: Files, engines: Engines) -> None:
-        self.settings, self.jobs, self.files, self.engines = settings, jobs, files, engines
+    def __init__(self, settings: Settings, jobs: Jobs, objects: EngineObjects, files: Files, engines: Engines) -> None:
+        self.settings, self.jobs, self.objects, self.files = settings, jobs, objects, files
+        self.engines = engines
         self.uploads = incoming.Turns(settings.uploads, "The uploads under way")
 
     async def upload(self, request: Request, caller: Caller) -> Response:
@@ -129,8 +132,9 @@ class Server:
 
     async def models(self, request: Request, caller: Caller) -> Response:
         """GET /v1/models."""
-        tuned = [view.model(raw) for raw in await self.jobs.all(caller.namespace)]
-        found = [*map(_base_model, self.settings.models), *filter(None, tuned)]
+        jobs, engines = await self.jobs.all(caller.namespace), await self.objects.all(caller.namespace)
+        served = [each for each in routing.models(engines, jobs) if each["id"] not in self.settings.models]
+        found = [*map(_base_model, self.settings.models), *served, *filter(None, map(view.model, jobs))]
         return JSONResponse({"object": "list", "data": found})
 
     async def model(self, request: Request, caller: Caller) -> Response:
@@ -138,6 +142,8 @@ class Server:
         name = request.path_params["name"]
         if name in self.settings.models:
             return JSONResponse(_base_model(name))
+        if found := await self._served(caller.namespace, name):
+            return JSONResponse(routing.model(*found))
         return JSONResponse(view.model(await self._tuned(caller.namespace, name)))
 
     async def undeploy(self, request: Request, caller: Caller) -> Response:
@@ -145,6 +151,9 @@ class Server:
         name = request.path_params["name"]
         if name in self.settings.models:
             raise Problem(403, f"{name} is a base model, and not yours to delete.", "model", "base_model")
+        if await self._served(caller.namespace, name):
+            sentence = f"{name} is served by an Engine, and not deleted here: who made it deletes it by kubectl."
+            raise Problem(403, sentence, "model", "engine")
         raw = await self._tuned(caller.namespace, name)
         await self.jobs.patch(raw, {"spec": {"hosting": {"enabled": False}}})
         return JSONResponse({"id": name, "object": "model", "deleted": True})
@@ -152,12 +161,7 @@ class Server:
     async def ask(self, request: Request, caller: Caller) -> Response:
         """POST /v1/chat/completions and /v1/completions."""
         name, rest = await incoming.question(request, _QUESTION)
-        if name in self.settings.models:
-            raise Problem(404, f"{name} can be fine-tuned here, and is not served by itself.", "model", "not_served")
-        raw = await self._tuned(caller.namespace, name)
-        endpoint = raw["status"]["endpoint"]
-        url = f"{endpoint['url']}{request.scope['path'].removeprefix('/v1')}"
-        return await self.engines.ask(caller.namespace, url, named(endpoint["model"], rest), name)
+        return await self.engines.ask(request, caller.namespace, await self._place(caller.namespace, name), rest)
 
     async def _job(self, request: Request, caller: Caller) -> Raw:
         id = request.path_params["id"]
@@ -174,6 +178,27 @@ class Server:
         if (status := view.status_of(raw)) in unless:
             raise Problem(400, f"The job is {status}, and can't be {what}.", code="wrong_status")
         return JSONResponse(view.job(await self.jobs.patch(raw, body)))
+
+    async def _place(self, namespace: str, name: str) -> Place:
+        """Where a model is asked. Raises Problem."""
+        if found := await self._served(namespace, name):
+            return found[1]
+        if name in self.settings.models:
+            raise Problem(404, f"{name} can be fine-tuned here, and is not served by itself.", "model", "not_served")
+        place = routing.of_job(await self._tuned(namespace, name), name)
+        if place is None:
+            raise missing(f"model: {name}", "model")
+        return place
+
+    async def _served(self, namespace: str, name: str) -> tuple[Raw, Place] | None:
+        """The Engine of that name, or the FineTuneJob of that name on one, and where it is asked."""
+        if not routing.is_object(name):
+            return None
+        engine = await self.objects.get(namespace, name)
+        if engine and (place := routing.of_engine(engine)):
+            return engine, place
+        job = await self.jobs.get(namespace, name)
+        return (job, place) if job and (place := routing.of_job(job)) else None
 
     async def _tuned(self, namespace: str, name: str) -> Raw:
         """The FineTuneJob whose model has that name and can be asked. Raises Problem."""
@@ -243,8 +268,10 @@ def application(settings: Settings) -> Starlette:
             ApiClient(await connect()) as client,
             httpx.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits, cookies=cookies) as engines,
         ):
-            jobs = Jobs(CustomObjectsApi(client))
-            app.state.server = Server(settings, jobs, files, Engines(engines, settings.requests))
+            api = CustomObjectsApi(client)
+            objects = EngineObjects(api)
+            asked = Engines(engines, settings.requests, Waking(objects, settings.waiting, settings.wait_seconds))
+            app.state.server = Server(settings, Jobs(api), objects, files, asked)
             yield
 
     async def healthy(_: Request) -> Response:
@@ -270,7 +297,7 @@ def _route(keys: Keys, method: str, path: str, right: Right, handler: Handler) -
 
 
 async def _refused(_: Request, problem: Problem) -> Response:
-    return JSONResponse(problem.document(), problem.status)
+    return JSONResponse(problem.document(), problem.status, problem.headers)
 
 
 async def _unknown(request: Request, error: HTTPException) -> Response:

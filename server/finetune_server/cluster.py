@@ -1,10 +1,11 @@
-"""FineTuneJobs at the API server: the only state that the server has, and the only rights that it needs there."""
+"""FineTuneJobs and Engines at the API server: the only state that the server has, and all that it may do there."""
 
 import json
 from collections.abc import Awaitable
 from typing import Any, cast
 
 import aiohttp
+from finetune_operator.api import engine
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
 from kubernetes.aio.client.exceptions import ApiException
@@ -12,18 +13,24 @@ from kubernetes.aio.client.exceptions import ApiException
 from finetune_server.errors import Problem
 
 Raw = dict[str, Any]
-# What the server does with FineTuneJobs, for the test that holds the chart's rules to it.
-VERBS = frozenset({"get", "list", "create", "patch"})
+# What the server does with which of them, for the test that holds the chart's rules to it.
+VERBS = {
+    PLURAL: frozenset({"get", "list", "create", "patch"}),
+    engine.PLURAL: frozenset({"get", "list"}),
+    f"{engine.PLURAL}/scale": frozenset({"patch"}),
+}
 _PAGE = 250
 _SECONDS = 30.0
-_WHERE = {"group": GROUP, "version": VERSION, "plural": PLURAL}
+_GROUP = {"group": GROUP, "version": VERSION}
 
 
-class Jobs:
-    """The FineTuneJobs of all namespaces. Every method raises Problem with the API server's words."""
+class _Objects:
+    """Those of one kind, of all namespaces. Every method raises Problem with the API server's words."""
+
+    plural: str
 
     def __init__(self, api: CustomObjectsApi) -> None:
-        self._api = api
+        self._api, self._where = api, {**_GROUP, "plural": self.plural}
 
     async def all(self, namespace: str) -> list[Raw]:
         """All in a namespace, the newest first."""
@@ -32,7 +39,7 @@ class Jobs:
         while True:
             page = await _answered(
                 self._api.list_namespaced_custom_object(
-                    **_WHERE, namespace=namespace, limit=_PAGE, _continue=token, _request_timeout=_SECONDS
+                    **self._where, namespace=namespace, limit=_PAGE, _continue=token, _request_timeout=_SECONDS
                 )
             )
             found += page["items"]
@@ -46,18 +53,24 @@ class Jobs:
         try:
             return await _answered(
                 self._api.get_namespaced_custom_object(
-                    **_WHERE, namespace=namespace, name=name, _request_timeout=_SECONDS
+                    **self._where, namespace=namespace, name=name, _request_timeout=_SECONDS
                 )
             )
         except _Absent:
             return None
+
+
+class Jobs(_Objects):
+    """The FineTuneJobs."""
+
+    plural = PLURAL
 
     async def create(self, manifest: Raw) -> Raw:
         """Make one."""
         namespace = manifest["metadata"]["namespace"]
         return await _answered(
             self._api.create_namespaced_custom_object(
-                **_WHERE, namespace=namespace, body=manifest, field_validation="Strict", _request_timeout=_SECONDS
+                **self._where, namespace=namespace, body=manifest, field_validation="Strict", _request_timeout=_SECONDS
             )
         )
 
@@ -67,13 +80,38 @@ class Jobs:
         version = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
         return await _answered(
             self._api.patch_namespaced_custom_object(
-                **_WHERE,
+                **self._where,
                 namespace=metadata["namespace"],
                 name=metadata["name"],
                 body={**body, "metadata": {**body.get("metadata", {}), **version}},
                 _request_timeout=_SECONDS,
             )
         )
+
+
+class EngineObjects(_Objects):
+    """The Engines."""
+
+    plural = engine.PLURAL
+
+    async def wake(self, raw: Raw) -> None:
+        """Scale one to as many pods as it had, unless somebody else has changed it since it was read."""
+        metadata = raw["metadata"]
+        pods = raw.get("status", {}).get("wakesTo") or 1
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": pods}}
+        try:
+            await _answered(
+                self._api.patch_namespaced_custom_object_scale(
+                    **self._where,
+                    namespace=metadata["namespace"],
+                    name=metadata["name"],
+                    body=body,
+                    _request_timeout=_SECONDS,
+                )
+            )
+        except Problem as problem:
+            if problem.status != 409:
+                raise
 
 
 class _Absent(Problem):

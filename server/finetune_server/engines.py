@@ -2,13 +2,17 @@
 
 import json
 from contextlib import AsyncExitStack
+from functools import partial
 
 import httpx
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from finetune_server.errors import Problem
-from finetune_server.incoming import Turns
+from finetune_server.incoming import Turns, while_there
+from finetune_server.routing import Route
+from finetune_server.waking import Waking
 
 # An answer may take as long as its tokens do; between two of them hardly anything.
 TIMEOUT = httpx.Timeout(10, read=600)
@@ -22,26 +26,30 @@ _HOP = {
 
 
 class Engines:
-    """All engines, asked by one client; at most so many requests at a time."""
+    """All engines, asked by one client; at most so many requests at a time. `waking`: those that sleep first."""
 
-    def __init__(self, client: httpx.AsyncClient, most: int) -> None:
-        self._client, self._turns = client, Turns(most, "The questions under way")
+    def __init__(self, client: httpx.AsyncClient, most: int, waking: Waking) -> None:
+        self._client, self._turns, self._waking = client, Turns(most, "The questions under way"), waking
 
-    async def ask(self, namespace: str, url: str, body: bytes, model: str) -> StreamingResponse:
-        """Ask. Raises Problem where the engine does not answer, or too many are asking."""
+    async def ask(self, request: Request, namespace: str, route: Route, rest: bytes) -> StreamingResponse:
+        """Ask what is behind the request's path, the JSON object `rest`. Raises Problem where the engine does not
+        answer, or too many are asking, and ClientDisconnect.
+        """
+        url = f"{route.url}{request.scope['path'].removeprefix('/v1')}"
+        asking = self._client.build_request("POST", url, content=named(route.model, rest), headers=_ASKS)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._turns.turn(namespace))
-            request = self._client.build_request("POST", url, content=body, headers=_ASKS)
+            send = partial(self._client.send, asking, stream=True)
             try:
-                answer = await self._client.send(request, stream=True)
+                answer = await while_there(request, self._waking.asked(namespace, route, send))
             except httpx.HTTPError as error:
                 raise Problem(
-                    503, f"Model {model} does not answer now: try again in a moment.", code="model_unavailable"
+                    503, f"Model {route.name} does not answer now: try again in a moment.", code="model_unavailable"
                 ) from error
             stack.push_async_callback(answer.aclose)
             if answer.status_code == 401:
                 # hosting.apiKey, or an Engine's: a Secret that nobody here may read.
-                sentence = f"{model} asks for a key of its own: ask it at its own address."
+                sentence = f"{route.name} asks for a key of its own: ask it at its own address."
                 raise Problem(403, sentence, "model", "own_key")
             return _Relayed(answer, stack.pop_all())
 

@@ -13,11 +13,26 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 class Problem(Exception):
-    """A request that can't be answered. `param`: the parameter that is wrong; `code`: one word for programs."""
+    """A request that can't be answered. `param`: the parameter that is wrong; `code`: one word for programs;
+    `retry_after`: seconds until it may be answered.
+    """
 
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's own."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
     def document(self) -> dict[str, Any]:
         """The answer's body, as OpenAI's client reads it."""

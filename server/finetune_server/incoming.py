@@ -1,17 +1,20 @@
 """What comes in, never more of it than is allowed: bodies, uploads, and the page of a list that is asked for."""
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from finetune_server.errors import Problem
 from finetune_server.settings import Raw
 
+T = TypeVar("T")
 # What a multipart form has beside the file.
 _FORM = 64 * 2**10
 
@@ -21,8 +24,8 @@ class Turns:
     half of them, so that nobody keeps all others out.
     """
 
-    def __init__(self, most: int, what: str) -> None:
-        self._most, self._what = most, what
+    def __init__(self, most: int, what: str, retry_after: int = 1) -> None:
+        self._most, self._what, self._retry_after = most, what, retry_after
         self._taken: Counter[str] = Counter()
 
     @contextmanager
@@ -30,7 +33,7 @@ class Turns:
         """One of them. Raises Problem where there is none left."""
         if self._taken.total() >= self._most or self._taken[namespace] >= max(1, self._most // 2):
             sentence = f"{self._what} are as many as are taken at a time ({self._most}): try again in a moment."
-            raise Problem(429, sentence, code="too_many_requests")
+            raise Problem(429, sentence, code="too_many_requests", retry_after=self._retry_after)
         self._taken[namespace] += 1
         try:
             yield
@@ -61,6 +64,25 @@ def _question(text: bytes) -> tuple[str, bytes]:
     if not isinstance(name, str):
         raise Problem(400, "model is required, the name of a model.", "model")
     return name, json.dumps(found).encode()
+
+
+async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What comes of the work for a request whose body was read; a client that leaves ends it, with ClientDisconnect."""
+    task, left = asyncio.create_task(work), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()
+        left.cancel()
+        await asyncio.gather(task, left, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def upload(request: Request, most: int, purpose: str) -> UploadFile:

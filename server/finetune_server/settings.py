@@ -26,6 +26,7 @@ Raw = dict[str, Any]
 class Settings:
     """`bucket`: where files are kept. `rows_secret`: the Secret in the namespace of each key that jobs read them with.
 
+    `waiting`: questions that wait for a model to wake, each `wait_seconds` at most.
     `models`: by the name that clients use, the part of a FineTuneJob's spec that a request doesn't bring.
     """
 
@@ -37,6 +38,8 @@ class Settings:
     file_bytes: int = 512 * 2**20
     uploads: int = 8
     requests: int = 256
+    waiting: int = 64
+    wait_seconds: int = 300
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = environ) -> "Settings":
@@ -57,6 +60,8 @@ class Settings:
             file_bytes=_number("FILE_MEGABYTES", given("FILE_MEGABYTES", "512")) * 2**20,
             uploads=_number("UPLOADS", given("UPLOADS", "8")),
             requests=_number("REQUESTS", given("REQUESTS", "256")),
+            waiting=_number("WAITING", given("WAITING", "64")),
+            wait_seconds=_number("WAIT_SECONDS", given("WAIT_SECONDS", "300")),
         )
 
 

@@ -44,11 +44,19 @@ def _metadata(job: Raw, name: str, revision: str, engine: str) -> Raw:
 
 
 class Telling:
-    """The container of a pod that loads adapters, as far as the operator sees it."""
+    """A pod of an Engine, its engine and the container that loads adapters, as far as the operator sees it."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.held = Held()
+        # What vLLM's own page says: requests that are computed, and those that have ended.
+        self.running = self.ended = 0
+
+    @property
+    def metrics(self) -> str:
+        """That page, as far as it is read."""
+        counts = {"num_requests_running": self.running, "request_success_total": self.ended}
+        return "".join(f'vllm:{name}{{engine="0"}} {count}.0\n' for name, count in counts.items())
 
 
 @contextmanager
@@ -58,20 +66,23 @@ def telling() -> Iterator[Telling]:
 
     class Status(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/status" else 404)
+            pages = {"/status": found.held.model_dump_json(by_alias=True), "/metrics": found.metrics}
+            self.send_response(200 if self.path in pages else 404)
             self.end_headers()
-            self.wfile.write(found.held.model_dump_json(by_alias=True).encode())
+            self.wfile.write(pages.get(self.path, "").encode())
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer((found.address, STATUS_PORT), Status)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    servers = [ThreadingHTTPServer((found.address, port), Status) for port in (STATUS_PORT, names.ENGINE_PORT)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield found
     finally:
-        server.shutdown()
-        server.server_close()
+        for server in servers:
+            server.shutdown()
+            server.server_close()
 
 
 def pod(kubectl: Kubectl, name: str, address: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 from chart import RELEASE, SYSTEM, Manifest
 from control_plane import Kubectl
 from finetune_operator.api.crd import DEFINITIONS, Definition
-from finetune_operator.names import engine_labels
+from finetune_operator.names import ENGINE_PORT, engine_labels
 from paths import ROOT
 from rendering import host, prepare, target, train
 
@@ -156,16 +156,18 @@ def test_the_metrics_answer_at_one_port_throughout(port: int) -> None:
 
 def test_the_operator_may_reach_the_status_of_stages_and_of_engines_and_no_other_pod() -> None:
     egress = chart.one(chart.render(watchNamespaces=WATCHED), "NetworkPolicy")["spec"]["egress"]
-    (stages,) = (each for each in egress if "to" in each)
-    assert [port["port"] for port in stages["ports"]] == [status_port()]
-    engine = engine_labels("chat")
-    selected = [
-        [matches(to["podSelector"], labels) for labels in (*map(labels_of, workloads()), engine)] for to in stages["to"]
-    ]
-    assert selected == [[True, True, False, False], [False, False, False, True]]
-    for to in stages["to"]:
-        (watched,) = to["namespaceSelector"]["matchExpressions"]
-        assert watched == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": WATCHED}
+    pods = [*map(labels_of, workloads()), engine_labels("chat")]
+    told, loads = (each for each in egress if "to" in each)
+    # What stages and the container beside an engine tell, and how busy the engine is.
+    for rule, port, selected in (
+        (told, status_port(), [[True, True, False, False], [False, False, False, True]]),
+        (loads, ENGINE_PORT, [[False, False, False, True]]),
+    ):
+        assert [each["port"] for each in rule["ports"]] == [port]
+        assert [[matches(to["podSelector"], labels) for labels in pods] for to in rule["to"]] == selected
+        for to in rule["to"]:
+            (watched,) = to["namespaceSelector"]["matchExpressions"]
+            assert watched == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": WATCHED}
 
 
 def test_stage_pods_admit_the_operator_alone_in_each_watched_namespace() -> None:

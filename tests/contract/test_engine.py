@@ -48,7 +48,7 @@ def test_a_bad_engine_is_refused_by_field_and_sentence(bad: Bad, control_plane: 
 def test_the_example_is_accepted_as_it_lies_there(kubectl: Kubectl) -> None:
     kubectl("apply", "--server-side", "--validate=strict", "-f", str(EXAMPLES / "engine.yaml"))
     said = kubectl("get", "eng", "chat").splitlines()[0].split()
-    assert said == ["NAME", "MODEL", "READY", "REPLICAS", "URL", "AGE"]
+    assert said == ["NAME", "MODEL", "READY", "STATUS", "REPLICAS", "URL", "AGE"]
 
 
 def test_the_autoscaler_of_the_examples_finds_what_it_scales_and_whose_load_it_measures(kubectl: Kubectl) -> None:

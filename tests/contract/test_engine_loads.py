@@ -129,3 +129,21 @@ def test_what_nobody_of_ours_controls_is_not_loaded(kubectl: Kubectl, job: dict[
     kubectl("create", "-f-", document=adapter(job, REVISION))
     wait(kubectl, "eng/chat", "jsonpath={.status.adapters[*].name}=recipes-0a1b2c3d")
     assert NEXT not in listed(kubectl)
+
+
+def test_an_engine_tells_how_busy_it_is_and_is_at_rest_while_nobody_asks(
+    kubectl: Kubectl, operator: OperatorProcess, told: list[Telling]
+) -> None:
+    kubectl("apply", "-f-", document=SMALLEST | {"spec": SMALLEST["spec"] | {"idleAfter": "1m"}})
+    wait(kubectl, "deployment/chat", "create")
+    roll_out(kubectl, 1)
+    told[0].running = 3
+    pod(kubectl, "chat-1", told[0].address)
+    wait(kubectl, "eng/chat", "jsonpath={.status.requests.running}=3")
+    # That it is looked at again and again is nothing to write about.
+    told[0].ended = 7
+    operator.settle()
+    before = get(kubectl, "eng")["metadata"]["resourceVersion"]
+    told[0].ended = 8
+    operator.settle()
+    assert get(kubectl, "eng")["metadata"]["resourceVersion"] == before

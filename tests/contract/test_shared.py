@@ -197,6 +197,19 @@ def test_with_the_engines_own_controller(operator: OperatorProcess, kubectl: Kub
         lodger.serves()
 
 
+def test_a_candidate_wakes_an_engine_that_sleeps(operator: OperatorProcess, kubectl: Kubectl) -> None:
+    lodger = Lodger(kubectl)
+    lodger.lend()
+    kubectl("patch", "eng", ENGINE, "--type=merge", "-p", json.dumps({"spec": {"replicas": 0, "idleAfter": "30m"}}))
+    asleep = 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}=Asleep'
+    lodger.wait(f"eng/{ENGINE}", asleep)
+    assert kubectl("get", "eng", ENGINE).splitlines()[1].split()[2:5] == ["True", "Asleep", "0"]
+    lodger.create(**SHARED)
+    lodger.publish()
+    lodger.wait(f"eng/{ENGINE}", "jsonpath={.spec.replicas}=1")
+    lodger.wait("deployment/chat", "jsonpath={.spec.replicas}=1")
+
+
 def obeys(kubectl: Kubectl, container: Telling) -> bool:
     """The container has what its pod is told."""
     told = json.loads(kubectl("get", "pod", "chat-1", "-o", "json"))["metadata"]["annotations"]

@@ -7,7 +7,7 @@ from typing import Any
 import chart
 import pytest
 from control_plane import ControlPlane, Kubectl
-from finetune_operator.shell.resources import FINALIZERS, LEASE, RESOURCES, STATUSES, Resource
+from finetune_operator.shell.resources import FINALIZERS, LEASE, RESOURCES, SCALES, STATUSES, Resource
 from loading import pod
 from node import NOWHERE
 from operator_process import OperatorProcess
@@ -30,7 +30,7 @@ def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
 
 def of_table() -> set[Right]:
     """What the operator does in the namespaces that it watches."""
-    return of(*RESOURCES.values(), *STATUSES, *FINALIZERS)
+    return of(*RESOURCES.values(), *STATUSES, *SCALES, *FINALIZERS)
 
 
 def of(*used: Resource) -> set[Right]:

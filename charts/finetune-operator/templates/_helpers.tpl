@@ -52,6 +52,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [finetune.dev]
   resources: [finetunejobs/status, engines/status]
   verbs: [patch]
+# An Engine falls asleep, and is woken (spec.idleAfter).
+- apiGroups: [finetune.dev]
+  resources: [engines/scale]
+  verbs: [patch]
 # Where the cluster checks owner references that block deletion (OpenShift does), setting one asks for this right.
 - apiGroups: [finetune.dev]
   resources: [finetunejobs/finalizers, engines/finalizers]
@@ -104,6 +108,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [finetune.dev]
   resources: [finetunejobs]
   verbs: [get, list, create, patch]
+# What Engines serve is asked here, too, and one that sleeps is woken.
+- apiGroups: [finetune.dev]
+  resources: [engines]
+  verbs: [get, list]
+- apiGroups: [finetune.dev]
+  resources: [engines/scale]
+  verbs: [patch]
 {{- end }}
 
 {{- /* The security settings of the operator's own pods: the `restricted` Pod Security Standard. */}}

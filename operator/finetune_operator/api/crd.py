@@ -90,6 +90,7 @@ ENGINE = Definition(
     columns=(
         ("Model", ".spec.model.source", "What is served."),
         _READY,
+        ("Status", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready, or is not, in one word."),
         ("Replicas", ".status.availableReplicas", "Pods that answer."),
         ("URL", ".status.url", "Where the model answers."),
         _AGE,

@@ -4,6 +4,7 @@ The second kind of the group; `api.v1alpha1` has the first. A field that nothing
 """
 
 import re
+from datetime import datetime
 from typing import Annotated, Literal
 
 from finetune_trainer.contract.schemes import listed, remote
@@ -17,6 +18,7 @@ from finetune_operator.api.rules import ApiModel, Rule
 from finetune_operator.api.status import Condition
 from finetune_operator.api.values import (
     MOST_TOKENS,
+    Duration,
     GitRevision,
     Image,
     KeyedBy,
@@ -25,6 +27,7 @@ from finetune_operator.api.values import (
     ServiceName,
     Size,
     StorageClassName,
+    seconds,
 )
 
 KIND = "Engine"
@@ -53,6 +56,18 @@ Argument = Annotated[
         f"must be one of vLLM's arguments {', '.join(f'--{name}' for name in FLAGS)}, or "
         f"{', '.join(f'--{name}=…' for name in VALUED)}; others are the operator's to set, or have a field",
         lambda given: re.fullmatch(_ARGUMENT, given) is not None,
+    ),
+]
+
+
+# Shorter than it takes to start, it would be awake for nothing else.
+_SHORTEST_IDLE = 60
+IdleAfter = Annotated[
+    Duration,
+    Rule(
+        f"!self.matches('^([0-9]+[hms])+$') || duration(self) >= duration('{_SHORTEST_IDLE}s')",
+        f"must be at least {_SHORTEST_IDLE}s, such as 30m",
+        lambda given: seconds(given) >= _SHORTEST_IDLE,
     ),
 ]
 
@@ -121,6 +136,9 @@ class EngineSpec(ApiModel):
     """What is served."""
     replicas: Annotated[int, Field(ge=0, le=100)] = 1
     """Pods that answer; `kubectl scale` and autoscalers change it. 0 gives the accelerators back."""
+    idle_after: IdleAfter | None = None
+    """With no request for so long it falls asleep: replicas becomes 0, and its accelerators are free. A request to
+    finetune-api wakes it, and so does a FineTuneJob that needs it, or `kubectl scale`. Left out: it stays awake."""
     resources: Resources = Resources()
     """Each pod's resources; an accelerator among its limits selects the GPU image."""
     context_length: Annotated[int, Field(ge=16, le=MOST_TOKENS)] | None = None
@@ -198,6 +216,19 @@ class AdapterStatus(ApiModel):
     """Pods that could not load it."""
 
 
+class EngineRequests(ApiModel):
+    """How busy its pods are, by vLLM's metrics; told anew every half a minute at most."""
+
+    running: Annotated[int, Field(ge=0)] = 0
+    """Requests that are computed."""
+    waiting: Annotated[int, Field(ge=0)] = 0
+    """Requests that wait for their turn."""
+    cache_used: str | None = None
+    """The share of the cache for conversations that is taken, from 0 to 1, in the pod that has least left."""
+    at: datetime
+    """When they were counted."""
+
+
 class EngineStatus(ApiModel):
     """What the operator tells the user."""
 
@@ -209,6 +240,10 @@ class EngineStatus(ApiModel):
     """Pods that there are, ready or not; autoscalers read it."""
     available_replicas: int | None = None
     """Pods that answer."""
+    wakes_to: int | None = None
+    """Pods that there are to be once it is woken: as many as were asked for last."""
+    requests: EngineRequests | None = None
+    """How busy it is; left out while it has no pod."""
     selector: str | None = None
     """The pods' labels as a selector; autoscalers find the pods whose load they measure by it."""
     url: str | None = None

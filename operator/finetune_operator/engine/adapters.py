@@ -14,10 +14,12 @@ from finetune_operator import names
 from finetune_operator.api.engine import AdapterFailure, AdapterStatus, Lora
 from finetune_operator.engine.observe import Raw, World
 from finetune_operator.kinds.actions import Action, Patch
+from finetune_operator.kinds.questions import Question, status_topic
 from finetune_operator.pods.metadata import controller_of
 
 # What an operator says who can't reach a pod's annotations.
 _ADVICE = "Adapters reach running pods by it: let the operator patch pods, as its chart does."
+NONE = Wanted()
 # What status takes of a pod's sentence.
 _MESSAGE_LENGTH = 1024
 
@@ -59,12 +61,12 @@ def told(world: World, lora: Lora | None) -> tuple[Action, ...]:
 
 def status(world: World, lora: Lora | None) -> list[AdapterStatus]:
     """Where each adapter stands. What was told last stays until pods that serve have been asked once: an operator that
-    starts has asked none.
+    starts has asked none. One that gives no answer counts as one that has nothing.
     """
     if lora is None:
         return []
     found = wanted(world.loads)
-    unheard = any(pod.live and pod.ready and pod.held is None for pod in world.loaders)
+    unheard = any(pod.live and pod.ready and pod.held is None and not pod.mute for pod in world.loaders)
     before = {told.name: told for told in world.status.adapters} if unheard else {}
     telling = _telling(world)
     return [before.get(each.name) or _status(each.name, found.aliases, telling) for each in found.adapters]
@@ -72,18 +74,22 @@ def status(world: World, lora: Lora | None) -> list[AdapterStatus]:
 
 def awaited(world: World, lora: Lora | None) -> bool:
     """Whether a pod is about to have news: something is wanted of it that it neither has nor has failed at."""
-    found = wanted(world.loads) if lora else Wanted()
+    found = wanted(world.loads) if lora else NONE
     return any(pod.live and (pod.held is None or _missing(found, pod.held)) for pod in world.loaders if lora)
 
 
-def asked(world: World, lora: Lora | None) -> dict[str, str]:
+def asked(world: World, lora: Lora | None) -> dict[str, Question]:
     """The pods that are worth asking."""
-    return {pod.ref.name: pod.address for pod in world.loaders if lora and pod.live and pod.address}
+    pods = (pod for pod in world.loaders if lora and pod.live and pod.address)
+    return {pod.ref.name: Question(pod.address or "", _HELD) for pod in pods}
 
 
-def shown(held: Held) -> Any:
+def _shown(held: Held) -> Any:
     """What status says of a pod."""
     return held.loaded, held.aliases, held.failed
+
+
+_HELD = status_topic(Held, _shown)
 
 
 def sentences(world: World, lora: Lora | None) -> list[str]:
@@ -100,6 +106,11 @@ def sentences(world: World, lora: Lora | None) -> list[str]:
     failed = [adapter.name for adapter in found if adapter.failed]
     if failed:
         said.append(f"Some pods can't load {', '.join(failed)}: see status.adapters.")
+    if mute := [pod.ref.name for pod in world.loaders if pod.live and pod.ready and pod.mute]:
+        said.append(
+            f"What {', '.join(mute)} has is not known: no answer comes from its container adapters; see its log, and "
+            "whether a NetworkPolicy keeps the operator away."
+        )
     return said
 
 

@@ -124,10 +124,13 @@ def policy(target: Target) -> Manifest:
     clients: Manifest = {"ports": [{"port": names.ENGINE_PORT, "protocol": "TCP"}]}
     if settings.engine_clients == "namespace":
         clients["from"] = [{"podSelector": {}}]
-    # Which adapters a pod has, it tells the operator.
-    operator: Manifest = {"ports": [{"port": STATUS_PORT, "protocol": "TCP"}]}
+    # How busy a pod is, and which adapters it has, it tells the operator.
+    told = [STATUS_PORT] if target.spec.lora else []
+    operator: Manifest = {}
     if settings.lease_namespace:
+        told += [names.ENGINE_PORT] if "from" in clients else []
         operator["from"] = [{"namespaceSelector": {"matchLabels": {_NAMESPACE: settings.lease_namespace}}}]
+    ports = [{"port": port, "protocol": "TCP"} for port in told]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -135,7 +138,7 @@ def policy(target: Target) -> Manifest:
         "spec": {
             "podSelector": {"matchLabels": target.selector},
             "policyTypes": ["Ingress"],
-            "ingress": [clients, *([operator] if target.spec.lora else ())],
+            "ingress": [clients, *([operator | {"ports": ports}] if ports else ())],
         },
     }
 

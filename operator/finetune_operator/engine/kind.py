@@ -2,12 +2,9 @@
 
 from functools import partial
 
-from finetune_trainer.contract.adapters import Held
-
 from finetune_operator import names
 from finetune_operator.api import engine as api
 from finetune_operator.conditions import Type
-from finetune_operator.engine import adapters
 from finetune_operator.engine.observe import OWNED
 from finetune_operator.engine.plan import plan, refused
 from finetune_operator.kinds.plan import Kind, broken
@@ -29,6 +26,4 @@ KIND = Kind(
     words=("True", "False", "Unknown"),
     counted="finetune_engines",
     counted_by="ready",
-    answer=Held,
-    shown=adapters.shown,
 )

@@ -11,6 +11,7 @@ from finetune_operator.api.engine import KIND, EngineStatus
 from finetune_operator.kinds.actions import Id, Ref, ref_of
 from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
 from finetune_operator.pods.state import PodState, pod_state
+from finetune_operator.serving.load import Load
 
 Raw = Mapping[str, Any]
 # The kinds that are made for an Engine, and that it controls itself.
@@ -34,7 +35,10 @@ class RecordState:
 
 @dataclass(frozen=True)
 class Loader:
-    """A pod as one that loads adapters: those that it was told to have, and what it said that it has."""
+    """A pod as one that loads adapters: those that it was told to have, and what it said that it has; and its load.
+
+    `mute`: it was asked, and has never said anything.
+    """
 
     ref: Ref
     address: str | None
@@ -42,6 +46,8 @@ class Loader:
     ready: bool
     wanted: str
     held: Held | None
+    load: Load | None
+    mute: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class World:
     name: str
     namespace: str
     uid: str
+    ref: Ref
+    version: str
     generation: int = 0
     deleting: bool = False
     upgrade: str = ""
@@ -80,6 +88,8 @@ def observe(snapshot: Snapshot) -> World:
         name=name,
         namespace=metadata["namespace"],
         uid=metadata["uid"],
+        ref=ref_of(KIND, snapshot.subject),
+        version=metadata.get("resourceVersion", ""),
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         upgrade=(metadata.get("annotations") or {}).get(names.UPGRADE, ""),
@@ -93,6 +103,11 @@ def observe(snapshot: Snapshot) -> World:
         named={found: raw is not None and not is_going(raw, KIND, name) for found, raw in snapshot.named.items()},
         objects=objects,
     )
+
+
+def loaded(pod: str) -> str:
+    """The name of the question how busy a pod is; which adapters it has, is asked by its own."""
+    return f"{pod}/load"
 
 
 def status_of(engine: Raw) -> EngineStatus:
@@ -115,8 +130,10 @@ def _by_name(pods: Sequence[Raw]) -> list[Raw]:
     return sorted(pods, key=lambda raw: str(raw["metadata"]["name"]))
 
 
-def _loader(raw: Raw, answers: Mapping[str, Held]) -> Loader:
+def _loader(raw: Raw, answers: Mapping[str, Any]) -> Loader:
     metadata, state = raw["metadata"], pod_state(raw)
     wanted = (metadata.get("annotations") or {}).get(names.ADAPTERS_WANTED, "")
     live = state.live and not state.deleting
-    return Loader(ref_of("Pod", raw), state.ip, live, state.ready, wanted, answers.get(state.name))
+    held, load = answers.get(state.name), answers.get(loaded(state.name))
+    mute = state.name in answers and held is None
+    return Loader(ref_of("Pod", raw), state.ip, live, state.ready, wanted, held, load, mute)

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from finetune_operator import names
 from finetune_operator.api.complaints import complaints
 from finetune_operator.api.crd import ENGINE
-from finetune_operator.api.engine import KIND, EngineSpec, EngineStatus, Lora
+from finetune_operator.api.engine import KIND, EngineSpec, EngineStatus
 from finetune_operator.conditions import Reason, merge
-from finetune_operator.engine import adapters, desired
+from finetune_operator.engine import adapters, desired, sleep
 from finetune_operator.engine.desired import Target
 from finetune_operator.engine.observe import World, observe, status_of
 from finetune_operator.engine.summary import Problem, tell
@@ -32,7 +32,7 @@ from finetune_operator.pods.sources import claim_of
 from finetune_operator.settings import Settings
 
 # What of the manifest changes the Deployment, and not its pods.
-_NOT_THE_PODS = ("replicas", "rollout")
+_NOT_THE_PODS = ("replicas", "rollout", "idle_after")
 
 
 def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[EngineStatus]:
@@ -43,7 +43,7 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[EngineSt
     try:
         spec = EngineSpec.model_validate(world.spec)
     except ValidationError as error:
-        return _problem(world, None, None, (Reason.INVALID, "; ".join(complaints(error, "spec", of=ENGINE))), now)
+        return _problem(world, None, (Reason.INVALID, "; ".join(complaints(error, "spec", of=ENGINE))), now)
     target = Target(world.name, world.namespace, world.uid, spec, settings)
     inputs = _inputs(world, spec)
     begun = world.record is not None and world.record.inputs == inputs
@@ -51,14 +51,16 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[EngineSt
         if reads := _depends_on(target, world) - world.named.keys():
             return Plan(world.status, reads=reads)
         if problem := _missing(target, world):
-            return _problem(world, spec.replicas, spec.lora, problem, now)
+            return _problem(world, spec, problem, now)
     actions = needed(world.objects, _actions(target, world, inputs))
-    status = tell(world, spec.replicas, None, now, spec.lora, pending=bool(actions))
+    status = tell(world, spec, None, now, pending=bool(actions))
+    rest = () if actions else sleep.falls_asleep(world, spec)
     return Plan(
         status,
-        work=(*actions, *(adapters.told(world, spec.lora) if begun else ())),
+        work=(*actions, *(adapters.told(world, spec.lora) if begun else ()), *rest),
         events=events_of(world.status.conditions, status.conditions),
-        ask=adapters.asked(world, spec.lora),
+        again_after=sleep.again_after(world, spec, now),
+        ask=adapters.asked(world, spec.lora) | sleep.asked(world),
         soon=adapters.awaited(world, spec.lora),
     )
 
@@ -73,11 +75,9 @@ def refused(
     return replace(planned, status=status, events=events_of(before, told), again_after=REFUSED_SECONDS)
 
 
-def _problem(
-    world: World, replicas: int | None, lora: Lora | None, problem: Problem, now: datetime
-) -> Plan[EngineStatus]:
+def _problem(world: World, spec: EngineSpec | None, problem: Problem, now: datetime) -> Plan[EngineStatus]:
     """Nothing is changed: what answers goes on answering."""
-    status = tell(world, replicas, problem, now, lora)
+    status = tell(world, spec, problem, now)
     events = events_of(world.status.conditions, status.conditions)
     return Plan(status, events=events, again_after=MISSING_SECONDS)
 

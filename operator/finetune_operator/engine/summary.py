@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from finetune_operator import names
-from finetune_operator.api.engine import EngineModelStatus, EngineStatus, Lora
+from finetune_operator.api.engine import EngineModelStatus, EngineSpec, EngineStatus
 from finetune_operator.conditions import Reason, Status, Type, condition, merge
-from finetune_operator.engine import adapters
+from finetune_operator.engine import adapters, sleep
 from finetune_operator.engine.observe import World
 from finetune_operator.kinds.plan import MESSAGE_LENGTH, STATUS
 from finetune_operator.pods.diagnose import Evidence
@@ -18,21 +18,16 @@ Problem = tuple[Reason, str]
 
 
 def tell(
-    world: World,
-    replicas: int | None,
-    problem: Problem | None,
-    now: datetime,
-    lora: Lora | None = None,
-    pending: bool = False,
+    world: World, spec: EngineSpec | None, problem: Problem | None, now: datetime, pending: bool = False
 ) -> EngineStatus:
-    """The whole status document. `replicas` and `lora`: what the manifest asks for, where it can be read; `pending`:
-    its objects are not all as it wants them, so that what is there says nothing of it.
+    """The whole status document. `spec`: what the manifest asks for, where it can be read; `pending`: its objects are
+    not all as it wants them, so that what is there says nothing of it.
     """
-    available = _available(world, replicas)
+    available = _available(world, spec)
     told = {
         Type.ACCEPTED: _accepted(problem),
         Type.AVAILABLE: available,
-        Type.READY: ("False", *problem) if problem else _ready(world, replicas, lora, pending),
+        Type.READY: ("False", *problem) if problem else _ready(world, spec, pending),
     }
     conditions = [
         condition(kind, status, reason, message[:MESSAGE_LENGTH], world.generation, now)
@@ -44,10 +39,12 @@ def tell(
         conditions=merge(world.status.conditions, conditions),
         replicas=found.pods if found else 0,
         available_replicas=found.available if found else 0,
+        wakes_to=sleep.wakes_to(world, spec.replicas if spec else None),
+        requests=sleep.requests(world, now),
         selector=f"{names.ENGINE_OF}={world.name}",
         url=url(world.name, world.namespace),
         model=EngineModelStatus(name=world.name, commit=_commit(world)),
-        adapters=adapters.status(world, lora),
+        adapters=adapters.status(world, spec.lora if spec else None),
     )
 
 
@@ -55,24 +52,25 @@ def _accepted(problem: Problem | None) -> Told:
     return ("False", *problem) if problem else ("True", Reason.ACCEPTED, "The manifest is accepted.")
 
 
-def _available(world: World, replicas: int | None) -> Told:
+def _available(world: World, spec: EngineSpec | None) -> Told:
     """Whether anybody gets an answer."""
     found = world.deployment
     if found and found.available > 0:
         return "True", Reason.SERVING, f"{found.available} of {found.replicas} pods answer."
-    if found and found.replicas == 0 and replicas == 0:
-        asleep = "spec.replicas is 0; scale it up and it answers again."
-        return _ending(world) or ("False", Reason.SCALED_TO_ZERO, asleep)
+    if found and found.replicas == 0 and spec and spec.replicas == 0:
+        nothing = "spec.replicas is 0; scale it up and it answers again."
+        return _ending(world) or ("False", *(_asleep(world, spec) or (Reason.SCALED_TO_ZERO, nothing)))
     return _standing(world)
 
 
-def _ready(world: World, replicas: int | None, lora: Lora | None, pending: bool) -> Told:
+def _ready(world: World, spec: EngineSpec | None, pending: bool) -> Told:
     """Whether all is there that the manifest asks for."""
     found = world.deployment
     if pending and found:
         return "Unknown", Reason.RUNNING, "What the manifest asks for is being written."
-    if found and found.replicas == 0 and replicas == 0:
-        return _ending(world) or ("True", Reason.SCALED_TO_ZERO, "No pod is asked for: spec.replicas is 0.")
+    if found and found.replicas == 0 and spec and spec.replicas == 0:
+        nothing = "No pod is asked for: spec.replicas is 0."
+        return _ending(world) or ("True", *(_asleep(world, spec) or (Reason.SCALED_TO_ZERO, nothing)))
     status, reason, message = _standing(world)
     if status != "True":
         return status, reason, message
@@ -80,7 +78,23 @@ def _ready(world: World, replicas: int | None, lora: Lora | None, pending: bool)
     commits = _commits(world)
     if len(commits) > 1:
         where += f" Its pods serve different commits, {', '.join(commits)}: set model.revision to one of them."
-    return "True", Reason.SERVING, " ".join((where, *adapters.sentences(world, lora)))
+    lora = spec.lora if spec else None
+    return "True", Reason.SERVING, " ".join((where, *adapters.sentences(world, lora), *_kept_awake(world, spec)))
+
+
+def _asleep(world: World, spec: EngineSpec) -> tuple[Reason, str] | None:
+    if not sleep.asleep(spec):
+        return None
+    return Reason.ASLEEP, (
+        f"It has no pod until somebody needs it (spec.idleAfter is {spec.idle_after}): a request to finetune-api for "
+        f"one of its models, a FineTuneJob on it, or kubectl scale eng {world.name} --replicas "
+        f"{sleep.wakes_to(world, None) or 1}."
+    )
+
+
+def _kept_awake(world: World, spec: EngineSpec | None) -> list[str]:
+    busy = sleep.awake_for(world, spec) if spec and spec.idle_after else []
+    return [f"It stays awake while its FineTuneJob is at work with {', '.join(busy)}."] if busy else []
 
 
 def _ending(world: World) -> Told | None:

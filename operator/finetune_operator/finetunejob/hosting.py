@@ -178,5 +178,6 @@ def _service(target: Target, world: World) -> tuple[Action, ...]:
     bound, place = _bound(target, world), home(target)
     if bound and place.answers(target, world, bound):
         return (applied(place.lead(target, world, bound)),)
+    woken = place.woken() if bound and serving(target, world) != Seat(bound, place.on) else ()
     seat = world.pointer or serving(target, world)
-    return (applied(stable_service(target, seat)),) if seat else ()
+    return (*((applied(stable_service(target, seat)),) if seat else ()), *woken)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from finetune_trainer.contract.report import Progress
-
 from finetune_operator import names
 from finetune_operator.api import engine, v1alpha1
 from finetune_operator.api.status import FineTuneJobStatus, Phase
@@ -13,7 +11,6 @@ from finetune_operator.finetunejob import shared
 from finetune_operator.finetunejob.observe import OWNED
 from finetune_operator.finetunejob.plan import plan, refused
 from finetune_operator.finetunejob.stages import origin
-from finetune_operator.finetunejob.summary import progress_status
 from finetune_operator.kinds.actions import Id
 from finetune_operator.kinds.plan import Kind, broken
 
@@ -45,8 +42,6 @@ KIND = Kind(
     words=tuple(Phase),
     counted="finetune_jobs",
     counted_by="phase",
-    answer=Progress,
-    shown=progress_status,
     follows=_follows,
     claims=_claims,
 )

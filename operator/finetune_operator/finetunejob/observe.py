@@ -186,7 +186,7 @@ def observe(snapshot: Snapshot) -> World:
         refusals=_refusals(jobs, children.get("Event", [])),
         workloads=_workloads(jobs, children.get("Workload", [])),
         objects={(kind, raw["metadata"]["name"]): raw for kind in OWNED for raw in children.get(kind, [])},
-        progress=next(iter(snapshot.answers.values()), None),
+        progress=next(filter(None, snapshot.answers.values()), None),
         source=_source(snapshot.source),
         referred=snapshot.referred,
         before=_before(snapshot),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from finetune_trainer.contract.report import Progress
 from pydantic import ValidationError
 
 from finetune_operator import names
@@ -20,13 +21,16 @@ from finetune_operator.finetunejob.hosting import hosting
 from finetune_operator.finetunejob.observe import World, observe
 from finetune_operator.finetunejob.stages import STAGES, origin, wanted
 from finetune_operator.finetunejob.stages.workspace import cache
-from finetune_operator.finetunejob.summary import refuse, tell
+from finetune_operator.finetunejob.summary import progress_status, refuse, tell
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.finetunejob.walk import Walk, walk
 from finetune_operator.kinds.actions import Action, Delete, Id, needed, once
 from finetune_operator.kinds.plan import MISSING_SECONDS, REFUSED_SECONDS, Event, Plan, Refusal, events_of
+from finetune_operator.kinds.questions import Question, status_topic
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
+
+_PROGRESS = status_topic(Progress, shown=progress_status)
 
 
 def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[FineTuneJobStatus]:
@@ -89,7 +93,7 @@ def _suspend(target: Target, world: World) -> tuple[Action, ...]:
     return tuple(Delete(job.ref) for job in jobs if not (job.ended or job.ref.deleting))
 
 
-def _asked(target: Target, world: World, walked: Walk) -> dict[str, str]:
+def _asked(target: Target, world: World, walked: Walk) -> dict[str, Question]:
     """Where the running stage tells how far it is: of several pods the first one, or of a sweep, where each has its own
     trials, the first that runs. An engine tells nobody.
     """
@@ -98,5 +102,9 @@ def _asked(target: Target, world: World, walked: Walk) -> dict[str, str]:
     pods = world.pods_of(walked.current[0].name, target.revision)
     alone = target.spec.training.sweep is not None
     first = sorted((pod for pod in pods if alone or pod.index in ("", "0")), key=lambda pod: int(pod.index or 0))
-    running = ({pod.name: pod.ip} for pod in first if pod.ip and pod.phase == "Running" and not pod.deleting)
+    running = (
+        {pod.name: Question(pod.ip, _PROGRESS)}
+        for pod in first
+        if pod.ip and pod.phase == "Running" and not pod.deleting
+    )
     return next(running, {})

@@ -16,7 +16,7 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired.run_config import training_config
 from finetune_operator.finetunejob.seat import Seat, loaded_on
-from finetune_operator.kinds.actions import Id, Ref, ref_of
+from finetune_operator.kinds.actions import Action, Id, Ref, Scale, ref_of
 from finetune_operator.kinds.snapshot import status_as
 
 Raw = Mapping[str, Any]
@@ -30,8 +30,19 @@ class EngineState:
     """An Engine. `spec`: None for what can't be read, which its own conditions tell of."""
 
     name: str
+    ref: Ref
+    version: str
     spec: EngineSpec | None
     status: EngineStatus
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it has no pods, and may be woken."""
+        return self.spec is not None and self.spec.replicas == 0 and self.spec.idle_after is not None
+
+    def woken(self) -> tuple[Action, ...]:
+        """What wakes it; nothing where it is awake."""
+        return (Scale(self.ref, self.version, self.status.wakes_to or 1),) if self.asleep else ()
 
     def adapter(self, name: str) -> AdapterStatus:
         """What its pods tell of an adapter."""
@@ -60,7 +71,8 @@ def engine_state(followed: Mapping[Id, Raw], spec: Raw) -> EngineState | None:
     raw = followed.get((KIND, name)) if name else None
     if name is None or raw is None or "deletionTimestamp" in raw["metadata"]:
         return None
-    return EngineState(name, _spec(raw), status_as(EngineStatus, raw))
+    version = raw["metadata"].get("resourceVersion", "")
+    return EngineState(name, ref_of(KIND, raw), version, _spec(raw), status_as(EngineStatus, raw))
 
 
 def _spec(raw: Raw) -> EngineSpec | None:

@@ -143,6 +143,10 @@ def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, s
     if not serves:
         where = walk.status.artifact.uri if walk.status.artifact else "status.artifact"
         return "True", Reason.SUCCEEDED, f"The artifact is {where}; hosting.enabled is false."
+    if world.engine and world.engine.asleep and world.engine.name == world.served_on:
+        why = f"Engine {world.served_on} is asleep: a request to finetune-api, or a scale, wakes it, and then"
+        message = f"{why} {world.url} answers as model {world.name} with revision {world.served_revision}."
+        return "True", Reason.ASLEEP, message
     message = f"{world.address} answers as model {world.name} with revision {world.served_revision}."
     revision, _ = names.parted(world.served_revision or "")
     volume = world.claims.get(names.of_revision(world.name, revision))

@@ -62,7 +62,18 @@ class Delete:
     ref: Ref
 
 
-Action = Create | Apply | Patch | Delete
+@dataclass(frozen=True)
+class Scale:
+    """Ask for so many pods of one of ours, by its scale subresource, unless it has changed since it was observed: an
+    autoscaler's word, or a person's, that came in between counts.
+    """
+
+    ref: Ref
+    version: str
+    replicas: int
+
+
+Action = Create | Apply | Patch | Delete | Scale
 
 
 def applied(manifest: Manifest) -> Apply:
@@ -89,7 +100,7 @@ def once(taken: set[Id], actions: Iterable[Action]) -> tuple[Action, ...]:
 
 
 def _object(action: Action) -> Id:
-    if isinstance(action, Patch | Delete):
+    if isinstance(action, Patch | Delete | Scale):
         return action.ref.kind, action.ref.name
     return action.manifest["kind"], action.manifest["metadata"]["name"]
 

@@ -9,12 +9,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, Literal, TypeVar
 
-from finetune_trainer.contract.config import Contract
-
 from finetune_operator.api.rules import ApiModel
 from finetune_operator.api.status import Condition
 from finetune_operator.conditions import KSTATUS, Reason, Status, Type, condition, merge
 from finetune_operator.kinds.actions import Action, Delete, Id, Patch
+from finetune_operator.kinds.questions import Question
 from finetune_operator.kinds.snapshot import Snapshot, is_going, status_as
 from finetune_operator.settings import Settings
 
@@ -68,7 +67,7 @@ class Plan(Generic[S]):
 
     Three kinds of actions, in the order in which they matter: `serve` keeps up what answers users, `release` removes
     what is no longer wanted, `work` goes on. `reads`: what has to be looked up before anything can be decided. `ask`:
-    the pods that are worth asking how far they are, their addresses by name; `soon`: they are about to have news.
+    what pods are worth asking, by a name for each question; `soon`: they are about to have news.
     """
 
     status: S
@@ -78,7 +77,7 @@ class Plan(Generic[S]):
     events: tuple[Event, ...] = ()
     again_after: float | None = None
     reads: frozenset[Id] = frozenset()
-    ask: Mapping[str, str] = field(default_factory=dict)
+    ask: Mapping[str, Question] = field(default_factory=dict)
     soon: bool = False
 
     @property
@@ -111,8 +110,7 @@ class Kind:
 
     `label`: what is made for one has its name there. `owned`: the kinds of object that are. `follows`: of a spec, the
     objects of ours (kind, name) whose news are its own, too. `word`: a status in one word, of `words`, by which the
-    gauge `counted` counts, under the label `counted_by`. `answer`: what its pods tell when they are asked; `shown`: the
-    part of it that people see, or that something depends on. `claims`: of a spec, what no other of its kind in the
+    gauge `counted` counts, under the label `counted_by`. `claims`: of a spec, what no other of its kind in the
     namespace may have.
     """
 
@@ -127,8 +125,6 @@ class Kind:
     words: tuple[str, ...]
     counted: str
     counted_by: str
-    answer: type[Contract]
-    shown: Callable[[Any], Any]
     follows: Callable[[Mapping[str, Any]], tuple[Id, ...]] = lambda spec: ()
     claims: Callable[[Mapping[str, Any]], str | None] = lambda spec: None
 
@@ -202,6 +198,8 @@ def events_of(old: Iterable[Condition], new: Iterable[Condition]) -> tuple[Event
     changed = [found for found in own if (found.type, found.status, found.reason) not in before]
     silent = (Reason.WAITING, Reason.DISABLED, Reason.STARTING)
     told = [new for new in changed if new.reason not in silent and (new.type != Type.READY or new.status == "True")]
-    return tuple(
-        Event("Warning" if found.status == "False" else "Normal", found.reason, found.message) for found in told
-    )
+    return tuple(Event(_severity(found), found.reason, found.message) for found in told)
+
+
+def _severity(told: Condition) -> str:
+    return "Warning" if told.status == "False" and told.reason != Reason.ASLEEP else "Normal"

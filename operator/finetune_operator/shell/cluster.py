@@ -153,6 +153,18 @@ class Cluster:
                 return None
             raise Unavailable(_sentence(error)) from error
 
+    async def scale(self, namespace: str, ref: Ref, version: str, replicas: int) -> None:
+        """Ask for so many pods of one of ours, unless it has changed since that version, which is no failure: what has
+        changed is looked at anew.
+        """
+        patch = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+        query = [("fieldManager", names.FIELD_MANAGER)]
+        try:
+            await self._change("PATCH", ref.kind, namespace, f"{ref.name}/scale", patch, _MERGE, query)
+        except ApiException as error:
+            if error.status not in (404, 409):
+                raise Unavailable(_sentence(error)) from error
+
     async def delete(self, namespace: str, ref: Ref) -> Raw | None:
         """Delete an object, if it still is the one that was observed, after everything that it owns.
 

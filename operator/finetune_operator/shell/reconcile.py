@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Id, Patch
+from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Id, Patch, Scale
 from finetune_operator.kinds.plan import Plan, Purpose, Refusal, in_the_way, refusal
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
@@ -136,6 +136,9 @@ class Reconciler:
             case Patch(ref, body):
                 found = await self.cluster.patch(key.namespace, ref, body)
                 self._keep(key, action, found)
+            case Scale(ref, version, replicas):
+                # The answer is no object of that kind; a watch brings it.
+                await self.cluster.scale(key.namespace, ref, version, replicas)
             case Delete(ref):
                 found = await self.cluster.delete(key.namespace, ref)
                 self._keep(key, action, found)

@@ -106,6 +106,8 @@ RESOURCES: dict[str, Resource] = {
     "Workload": _resource("kueue.x-k8s.io/v1beta2", "workloads", "list watch", optional=True),
 }
 STATUSES = tuple(_resource(API_VERSION, f"{kind.plural}/status", "patch") for kind in KINDS.values())
+# An Engine falls asleep, and is woken.
+SCALES = (_resource(API_VERSION, f"{engine.PLURAL}/scale", "patch"),)
 # Owner references that block deletion ask for this right where the cluster enforces it.
 FINALIZERS = tuple(_resource(API_VERSION, f"{kind.plural}/finalizers", "update") for kind in KINDS.values())
 # In the operator's own namespace alone, by its name; see `leases`.

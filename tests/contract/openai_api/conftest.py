@@ -35,7 +35,15 @@ def most() -> int:
 
 
 @pytest.fixture
-def url(granted: None, control_plane: ControlPlane, bucket: Bucket, keys: Keyring, most: int) -> Iterator[str]:
+def waits() -> dict[str, int]:
+    """How many questions wait for a model to wake, and how long."""
+    return {"waiting": 2, "wait_seconds": 60}
+
+
+@pytest.fixture
+def url(
+    granted: None, control_plane: ControlPlane, bucket: Bucket, keys: Keyring, most: int, waits: dict[str, int]
+) -> Iterator[str]:
     """The server's."""
     bucket.grant(
         "BUCKET",
@@ -43,7 +51,7 @@ def url(granted: None, control_plane: ControlPlane, bucket: Bucket, keys: Keyrin
         AWS_SECRET_ACCESS_KEY="the-secret-key",
         AWS_ENDPOINT_URL=bucket.endpoint,
     )
-    settings = openai_server.settings("s3://data/openai", keys.directory, file_bytes=100_000, requests=most)
+    settings = openai_server.settings("s3://data/openai", keys.directory, file_bytes=100_000, requests=most, **waits)
     with openai_server.serving(control_plane, settings) as found:
         yield found
 

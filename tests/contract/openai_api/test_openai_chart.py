@@ -50,10 +50,10 @@ def test_a_real_api_server_takes_it_and_admits_its_pod_where_restricted_is_enfor
         dry_run(admin, chart.one(manifests, kind, NAME))
 
 
-def test_it_may_do_what_its_code_does_with_finetunejobs_and_nothing_else() -> None:
-    (rule,) = chart.one(chart.render(api=ON), "ClusterRole", NAME)["rules"]
-    assert (rule["apiGroups"], rule["resources"]) == (["finetune.dev"], ["finetunejobs"])
-    assert set(rule["verbs"]) == cluster.VERBS
+def test_it_may_do_what_its_code_does_with_finetunejobs_and_engines_and_nothing_else() -> None:
+    rules = chart.one(chart.render(api=ON), "ClusterRole", NAME)["rules"]
+    assert {group for rule in rules for group in rule["apiGroups"]} == {"finetune.dev"}
+    assert {each: set(rule["verbs"]) for rule in rules for each in rule["resources"]} == cluster.VERBS
     watched = chart.render(api=ON, watchNamespaces=["kitchen", "bakery"])
     roles = [found for found in watched if found["kind"] == "Role" and found["metadata"]["name"] == NAME]
     assert [found["metadata"]["namespace"] for found in roles] == ["kitchen", "bakery"]
@@ -81,6 +81,7 @@ def test_the_server_reads_what_the_chart_sets(tmp_path: Path) -> None:
     (tmp_path / "models.yaml").write_text(chart.one(manifests, "ConfigMap", NAME)["data"]["models.yaml"])
     found = Settings.from_environment({**variables, f"{PREFIX}MODELS": str(tmp_path / "models.yaml")})
     assert (found.bucket, found.port, found.requests) == ("s3://rows/openai", 8000, 256)
+    assert (found.waiting, found.wait_seconds) == (64, 300)
     assert found.models == ON["models"]
     mounts = {each["mountPath"] for each in container["volumeMounts"]}
     assert {str(found.keys), "/etc/finetune-api/models.yaml", "/tmp"} == mounts

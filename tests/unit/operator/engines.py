@@ -8,11 +8,10 @@ from typing import Any
 from finetune_operator.api.engine import KIND, EngineSpec, EngineStatus
 from finetune_operator.engine.desired import Target
 from finetune_operator.engine.plan import plan, refused
-from finetune_operator.kinds.actions import Apply, Create, Patch
+from finetune_operator.kinds.actions import Apply, Create, Patch, Scale
 from finetune_operator.kinds.plan import Plan, Refusal
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.adapters import Held
 
 SETTINGS = Settings(trainer_image="trainer:1", hosting_image="vllm-gpu:1", hosting_cpu_image="vllm-cpu:1")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,7 +30,13 @@ class Cluster:
     def __init__(self, **spec: Any) -> None:
         self.settings = SETTINGS
         self.engine: dict[str, Any] = {
-            "metadata": {"name": "chat", "namespace": "team", "uid": "the-uid", "generation": 1},
+            "metadata": {
+                "name": "chat",
+                "namespace": "team",
+                "uid": "the-uid",
+                "generation": 1,
+                "resourceVersion": "1",
+            },
             "spec": {"model": {"source": "hf://org/model"}} | spec,
         }
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
@@ -39,7 +44,8 @@ class Cluster:
         self.named: dict[tuple[str, str], Any] = {}
         # What FineTuneJobs want loaded, and what the pods tell.
         self.loads: dict[str, list[dict[str, Any]]] = {"ConfigMap": [], "Service": []}
-        self.answers: dict[str, Held] = {}
+        self.answers: dict[str, Any] = {}
+        self.now = NOW
         self._versions = itertools.count(1)
 
     def edit(self, **spec: Any) -> None:
@@ -55,10 +61,10 @@ class Cluster:
 
     def look(self) -> Plan[EngineStatus]:
         """Plan once; what it has to read is read."""
-        planned = plan(self.snapshot(), self.settings, NOW)
+        planned = plan(self.snapshot(), self.settings, self.now)
         if planned.reads:
             self.named = {found: self.named.get(found) for found in planned.reads}
-            planned = plan(self.snapshot(), self.settings, NOW)
+            planned = plan(self.snapshot(), self.settings, self.now)
         return planned
 
     def reconcile(self) -> Plan[EngineStatus]:
@@ -108,6 +114,9 @@ class Cluster:
         match action:
             case Create(manifest) | Apply(manifest):
                 self._put(json.loads(json.dumps(manifest)))
+            case Scale(ref, version, replicas):
+                assert (ref.uid, version) == ("the-uid", self.engine["metadata"]["resourceVersion"])
+                self.edit(replicas=replicas)
             case Patch(ref, body) if ref.kind == "Pod":
                 raw = next(each for each in self.pods if each["metadata"]["uid"] == ref.uid)
                 raw["metadata"].setdefault("annotations", {}).update(body["metadata"]["annotations"])

@@ -13,7 +13,7 @@ from finetune_operator import names
 from finetune_operator.api.engine import KIND as ENGINE
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND
 from finetune_operator.finetunejob.plan import plan, refused
-from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Patch, Ref
+from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Patch, Ref, Scale
 from finetune_operator.kinds.plan import Plan, Purpose, in_the_way, refusal
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.pods.metadata import controller_of
@@ -252,6 +252,12 @@ class Rehearsal:
             case Patch(ref, body):
                 self._permit("patch", ref.kind, ref.name)
                 self._merge(ref, body)
+            case Scale(ref, version, replicas):
+                self._permit("patch", ref.kind, ref.name)
+                raw = self.engines[ref.name]
+                assert raw["metadata"]["resourceVersion"] == version
+                raw["spec"] = raw["spec"] | {"replicas": replicas}
+                raw["metadata"]["resourceVersion"] = f"{version}1"
             case Delete(ref):
                 self._permit("delete", ref.kind, ref.name)
                 found = self.objects.get((ref.kind, ref.name))

@@ -56,7 +56,8 @@ class Lodger(Rehearsal):
         """An Engine as it is applied, and what it tells."""
         replicas = (spec or SPEC).get("replicas", 1)
         told = {"replicas": replicas, "availableReplicas": replicas, "model": {"name": name}, **status}
-        self.engines[name] = {"metadata": {"name": name}, "spec": spec or SPEC, "status": told}
+        metadata = {"name": name, "uid": name, "resourceVersion": "1"}
+        self.engines[name] = {"metadata": metadata, "spec": spec or SPEC, "status": told}
 
     def load(self, name: str = ENGINE, pods: int = 1, failed: str = "") -> None:
         """The Engine's pods do what they are asked to."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from engines import Cluster
-from finetune_operator.engine.kind import KIND
 from finetune_operator.kinds.actions import Patch
 from finetune_trainer.contract.adapters import Held
 
@@ -125,7 +124,8 @@ def test_what_can_not_be_meant_keeps_the_others_from_nothing(cluster: Cluster, b
 def test_an_adapter_is_there_when_every_pod_has_it(cluster: Cluster) -> None:
     cluster.loads = {"ConfigMap": [adapter()], "Service": [service()]}
     assert status(cluster) == [{"name": "recipes-0a1b2c3d", "loaded": 0, "answersAs": [], "failed": []}]
-    assert cluster.look().ask == {"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"}
+    asked = {name: each.address for name, each in cluster.look().ask.items()}
+    assert asked == {"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"}
     assert cluster.look().soon
     having = Held(loaded=("recipes-0a1b2c3d",), aliases={"recipes": "recipes-0a1b2c3d"})
     cluster.answers = {"chat-1": having, "chat-2": Held(loaded=("recipes-0a1b2c3d",))}
@@ -167,6 +167,22 @@ def test_an_operator_that_has_asked_no_pod_yet_repeats_what_was_told(cluster: Cl
     # A pod that does not serve yet keeps nobody from saying that it has nothing.
     cluster.pod("chat-2", phase="Pending")
     cluster.answers = {"chat-1": asked["chat-1"]}
+    assert status(cluster)[0]["loaded"] == 1
+
+
+def test_a_pod_that_gives_no_answer_hides_nothing_that_others_say(cluster: Cluster) -> None:
+    cluster.loads = {"ConfigMap": [adapter()]}
+    ready = [{"type": "Ready", "status": "True"}]
+    for number in (1, 2):
+        cluster.pod(f"chat-{number}", phase="Running", podIP=f"10.0.0.{number}", conditions=ready)
+    assert status(cluster)[0]["loaded"] == 0
+    cluster.answers = {"chat-1": Held(failed={"recipes-0a1b2c3d": "It is not signed."}), "chat-2": None}
+    assert status(cluster)[0]["failed"] == [{"pod": "chat-1", "message": "It is not signed."}]
+    assert (
+        "What chat-2 has is not known: no answer comes from its container adapters; see its log, and whether a "
+        "NetworkPolicy keeps the operator away."
+    ) in cluster.condition("Ready")[2]
+    cluster.answers = {"chat-1": Held(loaded=("recipes-0a1b2c3d",)), "chat-2": None}
     assert status(cluster)[0]["loaded"] == 1
 
 
@@ -222,6 +238,6 @@ def test_a_container_that_can_not_start_beside_the_engine_is_told(cluster: Clust
     assert cluster.condition("Ready")[:2] == ("Unknown", "Running")
 
 
-def test_how_busy_a_pod_is_is_no_news() -> None:
-    assert KIND.shown(Held(running=3, waiting=2)) == KIND.shown(Held())
-    assert KIND.shown(Held(loaded=("a",))) != KIND.shown(Held())
+def test_only_what_a_pod_has_is_news(cluster: Cluster) -> None:
+    shown = cluster.look().ask["chat-1"].topic.shown
+    assert shown(Held(loaded=("a",))) != shown(Held())

@@ -105,6 +105,16 @@ def test_which_adapters_its_pods_have_they_tell_the_operator_alone() -> None:
     }
 
 
+def test_how_busy_they_are_they_tell_the_operator_though_it_is_in_another_namespace() -> None:
+    settings = Settings(engine_clients="namespace", lease_namespace="finetune")
+    clients, operator = desired.policy(target(settings))["spec"]["ingress"]
+    assert clients == {"ports": [{"port": 8000, "protocol": "TCP"}], "from": [{"podSelector": {}}]}
+    assert operator == {
+        "ports": [{"port": 8000, "protocol": "TCP"}],
+        "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "finetune"}}}],
+    }
+
+
 def test_the_models_credentials_are_the_fetching_containers_alone() -> None:
     found = target(model=HUB)
     assert variables(fetch(found))["FINETUNE_MODEL_HF_TOKEN"]["secretKeyRef"]["name"] == "hub"

@@ -105,7 +105,7 @@ class TestThePathToReady:
         cluster.running("train")
         cluster.progress = Progress(stage="train", step=12, total_steps=40, loss=1.23456, tokens_per_second=181.6)
         planned = cluster.reconcile()
-        assert list(planned.ask.values()) == ["10.0.0.7"]
+        assert [each.address for each in planned.ask.values()] == ["10.0.0.7"]
         assert cluster.status["progressSummary"] == "12/40"
         assert cluster.status["progress"]["loss"] == "1.2346"
         assert cluster.status["progress"]["tokensPerSecond"] == "182"

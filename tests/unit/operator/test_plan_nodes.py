@@ -110,7 +110,7 @@ def test_it_runs_once_all_of_them_do_and_the_first_one_is_asked(cluster: Rehears
     pod(cluster, 0, "10.0.0.1")
     planned = cluster.reconcile()
     assert cluster.condition("Trained") == ("Unknown", "Running", "2 pods are running.")
-    assert list(planned.ask.values()) == ["10.0.0.1"]
+    assert [each.address for each in planned.ask.values()] == ["10.0.0.1"]
 
 
 def test_one_that_no_node_can_take_holds_up_all(cluster: Rehearsal) -> None:

@@ -436,6 +436,54 @@ class TestMoving:
         assert not lodger.exists("Job", "-prepare")
 
 
+class TestOnAnEngineThatSleeps:
+    ASLEEP = SPEC | {"replicas": 0, "idleAfter": "30m"}
+
+    def sleep(self, lodger: Lodger) -> None:
+        lodger.engine(spec=self.ASLEEP, replicas=0, adapters=[], wakesTo=2)
+
+    def replicas(self, lodger: Lodger) -> int:
+        return int(lodger.engines[ENGINE]["spec"]["replicas"])
+
+    def test_what_serves_there_is_ready_and_wakes_nobody(self) -> None:
+        lodger = Lodger()
+        lodger.serve()
+        served = lodger.job["status"]["servedRevision"]
+        self.sleep(lodger)
+        lodger.reconcile()
+        asleep = "Engine chat is asleep: a request to finetune-api, or a scale, wakes it"
+        assert lodger.condition("Hosted") == ("True", "Asleep", f"{asleep}.")
+        status, reason, message = lodger.condition("Ready")
+        assert (status, reason) == ("True", "Asleep")
+        assert message.startswith(f"{asleep}, and then http://recipes.kitchen.svc/v1 answers as model recipes")
+        assert (lodger.job["status"]["servedRevision"], lodger.job["status"]["phase"]) == (served, "Serving")
+        assert self.replicas(lodger) == 0
+
+    def test_a_candidate_wakes_it_with_as_many_pods_as_it_had(self) -> None:
+        lodger = Lodger()
+        self.sleep(lodger)
+        lodger.train()
+        assert self.replicas(lodger) == 0, "Training needs no engine."
+        lodger.complete("publish", published(lodger.revision))
+        lodger.reconcile()
+        assert self.replicas(lodger) == 2
+
+    def test_an_evaluation_of_what_serves_wakes_it_before_it_asks(self) -> None:
+        lodger = Lodger()
+        lodger.serve()
+        self.sleep(lodger)
+        lodger.edit(evaluation={"metrics": ["token_f1"]})
+        lodger.reconcile()
+        assert self.replicas(lodger) == 2
+
+    def test_one_that_a_person_scaled_to_nothing_is_left_alone(self) -> None:
+        lodger = Lodger()
+        lodger.engine(spec=SPEC | {"replicas": 0}, replicas=0, adapters=[])
+        lodger.publish()
+        assert self.replicas(lodger) == 0
+        assert lodger.condition("Hosted")[:2] == ("False", "ScaledToZero")
+
+
 UNFIT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "another base model": (
         {"model": {"source": "s3://models/other"}, "lora": {}},

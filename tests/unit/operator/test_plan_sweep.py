@@ -153,10 +153,10 @@ def test_of_several_pods_the_first_that_runs_is_asked_and_one_of_them_has_the_re
     cluster.reconcile()
     assert cluster.condition("Trained")[1] == "Starting"
     pod(0, {"phase": "Running", "podIP": "10.0.0.1"})
-    assert list(cluster.reconcile().ask.values()) == ["10.0.0.1"]
+    assert [each.address for each in cluster.reconcile().ask.values()] == ["10.0.0.1"]
     done = {"exitCode": 0, "message": '{"reason": "Succeeded"}'}
     pod(0, {"phase": "Succeeded", "containerStatuses": [{"name": "train", "state": {"terminated": done}}]})
-    assert list(cluster.reconcile().ask.values()) == ["10.0.0.2"]
+    assert [each.address for each in cluster.reconcile().ask.values()] == ["10.0.0.2"]
     assert cluster.condition("Trained")[1] == "Running"
     cluster.complete("train", SWEPT)
     cluster.reconcile()

@@ -10,7 +10,7 @@ import pytest
 from finetune_trainer.contract.adapters import Adapter, Held, Wanted
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages import adapters as stage
-from finetune_trainer.stages.adapter_engine import Load, Refused
+from finetune_trainer.stages.adapter_engine import Refused
 from finetune_trainer.stages.adapters import Keeper, Place, key
 
 ONE = Adapter(name="recipes-1", uri="s3://models/1", digest="sha256:" + "1" * 64)
@@ -42,8 +42,8 @@ class Engine:
     def unload(self, name: str) -> None:
         del self.has[name]
 
-    def requests(self) -> Load:
-        return Load()
+    def busy(self) -> frozenset[str]:
+        return frozenset()
 
     def ready(self) -> None:
         self.is_ready = True

@@ -10,7 +10,6 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.report import Count
 
 # The file with a `Wanted`.
 LIST = "adapters.json"
@@ -41,12 +40,8 @@ class Wanted(Contract):
 
 
 class Held(Contract):
-    """What a pod has. `aliases`: those in force; `failed`: why an adapter could not be loaded; `running` and `waiting`:
-    requests.
-    """
+    """What a pod has. `aliases`: those in force; `failed`: why an adapter could not be loaded."""
 
     loaded: tuple[str, ...] = ()
     aliases: Mapping[str, str] = {}
     failed: Mapping[str, str] = {}
-    running: Count = 0
-    waiting: Count = 0

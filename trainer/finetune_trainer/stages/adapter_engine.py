@@ -5,7 +5,6 @@ Used by `adapters`. It is vLLM; the routes that load are closed to whoever doesn
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,15 +15,6 @@ from finetune_trainer.contract.adapters import KEY_HEADER, READY
 
 # An engine on CPUs answers nothing while it computes.
 _SECONDS, _LOADING_SECONDS = 10.0, 120.0
-
-
-@dataclass(frozen=True)
-class Load:
-    """How many requests are computed and how many wait, and for which adapters."""
-
-    running: int = 0
-    waiting: int = 0
-    busy: frozenset[str] = frozenset()
 
 
 class Refused(Exception):
@@ -59,13 +49,13 @@ class Engine:
         """Let requests come. It is the engine's process that knows it, and a new one does not. Raises Refused."""
         _well(self._client.post(READY))
 
-    def requests(self) -> Load:
-        """What it has to do. Raises Refused."""
+    def busy(self) -> frozenset[str]:
+        """The adapters that it has requests for. Raises Refused."""
         return read(_well(self._client.get("/metrics")).text)
 
 
-def read(metrics: str) -> Load:
-    """What vLLM's metrics say. Which adapters have requests is told by the labels of whatever was set last."""
+def read(metrics: str) -> frozenset[str]:
+    """What vLLM's metrics say of adapters with requests: the labels of whatever was set last."""
     counts = {"vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
     last, busy = 0.0, ""
     for family in text_string_to_metric_families(metrics):
@@ -75,8 +65,7 @@ def read(metrics: str) -> Load:
             elif sample.name == "vllm:lora_requests_info" and sample.value >= last:
                 names = (sample.labels.get(f"{state}_lora_adapters", "") for state in ("running", "waiting"))
                 last, busy = sample.value, ",".join(names)
-    running, waiting = (int(count) for count in counts.values())
-    return Load(running, waiting, frozenset(filter(None, busy.split(","))) if running + waiting else frozenset())
+    return frozenset(filter(None, busy.split(","))) if any(counts.values()) else frozenset()
 
 
 def _well(answer: httpx.Response) -> httpx.Response:

@@ -157,11 +157,11 @@ def settled(wanted: Wanted, seen: Seen, now: float) -> bool:
     return failed and _point(wanted, seen, now).aliases == seen.aliases
 
 
-def held(wanted: Wanted, seen: Seen, running: int = 0, waiting: int = 0) -> Held:
+def held(wanted: Wanted, seen: Seen) -> Held:
     """What to tell of it."""
     loaded = tuple(adapter.name for adapter in wanted.adapters if has(seen, adapter))
     failed = {adapter.name: seen.failures[adapter].message for adapter in wanted.adapters if adapter in seen.failures}
-    return Held(loaded=loaded, aliases=seen.aliases, failed=failed, running=running, waiting=waiting)
+    return Held(loaded=loaded, aliases=seen.aliases, failed=failed)
 
 
 def failure(before: Failure | None, message: str, lasting: bool, now: float) -> Failure:

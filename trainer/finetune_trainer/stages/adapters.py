@@ -27,7 +27,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import published
 from finetune_trainer.server import Answer, answering
 from finetune_trainer.stages import adapter_steps as decide
-from finetune_trainer.stages.adapter_engine import Engine, Load, Refused
+from finetune_trainer.stages.adapter_engine import Engine, Refused
 from finetune_trainer.stages.adapter_steps import Failure, Fetch, Point, Remove, Seen, Step, Unload
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Keeper:
         except httpx.ConnectError:
             # It starts again, with nothing loaded.
             self._seen = replace(self._seen, engine={})
-            self._tell(Load())
+            self._tell()
         except (httpx.TransportError, Refused) as error:
             logger.info("The engine gives no answer now: %s", error)
 
@@ -114,7 +114,7 @@ class Keeper:
         now = time.monotonic()
         self._wanted = wanted(self._place, self._wanted)
         self._collect(now)
-        before, engine, load = self._seen, self._engine.adapters(), self._engine.requests()
+        before, engine, busy = self._seen, self._engine.adapters(), self._engine.busy()
         there = (path for path in self._place.root.glob("*@*") if not path.name.startswith(_DRAFT))
         seen = replace(
             before,
@@ -122,7 +122,7 @@ class Keeper:
             there=frozenset(path.name for path in there),
             fetching=frozenset(self._fetches),
             failures={adapter: found for adapter, found in before.failures.items() if adapter in self._wanted.adapters},
-            busy=load.busy,
+            busy=busy,
         )
         self._seen = replace(
             seen,
@@ -130,11 +130,11 @@ class Keeper:
             resting={name: before.resting.get(name, now) for name in decide.resting(self._wanted, seen)},
             left={name: before.left.get(name, now) for name in decide.left(self._wanted, seen)},
         )
-        self._tell(load)
+        self._tell()
         return decide.steps(self._wanted, self._seen, now)
 
-    def _tell(self, load: Load) -> None:
-        self._held = decide.held(self._wanted, self._seen, load.running, load.waiting)
+    def _tell(self) -> None:
+        self._held = decide.held(self._wanted, self._seen)
 
     def _do(self, step: Step) -> None:
         logger.info("%s", step)

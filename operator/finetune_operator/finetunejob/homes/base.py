@@ -86,5 +86,9 @@ class Home(ABC):
         """A Service on the way to what is at an address: the stable one, or what has to be there before that."""
 
     @abstractmethod
+    def woken(self) -> tuple[Action, ...]:
+        """What wakes it, where it sleeps until it is needed."""
+
+    @abstractmethod
     def asked(self, target: Target) -> Asked:
         """Whom an evaluation of the revision asks."""

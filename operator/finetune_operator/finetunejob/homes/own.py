@@ -100,6 +100,10 @@ class OwnEngine(Home):
         """The stable one selects the pods of that Deployment."""
         return stable_service(target, Seat(address))
 
+    def woken(self) -> tuple[Action, ...]:
+        """It does not sleep."""
+        return ()
+
     def asked(self, target: Target) -> Asked:
         """The candidate's Service."""
         return Asked(candidate_url(target), target.spec.hosting.api_key)

@@ -69,7 +69,7 @@ class SharedEngine(Home):
         adapter = self._told(target, target.revision)
         if problem := self.unfit(target) or (None if serves else self._moved(target, world)):
             return Standing(State.BLOCKED, *problem)
-        if asleep := self._asleep():
+        if asleep := self._asleep(serves):
             return asleep
         if names.of_adapter(target.name, target.revision, self.on) not in world.adapters:
             return Standing(State.RUNNING, Reason.STARTING, f"Engine {self.on} is asked for adapter {adapter.name}.")
@@ -96,6 +96,10 @@ class SharedEngine(Home):
         if world.pointer is None or world.pointer.on == self.on or known:
             return stable_service(target, Seat(address, self.on))
         return asking_service(replace(target, revision=address), self.on)
+
+    def woken(self) -> tuple[Action, ...]:
+        """As many pods as it had before."""
+        return self.engine.woken() if self.engine else ()
 
     def asked(self, target: Target) -> Asked:
         """The Engine itself, which has the base model, too."""
@@ -128,10 +132,16 @@ class SharedEngine(Home):
             f"trained on {trained}: set model.revision of the Engine to that, or of both to the same commit."
         )
 
-    def _asleep(self) -> Standing | None:
+    def _asleep(self, serves: bool) -> Standing | None:
+        """What serves there may sleep, and does when nobody asks; a candidate has it woken."""
         spec = self.engine.spec if self.engine else None
-        if spec is None or spec.replicas > 0:
+        if self.engine is None or spec is None or spec.replicas > 0:
             return None
+        if self.engine.asleep and serves:
+            message = f"Engine {self.on} is asleep: a request to finetune-api, or a scale, wakes it."
+            return Standing(State.SUCCEEDED, Reason.ASLEEP, message)
+        if self.engine.asleep:
+            return Standing(State.RUNNING, Reason.STARTING, f"Engine {self.on} is asleep, and is woken.")
         message = f"Engine {self.on} has no pods (its spec.replicas is 0): kubectl scale eng {self.on} --replicas 1."
         return Standing(State.BLOCKED, Reason.SCALED_TO_ZERO, message)
 

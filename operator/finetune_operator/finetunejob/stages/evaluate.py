@@ -112,7 +112,12 @@ class Evaluate(JobStage):
         return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
 
     def waits(self, context: Context) -> Step | None:
-        """The base model's engine, where it is asked at one of its own; an engine that never starts is a failure."""
+        """A shared Engine that sleeps; and the base model's engine, where it is asked at one of its own: one that never
+        starts is a failure.
+        """
+        place = home(context.target)
+        if woken := place.woken():
+            return Step(State.RUNNING, Reason.STARTING, f"Engine {place.on} is asleep, and is woken.", woken)
         if not self.asks_base(context.spec):
             return None
         target = context.target

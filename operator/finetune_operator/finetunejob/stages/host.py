@@ -83,4 +83,5 @@ class Host(Stage):
             # What serves may recover, with nothing changed in the manifest.
             failure = Failure(found.reason, found.message)
             return failed(failure) if context.serves else context.give_up(self.name, self.inputs(context), failure)
-        return Step(found.state, found.reason, found.message, place.beside(target, world))
+        woken = () if context.serves else place.woken()
+        return Step(found.state, found.reason, found.message, (*place.beside(target, world), *woken))
