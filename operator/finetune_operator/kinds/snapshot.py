@@ -22,8 +22,8 @@ class Snapshot:
     label and that nothing of it controls. `named`: what it depends on and does not own, read when it was asked for;
     None for what is not there. `answers`: what its pods told last, by the plan's names of questions; None of a pod that
     gives none. `loads` by kind: what FineTuneJobs have made that concerns this Engine. `followed`: those of ours that
-    it follows and that are there. `source`: the snapshot of the one whose artifact it starts from, likewise. `referred`: another one starts from this
-    one's. `rivals`: others of its kind that claim the same.
+    it follows and that are there. `source`: the snapshot of the one whose artifact it starts from, likewise.
+    `referred`: another one starts from this one's. `rivals`: others of its kind that claim the same.
     """
 
     subject: Raw
