@@ -1,6 +1,7 @@
 """The API server as a component of the chart: off by default, admitted under restricted, and with hardly any rights."""
 
 import itertools
+import json
 import os
 import re
 import signal
@@ -54,11 +55,13 @@ def test_it_may_do_what_its_code_does_with_finetunejobs_and_engines_and_nothing_
     rules = chart.one(chart.render(api=ON), "ClusterRole", NAME)["rules"]
     assert {group for rule in rules for group in rule["apiGroups"]} == {"finetune.dev"}
     assert {each: set(rule["verbs"]) for rule in rules for each in rule["resources"]} == cluster.VERBS
-    watched = chart.render(api=ON, watchNamespaces=["kitchen", "bakery"])
-    roles = [found for found in watched if found["kind"] == "Role" and found["metadata"]["name"] == NAME]
-    assert [found["metadata"]["namespace"] for found in roles] == ["kitchen", "bakery"]
-    kinds = {found["kind"] for found in watched if found["metadata"]["name"] == NAME}
-    assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+    named = {"namespaces": ["kitchen", "bakery"]}
+    for values in ({"api": ON, "watchNamespaces": named["namespaces"]}, {"api": ON | named}):
+        found = [each for each in chart.render(**values) if each["metadata"]["name"] == NAME]
+        roles = [each["metadata"]["namespace"] for each in found if each["kind"] == "Role"]
+        assert roles == named["namespaces"]
+        assert not {each["kind"] for each in found} & {"ClusterRole", "ClusterRoleBinding"}
+        assert json.dumps(named["namespaces"]) in json.dumps(chart.one(found, "NetworkPolicy", NAME))
 
 
 def test_nothing_of_the_operators_selects_its_pods_and_nothing_of_its_own_the_operators() -> None:
