@@ -21,6 +21,8 @@ PLACES = (
     ("README.md", r"(REGISTRY/[a-z-]+:)(\d[\w.-]*)()"),
     ("deploy/operator/objects.yaml", r"(finetune\.dev/[a-z-]+:)(\d[\w.-]*)()"),
     ("deploy/operator/objects.yaml", r"(app\.kubernetes\.io/version: )(\S+)()"),
+    ("docs/gitops.md", r"(targetRevision: )(\d\S*)()"),
+    ("docs/gitops.md", r"(finetune/trainer:)(\d[\w.-]*)()"),
     ("docs/settings.md", r"(`finetune\.dev/[a-z-]+:)(\d[\w.-]*)(`)"),
 )
 
