@@ -33,7 +33,7 @@ async def sync(life: Life, manifest: Raw) -> None:
 
 
 async def drift(life: Life, manifest: Raw) -> tuple[Raw, Raw]:
-    """What lives, and what would once the same was applied again; not status, which the operator may just be writing."""
+    """What lives, and what would once the same was applied again; not status, which may just be written."""
     kubectl = life.space.kubectl
     told = await asyncio.to_thread(kubectl, "apply", *APPLY, "--dry-run=server", "-o", "json", document=manifest)
     live = await asyncio.to_thread(kubectl, "get", f"ftj/{NAME}", "-o", "json")
