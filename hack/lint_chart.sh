@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lints the chart and holds what it renders to Kubernetes' own schemas, with every switch off and with every one on.
 #
-# `make lint-chart` calls it, and `make check` with it.
+# So is deploy/, which is that, rendered once. `make lint-chart` calls it, and `make check` with it.
 source "$(dirname "$0")/env.sh"
 
 CHART=$ROOT/charts/finetune-operator
@@ -31,3 +31,7 @@ render() {
 helm lint --strict --quiet --kube-version "$VERSION" "$CHART"
 render
 render --values "$ROOT/tests/chart-values.yaml"
+"$ROOT/.venv/bin/python" "$ROOT/hack/gen_deploy.py" --check
+kubectl kustomize "$ROOT/deploy" |
+    kubeconform -strict -summary -skip CustomResourceDefinition -kubernetes-version "$VERSION" \
+        -schema-location "$SCHEMAS/{{ .ResourceKind }}{{ .KindSuffix }}.json"

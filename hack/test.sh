@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check and every test there is, in the order in which they are quick to fail; says where the time went.
 #
-# `make test` calls it. The layers can be run one by one: make check, unit, contract, trainer, local, e2e.
+# `make test` calls it. The layers can be run one by one: make check, site, unit, contract, trainer, local, e2e.
 source "$(dirname "$0")/env.sh"
 cd "$ROOT"
 
@@ -13,7 +13,7 @@ report() {
 }
 trap report EXIT
 
-for layer in venv check unit report tools contract model trainer local ground e2e; do
+for layer in venv check site unit report tools contract model trainer local ground e2e; do
     start=$SECONDS
     printf '\n=== make %s\n' "$layer"
     make --no-print-directory "$layer"

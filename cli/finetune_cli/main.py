@@ -23,6 +23,7 @@ from rich.console import Console
 
 from finetune_cli import verbs
 from finetune_cli.errors import ExitCode, UserError
+from finetune_cli.extras import extra
 from finetune_cli.importer import Given, Tool, import_file
 from finetune_cli.output import Output
 from finetune_cli.places import find
@@ -115,7 +116,8 @@ def check(
     Shows rows, lengths, what is wrong or odd and where, some rows as the model sees them, and the plan. What is
     prepared stays in .finetune/NAME, and `finetune run` goes on from there.
     """
-    from finetune_cli.check import check_manifest
+    with extra("data"):
+        from finetune_cli.check import check_manifest
 
     check_manifest(manifest, output, out, err)
 
@@ -173,12 +175,14 @@ def report(
 
     Of a run in this directory, else of a FineTuneJob in the cluster that kubectl points at.
     """
-    from finetune_cli.card import write_card
     from finetune_cli.compare import compare
     from finetune_cli.report import answer_checklist, given_prices, report_on, write_failures
 
     there = cluster(program, namespace, context)
     if card:
+        with extra("data"):
+            from finetune_cli.card import write_card
+
         return write_card(first, there, card, out)
     if failures:
         return write_failures(first, there, save, out, err)
@@ -243,7 +247,8 @@ def fetch(
 
     Credentials are taken from the environment: AWS_ACCESS_KEY_ID and so on (docs/addresses.md).
     """
-    from finetune_cli.fetch import fetch_artifact
+    with extra("data"):
+        from finetune_cli.fetch import fetch_artifact
 
     fetch_artifact(what, to, cluster(program, namespace, context), out, verify_key)
 

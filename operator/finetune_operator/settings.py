@@ -6,12 +6,15 @@ The chart sets them; `docs/settings.md` is generated from here.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
 from os import environ
 from typing import Any
 
 from finetune_operator.api.values import quantity
 
 PREFIX = "FINETUNE_"
+# A release's images have the tag of its package.
+_VERSION = version("finetune-operator")
 _MEMORY = re.compile(r"[^=\s]+=[1-9][0-9]*([KMGT]i|[kMGT])?")
 
 
@@ -23,9 +26,9 @@ def _setting(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
 class Settings:
     """Every setting with its default; the variable is FINETUNE_ and the field's name in capitals."""
 
-    trainer_image: str = _setting("finetune.dev/trainer:0.1.0", "The image of prepare, train and evaluate pods.")
+    trainer_image: str = _setting(f"finetune.dev/trainer:{_VERSION}", "The image of prepare, train and evaluate pods.")
     hosting_image: str = _setting("vllm/vllm-openai:v0.32.0", "The engine's image where hosting asks for accelerators.")
-    hosting_cpu_image: str = _setting("finetune.dev/vllm-cpu:0.1.0", "The engine's image where it asks for none.")
+    hosting_cpu_image: str = _setting(f"finetune.dev/vllm-cpu:{_VERSION}", "The engine's image where it asks for none.")
     image_pull_policy: str = _setting(
         "IfNotPresent", "When the kubelet pulls these images.", ("Always", "IfNotPresent", "Never")
     )

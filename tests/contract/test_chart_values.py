@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import chart
@@ -78,7 +79,7 @@ def test_each_release_has_a_lease_of_its_own_in_its_own_namespace() -> None:
 @pytest.mark.parametrize(
     ("image", "reference"),
     [
-        ({}, "finetune.dev/operator:0.1.0"),
+        ({}, f"finetune.dev/operator:{version('finetune-operator')}"),
         ({"tag": "dev"}, "finetune.dev/operator:dev"),
         ({"repository": "registry:5000/op", "digest": DIGEST}, f"registry:5000/op@{DIGEST}"),
         ({"tag": "dev", "digest": DIGEST}, f"finetune.dev/operator@{DIGEST}"),

@@ -1,18 +1,15 @@
 """The locked versions (constraints/): complete, the same in tests and images, and used by whatever installs."""
 
 import re
-import tomllib
-from collections.abc import Iterator
-from importlib.metadata import requires, version
+from importlib.metadata import version
 from itertools import chain
 
 import pytest
+from extras import EXTRAS, needed
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from paths import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {extra: [*PROJECT["dependencies"], *asked] for extra, asked in PROJECT["optional-dependencies"].items()}
 ENGINE = [
     line
     for path in ("hack/venv-requirements.txt", "hack/venv-overrides.txt")
@@ -45,21 +42,6 @@ def versions(name: str) -> dict[str, str]:
     found = [Requirement(line) for line in locked(name)]
     here = [each for each in found if each.marker is None or each.marker.evaluate()]
     return {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in here}
-
-
-def needed(requirements: list[str], without: set[str]) -> Iterator[Requirement]:
-    """What these ask for on this machine, and what that asks for in turn, as it is installed here."""
-    seen: set[tuple[str, str]] = set()
-    waiting = [(Requirement(text), "") for text in requirements]
-    while waiting:
-        asked, extra = waiting.pop()
-        if (asked.marker and not asked.marker.evaluate({"extra": extra})) or asked.name in without:
-            continue
-        yield asked
-        for extra in ("", *asked.extras):
-            if (asked.name, extra) not in seen:
-                seen.add((asked.name, extra))
-                waiting += [(Requirement(text), extra) for text in requires(asked.name) or []]
 
 
 @pytest.mark.parametrize("name", INSTALLED)
