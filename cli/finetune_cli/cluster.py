@@ -14,15 +14,13 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from finetune_operator import names
-from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
 from finetune_operator.finetunejob.record import evaluated_key
 from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
-from pydantic import ValidationError
 
 from finetune_cli.errors import UserError
-from finetune_cli.jobs import Job, Reached
+from finetune_cli.jobs import Job, Reached, job_of
 from finetune_cli.kubectl import Kubectl, Raw
 
 RESOURCE = f"{PLURAL}.{GROUP}"
@@ -51,11 +49,11 @@ class Cluster:
         """The FineTuneJobs in the namespace, or in all."""
         scope = ["--all-namespaces"] if self.everywhere else []
         found = self._kubectl.json("get", RESOURCE, *scope, "-o", "json")["items"]
-        return sorted((_job(raw) for raw in found), key=lambda job: (job.namespace, job.name))
+        return sorted((job_of(raw) for raw in found), key=lambda job: (job.namespace, job.name))
 
     def job(self, name: str) -> Job:
         """The FineTuneJob; UserError when there is none, or kubectl can't ask."""
-        return _job(self._kubectl.json("get", RESOURCE, name, "-o", "json"))
+        return job_of(self._kubectl.json("get", RESOURCE, name, "-o", "json"))
 
     def watch(self, name: str, seconds: float | None) -> Generator[Job, None, None]:
         """It as it is now and after each change, as the API server tells it."""
@@ -64,11 +62,11 @@ class Cluster:
         while deadline is None or time.monotonic() < deadline:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             lines = self._kubectl.lines("get", RESOURCE, name, "--watch", "-o", "json", seconds=left)
-            yield from map(_job, documents(lines))
+            yield from map(job_of, documents(lines))
 
     def apply(self, manifest: str) -> Job:
         """Create the FineTuneJob of a manifest, or change it to what that says, as `kubectl apply` does."""
-        return _job(self._kubectl.json("apply", "-f", "-", "-o", "json", stdin=manifest))
+        return job_of(self._kubectl.json("apply", "-f", "-", "-o", "json", stdin=manifest))
 
     def logs(self, job: Job, stage: str, follow: bool) -> Iterator[str]:
         """What the newest pod of a stage has written; of several nodes that of the first, which reports."""
@@ -199,30 +197,6 @@ def documents(lines: Iterable[str]) -> Iterator[Raw]:
         if line.rstrip() == "}":
             yield dict(json.loads(text))
             text = ""
-
-
-def _job(raw: Raw) -> Job:
-    metadata = raw["metadata"]
-    try:
-        status = FineTuneJobStatus.model_validate(raw.get("status", {}))
-    except ValidationError as error:
-        raise UserError(
-            f"The status of {metadata['name']} was written by another version of the operator; install that version of "
-            "finetune-operator here."
-        ) from error
-    # What server-side apply keeps about fields is of use to nobody here.
-    shown = {key: value for key, value in metadata.items() if key != "managedFields"}
-    created = metadata.get("creationTimestamp")
-    return Job(
-        name=metadata["name"],
-        status=status,
-        document={**raw, "metadata": shown},
-        namespace=metadata.get("namespace", ""),
-        generation=metadata.get("generation", 0),
-        created=datetime.fromisoformat(created) if created else None,
-        promote=metadata.get("annotations", {}).get(names.PROMOTE, ""),
-        resumes=f"`finetune resume {metadata['name']}`",
-    )
 
 
 def reader(template: Raw, name: str, revision: str, path: str) -> Raw:

@@ -3,12 +3,11 @@
 A description answers where a job is, why, and what comes next, and then shows what that is taken from.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 
-from finetune_operator.api.status import Condition, EvaluationStatus, FineTuneJobStatus, PlanStatus
-from finetune_operator.conditions import KSTATUS, Reason, Type
-from finetune_trainer.contract.report import Progress
+from finetune_operator.api.status import Condition, EvaluationStatus, FineTuneJobStatus
+from finetune_operator.conditions import KSTATUS, Reason
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -16,11 +15,10 @@ from rich.text import Text
 
 from finetune_cli.advice import advice
 from finetune_cli.jobs import Job
-from finetune_cli.progress import detail
-from finetune_cli.trials import of_status, trials_table
+from finetune_cli.trials import trials_table
+from finetune_cli.words import age, facts, of_status, where, why
 
 MARKS = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("…", "yellow")}
-MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def listed(jobs: Sequence[Job], now: datetime) -> RenderableType:
@@ -59,29 +57,6 @@ def described(job: Job, now: datetime) -> RenderableType:
     return Group(*parts)
 
 
-def where(job: Job, now: datetime) -> str:
-    """In one line, where it is."""
-    status = job.status
-    parts = [str(status.phase)]
-    if status.revision:
-        parts.append(f"revision {status.revision}")
-    if status.progress:
-        parts.append(detail(Progress.model_validate(status.progress.model_dump(exclude_none=True)), now))
-    if status.served_revision and status.served_revision != status.revision:
-        parts.append(f"revision {status.served_revision} serves")
-    return " · ".join(parts)
-
-
-def why(job: Job) -> str:
-    """In one sentence, why it is there: Ready's, which names the stage that is not done."""
-    ready = job.condition(Type.READY)
-    if ready is None:
-        return "No operator has looked at it yet; if that lasts, see whether one runs and watches this namespace."
-    if job.status.observed_generation < job.generation:
-        return "The operator has not looked at the manifest as it is now; if that lasts, see whether it runs."
-    return f"{ready.message} ({ready.reason})"
-
-
 def _answers(job: Job, now: datetime) -> RenderableType:
     name = f"{job.namespace}/{job.name}" if job.namespace else job.name
     shown = Table.grid(padding=(0, 2))
@@ -99,40 +74,9 @@ def _facts(status: FineTuneJobStatus) -> RenderableType:
     shown = Table.grid(padding=(0, 2))
     shown.add_column(no_wrap=True)
     shown.add_column(overflow="fold")
-    for name, value in _known(status):
+    for name, value in facts(status):
         shown.add_row(name, Text(value))
     return Group("", shown) if shown.row_count else Text("")
-
-
-def _known(status: FineTuneJobStatus) -> Iterator[tuple[str, str]]:
-    if model := status.model:
-        origin = f", commit {model.commit}" if model.commit else f", from {model.lineage[0]}" if model.lineage else ""
-        yield "Model", f"{model.parameters:,} parameters, context {model.context_length:,}{origin}"
-    if data := status.dataset:
-        rows = data.rows
-        yield "Data", f"{rows.train:,} rows to train on, {rows.validation:,} validation, {rows.test:,} test"
-        yield "", f"{data.tokens:,} tokens, the longest row {data.longest:,}; format {data.format}"
-    if status.plan:
-        yield from _plan(status.plan)
-    if usage := status.usage:
-        held = f", {usage.accelerator_seconds / HOUR:.2f} accelerator hours" if usage.accelerator_seconds else ""
-        yield "Took", f"{usage.trained_tokens:,} tokens in {_span(usage.seconds)}{held}"
-    if status.artifact:
-        yield "Artifact", f"{status.artifact.uri} ({status.artifact.bytes / 1e6:.1f} MB)"
-    if status.tracking and status.tracking.url:
-        yield "Tracking", status.tracking.url
-    if status.endpoint:
-        yield "Endpoint", f"{status.endpoint.url}, model {status.endpoint.model}"
-
-
-def _plan(plan: PlanStatus) -> Iterator[tuple[str, str]]:
-    yield (
-        "Plan",
-        f"{plan.total_steps:,} steps of {plan.batch_size} rows, at most {plan.max_length:,} tokens a row, "
-        f"learning rate {plan.learning_rate}, {plan.estimated_memory} of memory",
-    )
-    for field, reason in plan.reasons.items():
-        yield "", f"{field}: {reason}"
 
 
 def conditions(found: Sequence[Condition], now: datetime) -> RenderableType:
@@ -170,16 +114,3 @@ def _table(*columns: str) -> Table:
     for column in columns:
         shown.add_column(column, overflow="fold")
     return shown
-
-
-def age(since: datetime, now: datetime) -> str:
-    """How long ago, in the two units that matter."""
-    return _span(max(0, round((now - since.astimezone(UTC)).total_seconds())))
-
-
-def _span(seconds: int) -> str:
-    for unit, name, below, smaller in ((DAY, "d", HOUR, "h"), (HOUR, "h", MINUTE, "m"), (MINUTE, "m", 1, "s")):
-        if seconds >= unit:
-            rest = seconds % unit // below
-            return f"{seconds // unit}{name}{f'{rest}{smaller}' if rest else ''}"
-    return f"{seconds}s"

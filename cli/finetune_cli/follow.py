@@ -13,11 +13,11 @@ from finetune_operator.finetunejob.stages import STAGES
 from rich.console import Console
 from rich.live import Live
 
-from finetune_cli.describe import where, why
 from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.jobs import Ending, Job, Place, ending
 from finetune_cli.progress import LINE_SECONDS
 from finetune_cli.show import table
+from finetune_cli.words import where, why
 
 # A stage that waits has no log yet.
 _SILENT = (Reason.WAITING, Reason.STARTING, Reason.RESTARTING, Reason.QUEUED)

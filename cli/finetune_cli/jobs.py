@@ -13,7 +13,8 @@ from typing import Protocol
 from finetune_operator.api.status import Condition, Endpoint, FineTuneJobStatus, Phase
 from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.stages import STAGES
-from finetune_operator.names import parted
+from finetune_operator.names import PROMOTE, parted
+from pydantic import ValidationError
 
 from finetune_cli.errors import ExitCode, UserError, code_of
 from finetune_cli.kubectl import Raw
@@ -62,6 +63,31 @@ class Job:
     def _stands(self, kind: str) -> bool:
         found = self.condition(kind)
         return found is None or (found.status != "True" and found.reason != "Released")
+
+
+def job_of(raw: Raw) -> Job:
+    """A FineTuneJob as the API server has it. UserError where its status is another version's."""
+    metadata = raw["metadata"]
+    try:
+        status = FineTuneJobStatus.model_validate(raw.get("status", {}))
+    except ValidationError as error:
+        raise UserError(
+            f"The status of {metadata['name']} was written by another version of the operator; install that version of "
+            "finetune-operator here."
+        ) from error
+    # What server-side apply keeps about fields is of use to nobody here.
+    shown = {key: value for key, value in metadata.items() if key != "managedFields"}
+    created = metadata.get("creationTimestamp")
+    return Job(
+        name=metadata["name"],
+        status=status,
+        document={**raw, "metadata": shown},
+        namespace=metadata.get("namespace", ""),
+        generation=metadata.get("generation", 0),
+        created=datetime.fromisoformat(created) if created else None,
+        promote=metadata.get("annotations", {}).get(PROMOTE, ""),
+        resumes=f"`finetune resume {metadata['name']}`",
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ finetune report [NAME]      whether it was worth it
 finetune report A B         two runs or revisions side by side
 finetune fetch NAME         bring the artifact that was published
 finetune import FILE        another tool's configuration as a FineTuneJob
+finetune ui                 the runs of this directory as a web page
 finetune render job.yaml    the objects that the operator would create in a cluster
 
 `kubectl finetune` is the same program (`plugin`).
@@ -15,6 +16,7 @@ finetune render job.yaml    the objects that the operator would create in a clus
 
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -262,6 +264,21 @@ def render(
 ) -> None:
     """Print the objects that the operator would create for a new FineTuneJob, as YAML."""
     sys.stdout.write(render_manifest(manifest, namespace))
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Where to listen; another free port if this one is taken.")] = 8080,
+) -> None:
+    """Show the runs of this directory as a web page, on this machine alone, until Ctrl-C.
+
+    Open the address that it prints: its token lets you in. What runs goes on when the page ends.
+    """
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise UserError("The page needs a few libraries more: pip install 'finetune-operator[cli,ui]'.")
+    from finetune_cli.ui import serve
+
+    serve(port, out)
 
 
 def main(program: str = PROGRAM) -> None:

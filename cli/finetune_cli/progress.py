@@ -12,6 +12,8 @@ from finetune_trainer.contract.report import Progress as Report
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from finetune_cli.words import clock, detail
+
 # Without a terminal, progress is told this often, in seconds.
 LINE_SECONDS = 15.0
 _WIDTH = max(len(stage.name) for stage in STAGES)
@@ -39,31 +41,6 @@ class View(Protocol):
 def view(console: Console) -> View:
     """The view that suits where the output goes."""
     return Bars(console) if console.is_terminal else Lines(console)
-
-
-def detail(report: Report, now: datetime) -> str:
-    """What a stage is doing, in one line: its activity until there is a loss, then step, loss, speed and time left."""
-    trial = [f"trial {report.trial}/{report.trials}"] if report.trial else []
-    if report.loss is None:
-        count = f" {report.step}/{report.total_steps}" if report.step else ""
-        return " · ".join([*trial, f"{report.activity or 'starting'}{count}"])
-    parts = [*trial, f"step {report.step}/{report.total_steps}", f"loss {report.loss:.3f}"]
-    if report.validation_loss is not None:
-        parts.append(f"validation {report.validation_loss:.3f}")
-    if report.validation_reward_accuracy is not None:
-        parts.append(f"prefers {report.validation_reward_accuracy:.0%} of the chosen answers")
-    if report.tokens_per_second is not None:
-        parts.append(f"{report.tokens_per_second:,.0f} tokens/s")
-    if report.eta is not None and report.step < report.total_steps:
-        parts.append(f"{clock((report.eta - now).total_seconds())} left")
-    return " · ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours when there are any."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Bars:

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from finetune_cli.describe import conditions
 from finetune_cli.jobs import Job
-from finetune_cli.trials import of_status, trials_table
+from finetune_cli.trials import trials_table
+from finetune_cli.words import of_status
 
 
 def table(job: Job) -> RenderableType:

@@ -28,6 +28,8 @@ from finetune_server.files import PURPOSE, Files, seen
 from finetune_server.keys import Caller, Keys, Right
 from finetune_server.routing import Route as Place
 from finetune_server.settings import Raw, Settings
+from finetune_server.ui.api import KeyDoor
+from finetune_server.ui.pages import Pages
 from finetune_server.waking import Waking
 
 # Bytes of a request for a job, and of one for a model: a long conversation.
@@ -83,16 +85,20 @@ class Server:
 
     async def create(self, request: Request, caller: Caller) -> Response:
         """POST /v1/fine_tuning/jobs."""
-        asked = tuning.read(await incoming.body(request, _JOB))
-        base = await self._base(caller.namespace, asked.model)
+        manifest = await self.manifest(await incoming.body(request, _JOB), caller.namespace)
+        return JSONResponse(view.job(await self.jobs.create(manifest)))
+
+    async def manifest(self, body: bytes, namespace: str) -> Raw:
+        """The FineTuneJob that a request asks for. Raises Problem."""
+        asked = tuning.read(body)
+        base = await self._base(namespace, asked.model)
         named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
         rows = {}
         for param, id in named.items():
             if id is not None:
-                file = await self.files.get(caller.namespace, id, param)
-                rows[param] = (self.files.rows(caller.namespace, id), Format(file["format"]))
-        manifest = tuning.manifest(asked, base, caller.namespace, rows, self.settings.rows_secret)
-        return JSONResponse(view.job(await self.jobs.create(manifest)))
+                file = await self.files.get(namespace, id, param)
+                rows[param] = (self.files.rows(namespace, id), Format(file["format"]))
+        return tuning.manifest(asked, base, namespace, rows, self.settings.rows_secret)
 
     async def list_jobs(self, request: Request, caller: Caller) -> Response:
         """GET /v1/fine_tuning/jobs."""
@@ -284,7 +290,11 @@ def application(settings: Settings) -> Starlette:
         ClientDisconnect: _left,
         Exception: _broken,
     }
-    return Starlette(routes=[*routes, Route("/healthz", healthy)], lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(
+        routes=[*routes, Pages(KeyDoor(keys)).mount(), Route("/healthz", healthy)],
+        lifespan=lifespan,
+        exception_handlers=handlers,
+    )
 
 
 def _route(keys: Keys, method: str, path: str, right: Right, handler: Handler) -> Route:

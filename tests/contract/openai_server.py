@@ -17,11 +17,11 @@ from typing import Any
 import chart
 import openai
 import pytest
-import uvicorn
 from control_plane import ControlPlane, Kubectl
 from finetune_server.app import application
 from finetune_server.settings import Settings
 from kubernetes.aio.config import kube_config
+from listening import listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -39,29 +39,6 @@ MODELS: dict[str, Any] = {
     },
     PLAIN: {"model": {"source": "hf://acme/qwen"}},
 }
-
-
-@contextmanager
-def listening(app: Starlette) -> Iterator[str]:
-    """An application on a free port; its address. It is left once every request is answered."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on"))
-    socket = server.config.bind_socket()
-    ready = threading.Event()
-    startup = server.startup
-
-    async def started(sockets: Any = None) -> None:
-        await startup(sockets)
-        ready.set()
-
-    server.startup = started  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
-    thread.start()
-    assert ready.wait(60), "The server does not start."
-    try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(60)
 
 
 class Keyring:

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 from finetune_cli.advice import advice
-from finetune_cli.describe import age, described, listed, where, why
+from finetune_cli.describe import described, listed
+from finetune_cli.words import age, where, why
 from rich.console import Console, RenderableType
 from statuses import NOW, Raw, ended, job, serving, status, training
 

@@ -4,7 +4,8 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from finetune_cli.progress import Bars, Lines, clock, detail, view
+from finetune_cli.progress import Bars, Lines, view
+from finetune_cli.words import clock, detail
 from finetune_trainer.contract.report import Progress
 from rich.console import Console
 
