@@ -1,10 +1,11 @@
 """An Engine with idleAfter: when it falls asleep, what keeps it awake, what is told of it and of its requests."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from engines import NOW, Cluster
+from engines import NOW, SETTINGS, Cluster
 from finetune_operator.kinds.actions import Scale
 from finetune_operator.serving.load import Load, read
 from test_engine_adapters import adapter, service
@@ -192,6 +193,8 @@ def test_it_stays_awake_while_a_candidate_is_measured_there() -> None:
 
 def test_another_idle_after_replaces_no_pod(cluster: Cluster) -> None:
     before = cluster.deployment["spec"]["template"]
+    # Made anew, they would be of this operator's image.
+    cluster.settings = replace(SETTINGS, hosting_cpu_image="vllm-cpu:2")
     cluster.edit(idleAfter="5m")
     cluster.reconcile()
     assert cluster.deployment["spec"]["template"] == before
