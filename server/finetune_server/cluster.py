@@ -15,24 +15,40 @@ Raw = dict[str, Any]
 # What the server does with FineTuneJobs, for the test that holds the chart's rules to it.
 VERBS = frozenset({"get", "list", "create", "patch"})
 _PAGE = 250
-_SECONDS = 30.0
+SECONDS = 30.0
 _WHERE = {"group": GROUP, "version": VERSION, "plural": PLURAL}
+
+
+def by(token: str) -> Raw:
+    """What has the API server asked with a token in place of the server's own."""
+    auth = {"type": "api_key", "in": "header", "key": "authorization", "value": f"Bearer {token}"}
+    return {"_request_auth": auth}
 
 
 class Jobs:
     """The FineTuneJobs of all namespaces. Every method raises Problem with the API server's words."""
 
-    def __init__(self, api: CustomObjectsApi) -> None:
-        self._api = api
+    def __init__(self, api: CustomObjectsApi, token: str | None = None) -> None:
+        self._api, self._by = api, by(token) if token else {}
 
-    async def all(self, namespace: str) -> list[Raw]:
-        """All in a namespace, the newest first."""
+    def under(self, token: str) -> "Jobs":
+        """The same, asked with a token: what its owner may not do is refused, and the audit log names them."""
+        return Jobs(self._api, token)
+
+    async def all(self, namespace: str, selector: str = "") -> list[Raw]:
+        """All in a namespace, or those with labels, the newest first."""
         found: list[Raw] = []
         token = ""
         while True:
             page = await _answered(
                 self._api.list_namespaced_custom_object(
-                    **_WHERE, namespace=namespace, limit=_PAGE, _continue=token, _request_timeout=_SECONDS
+                    **_WHERE,
+                    namespace=namespace,
+                    label_selector=selector,
+                    limit=_PAGE,
+                    _continue=token,
+                    _request_timeout=SECONDS,
+                    **self._by,
                 )
             )
             found += page["items"]
@@ -46,7 +62,7 @@ class Jobs:
         try:
             return await _answered(
                 self._api.get_namespaced_custom_object(
-                    **_WHERE, namespace=namespace, name=name, _request_timeout=_SECONDS
+                    **_WHERE, namespace=namespace, name=name, _request_timeout=SECONDS, **self._by
                 )
             )
         except _Absent:
@@ -57,7 +73,12 @@ class Jobs:
         namespace = manifest["metadata"]["namespace"]
         return await _answered(
             self._api.create_namespaced_custom_object(
-                **_WHERE, namespace=namespace, body=manifest, field_validation="Strict", _request_timeout=_SECONDS
+                **_WHERE,
+                namespace=namespace,
+                body=manifest,
+                field_validation="Strict",
+                _request_timeout=SECONDS,
+                **self._by,
             )
         )
 
@@ -71,7 +92,8 @@ class Jobs:
                 namespace=metadata["namespace"],
                 name=metadata["name"],
                 body={**body, "metadata": {**body.get("metadata", {}), **version}},
-                _request_timeout=_SECONDS,
+                _request_timeout=SECONDS,
+                **self._by,
             )
         )
 
@@ -80,13 +102,22 @@ class _Absent(Problem):
     """There is none."""
 
 
-async def _answered(call: Awaitable[object]) -> Raw:
+class Unknown(Problem):
+    """The API server does not know who asks."""
+
+
+async def answered(call: Awaitable[object]) -> object:
+    """What the API server answers. Raises Problem."""
     try:
-        return cast(Raw, await call)
+        return await call
     except ApiException as error:
         raise _problem(error) from error
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Problem(503, "The cluster does not answer: try again in a moment.", code="cluster_unavailable") from error
+
+
+async def _answered(call: Awaitable[object]) -> Raw:
+    return cast(Raw, await answered(call))
 
 
 def _problem(error: ApiException) -> Problem:
@@ -103,4 +134,6 @@ def _problem(error: ApiException) -> Problem:
         return Problem(409, "The job has changed meanwhile: try again.", code="conflict")
     if error.status == 403:
         return Problem(403, f"The cluster does not allow it: {said}", code="forbidden")
+    if error.status == 401:
+        return Unknown(503, f"The cluster does not answer now: {said}", code="cluster_unavailable")
     return Problem(503, f"The cluster does not answer now: {said}", code="cluster_unavailable")

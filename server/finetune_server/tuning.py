@@ -23,6 +23,8 @@ from finetune_server.settings import Raw, merged
 REQUEST = f"{GROUP}/openai-request"
 # The name of its base model in the table.
 BASE = f"{GROUP}/openai-base-model"
+# The key's entry, or the account in the cluster, that asked: whose jobs at once it counts among.
+CALLER = f"{GROUP}/openai-caller"
 # When somebody cancelled it; spec.suspend keeps it so.
 CANCELLED = f"{GROUP}/openai-cancelled"
 _PAIRS = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
@@ -167,6 +169,12 @@ def asked_for(raw: Raw) -> Raw | None:
     except ValidationError:
         return None
     return {**asked.model_dump(exclude_none=True), "base": annotations.get(BASE, asked.model)}
+
+
+def caller_of(raw: Raw) -> str | None:
+    """Who asked for it; None of a FineTuneJob that was not made here."""
+    found: str | None = raw["metadata"].get("annotations", {}).get(CALLER)
+    return found
 
 
 def _name(suffix: str | None) -> str:
