@@ -27,6 +27,7 @@ from finetune_server import azure, incoming, tuning, view
 from finetune_server.accounts import Accounts
 from finetune_server.callers import Caller, Callers
 from finetune_server.cluster import Jobs
+from finetune_server.document import document
 from finetune_server.engines import TIMEOUT, Engines, named
 from finetune_server.errors import Problem, missing
 from finetune_server.files import PURPOSE, Files, seen
@@ -352,6 +353,11 @@ def application(settings: Settings) -> Starlette:
     async def healthy(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
+    told = document((*ROUTES, *AZURE_ROUTES))
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(told)
+
     routes = [_route(rates, *each) for each in (*ROUTES, *AZURE_ROUTES)]
     handlers: dict[Any, Any] = {
         Problem: _refused,
@@ -359,7 +365,11 @@ def application(settings: Settings) -> Starlette:
         ClientDisconnect: _left,
         Exception: _broken,
     }
-    return Starlette(routes=[*routes, Route("/healthz", healthy)], lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(
+        routes=[*routes, Route("/healthz", healthy), Route("/openapi.json", openapi)],
+        lifespan=lifespan,
+        exception_handlers=handlers,
+    )
 
 
 def _route(rates: Rates, method: str, path: str, right: Right, handler: Handler) -> Route:

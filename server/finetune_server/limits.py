@@ -88,8 +88,8 @@ class Rates:
         full = max(self._full.get(name, now), now) + each
         # A hair more than a minute is rounding's.
         if full - now > _MINUTE + each / 2:
-            standing = Standing(limit, 0, math.ceil(full - each - now))
-            wait = math.ceil(full - now - _MINUTE)
+            standing = Standing(limit, 0, _whole(full - each - now))
+            wait = _whole(full - now - _MINUTE)
             raise Problem(
                 429,
                 f"More than {limit:,} requests a minute: try again in {wait} s.",
@@ -99,4 +99,9 @@ class Rates:
         if len(self._full) >= _REMEMBERED:
             self._full = {who: until for who, until in self._full.items() if until > now}
         self._full[name] = full
-        return Standing(limit, int((_MINUTE - (full - now)) / each + 0.5), math.ceil(full - now))
+        return Standing(limit, int((_MINUTE - (full - now)) / each + 0.5), _whole(full - now))
+
+
+def _whole(seconds: float) -> int:
+    """So many seconds at least; what is less than a microsecond is rounding's."""
+    return math.ceil(round(seconds, 6))

@@ -7,7 +7,7 @@ refused with a sentence; nothing is ignored.
 import json
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from finetune_cli.importing import openai
 from finetune_cli.importing.draft import Draft, object_name
@@ -37,6 +37,13 @@ def _auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+_Auto = Literal["auto"] | None
+_Epochs = Annotated[int, Field(ge=1, le=50)]
+_Batch = Annotated[int, Field(ge=1, le=256)]
+_Times = Annotated[float, Field(gt=0)]
+_Beta = Annotated[float, Field(gt=0, le=2)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -44,15 +51,17 @@ class _Part(BaseModel):
 class Hyperparameters(_Part):
     """Those of every method."""
 
-    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, BeforeValidator(_auto)] = None
-    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, BeforeValidator(_auto)] = None
-    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_auto)] = None
+    n_epochs: Annotated[_Epochs | None, BeforeValidator(_auto, json_schema_input_type=_Epochs | _Auto)] = None
+    batch_size: Annotated[_Batch | None, BeforeValidator(_auto, json_schema_input_type=_Batch | _Auto)] = None
+    learning_rate_multiplier: Annotated[
+        _Times | None, BeforeValidator(_auto, json_schema_input_type=_Times | _Auto)
+    ] = None
 
 
 class DpoHyperparameters(Hyperparameters):
     """And of dpo."""
 
-    beta: Annotated[Annotated[float, Field(gt=0, le=2)] | None, BeforeValidator(_auto)] = None
+    beta: Annotated[_Beta | None, BeforeValidator(_auto, json_schema_input_type=_Beta | _Auto)] = None
 
 
 class _Supervised(_Part):
