@@ -19,7 +19,7 @@ import httpx
 from finetune_cli.errors import MEANINGS as COMMAND_CODES
 from finetune_operator.conditions import MEANINGS, REASONS
 from finetune_operator.settings import Settings, variable
-from finetune_server.app import ROUTES
+from finetune_server.app import AZURE_ROUTES, ROUTES
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.contract.schemes import SCHEMES, Scheme
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED
@@ -176,16 +176,25 @@ def _settings() -> str:
 
 def _endpoints() -> str:
     there = {(method, _pattern(path)) for method, path, *_ in ROUTES}
+    azures = {
+        (method, _pattern(re.sub("^/openai/(deployments/{name}/)?", "/v1/", path))) for method, path, *_ in AZURE_ROUTES
+    }
     rows = [
-        (f"`{call}`", f"`{endpoint[0]} {path}`", "yes" if endpoint in there else _why_not(path))
+        (
+            f"`{call}`",
+            f"`{endpoint[0]} {path}`",
+            "yes" if endpoint in there else _why_not(path),
+            "yes" if endpoint in azures else "no",
+        )
         for endpoint, (path, call) in _asked().items()
     ]
     return _page(
         "server/finetune_server/app.py and what the calls of OpenAI's client ask",
         "OpenAI's endpoints",
         "Each call of the `openai` client that has to do with fine-tuning, what it asks of the server, and whether "
-        "`finetune-api` answers ([openai-api.md](openai-api.md) says what).",
-        _table(("call", "endpoint", "here"), rows),
+        "`finetune-api` answers ([openai-api.md](openai-api.md) says what); and whether it does under Azure's paths, "
+        "`/openai/…` and `/openai/v1/…`.",
+        _table(("call", "endpoint", "here", "Azure's"), rows),
     )
 
 

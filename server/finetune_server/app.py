@@ -3,7 +3,10 @@
 `__main__` serves it; the tests serve it in their own process.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import copy
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -20,21 +23,26 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from finetune_server import incoming, routing, tuning, view
+from finetune_server import azure, incoming, routing, tuning, view
+from finetune_server.accounts import Accounts
+from finetune_server.callers import Caller, Callers
 from finetune_server.cluster import EngineObjects, Jobs
+from finetune_server.document import document
 from finetune_server.engines import TIMEOUT, Engines
 from finetune_server.errors import Problem, missing
 from finetune_server.files import PURPOSE, Files, seen
-from finetune_server.keys import Caller, Keys, Right
+from finetune_server.keys import Keys, Right
+from finetune_server.limits import Rates, Standing
 from finetune_server.routing import Route as Place
-from finetune_server.settings import Raw, Settings
+from finetune_server.settings import Raw, Settings, merged
 from finetune_server.ui.api import KeyDoor
 from finetune_server.ui.pages import Pages
 from finetune_server.waking import Waking
 
 # Bytes of a request for a job, and of one for a model: a long conversation.
 _JOB, _QUESTION = 2**20, 2**20
-_FILES = 10_000
+# The most files that a page of their list has, as many as it has unless it is asked for more, and lists at a time.
+_FILES, _FILES_PAGE, _LISTS = 10_000, 1000, 16
 Handler = Callable[["Server", Request, Caller], Awaitable[Response]]
 
 
@@ -45,12 +53,25 @@ class Server:
         self.settings, self.jobs, self.objects, self.files = settings, jobs, objects, files
         self.engines = engines
         self.uploads = incoming.Turns(settings.uploads, "The uploads under way")
+        self.lists = incoming.Turns(_LISTS, "The lists of files under way")
+        # Jobs are counted and begun one after the other.
+        self.begins: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def of(self, caller: Caller) -> "Server":
+        """The same, for somebody: what it does in the cluster, an account's token does."""
+        if caller.account is None:
+            return self
+        found = copy.copy(self)
+        found.jobs, found.objects = self.jobs.under(caller.account.token), self.objects.under(caller.account.token)
+        return found
 
     async def upload(self, request: Request, caller: Caller) -> Response:
         """POST /v1/files."""
         with self.uploads.turn(caller.namespace):
-            file = await incoming.upload(request, self.settings.file_bytes, PURPOSE)
+            settings = self.settings
+            file = await incoming.upload(request, settings.file_bytes, settings.upload_seconds, PURPOSE)
             try:
+                caller.limits.room_for_a_file(*await self.files.kept(caller.namespace), file.size or 0)
                 return JSONResponse(seen(await self.files.add(caller.namespace, str(file.filename), file.file)))
             finally:
                 # It has no name on disk: left to the garbage collector, nobody would see what it takes.
@@ -59,12 +80,14 @@ class Server:
     async def list_files(self, request: Request, caller: Caller) -> Response:
         """GET /v1/files."""
         incoming.only(request, "after", "limit", "order", "purpose")
-        found = [seen(each) for each in await self.files.all(caller.namespace)]
         asked = request.query_params
-        if asked.get("order") == "asc":
-            found.reverse()
-        found = [each for each in found if asked.get("purpose", PURPOSE) == each["purpose"]]
-        return JSONResponse(incoming.page(request, found, _FILES, _FILES))
+        with self.lists.turn(caller.namespace):
+            ids = await self.files.ids(caller.namespace) if asked.get("purpose", PURPOSE) == PURPOSE else []
+            if asked.get("order") == "asc":
+                ids.reverse()
+            page = incoming.page(request, [{"id": id} for id in ids], _FILES_PAGE, _FILES)
+            shown = await self.files.some(caller.namespace, [each["id"] for each in page["data"]])
+        return JSONResponse(page | {"data": [seen(each) for each in shown]})
 
     async def file(self, request: Request, caller: Caller) -> Response:
         """GET /v1/files/ID."""
@@ -72,6 +95,7 @@ class Server:
 
     async def content(self, request: Request, caller: Caller) -> Response:
         """GET /v1/files/ID/content."""
+        await caller.need_rows()
         id = request.path_params["id"]
         found = await self.files.get(caller.namespace, id)
         length = {"Content-Length": str(found["bytes"])}
@@ -85,20 +109,31 @@ class Server:
 
     async def create(self, request: Request, caller: Caller) -> Response:
         """POST /v1/fine_tuning/jobs."""
-        manifest = await self.manifest(await incoming.body(request, _JOB), caller.namespace)
-        return JSONResponse(view.job(await self.jobs.create(manifest)))
+        return await self._create(request, caller, {})
 
-    async def manifest(self, body: bytes, namespace: str) -> Raw:
-        """The FineTuneJob that a request asks for. Raises Problem."""
+    async def create_undeployed(self, request: Request, caller: Caller) -> Response:
+        """POST /openai/fine_tuning/jobs: what comes of it is served once it is deployed."""
+        return await self._create(request, caller, azure.UNDEPLOYED)
+
+    async def _create(self, request: Request, caller: Caller, above: Raw) -> Response:
+        manifest = await self.manifest(await incoming.body(request, _JOB), caller, above)
+        async with self._room_for_a_job(caller):
+            return JSONResponse(view.job(await self.jobs.create(manifest)))
+
+    async def manifest(self, body: bytes, caller: Caller, above: Raw) -> Raw:
+        """The FineTuneJob that a request asks for, with a part of the spec above the table's. Raises Problem."""
         asked = tuning.read(body)
-        base = await self._base(namespace, asked.model)
+        base = await self._base(caller.namespace, asked.model)
+        base = base.model_copy(update={"spec": merged(base.spec, above)})
         named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
         rows = {}
         for param, id in named.items():
             if id is not None:
-                file = await self.files.get(namespace, id, param)
-                rows[param] = (self.files.rows(namespace, id), Format(file["format"]))
-        return tuning.manifest(asked, base, namespace, rows, self.settings.rows_secret)
+                file = await self.files.get(caller.namespace, id, param)
+                rows[param] = (self.files.rows(caller.namespace, id), Format(file["format"]))
+        found = tuning.manifest(asked, base, caller.namespace, rows, self.settings.rows_secret)
+        found["metadata"]["annotations"][tuning.CALLER] = caller.name
+        return found
 
     async def list_jobs(self, request: Request, caller: Caller) -> Response:
         """GET /v1/fine_tuning/jobs."""
@@ -133,8 +168,10 @@ class Server:
 
     async def resume(self, request: Request, caller: Caller) -> Response:
         """POST /v1/fine_tuning/jobs/ID/resume."""
-        running = ("validating_files", "queued", "running")
-        return await self._change(request, caller, "resumed", (*view.ENDED, *running), {"spec": {"suspend": False}})
+        async with self._room_for_a_job(caller):
+            return await self._change(
+                request, caller, "resumed", (*view.ENDED, *view.UNDER_WAY), {"spec": {"suspend": False}}
+            )
 
     async def models(self, request: Request, caller: Caller) -> Response:
         """GET /v1/models."""
@@ -161,13 +198,50 @@ class Server:
             sentence = f"{name} is served by an Engine, and not deleted here: who made it deletes it by kubectl."
             raise Problem(403, sentence, "model", "engine")
         raw = await self._tuned(caller.namespace, name)
-        await self.jobs.patch(raw, {"spec": {"hosting": {"enabled": False}}})
+        labels = dict.fromkeys(f"{view.DEPLOYMENTS}{each}" for each in view.deployments(raw))
+        await self.jobs.patch(raw, {"metadata": {"labels": labels}, "spec": azure.UNDEPLOYED})
         return JSONResponse({"id": name, "object": "model", "deleted": True})
 
     async def ask(self, request: Request, caller: Caller) -> Response:
         """POST /v1/chat/completions and /v1/completions."""
         name, rest = await incoming.question(request, _QUESTION)
         return await self.engines.ask(request, caller.namespace, await self._place(caller.namespace, name), rest)
+
+    async def deployments(self, request: Request, caller: Caller) -> Response:
+        """GET …/deployments."""
+        found = await azure.Deployments(self.jobs).all(caller.namespace, _place(request))
+        return JSONResponse({"value": found})
+
+    async def deployment(self, request: Request, caller: Caller) -> Response:
+        """GET …/deployments/NAME."""
+        name = request.path_params["name"]
+        return JSONResponse(await azure.Deployments(self.jobs).get(caller.namespace, name, _place(request)))
+
+    async def deploy(self, request: Request, caller: Caller) -> Response:
+        """PUT …/deployments/NAME."""
+        name, body = request.path_params["name"], await incoming.body(request, _JOB)
+        found, new = await azure.Deployments(self.jobs).put(caller.namespace, name, body, _place(request))
+        return JSONResponse(found, 201 if new else 200)
+
+    async def delete_deployment(self, request: Request, caller: Caller) -> Response:
+        """DELETE …/deployments/NAME; Azure's answer is empty, and another one where there was none."""
+        there = await azure.Deployments(self.jobs).delete(caller.namespace, request.path_params["name"])
+        return Response(status_code=200 if there else 204)
+
+    async def ask_deployment(self, request: Request, caller: Caller) -> Response:
+        """POST /openai/deployments/NAME/chat/completions and so on."""
+        name, body = await azure.question(request, _QUESTION)
+        # A model's own name has colons, which no deployment's has.
+        model = name if ":" in name else view.model_of(await azure.Deployments(self.jobs).job(caller.namespace, name))
+        return await self.ask(azure.to_model(request, model, body), caller)
+
+    @asynccontextmanager
+    async def _room_for_a_job(self, caller: Caller) -> AsyncIterator[None]:
+        """Where one more of theirs may begin. Raises Problem where none may."""
+        async with self.begins[caller.namespace]:
+            theirs = (raw for raw in await self.jobs.all(caller.namespace) if tuning.caller_of(raw) == caller.name)
+            caller.limits.room_for_a_job(sum(view.status_of(raw) in view.UNDER_WAY for raw in theirs))
+            yield
 
     async def _job(self, request: Request, caller: Caller) -> Raw:
         id = request.path_params["id"]
@@ -238,6 +312,11 @@ def _base_model(name: str) -> Raw:
     return {"id": name, "object": "model", "created": 0, "owned_by": "system"}
 
 
+def _place(request: Request) -> str:
+    """The path of the deployments of an account, as Azure's objects tell it."""
+    return f"{_ACCOUNT.format(**request.path_params)}/deployments"
+
+
 _JOB_PATH = "/v1/fine_tuning/jobs/{id}"
 ROUTES: tuple[tuple[str, str, Right, Handler], ...] = (
     ("POST", "/v1/files", Right.WRITE, Server.upload),
@@ -261,9 +340,32 @@ ROUTES: tuple[tuple[str, str, Right, Handler], ...] = (
 )
 
 
+# Azure's: the same calls under its paths, which want an api-version, and deployments as its management plane has them.
+_ACCOUNT = (
+    "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.CognitiveServices/accounts/{account}"
+)
+AZURE_ROUTES: tuple[tuple[str, str, Right, Handler], ...] = (
+    *(
+        (method, path.replace("/v1/", prefix), right, Server.create_undeployed if handler == Server.create else handler)
+        for prefix in ("/openai/", "/openai/v1/")
+        for method, path, right, handler in ROUTES
+        if path.startswith(("/v1/files", "/v1/fine_tuning/"))
+    ),
+    *(
+        ("POST", f"/openai/{prefix}{kind}", Right.ASK, Server.ask_deployment)
+        for prefix in ("deployments/{name}/", "v1/")
+        for kind in ("chat/completions", "completions")
+    ),
+    ("GET", f"{_ACCOUNT}/deployments", Right.READ, Server.deployments),
+    ("GET", f"{_ACCOUNT}/deployments/{{name}}", Right.READ, Server.deployment),
+    ("PUT", f"{_ACCOUNT}/deployments/{{name}}", Right.WRITE, Server.deploy),
+    ("DELETE", f"{_ACCOUNT}/deployments/{{name}}", Right.WRITE, Server.delete_deployment),
+)
+
+
 def application(settings: Settings) -> Starlette:
     """The server; it connects when it starts."""
-    keys, files = Keys(settings.keys), Files(settings.bucket)
+    keys, files, rates = Keys(settings.keys), Files(settings.bucket), Rates()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -276,6 +378,8 @@ def application(settings: Settings) -> Starlette:
         ):
             api = CustomObjectsApi(client)
             objects = EngineObjects(api)
+            accounts = Accounts(client) if settings.cluster_tokens else None
+            app.state.callers = Callers(keys, accounts, settings.limits)
             asked = Engines(engines, settings.requests, Waking(objects, settings.waiting, settings.wait_seconds))
             app.state.server = Server(settings, Jobs(api), objects, files, asked)
             yield
@@ -283,7 +387,12 @@ def application(settings: Settings) -> Starlette:
     async def healthy(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    routes = [_route(keys, *each) for each in ROUTES]
+    told = document((*ROUTES, *AZURE_ROUTES))
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(told)
+
+    routes = [_route(rates, *each) for each in (*ROUTES, *AZURE_ROUTES)]
     handlers: dict[Any, Any] = {
         Problem: _refused,
         HTTPException: _unknown,
@@ -291,23 +400,32 @@ def application(settings: Settings) -> Starlette:
         Exception: _broken,
     }
     return Starlette(
-        routes=[*routes, Pages(KeyDoor(keys)).mount(), Route("/healthz", healthy)],
+        routes=[*routes, Pages(KeyDoor()).mount(), Route("/healthz", healthy), Route("/openapi.json", openapi)],
         lifespan=lifespan,
         exception_handlers=handlers,
     )
 
 
-def _route(keys: Keys, method: str, path: str, right: Right, handler: Handler) -> Route:
+def _route(rates: Rates, method: str, path: str, right: Right, handler: Handler) -> Route:
+    azures, versioned = not path.startswith("/v1/"), not path.startswith("/openai/v1/")
+
     async def answer(request: Request) -> Response:
-        caller = keys.caller(request.headers.get("authorization", ""))
-        caller.need(right)
-        return await handler(request.app.state.server, request, caller)
+        caller = await request.app.state.callers.find(request.headers, request.path_params.get("account"))
+        standing = rates.take(f"{caller.namespace}/{caller.name}", caller.limits.requests_per_minute)
+        request.state.standing = standing
+        await caller.need(right)
+        asked = azure.no_version(request, versioned) if azures else request
+        found = await handler(request.app.state.server.of(caller), asked, caller)
+        found.headers.update(standing.headers)
+        return found
 
     return Route(path, answer, methods=[method])
 
 
-async def _refused(_: Request, problem: Problem) -> Response:
-    return JSONResponse(problem.document(), problem.status, problem.headers)
+async def _refused(request: Request, problem: Problem) -> Response:
+    standing: Standing | None = getattr(request.state, "standing", None)
+    headers: Mapping[str, str] = standing.headers if standing else {}
+    return JSONResponse(problem.document(), problem.status, {**headers, **problem.headers})
 
 
 async def _unknown(request: Request, error: HTTPException) -> Response:

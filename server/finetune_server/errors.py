@@ -3,7 +3,7 @@
 Raised anywhere in the server; `app` turns it into the answer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,8 +13,9 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 class Problem(Exception):
-    """A request that can't be answered. `param`: the parameter that is wrong; `code`: one word for programs;
-    `retry_after`: seconds until it may be answered.
+    """A request that can't be answered. `param`: the parameter that is wrong; `code`: one word for programs.
+
+    `headers`: what the answer has beside its body, such as when to try again.
     """
 
     def __init__(
@@ -23,16 +24,11 @@ class Problem(Exception):
         message: str,
         param: str | None = None,
         code: str | None = None,
-        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
-        self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The answer's own."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        self.headers = dict(headers or {})
 
     def document(self) -> dict[str, Any]:
         """The answer's body, as OpenAI's client reads it."""

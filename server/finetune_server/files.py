@@ -9,8 +9,9 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import PurePosixPath
 from shutil import copyfileobj
 from typing import IO, Any, TypeVar
 
@@ -46,15 +47,26 @@ class Files:
         self._place = place
         self._threads, self._checks = CapacityLimiter(_THREADS), CapacityLimiter(_CHECKS)
         self._system = bucket.filesystem(place, "bucket", bucket.credentials("bucket"))
-        self._errors: tuple[type[Exception], ...] = (OSError, *bucket.library(place).ERRORS)
+        library = bucket.library(place)
+        self._modified = library.MODIFIED
+        self._errors: tuple[type[Exception], ...] = (OSError, *library.ERRORS)
 
     async def add(self, namespace: str, name: str, content: IO[bytes]) -> File:
         """Check rows and keep them."""
         return await self._run(lambda: self._add(namespace, name, content), self._checks)
 
-    async def all(self, namespace: str) -> list[File]:
-        """All of a namespace, the newest first."""
-        return await self._run(lambda: self._all(namespace))
+    async def ids(self, namespace: str) -> list[str]:
+        """Those of a namespace, the newest first."""
+        return await self._run(lambda: self._ids(namespace))
+
+    async def some(self, namespace: str, ids: Sequence[str]) -> list[File]:
+        """Those with ids, in their order; one that was deleted meanwhile is left out."""
+        return await self._run(lambda: self._some(namespace, ids))
+
+    async def kept(self, namespace: str) -> tuple[int, int]:
+        """How many a namespace has, and their bytes."""
+        found = [each["size"] for each in await self._run(lambda: self._listed(namespace, ".jsonl"))]
+        return len(found), sum(found)
 
     async def get(self, namespace: str, id: str, param: str | None = None) -> File:
         """One."""
@@ -104,15 +116,25 @@ class Files:
         self._system.pipe_file(self._told(namespace, id), json.dumps(found).encode())
         return found
 
-    def _all(self, namespace: str) -> list[File]:
+    def _ids(self, namespace: str) -> list[str]:
+        # When it was written stands in the listing: only those that are shown are read.
+        found = sorted(
+            (each[self._modified], PurePosixPath(each["name"]).stem) for each in self._listed(namespace, ".json")
+        )
+        return [id for _, id in reversed(found)]
+
+    def _some(self, namespace: str, ids: Sequence[str]) -> list[File]:
+        paths = [self._told(namespace, id) for id in ids]
+        found = self._system.cat(paths, on_error="omit") if paths else {}
+        told = {each["id"]: each for each in map(json.loads, found.values())}
+        return [told[id] for id in ids if id in told]
+
+    def _listed(self, namespace: str, end: str) -> list[dict[str, Any]]:
         try:
-            paths = self._system.ls(f"{self._place}/{namespace}", detail=False)
+            found = self._system.ls(f"{self._place}/{namespace}", detail=True)
         except FileNotFoundError:
             return []
-        told = [path for path in paths if path.endswith(".json")]
-        # One that was deleted since it was listed is left out.
-        contents = self._system.cat(told, on_error="omit") if told else {}
-        return sorted(map(json.loads, contents.values()), key=lambda each: (each["created_at"], each["id"]))[::-1]
+        return [each for each in found if each["name"].endswith(end)]
 
     async def _run(self, work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
         """Do something with the bucket, in a thread."""

@@ -1,10 +1,10 @@
-"""What comes in, never more of it than is allowed: bodies, uploads, and the page of a list that is asked for."""
+"""What comes in, never more of it than is allowed, nor for longer: bodies, uploads, and the page of a list."""
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from starlette.datastructures import UploadFile
@@ -17,6 +17,8 @@ from finetune_server.settings import Raw
 T = TypeVar("T")
 # What a multipart form has beside the file.
 _FORM = 64 * 2**10
+# Seconds for a body that is read whole.
+_BODY_SECONDS = 60
 
 
 class Turns:
@@ -33,7 +35,8 @@ class Turns:
         """One of them. Raises Problem where there is none left."""
         if self._taken.total() >= self._most or self._taken[namespace] >= max(1, self._most // 2):
             sentence = f"{self._what} are as many as are taken at a time ({self._most}): try again in a moment."
-            raise Problem(429, sentence, code="too_many_requests", retry_after=self._retry_after)
+            headers = {"Retry-After": str(self._retry_after)}
+            raise Problem(429, sentence, code="too_many_requests", headers=headers)
         self._taken[namespace] += 1
         try:
             yield
@@ -42,8 +45,9 @@ class Turns:
 
 
 async def body(request: Request, most: int) -> bytes:
-    """The whole body. Raises Problem where it is longer."""
-    return await _limited(request, most).body()
+    """The whole body. Raises Problem where it is longer, or takes too long to come."""
+    async with _within(_BODY_SECONDS):
+        return await _limited(request, most).body()
 
 
 async def question(request: Request, most: int) -> tuple[str, bytes]:
@@ -85,9 +89,10 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def upload(request: Request, most: int, purpose: str) -> UploadFile:
+async def upload(request: Request, most: int, seconds: float, purpose: str) -> UploadFile:
     """The file of a form; what is longer than a megabyte of it lies on disk."""
-    form = await _limited(request, most + _FORM).form(max_files=1, max_fields=8, max_part_size=_FORM)
+    async with _within(seconds):
+        form = await _limited(request, most + _FORM).form(max_files=1, max_fields=8, max_part_size=_FORM)
     file, given = form.get("file"), form.get("purpose")
     if unknown := sorted(form.keys() - {"file", "purpose"}):
         raise Problem(400, f"{unknown[0]} is not known here: a file stays until it is deleted.", unknown[0])
@@ -133,6 +138,18 @@ def _behind(items: Sequence[Raw], after: str | None) -> Sequence[Raw]:
     if place is None:
         raise Problem(400, f"after names {after}, which is not in the list: begin anew without it.", "after")
     return items[place:]
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """Raises Problem where what comes has not come by then, so that nobody holds a place by being slow."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        sentence = f"The request has not come whole within {seconds:g} s, which is as long as one may take here."
+        # The client tries 408s again by itself; it would take as long again.
+        raise Problem(408, sentence, code="too_slow", headers={"X-Should-Retry": "false"}) from error
 
 
 def _no_number(word: str) -> None:

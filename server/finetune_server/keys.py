@@ -1,12 +1,11 @@
 """Who asks: keys by their SHA-256, each for one namespace and some rights.
 
 They stand in a Secret that is mounted as a directory, an entry for each key, so that the server needs no right to read
-Secrets. A key itself is stored nowhere and logged nowhere.
+Secrets. A key itself is stored nowhere and logged nowhere. `callers` looks them up.
 """
 
 import hmac
 import logging
-from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Annotated
 from finetune_operator.api.values import SUBDOMAIN
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from finetune_server.errors import Problem
+from finetune_server.limits import Limits
 
 logger = logging.getLogger(__name__)
-_HOW = "send the key that you were given as Authorization: Bearer KEY (OpenAI's client: api_key)"
 
 
 class Right(StrEnum):
@@ -40,26 +38,11 @@ class Entry(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     namespace: Annotated[str, Field(max_length=63, pattern=f"^{SUBDOMAIN}$")]
     rights: frozenset[Right] = frozenset(Right)
+    limits: Limits = Limits()
 
-
-@dataclass(frozen=True)
-class Caller:
-    """Somebody whose key is known; `name` is the entry's."""
-
-    name: str
-    entry: Entry
-
-    @property
-    def namespace(self) -> str:
-        """Where everything of theirs is."""
-        return self.entry.namespace
-
-    def need(self, right: Right) -> None:
-        """Raises Problem where the key is not for that."""
-        if right not in self.entry.rights:
-            raise Problem(
-                403, f"This key has no right to {right}: ask for one whose entry has it among its rights.", code="right"
-            )
+    def limited(self, otherwise: Limits) -> Limits:
+        """Its own limits, and those that it says nothing of."""
+        return otherwise.model_copy(update={name: getattr(self.limits, name) for name in self.limits.model_fields_set})
 
 
 class Keys:
@@ -69,17 +52,12 @@ class Keys:
         self._directory = directory
         self._read: tuple[int, dict[str, Entry]] = (-1, {})
 
-    def caller(self, authorization: str) -> Caller:
-        """Whose key a header has. Raises Problem."""
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            raise Problem(401, f"There is no key in the request: {_HOW}.", code="invalid_api_key")
-        digest = sha256(key.strip().encode()).hexdigest()
+    def find(self, key: str) -> tuple[str, Entry] | None:
+        """Whose key it is; None where nobody knows it."""
+        digest = sha256(key.encode()).hexdigest()
         # All of them are compared, so that how long it takes tells nothing of any.
         found = [(name, entry) for name, entry in self._entries().items() if hmac.compare_digest(digest, entry.sha256)]
-        if not found:
-            raise Problem(401, f"The key is not known here: {_HOW}.", code="invalid_api_key")
-        return Caller(*found[0])
+        return found[0] if found else None
 
     def _entries(self) -> dict[str, Entry]:
         # The kubelet replaces a mounted Secret whole, by a link in its directory.

@@ -4,7 +4,7 @@ Read once by `__main__`; a table that could make no FineTuneJob keeps the server
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import environ
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from finetune_operator.api.load import parse_yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from pydantic import ValidationError
 from yaml import YAMLError
+
+from finetune_server.limits import Limits
 
 PREFIX = "FINETUNE_API_"
 # What a request brings, and a table therefore need not have.
@@ -27,7 +29,8 @@ class Settings:
     """`bucket`: where files are kept. `rows_secret`: the Secret in the namespace of each key that jobs read them with.
 
     `waiting`: questions that wait for a model to wake, each `wait_seconds` at most.
-    `models`: by the name that clients use, the part of a FineTuneJob's spec that a request doesn't bring.
+    `models`: by the name that clients use, the part of a FineTuneJob's spec that a request doesn't bring. `limits`: of
+    keys that say nothing else. `cluster_tokens`: whether those who have accounts in the cluster are let in.
     """
 
     bucket: str
@@ -36,10 +39,13 @@ class Settings:
     models: Mapping[str, Raw]
     port: int = 8000
     file_bytes: int = 512 * 2**20
+    upload_seconds: int = 900
     uploads: int = 8
     requests: int = 256
     waiting: int = 64
     wait_seconds: int = 300
+    limits: Limits = field(default_factory=Limits)
+    cluster_tokens: bool = False
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = environ) -> "Settings":
@@ -58,10 +64,18 @@ class Settings:
             models=table(Path(given("MODELS", "/etc/finetune-api/models.yaml"))),
             port=_number("PORT", given("PORT", "8000")),
             file_bytes=_number("FILE_MEGABYTES", given("FILE_MEGABYTES", "512")) * 2**20,
+            upload_seconds=_number("UPLOAD_SECONDS", given("UPLOAD_SECONDS", "900")),
             uploads=_number("UPLOADS", given("UPLOADS", "8")),
             requests=_number("REQUESTS", given("REQUESTS", "256")),
             waiting=_number("WAITING", given("WAITING", "64")),
             wait_seconds=_number("WAIT_SECONDS", given("WAIT_SECONDS", "300")),
+            limits=Limits(
+                **{
+                    name: _number(f"LIMIT_{name.upper()}", given(f"LIMIT_{name.upper()}", str(known.default)))
+                    for name, known in Limits.model_fields.items()
+                }
+            ),
+            cluster_tokens=_switch("CLUSTER_TOKENS", given("CLUSTER_TOKENS", "false")),
         )
 
 
@@ -100,3 +114,9 @@ def _number(name: str, text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise ValueError(f"{PREFIX}{name} must be a whole number above zero, not {text!r}")
     return int(text)
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{PREFIX}{name} must be true or false, not {text!r}")
+    return text == "true"

@@ -7,7 +7,7 @@ refused with a sentence; nothing is ignored.
 import json
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from finetune_cli.importing import openai
 from finetune_cli.importing.draft import Draft, object_name
@@ -23,6 +23,8 @@ from finetune_server.settings import Raw, merged
 REQUEST = f"{GROUP}/openai-request"
 # The name of its base model in the table.
 BASE = f"{GROUP}/openai-base-model"
+# The key's entry, or the account in the cluster, that asked: whose jobs at once it counts among.
+CALLER = f"{GROUP}/openai-caller"
 # When somebody cancelled it; spec.suspend keeps it so.
 CANCELLED = f"{GROUP}/openai-cancelled"
 _PAIRS = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
@@ -33,6 +35,13 @@ _HERE = {"model", "training_file", "validation_file", "learning_rate_multiplier"
 def _auto(value: Any) -> Any:
     """auto is what is left out."""
     return None if value == "auto" else value
+
+
+_Auto = Literal["auto"] | None
+_Epochs = Annotated[int, Field(ge=1, le=50)]
+_Batch = Annotated[int, Field(ge=1, le=256)]
+_Times = Annotated[float, Field(gt=0)]
+_Beta = Annotated[float, Field(gt=0, le=2)]
 
 
 def _only(type: str, **members: object) -> None:
@@ -49,15 +58,17 @@ class _Part(BaseModel):
 class Hyperparameters(_Part):
     """Those of every method."""
 
-    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, BeforeValidator(_auto)] = None
-    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, BeforeValidator(_auto)] = None
-    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_auto)] = None
+    n_epochs: Annotated[_Epochs | None, BeforeValidator(_auto, json_schema_input_type=_Epochs | _Auto)] = None
+    batch_size: Annotated[_Batch | None, BeforeValidator(_auto, json_schema_input_type=_Batch | _Auto)] = None
+    learning_rate_multiplier: Annotated[
+        _Times | None, BeforeValidator(_auto, json_schema_input_type=_Times | _Auto)
+    ] = None
 
 
 class DpoHyperparameters(Hyperparameters):
     """And of dpo."""
 
-    beta: Annotated[Annotated[float, Field(gt=0, le=2)] | None, BeforeValidator(_auto)] = None
+    beta: Annotated[_Beta | None, BeforeValidator(_auto, json_schema_input_type=_Beta | _Auto)] = None
 
 
 class _Supervised(_Part):
@@ -196,6 +207,12 @@ def asked_for(raw: Raw) -> Raw | None:
     except ValidationError:
         return None
     return {**asked.model_dump(exclude_none=True), "base": annotations.get(BASE, asked.model)}
+
+
+def caller_of(raw: Raw) -> str | None:
+    """Who asked for it; None of a FineTuneJob that was not made here."""
+    found: str | None = raw["metadata"].get("annotations", {}).get(CALLER)
+    return found
 
 
 def _name(suffix: str | None) -> str:

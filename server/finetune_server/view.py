@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from finetune_operator import names
+from finetune_operator.api.v1alpha1 import GROUP
 from finetune_operator.conditions import Reason, Type
 
 from finetune_server.settings import Raw
@@ -18,7 +19,11 @@ from finetune_server.tuning import CANCELLED, asked_for
 _PREFIX = "ftjob-"
 # What has ended, and what may still be cancelled or paused.
 ENDED = ("succeeded", "failed", "cancelled")
-_FAILED = ("Failed", "Rejected", "Invalid")
+# What holds pods, or will as soon as it can.
+UNDER_WAY = ("validating_files", "queued", "running")
+FAILED = ("Failed", "Rejected", "Invalid")
+# Labels of a FineTuneJob, one for each name that its model is deployed under; the value is the sku's name.
+DEPLOYMENTS = f"deployments.{GROUP}/"
 _METHODS = {"sft": "supervised", "dpo": "dpo"}
 # The conditions that tell how it goes; Ready repeats the one that it hangs on.
 _TOLD = (
@@ -56,6 +61,12 @@ def job_named_in(model: str) -> str | None:
     return name_of(id_of(name))
 
 
+def deployments(raw: Raw) -> dict[str, str]:
+    """The names that a FineTuneJob's model is deployed under, each with its sku."""
+    labels = raw["metadata"].get("labels", {})
+    return {key.removeprefix(DEPLOYMENTS): value for key, value in labels.items() if key.startswith(DEPLOYMENTS)}
+
+
 def status_of(raw: Raw) -> str:
     """OpenAI's status. What waits for somebody else's hand is queued, and its events say for whose."""
     told = raw.get("status", {})
@@ -63,9 +74,10 @@ def status_of(raw: Raw) -> str:
         return "cancelled"
     if raw["spec"].get("suspend"):
         return "paused"
-    if _is_done(told):
+    # Only what has passed its gate is deployed; a deployment that fails is told as such.
+    if _is_done(told) or deployments(raw):
         return "succeeded"
-    if told.get("phase") in _FAILED:
+    if told.get("phase") in FAILED:
         return "failed"
     if _condition(raw, Type.DATA_READY).get("status") != "True":
         return "validating_files"
@@ -180,8 +192,13 @@ def _finished(raw: Raw, status: str) -> int | None:
         return _seconds(raw["metadata"]["annotations"][CANCELLED])
     if status not in ENDED:
         return None
-    ended = _condition(raw, Type.PROMOTED if status == "succeeded" else Type.READY)
-    return _seconds(ended["lastTransitionTime"]) if ended else None
+    if status == "failed":
+        ended = [_condition(raw, Type.READY)]
+    else:
+        # A model that is deployed later was there before.
+        deployed = deployments(raw) or not raw["spec"].get("hosting", {}).get("enabled", True)
+        ended = [_condition(raw, kind) for kind in ((Type.TRAINED, Type.EVALUATED) if deployed else (Type.PROMOTED,))]
+    return max((_seconds(each["lastTransitionTime"]) for each in ended if each), default=None)
 
 
 def _events(raw: Raw, now: datetime) -> Iterator[Raw]:

@@ -25,6 +25,7 @@ Key = tuple[str, str]
 LOOK_SECONDS = 1.0
 # When somebody who was sent away may come again.
 _RETRY_SECONDS = 15
+_LATER = {"Retry-After": str(_RETRY_SECONDS)}
 
 
 class Waking:
@@ -101,6 +102,6 @@ class Waking:
     def _late(self, model: str, engine: Raw | None) -> Problem:
         if engine and (why := trouble(engine)):
             message = f"Model {model} can't be woken now: {why}"
-            return Problem(503, message, "model", "model_unavailable", _RETRY_SECONDS)
+            return Problem(503, message, "model", "model_unavailable", _LATER)
         message = f"Model {model} wakes up, which takes longer than {self._seconds:g} seconds: try again in a moment."
-        return Problem(429, message, "model", "model_waking", _RETRY_SECONDS)
+        return Problem(429, message, "model", "model_waking", _LATER)

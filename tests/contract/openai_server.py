@@ -174,7 +174,7 @@ class Told:
             "patch", "ftj", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status})
         )
 
-    def serves(self, id: str, engine: str) -> None:
+    def serves(self, id: str, engine: str, **others: Any) -> None:
         done = ("True", "Succeeded", "It is done.")
         names = ("Accepted", "DataReady", "Trained", "Hosted", "Evaluated", "Promoted", "Ready")
         endpoint = {"url": f"{engine}/v1", "model": id.removeprefix("ftjob-")}
@@ -196,6 +196,7 @@ class Told:
             endpoint=endpoint,
             usage=usage,
             checkpoints=[checkpoint],
+            **others,
         )
 
 

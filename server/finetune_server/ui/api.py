@@ -15,14 +15,16 @@ from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, before, chosen, job_of, promotable
 from finetune_operator.names import PROMOTE
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from finetune_server import view
+from finetune_server.callers import Caller
 from finetune_server.cluster import Jobs
 from finetune_server.engines import Engines
 from finetune_server.errors import Problem, missing
-from finetune_server.keys import Caller, Keys, Right
+from finetune_server.keys import Right
 from finetune_server.routing import Route
 from finetune_server.settings import Raw
 from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, document, refused
@@ -47,35 +49,32 @@ class Server(Protocol):
     jobs: Jobs
     engines: Engines
 
-    async def manifest(self, body: bytes, namespace: str) -> Raw:
+    async def manifest(self, body: bytes, caller: Caller, above: Raw) -> Raw:
         """The FineTuneJob that a request asks for."""
 
 
 class KeyDoor:
-    """Lets in who has a key of finetune-api."""
+    """Lets in who has a key of finetune-api, or a token that it takes."""
 
     cookie = "finetune-key"
     prompt = "Your key, the one that OpenAI's client has as api_key"
     by_address = False
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-
     async def enter(self, app: Starlette, secret: str) -> "Api":
         """What the key opens."""
-        caller = self._keys.caller(f"Bearer {secret}")
-        caller.need(Right.READ)
-        return Api(app, app.state.server, caller, secret)
+        caller = await app.state.callers.find(Headers({"Authorization": f"Bearer {secret}"}))
+        await caller.need(Right.READ)
+        may = frozenset([right for right in Right if await _may(caller, right)])
+        return Api(app, app.state.server.of(caller), caller, secret, may)
 
 
 class Api:
     """A namespace, seen with a key."""
 
-    def __init__(self, app: Starlette, server: Server, caller: Caller, key: str) -> None:
+    def __init__(self, app: Starlette, server: Server, caller: Caller, key: str, may: frozenset[Right]) -> None:
         self._app, self._server, self._caller, self._key = app, server, caller, key
         self.name = f"namespace {caller.namespace}"
-        self.writes = Right.WRITE in caller.entry.rights
-        self.asks = Right.ASK in caller.entry.rights
+        self.writes, self.asks = Right.WRITE in may, Right.ASK in may
 
     async def jobs(self) -> Sequence[Job]:
         """All of the namespace, the newest first."""
@@ -105,7 +104,7 @@ class Api:
         if action in ("cancel", "pause", "resume"):
             await self._call("POST", f"/v1/fine_tuning/jobs/{view.id_of(job.name)}/{action}")
             return
-        self._caller.need(Right.WRITE)
+        await self._caller.need(Right.WRITE)
         annotation = {PROMOTE: _address(job, action, choice)}
         await self._server.jobs.patch(job.document, {"metadata": {"annotations": annotation}})
 
@@ -131,7 +130,7 @@ class Api:
             return _answer(
                 await self._call("POST", "/v1/chat/completions", asked | {"model": view.model_of(job.document)})
             )
-        self._caller.need(Right.ASK)
+        await self._caller.need(Right.ASK)
         if job.status.endpoint is None:
             raise Problem(409, f"Nothing of {job.name} serves now.")
         engine = job.document["spec"].get("hosting", {}).get("engine")
@@ -155,7 +154,7 @@ class Api:
         """The FineTuneJob that the API would make."""
         body = await self._body(given)
         try:
-            manifest = await self._server.manifest(json.dumps(body).encode(), self._caller.namespace)
+            manifest = await self._server.manifest(json.dumps(body).encode(), self._caller, {})
         except Problem as problem:
             return await self._refused(problem)
         return accepted({**manifest, "metadata": {key: manifest["metadata"][key] for key in ("name", "namespace")}})
@@ -293,6 +292,16 @@ def form(models: Sequence[str], files: Sequence[tuple[str, str]]) -> Form:
         ),
         note,
     )
+
+
+async def _may(caller: Caller, right: Right) -> bool:
+    try:
+        await caller.need(right)
+    except Problem as problem:
+        if problem.status != 403:
+            raise
+        return False
+    return True
 
 
 def _read(raw: Raw) -> Job:

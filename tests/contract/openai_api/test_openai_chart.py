@@ -52,7 +52,8 @@ def test_a_real_api_server_takes_it_and_admits_its_pod_where_restricted_is_enfor
 
 
 def test_it_may_do_what_its_code_does_with_finetunejobs_and_engines_and_nothing_else() -> None:
-    rules = chart.one(chart.render(api=ON), "ClusterRole", NAME)["rules"]
+    # Those with a token of the cluster are asked about, and act, with that token.
+    rules = chart.one(chart.render(api=ON | {"clusterTokens": True}), "ClusterRole", NAME)["rules"]
     assert {group for rule in rules for group in rule["apiGroups"]} == {"finetune.dev"}
     assert {each: set(rule["verbs"]) for rule in rules for each in rule["resources"]} == cluster.VERBS
     named = {"namespaces": ["kitchen", "bakery"]}
@@ -78,7 +79,8 @@ def test_nothing_of_the_operators_selects_its_pods_and_nothing_of_its_own_the_op
 
 
 def test_the_server_reads_what_the_chart_sets(tmp_path: Path) -> None:
-    manifests = chart.render(api=ON)
+    limits = {"requestsPerMinute": 60, "jobs": 2, "files": 10, "megabytes": 100}
+    manifests = chart.render(api=ON | {"limits": limits, "clusterTokens": True})
     (container,) = chart.one(manifests, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
     variables = {each["name"]: each["value"] for each in container["env"]}
     (tmp_path / "models.yaml").write_text(chart.one(manifests, "ConfigMap", NAME)["data"]["models.yaml"])
@@ -86,6 +88,8 @@ def test_the_server_reads_what_the_chart_sets(tmp_path: Path) -> None:
     assert (found.bucket, found.port, found.requests) == ("s3://rows/openai", 8000, 256)
     assert (found.waiting, found.wait_seconds) == (64, 300)
     assert found.models == ON["models"]
+    assert found.limits.model_dump(by_alias=True) == limits
+    assert (found.upload_seconds, found.cluster_tokens) == (900, True)
     mounts = {each["mountPath"] for each in container["volumeMounts"]}
     assert {str(found.keys), "/etc/finetune-api/models.yaml", "/tmp"} == mounts
     (source,) = container["envFrom"]

@@ -69,7 +69,7 @@ async def test_a_bucket_that_does_not_answer_is_told_without_its_address(
         raise error
 
     monkeypatch.setattr(files, "_system", type("System", (), {"ls": fails, "cat_file": fails})())
-    for asked in (files.all("kitchen"), files.get("kitchen", f"file-{'0' * 32}")):
+    for asked in (files.ids("kitchen"), files.get("kitchen", f"file-{'0' * 32}")):
         with pytest.raises(Problem) as found:
             await asked
         assert found.value.status == 503

@@ -195,6 +195,7 @@ def test_the_table_of_base_models_is_read(tmp_path: Path) -> None:
     found = given(tmp_path, "gpt: {model: {source: hf://acme/small}, training: {learningRate: 2e-4}}")
     assert found.models["gpt"]["training"] == {"learningRate": 0.0002}
     assert (found.bucket, found.port, found.file_bytes) == ("s3://rows/openai", 8000, 512 * 2**20)
+    assert (found.limits.jobs, found.cluster_tokens) == (20, False)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +207,8 @@ def test_the_table_of_base_models_is_read(tmp_path: Path) -> None:
         ("[]", {}, "has to be a map of base models"),
         ("{", {}, "can't be read: "),
         ("{}", {"BUCKET": "/tmp"}, "FINETUNE_API_BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not '/tmp'"),
+        ("{}", {"LIMIT_JOBS": "0"}, "FINETUNE_API_LIMIT_JOBS must be a whole number above zero, not '0'"),
+        ("{}", {"CLUSTER_TOKENS": "yes"}, "FINETUNE_API_CLUSTER_TOKENS must be true or false, not 'yes'"),
         ("{}", {"PORT": "http"}, "FINETUNE_API_PORT must be a whole number above zero, not 'http'"),
     ],
 )
