@@ -1,6 +1,6 @@
 """The server's own OpenAPI document: what may be asked, in which form, and what is answered. Pure.
 
-`app` answers it at /openapi.json to everybody; the tests ask whatever it allows, and much that it doesn't.
+`app` answers it at /openapi.json to everybody.
 """
 
 import re
