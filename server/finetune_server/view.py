@@ -77,6 +77,9 @@ def status_of(raw: Raw) -> str:
     # Only what has passed its gate is deployed; a deployment that fails is told as such.
     if _is_done(told) or deployments(raw):
         return "succeeded"
+    if told.get("phase") == "Invalid" and _condition(raw, Type.READY).get("reason") != Reason.INVALID:
+        # An Engine, a claim or a name that is not there yet: it begins by itself once that is mended.
+        return "queued"
     if told.get("phase") in FAILED:
         return "failed"
     if _condition(raw, Type.DATA_READY).get("status") != "True":

@@ -101,6 +101,8 @@ READY = {"DataReady": "True Succeeded"}
         (with_status("Failed", Ready="False DataInvalid"), "failed"),
         (with_status("Rejected", **READY, Ready="False GateNotMet"), "failed"),
         (with_status("Invalid", Ready="False Invalid"), "failed"),
+        # It begins by itself, and may be cancelled until then.
+        (with_status("Invalid", Ready="False ObjectNotFound"), "queued"),
         (with_status("Succeeded", **READY, Ready="True Succeeded"), "succeeded"),
     ],
 )
