@@ -96,12 +96,13 @@ unit: venv ## Unit tests: seconds, no cluster, no torch
 	@.venv/bin/python -m pytest tests/unit
 
 .PHONY: report
-report: venv ## The evaluation report in a real headless Chromium
+report: venv ## The evaluation report and a laptop's web page in a real headless Chromium
 	@hack/chromium.sh
 	@.venv/bin/python -m pytest tests/report
 
 .PHONY: contract
 contract: venv tools ## Contract tests: a real kube-apiserver and etcd, no kubelet
+	@hack/chromium.sh
 	@.venv/bin/python -m pytest tests/contract -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: faults

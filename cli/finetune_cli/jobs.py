@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import dropwhile
 from typing import Protocol
 
 from finetune_operator.api.status import Condition, Endpoint, FineTuneJobStatus, Phase
@@ -181,8 +182,8 @@ def before(job: Job) -> str:
     served, _ = parted(job.status.served_revision or "")
     if not served:
         raise UserError(f"Nothing of {job.name} serves; `finetune promote {job.name} REVISION` names what is to.")
-    history = job.status.history
-    behind = history[[entry.revision for entry in history].index(served) + 1 :]
+    # The history has the last ten: what serves may be older than all of them.
+    behind = list(dropwhile(lambda entry: entry.revision != served, job.status.history))[1:]
     good = [
         entry.revision for entry in behind if entry.artifact and entry.outcome not in (Phase.FAILED, Phase.REJECTED)
     ]

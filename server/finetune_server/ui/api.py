@@ -11,24 +11,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import httpx
+from anyio.to_thread import run_sync
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, before, chosen, job_of, promotable
+from finetune_operator.conditions import Reason, Type
 from finetune_operator.names import PROMOTE
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from finetune_server import view
+from finetune_server import tuning, view
 from finetune_server.callers import Caller
 from finetune_server.cluster import Jobs
 from finetune_server.engines import Engines
 from finetune_server.errors import Problem, missing
+from finetune_server.files import Files
 from finetune_server.keys import Right
 from finetune_server.routing import Route
 from finetune_server.settings import Raw
 from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, document, refused
 from finetune_server.ui.place import Action, Data, Message, Point
+from finetune_server.ui.rows import uploaded
 
 _NAME = re.compile("[a-z][-a-z0-9]{0,44}")
 _FILES = 1000
@@ -38,9 +42,12 @@ _HERE = "http://api"
 # As long as an engine may take; what is limited is limited by the routes.
 _TIMEOUT = 3600
 _ROWS = (
-    "How many rows there are stands above. Some of them as the model sees them, and their lengths, are told by "
-    "`finetune check` of the manifest: they lie on the job's volume, which this server has no right to read."
+    "Rows as the model sees them, and how long they are, lie on the job's volume, which this server has no right to "
+    "read: `finetune check` of the manifest shows them."
 )
+_UPLOADED = "The first rows as they were uploaded; `finetune check` of the manifest shows them as the model sees them."
+# Of an uploaded file, in bytes and rows.
+_READ, _SAMPLE = 256 * 2**10, 3
 
 
 class Server(Protocol):
@@ -48,6 +55,7 @@ class Server(Protocol):
 
     jobs: Jobs
     engines: Engines
+    files: Files
 
     async def manifest(self, body: bytes, caller: Caller, above: Raw) -> Raw:
         """The FineTuneJob that a request asks for."""
@@ -109,8 +117,34 @@ class Api:
         await self._server.jobs.patch(job.document, {"metadata": {"annotations": annotation}})
 
     async def data(self, job: Job) -> Data:
-        """What status has of it: the volume is the job's own."""
-        return Data(note=_ROWS)
+        """What the operator said of its rows, and the first of a file that was uploaded here."""
+        found = job.condition(Type.DATA_READY)
+        findings = (found.message,) if found and found.reason not in (Reason.WAITING, Reason.RUNNING) else ()
+        asked = tuning.asked_for(job.document)
+        if asked is None:
+            return Data(findings, note=_ROWS)
+        id = asked["training_file"]
+        try:
+            await self._caller.need_rows()
+        except Problem as problem:
+            return Data(findings, note=problem.message)
+        try:
+            file = await self._call("GET", f"/v1/files/{id}")
+            lines = await run_sync(self._first, id)
+        except (Problem, OSError):
+            return Data(findings, note="The file of its rows is gone.")
+        return Data(findings, rows=uploaded(lines, file["filename"]), note=_UPLOADED)
+
+    def _first(self, id: str) -> list[bytes]:
+        """The first rows of a file, those that are whole within what is read."""
+        text = b""
+        for piece in self._server.files.content(self._caller.namespace, id):
+            text += piece
+            if len(text) >= _READ:
+                break
+        else:
+            text += b"\n"
+        return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
 
     async def curve(self, job: Job) -> Sequence[Point]:
         """The newest losses; the page keeps those that came before, while it is open."""
@@ -177,9 +211,11 @@ class Api:
     async def _refused(self, problem: Problem) -> Draft:
         if problem.status >= 500:
             raise problem
-        # method.dpo.hyperparameters.beta is beta's line.
+        # method.dpo.hyperparameters.beta is beta's line, and so is beta.
         path = re.sub(r"^method\.\w+\.", "", problem.param or "")
-        return refused(await self.form(), [(path, problem.message)])
+        fields = await self.form()
+        paths = {each.name: each.path for each in fields.fields}
+        return refused(fields, [(paths.get(path, path), problem.message)])
 
     async def _call(self, method: str, path: str, body: Raw | None = None) -> Raw:
         """A request to a route of this server, as the key's owner would send it. Raises Problem with its sentence."""

@@ -1,0 +1,59 @@
+"""`finetune ui` apart from its pages, which tests/report walks: what it reads, and what it does without."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from finetune_cli import main
+from finetune_cli.errors import UserError
+from finetune_cli.ui import Runs, losses
+from finetune_server.errors import Problem
+from statuses import job, serving, training
+from typer.testing import CliRunner
+
+
+def test_it_needs_neither_the_training_libraries_nor_a_clusters() -> None:
+    heavy = ["torch", "transformers", "datasets", "pyarrow", "kubernetes"]
+    line = f"import sys, finetune_cli.ui; sys.exit(' '.join(sorted(set({heavy}) & set(sys.modules))))"
+    assert subprocess.run([sys.executable, "-c", line], capture_output=True, text=True).stderr.strip() == ""
+
+
+def test_without_its_libraries_it_says_which_extra_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "find_spec", lambda name: None)
+    with pytest.raises(UserError) as found:
+        CliRunner().invoke(main.app, ["ui"], catch_exceptions=False)
+    assert "pip install 'finetune-operator[cli,ui]'" in found.value.message
+
+
+def test_while_it_trains_the_losses_are_the_newest_checkpoints(tmp_path: Path) -> None:
+    assert losses(tmp_path) == []
+    for step in (10, 20):
+        state = tmp_path / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json"
+        state.parent.mkdir(parents=True)
+        history = [{"step": each, "loss": 1 / each} for each in range(5, step + 1, 5)]
+        history += [{"step": step, "eval_loss": 0.5}, {"step": step, "train_runtime": 3.0}]
+        state.write_text(json.dumps({"log_history": history}))
+    assert losses(tmp_path) == [(5, 0.2, None), (10, 0.1, None), (15, 1 / 15, None), (20, 0.05, 0.5)]
+
+
+def test_a_run_goes_on_where_its_manifest_lies_here(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    killed = job(training() | {"phase": "Suspended"}, idle=True)
+    assert runs.actions(killed) == ()
+    (tmp_path / "recipes.yaml").touch()
+    assert [action.name for action in runs.actions(killed)] == ["resume"]
+    assert [action.name for action in runs.actions(job(training()))] == ["cancel"]
+    assert runs.actions(job(serving(), idle=True)) == ()
+
+
+async def test_what_does_not_answer_is_told(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    with pytest.raises(Problem, match="recipes is not being served; start it with `finetune run`"):
+        await runs.ask(job(training()), [], base=False)
+    gone = serving() | {"endpoint": {"url": "http://127.0.0.1:9/v1", "model": "recipes"}}
+    with pytest.raises(Problem, match=r"http://127.0.0.1:9/v1 does not answer"):
+        await runs.ask(job(gone), [], base=True)
+    with pytest.raises(Problem, match="No job was run in this directory yet"):
+        await runs.job("recipes")
