@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 ROOT = "/ui"
 
@@ -18,6 +19,12 @@ class Around:
     csrf: str
 
 
+def coded(sentence: str) -> Markup:
+    """A sentence in which `what is typed` is code. All of it is escaped."""
+    parts = (escape(part) for part in sentence.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
+
+
 def html(template: str, **values: Any) -> str:
     """A template with its values."""
     return _ENVIRONMENT.get_template(f"{template}.html.jinja").render(root=ROOT, **values)
@@ -30,3 +37,4 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_ENVIRONMENT.filters["coded"] = coded

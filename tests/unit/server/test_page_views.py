@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from finetune_cli.jobs import job_of
 from finetune_server.errors import Problem
-from finetune_server.ui import api, door, form, rows, views
+from finetune_server.ui import api, door, form, render, rows, views
 from starlette.requests import Request
 from statuses import HISTORY, NOW, Raw, ended, job, raw, serving, status, training
 
@@ -127,6 +127,11 @@ def test_complaints_stand_beside_the_field_that_has_them() -> None:
     )
     assert found.errors == {"model": "model: is required", "epochs": "one"}
     assert found.others == ("two", "all")
+
+
+def test_what_is_typed_is_code_and_everything_is_escaped() -> None:
+    assert render.coded("`a <b>` & `c") == "<code>a &lt;b&gt;</code> &amp; <code>c</code>"
+    assert render.coded("") == ""
 
 
 def asking(**headers: str) -> Request:
