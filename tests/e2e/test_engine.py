@@ -47,7 +47,7 @@ def test_kubectl_scales_it_to_nothing_and_back(served: str) -> None:
     until_gone(served, "pod")
     kubectl("scale", ENGINE, "--replicas=1", "-n", served)
     wait(served, ENGINE, "condition=Available", READY_SECONDS)
-    assert kubectl("get", ENGINE, "-n", served).splitlines()[1].split()[2:4] == ["True", "1"]
+    assert kubectl("get", ENGINE, "-n", served).splitlines()[1].split()[2:5] == ["True", "Serving", "1"]
 
 
 def test_deleting_it_leaves_nothing(served: str) -> None:
