@@ -106,7 +106,7 @@ class AuditLog:
                 self._offset += len(line)
                 event = json.loads(line)
                 about = event.get("objectRef", {}).get("resource", LEASES)
-                if event["user"]["username"] == self._user and about != LEASES:
+                if event["user"].get("username") == self._user and about != LEASES:
                     yield _call(event)
 
 

@@ -270,11 +270,13 @@ def _key(kind: str, place: Place) -> Key:
 
 
 def _made_for(raw: Mapping[str, Any]) -> Key | None:
-    """The one of ours whose name an object carries, as the label of its kind."""
+    """The one of ours whose name an object carries as the label of its kind, or else its owner: labels can be taken off."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
-    found = ((kind, labels[kind.label]) for kind in KINDS.values() if labels.get(kind.label))
-    return next((Key(kind.name, metadata["namespace"], name) for kind, name in found), None)
+    named = [(kind.name, labels[kind.label]) for kind in KINDS.values() if labels.get(kind.label)]
+    owners = (each for each in metadata.get("ownerReferences") or [] if each.get("controller"))
+    named += [(each["kind"], each["name"]) for each in owners if each.get("kind") in KINDS]
+    return next((Key(kind, metadata["namespace"], name) for kind, name in named), None)
 
 
 def _loaded_on(kind: str, raw: Mapping[str, Any]) -> Key | None:

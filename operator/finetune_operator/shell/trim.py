@@ -86,7 +86,7 @@ def _init(raw: Mapping[str, Any], field: str, trimmed: Callable[[Mapping[str, An
 
 
 def _state(raw: Mapping[str, Any]) -> Raw:
-    return _picked("name", "restartCount", "state", "lastState")(raw)
+    return _picked("name", "ready", "restartCount", "state", "lastState")(raw)
 
 
 def _container(raw: Mapping[str, Any]) -> Raw:
