@@ -270,7 +270,7 @@ def _key(kind: str, place: Place) -> Key:
 
 
 def _made_for(raw: Mapping[str, Any]) -> Key | None:
-    """The one of ours whose name an object carries as the label of its kind, or else its owner: labels can be taken off."""
+    """The one of ours whose name an object carries as its kind's label, or else its owner: labels can be removed."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     named = [(kind.name, labels[kind.label]) for kind in KINDS.values() if labels.get(kind.label)]
