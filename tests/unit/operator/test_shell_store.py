@@ -242,14 +242,18 @@ def test_of_an_engine_all_is_kept_that_is_read_of_it() -> None:
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
     states = [{"name": "engine", "state": {"running": {}}}, {"name": "adapters", "state": waiting}]
     cluster.pod("chat-2", {"terminated": {"exitCode": 0}}, phase="Running", podIP="10.0.0.2", containerStatuses=states)
-    pod, other = cluster.pods
+    # That it has recovered is told by no more than this.
+    recovered = {"name": "adapters", "restartCount": 3, "ready": True, "state": {"running": {}}}
+    states = [{"name": "engine", "state": {"running": {}}}, recovered]
+    cluster.pod("chat-3", {"terminated": {"exitCode": 0}}, phase="Running", podIP="10.0.0.3", containerStatuses=states)
+    pod, other, third = cluster.pods
     pod["status"]["initContainerStatuses"][0]["lastState"] = {"terminated": ended}
     for each in cluster.pods:
         each["metadata"]["ownerReferences"] = [{"uid": cluster.deployment["metadata"]["uid"], "controller": True}]
         each["metadata"]["annotations"] = {"finetune.dev/adapters": "{}"}
     store, key = Store(), Key(ENGINE, "team", "chat")
     made = [(kind, raw) for (kind, _), raw in cluster.objects.items()]
-    found = [(ENGINE, cluster.engine), *made, ("Pod", pod), ("Pod", other)]
+    found = [(ENGINE, cluster.engine), *made, ("Pod", pod), ("Pod", other), ("Pod", third)]
     for kind, raw in found:
         told = raw | {"metadata": {"namespace": "team", "resourceVersion": "5"} | raw["metadata"]}
         store.put(kind, told)
@@ -261,6 +265,7 @@ def test_of_an_engine_all_is_kept_that_is_read_of_it() -> None:
         assert getattr(kept, field) == getattr(whole, field), field
     assert kept.pods[0].fetching
     assert (kept.pods[1].waiting_reason, kept.loaders[1].wanted) == ("ImagePullBackOff", "{}")
+    assert (kept.pods[2].container, kept.pods[2].restarts) == ("engine", 0)
 
 
 def test_who_publishes_to_the_same_place_is_told_of_the_other() -> None:
