@@ -70,6 +70,8 @@ def _operator() -> None:
 
 
 def _bucket() -> None:
+    """Empty: what an earlier run has published is another FineTuneJob's, and stays that."""
+    kubectl("delete", "deployment", "s3", "-n", "s3", "--ignore-not-found", "--timeout=60s")
     run(["bash", ROOT / "hack" / "s3.sh"], timeout=240)
     put({"train.jsonl": (EXAMPLE / "train.jsonl").read_bytes(), "bad.jsonl": BAD_ROWS})
     put_model(TINY)
