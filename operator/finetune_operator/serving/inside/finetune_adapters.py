@@ -66,12 +66,12 @@ class Names:
         body = await _body(receive)
         if body is None:
             return
-        asked = _asked(body)
-        aliases = _read("aliases.json", {})
-        if asked in aliases:
-            body = json.dumps(json.loads(body) | {"model": aliases[asked]}).encode()
-        if asked in _read("leaving.json", []):
-            send = _closing(send)
+        document = _document(body)
+        asked, aliases = document.get("model"), _read("aliases.json", {})
+        if isinstance(asked, str) and asked in aliases:
+            body = json.dumps(document | {"model": aliases[asked]}).encode()
+            if asked in _read("leaving.json", []):
+                send = _closing(send)
         passed = False
 
         async def again() -> Message:
@@ -153,14 +153,13 @@ def _read(name: str, without: Any) -> Any:
         return without
 
 
-def _asked(body: bytes) -> str:
-    """The model that a request names; empty where that is the engine's to refuse."""
+def _document(body: bytes) -> dict[str, Any]:
+    """The JSON object that a request is; nothing where it is none, which is the engine's to refuse."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return ""
-    asked = document.get("model") if isinstance(document, dict) else None
-    return asked if isinstance(asked, str) else ""
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _closing(send: Send) -> Send:
