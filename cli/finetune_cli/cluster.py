@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
 from finetune_operator.finetunejob.record import evaluated_key
+from finetune_operator.finetunejob.shared import named
 from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 
@@ -177,9 +178,9 @@ class Cluster:
 
 def _labels(job: Job, stage: str) -> dict[str, str]:
     """Those of a stage's pods: a shared engine's are its own."""
-    engine = job.document.get("spec", {}).get("hosting", {}).get("engine")
+    engine = named(job.document.get("spec", {}))
     if engine and stage == HOST.name:
-        return names.engine_labels(engine["name"])
+        return names.engine_labels(engine)
     return names.labels(job.name, job.status.revision, stage)
 
 

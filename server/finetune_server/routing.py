@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from finetune_operator.finetunejob.shared import named
+
 from finetune_server.settings import Raw
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -39,7 +41,7 @@ def of_engine(engine: Raw) -> Route | None:
 
 def of_job(job: Raw, name: str | None = None) -> Route | None:
     """What a FineTuneJob has promoted, under its own name on an Engine, or under the given one wherever it is."""
-    endpoint, on = job.get("status", {}).get("endpoint"), _engine(job)
+    endpoint, on = job.get("status", {}).get("endpoint"), named(job["spec"])
     if not endpoint or (name is None and on is None):
         return None
     return Route(name or job["metadata"]["name"], endpoint["url"], endpoint["model"], on)
@@ -86,8 +88,3 @@ def trouble(engine: Raw) -> str | None:
 
 def _replicas(engine: Raw) -> int:
     return int(engine["spec"].get("replicas", 1))
-
-
-def _engine(job: Raw) -> str | None:
-    found = job["spec"].get("hosting", {}).get("engine")
-    return str(found["name"]) if found else None

@@ -15,6 +15,7 @@ from anyio.to_thread import run_sync
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, before, chosen, job_of, promotable
 from finetune_operator.conditions import Reason, Type
+from finetune_operator.finetunejob.shared import named
 from finetune_operator.names import PROMOTE
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -167,9 +168,8 @@ class Api:
         await self._caller.need(Right.ASK)
         if job.status.endpoint is None:
             raise Problem(409, f"Nothing of {job.name} serves now.")
-        engine = job.document["spec"].get("hosting", {}).get("engine")
-        name, on = base_name(job), engine and engine["name"]
-        route = Route(name, job.status.endpoint.url, name, on)
+        name = base_name(job)
+        route = Route(name, job.status.endpoint.url, name, named(job.document["spec"]))
 
         async def relay(scope: Scope, receive: Receive, send: Send) -> None:
             request, rest = Request(scope, receive), json.dumps(asked).encode()
@@ -290,8 +290,7 @@ def _promotions(job: Job) -> list[Action]:
 
 def base_name(job: Job) -> str:
     """The base model's name on a job's engine: of its own one beside the tuned model, of a shared one the Engine's."""
-    engine = job.document["spec"].get("hosting", {}).get("engine")
-    return str(engine["name"]) if engine else f"{job.name}-base"
+    return named(job.document["spec"]) or f"{job.name}-base"
 
 
 def form(models: Sequence[str], files: Sequence[tuple[str, str]]) -> Form:
