@@ -216,15 +216,22 @@ def test_the_containers_limit_goes_before_what_the_machine_has(tmp_path: Path, m
     assert host.memory() == GIB
 
 
-def test_a_mark_stands_while_hardly_any_memory_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mark_stands_from_the_first_moment_while_hardly_any_memory_is_left(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    with host.watched(host.memory(), mark) as looked:
-        looked.wait()
+    with host.watched(host.memory(), mark):
         assert not mark.exists()
-    with host.watched(1, mark) as looked:
-        looked.wait()
+    with host.watched(1, mark):
         assert int(mark.read_text()) > 1
     assert not mark.exists()
+
+
+def test_whoever_is_killed_while_the_mark_is_written_again_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "LOOK_SECONDS", 0)
+    mark = tmp_path / "mark"
+    with host.watched(1, mark):
+        assert all(mark.read_text().isdecimal() for _ in range(5000))
 
 
 def test_prepare_plans_for_what_will_train() -> None:

@@ -91,7 +91,7 @@ class Fitting:
                 raise
             raise self._ended(attempt, failures.out_of_memory(_device(), self.training.device.memory)).error from error
 
-    def _watched(self, attempt: Attempt) -> AbstractContextManager[object]:
+    def _watched(self, attempt: Attempt) -> AbstractContextManager[None]:
         device = self.training.device
         if device.accelerators or device.memory is None:
             return nullcontext()

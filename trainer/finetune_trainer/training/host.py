@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
+from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
 # A container's own limit, where it has one: by cgroup v2, and by v1, which writes a number beyond any memory for none.
@@ -60,30 +61,33 @@ def _kilobytes(path: Path, name: str) -> int:
 
 
 @contextmanager
-def watched(limit: int, mark: Path) -> Iterator[threading.Event]:
-    """While the block runs, there is a file `mark` whenever hardly any memory is left; the event: somebody has looked.
+def watched(limit: int, mark: Path) -> Iterator[None]:
+    """While the block runs, from its first moment on, there is a file `mark` whenever hardly any memory is left.
 
     The kernel kills a process that takes more, without a word: the mark that it leaves tells the next one why.
     """
-    looked, ended = threading.Event(), threading.Event()
-    watch = threading.Thread(target=_watch, args=(limit, mark, looked, ended), daemon=True)
+    ended = threading.Event()
+    _look(limit, mark)
+    watch = threading.Thread(target=_watch, args=(limit, mark, ended), daemon=True)
     watch.start()
     try:
-        yield looked
+        yield
     finally:
         ended.set()
         watch.join()
         mark.unlink(missing_ok=True)
 
 
-def _watch(limit: int, mark: Path, looked: threading.Event, ended: threading.Event) -> None:
-    while not ended.is_set():
-        held = _kilobytes(OWN, "RssAnon")
-        # What others hold counts too, where the machine has no limit for this process alone.
-        left = min(limit - held, _kilobytes(MACHINE, "MemAvailable"))
-        if left < NEAR * limit:
-            mark.write_text(str(held))
-        else:
-            mark.unlink(missing_ok=True)
-        looked.set()
-        ended.wait(LOOK_SECONDS)
+def _watch(limit: int, mark: Path, ended: threading.Event) -> None:
+    while not ended.wait(LOOK_SECONDS):
+        _look(limit, mark)
+
+
+def _look(limit: int, mark: Path) -> None:
+    held = _kilobytes(OWN, "RssAnon")
+    # What others hold counts too, where the machine has no limit for this process alone.
+    left = min(limit - held, _kilobytes(MACHINE, "MemAvailable"))
+    if left < NEAR * limit:
+        write_whole(mark, str(held))
+    else:
+        mark.unlink(missing_ok=True)
