@@ -74,7 +74,7 @@ def test_an_adapter_reaches_every_pod_and_status_says_where_it_is(
     kubectl("delete", "pod", "chat-2", "--grace-period=0", "--force")
     pod(kubectl, "chat-3", third.address)
     wait(kubectl, "pod/chat-3", f"jsonpath={WANTED}")
-    there = {"name": f"recipes-{REVISION}", "loaded": 2, "answersAs": ["recipes"], "failed": []}
+    there = {"name": f"recipes-{REVISION}", "pods": 2, "loaded": 2, "answersAs": ["recipes"], "failed": []}
     operator.eventually(lambda: statuses(kubectl) == [there])
     # At rest nothing is written, nor by another operator.
     before = {

@@ -208,12 +208,19 @@ class AdapterStatus(ApiModel):
 
     name: str
     """The model's name for clients: the FineTuneJob's, and its revision."""
+    pods: Annotated[int, Field(ge=0)] = 0
+    """Pods that answer: each of them should have it."""
     loaded: Annotated[int, Field(ge=0)] = 0
-    """Pods that have it."""
+    """Those of them that have it."""
     answers_as: Annotated[list[str], Field(max_length=100)] = []
     """Further names that every pod which has it answers by: the FineTuneJob's, once the revision is promoted."""
     failed: Annotated[list[AdapterFailure], KeyedBy("pod"), Field(max_length=100)] = []
     """Pods that could not load it."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every client gets its answers."""
+        return 0 < self.pods <= self.loaded
 
 
 class EngineRequests(ApiModel):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.engine import AdapterFailure, AdapterStatus, Lora
-from finetune_operator.engine.observe import Raw, World
+from finetune_operator.engine.observe import Loader, Raw, World
 from finetune_operator.kinds.actions import Action, Patch
 from finetune_operator.kinds.questions import Question, status_topic
 from finetune_operator.pods.metadata import controller_of
@@ -68,8 +68,7 @@ def status(world: World, lora: Lora | None) -> list[AdapterStatus]:
     found = wanted(world.loads)
     unheard = any(pod.live and pod.ready and pod.held is None and not pod.mute for pod in world.loaders)
     before = {told.name: told for told in world.status.adapters} if unheard else {}
-    telling = _telling(world)
-    return [before.get(each.name) or _status(each.name, found.aliases, telling) for each in found.adapters]
+    return [before.get(each.name) or _status(each.name, found.aliases, world.loaders) for each in found.adapters]
 
 
 def awaited(world: World, lora: Lora | None) -> bool:
@@ -134,16 +133,17 @@ def _adapter(raw: Raw) -> Adapter | None:
     return found if raw["metadata"]["name"] == names.adapter_of(found.name, engine) else None
 
 
-def _telling(world: World) -> list[tuple[str, Held]]:
-    return [(pod.ref.name, pod.held) for pod in world.loaders if pod.live and pod.held]
-
-
-def _status(name: str, aliases: Mapping[str, str], pods: Sequence[tuple[str, Held]]) -> AdapterStatus:
-    having = [held for _, held in pods if name in held.loaded]
+def _status(name: str, aliases: Mapping[str, str], loaders: Sequence[Loader]) -> AdapterStatus:
+    """Users reach the pods that are ready, so that it hangs on no other who has it; one that can't load it may be
+    waiting for just that.
+    """
+    live = [pod for pod in loaders if pod.live]
+    having = [pod.held for pod in live if pod.ready and pod.held and name in pod.held.loaded]
     answering = (alias for alias, target in sorted(aliases.items()) if target == name)
-    failed = ((pod, held.failed[name]) for pod, held in pods if name in held.failed)
+    failed = ((pod.ref.name, pod.held.failed[name]) for pod in live if pod.held and name in pod.held.failed)
     return AdapterStatus(
         name=name,
+        pods=sum(pod.ready for pod in live),
         loaded=len(having),
         answers_as=[alias for alias in answering if having and all(held.aliases.get(alias) == name for held in having)],
         failed=[AdapterFailure(pod=pod, message=message[:_MESSAGE_LENGTH]) for pod, message in failed],

@@ -35,7 +35,8 @@ def adapters(objects: Iterable[Raw], engine: str = ENGINE, pods: int = 1, failed
         asking = (raw["metadata"] for raw in services if revision(raw) == name)
         aliases = sorted({each["ownerReferences"][0]["name"] for each in asking})
         no = [{"pod": f"{engine}-0", "message": failed}] if failed else []
-        told.append({"name": name, "loaded": 0 if failed else pods, "failed": no, "answersAs": [] if no else aliases})
+        loaded = {"pods": pods, "loaded": 0 if failed else pods}
+        told.append({"name": name, **loaded, "failed": no, "answersAs": [] if no else aliases})
     return told
 
 

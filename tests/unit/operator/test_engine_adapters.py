@@ -30,6 +30,9 @@ def metadata(name: str, job: str, revision: str, owner: str) -> dict[str, Any]:
     return {"name": name, "namespace": "team", "uid": name, "labels": labels, "ownerReferences": [reference]}
 
 
+READY = [{"type": "Ready", "status": "True"}]
+
+
 @pytest.fixture
 def cluster() -> Cluster:
     """An Engine of two pods that answer, with room for adapters."""
@@ -37,7 +40,7 @@ def cluster() -> Cluster:
     found.reconcile()
     found.roll_out()
     for number in (1, 2):
-        found.pod(f"chat-{number}", phase="Running", podIP=f"10.0.0.{number}")
+        found.pod(f"chat-{number}", phase="Running", podIP=f"10.0.0.{number}", conditions=READY)
     found.reconcile()
     return found
 
@@ -123,19 +126,35 @@ def test_what_can_not_be_meant_keeps_the_others_from_nothing(cluster: Cluster, b
 
 def test_an_adapter_is_there_when_every_pod_has_it(cluster: Cluster) -> None:
     cluster.loads = {"ConfigMap": [adapter()], "Service": [service()]}
-    assert status(cluster) == [{"name": "recipes-0a1b2c3d", "loaded": 0, "answersAs": [], "failed": []}]
-    asked = {name: each.address for name, each in cluster.look().ask.items()}
+    assert status(cluster) == [{"name": "recipes-0a1b2c3d", "pods": 2, "loaded": 0, "answersAs": [], "failed": []}]
+    asked = {name: each.address for name, each in cluster.look().ask.items() if name in ("chat-1", "chat-2")}
     assert asked == {"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"}
     assert cluster.look().soon
     having = Held(loaded=("recipes-0a1b2c3d",), aliases={"recipes": "recipes-0a1b2c3d"})
     cluster.answers = {"chat-1": having, "chat-2": Held(loaded=("recipes-0a1b2c3d",))}
-    assert status(cluster) == [{"name": "recipes-0a1b2c3d", "loaded": 2, "answersAs": [], "failed": []}]
+    assert status(cluster) == [{"name": "recipes-0a1b2c3d", "pods": 2, "loaded": 2, "answersAs": [], "failed": []}]
     assert cluster.look().soon
     cluster.answers["chat-2"] = having
-    assert status(cluster) == [{"name": "recipes-0a1b2c3d", "loaded": 2, "answersAs": ["recipes"], "failed": []}]
+    assert status(cluster) == [
+        {"name": "recipes-0a1b2c3d", "pods": 2, "loaded": 2, "answersAs": ["recipes"], "failed": []}
+    ]
     assert not cluster.look().soon
     url = "http://chat.team.svc/v1 answers as model chat. It has been asked for 1 adapter."
     assert cluster.condition("Ready") == ("True", "Serving", url)
+
+
+def test_a_pod_that_nobody_reaches_yet_is_not_counted(cluster: Cluster) -> None:
+    """One that waits for a node, or for its adapters, keeps no promotion waiting."""
+    cluster.loads = {"ConfigMap": [adapter()]}
+    having = Held(loaded=("recipes-0a1b2c3d",))
+    cluster.answers = {"chat-1": having, "chat-2": having}
+    cluster.pod("chat-3", phase="Pending")
+    (found,) = status(cluster)
+    assert (found["pods"], found["loaded"]) == (2, 2)
+    cluster.pod("chat-3", phase="Running", podIP="10.0.0.3")
+    cluster.answers["chat-3"] = having
+    (found,) = status(cluster)
+    assert (found["pods"], found["loaded"]) == (2, 2)
 
 
 def test_a_pod_that_can_not_load_one_is_told_and_the_engine_serves_the_rest(cluster: Cluster) -> None:
@@ -153,9 +172,6 @@ def test_a_pod_that_can_not_load_one_is_told_and_the_engine_serves_the_rest(clus
 def test_an_operator_that_has_asked_no_pod_yet_repeats_what_was_told(cluster: Cluster) -> None:
     """Or what follows an Engine would see all adapters go and come at each restart."""
     cluster.loads = {"ConfigMap": [adapter()]}
-    ready = [{"type": "Ready", "status": "True"}]
-    for number in (1, 2):
-        cluster.pod(f"chat-{number}", phase="Running", podIP=f"10.0.0.{number}", conditions=ready)
     cluster.answers = dict.fromkeys(("chat-1", "chat-2"), Held(loaded=("recipes-0a1b2c3d",)))
     assert status(cluster)[0]["loaded"] == 2
     asked, cluster.answers = cluster.answers, {}
@@ -172,9 +188,6 @@ def test_an_operator_that_has_asked_no_pod_yet_repeats_what_was_told(cluster: Cl
 
 def test_a_pod_that_gives_no_answer_hides_nothing_that_others_say(cluster: Cluster) -> None:
     cluster.loads = {"ConfigMap": [adapter()]}
-    ready = [{"type": "Ready", "status": "True"}]
-    for number in (1, 2):
-        cluster.pod(f"chat-{number}", phase="Running", podIP=f"10.0.0.{number}", conditions=ready)
     assert status(cluster)[0]["loaded"] == 0
     cluster.answers = {"chat-1": Held(failed={"recipes-0a1b2c3d": "It is not signed."}), "chat-2": None}
     assert status(cluster)[0]["failed"] == [{"pod": "chat-1", "message": "It is not signed."}]

@@ -50,17 +50,18 @@ class TestALife:
             "uri": f"{PLACE}/{lodger.revision}",
             "digest": "sha256:bb",
         }
-        told = f"Engine chat loads adapter recipes-{lodger.revision}: 0 of 1 pods have it."
+        told = f"Engine chat is asked for adapter recipes-{lodger.revision}."
         assert lodger.condition("Hosted") == ("Unknown", "Running", told)
         assert lodger.status["phase"] == "Hosting"
 
     def test_a_pod_that_lacks_it_is_waited_for(self, lodger: Lodger) -> None:
         lodger.publish()
         lodger.load(pods=1)
-        lodger.engines[ENGINE]["status"]["replicas"] = 2
+        (told,) = lodger.engines[ENGINE]["status"]["adapters"]
+        told["pods"] = 2
         lodger.reconcile()
-        told = f"Engine chat loads adapter recipes-{lodger.revision}: 1 of 2 pods have it."
-        assert lodger.condition("Hosted") == ("Unknown", "Running", told)
+        loading = f"Engine chat loads adapter recipes-{lodger.revision}: 1 of 2 pods have it."
+        assert lodger.condition("Hosted") == ("Unknown", "Running", loading)
 
     def test_it_is_promoted_once_the_engine_takes_its_name(self, lodger: Lodger) -> None:
         lodger.publish()
@@ -607,7 +608,7 @@ class TestAnEngineThatCanNot:
         assert lodger.condition("Hosted") == ("False", "EngineUnavailable", told)
 
     def test_a_pod_more_or_less_of_it_disturbs_nobody(self, served: Lodger) -> None:
-        served.engines[ENGINE]["status"]["replicas"] = 3
+        served.engines[ENGINE]["status"]["adapters"][0]["pods"] = 3
         served.reconcile()
         assert served.condition("Ready")[0] == "True"
         served.engines[ENGINE]["status"]["adapters"] = []

@@ -72,13 +72,13 @@ class SharedEngine(Home):
         if asleep := self._asleep(serves):
             return asleep
         if names.of_adapter(target.name, target.revision, self.on) not in world.adapters:
-            return Standing(State.RUNNING, Reason.STARTING, f"Engine {self.on} is asked for adapter {adapter.name}.")
+            return Standing(State.RUNNING, Reason.STARTING, self._asking(adapter))
         if adapter.failed:
             first = adapter.failed[0]
             message = f"Pod {first.pod} of Engine {self.on} could not load adapter {adapter.name}: {first.message}"
             return Standing(State.BLOCKED, Reason.ADAPTER_NOT_LOADED, message)
-        if adapter.loaded and (serves or adapter.loaded >= self._pods()):
-            have = f"Engine {self.on} has adapter {adapter.name} in {adapter.loaded} of {self._pods()} pods."
+        if adapter.everywhere or (serves and adapter.loaded):
+            have = f"Engine {self.on} has adapter {adapter.name} in {adapter.loaded} of {adapter.pods} pods."
             return Standing(State.SUCCEEDED, Reason.SUCCEEDED, have)
         return self._loading(adapter, serves)
 
@@ -86,7 +86,7 @@ class SharedEngine(Home):
         """Once every pod has it."""
         adapter = self._told(target, address)
         asked = names.of_adapter(target.name, address, self.on) in world.adapters
-        return asked and not adapter.failed and adapter.loaded >= self._pods() > 0
+        return asked and not adapter.failed and adapter.everywhere
 
     def lead(self, target: Target, world: World, address: str) -> Manifest:
         """The Engine takes the name for that adapter before requests go there, so that who answers elsewhere goes on
@@ -117,9 +117,6 @@ class SharedEngine(Home):
     def _told(self, target: Target, address: str) -> AdapterStatus:
         name = names.of_revision(target.name, address)
         return self.engine.adapter(name) if self.engine else AdapterStatus(name=name)
-
-    def _pods(self) -> int:
-        return (self.engine.status.replicas or 0) if self.engine else 0
 
     def _moved(self, target: Target, world: World) -> tuple[Reason, str] | None:
         """Another commit of the base model than the adapter was trained on."""
@@ -152,5 +149,9 @@ class SharedEngine(Home):
         if trouble:
             message = f"Engine {self.on} is not ready ({trouble.reason}): {trouble.message}"
             return Standing(State.BLOCKED, Reason.ENGINE_UNAVAILABLE, message)
-        message = f"Engine {self.on} loads adapter {adapter.name}: {adapter.loaded} of {self._pods()} pods have it."
+        loads = f"Engine {self.on} loads adapter {adapter.name}: {adapter.loaded} of {adapter.pods} pods have it."
+        message = loads if adapter.pods else self._asking(adapter)
         return Standing(State.RUNNING, Reason.ENGINE_UNAVAILABLE if serves else Reason.RUNNING, message)
+
+    def _asking(self, adapter: AdapterStatus) -> str:
+        return f"Engine {self.on} is asked for adapter {adapter.name}."
