@@ -27,7 +27,7 @@ class ServedAs(StrEnum):
     MERGED = "merged"
 
 
-class SharedEngine(ApiModel):
+class EngineReference(ApiModel):
     """An Engine, by name."""
 
     name: Annotated[ServiceName, Field(max_length=63)]
@@ -52,7 +52,7 @@ class Hosting(ApiModel):
 
     enabled: bool = True
     """false: the job ends when the artifact is there, and evaluated."""
-    engine: SharedEngine | None = None
+    engine: EngineReference | None = None
     """The Engine that serves the result beside others' results, as an adapter of its base model; it needs spec.lora.
     output.destination has to be set, since the Engine's pods read the artifact there. Left out: the FineTuneJob has an
     engine of its own, and the fields below say what it is like."""

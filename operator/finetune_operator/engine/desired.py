@@ -25,7 +25,7 @@ from finetune_operator.pods.sources import credentials, source, user_mounts
 from finetune_operator.pods.template import ENVIRONMENT
 from finetune_operator.pods.template import container as of_image
 from finetune_operator.serving import adapters, objects, vllm
-from finetune_operator.serving.pod import Engine, api_key, container, template, with_env
+from finetune_operator.serving.pod import VllmContainer, api_key, container, template, with_env
 from finetune_operator.settings import Settings
 
 # Where a model that was fetched lies.
@@ -62,7 +62,7 @@ def pod_template(target: Target) -> Manifest:
     spec, settings = target.spec, target.settings
     mounted = source(spec.model.source).path
     key = api_key(spec.api_key)
-    engine = Engine(target.name, _arguments(target, mounted or _FILES), spec.resources, spec.image, key)
+    engine = VllmContainer(target.name, _arguments(target, mounted or _FILES), spec.resources, spec.image, key)
     loads = None
     if spec.lora:
         loads = adapters.beside(spec.lora, names.of_engine(target.name), key, settings)

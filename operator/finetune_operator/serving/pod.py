@@ -35,7 +35,7 @@ GRACE_SECONDS = WITHDRAWAL_SECONDS + DRAIN_SECONDS + _TEARDOWN_SECONDS
 
 
 @dataclass(frozen=True)
-class Engine:
+class VllmContainer:
     """What one engine is asked for. `model`: the name that its probes ask for; `arguments`: what vLLM is told beside
     what all are; `image`: None for the operator's own; `asked`: the path that clients ask at; `ready`: where it says
     whether they may come.
@@ -99,7 +99,7 @@ def with_env(pod: Manifest, users: list[EnvVar]) -> Manifest:
     return {**pod, "spec": {**spec, **told}}
 
 
-def container(engine: Engine, settings: Settings) -> Manifest:
+def container(engine: VllmContainer, settings: Settings) -> Manifest:
     """The container that runs it."""
     default = settings.hosting_image if devices(engine.resources) else settings.hosting_cpu_image
     wanted = resources(engine.resources)
@@ -122,7 +122,7 @@ def api_key(given: ApiKey | None) -> list[Variable]:
     return [{"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": reference}}]
 
 
-def _arguments(engine: Engine) -> list[str]:
+def _arguments(engine: VllmContainer) -> list[str]:
     gpus = ["--tensor-parallel-size", str(max(1, accelerators(engine.resources)))]
     return [
         *engine.arguments,
@@ -133,7 +133,7 @@ def _arguments(engine: Engine) -> list[str]:
     ]
 
 
-def _environment(engine: Engine) -> list[Variable]:
+def _environment(engine: VllmContainer) -> list[Variable]:
     environment = pods.ENVIRONMENT | ENVIRONMENT | {"PYTHONPATH": str(inside.DIRECTORY)}
     if devices(engine.resources):
         return [*variables(environment), *engine.environment]

@@ -434,10 +434,8 @@ class TestSideBySide:
         assert "training.seed 42 7" in lines
         assert "training.maxSteps 9" in lines
         assert "training.epochs" not in said
-        assert (
-            "Of 3 test rows that both were asked, bookings/0a1b2c3d answers 1 better and 1 worse by exact_match."
-            in said
-        )
+        told = "Of 3 test rows that both were asked, bookings/0a1b2c3d answers 1 better and 1 worse by exact_match."
+        assert told in " ".join(said.split())
         assert said.index("-1.00 no thanks") < said.index("+1.00 yes please")
 
     def test_of_a_cluster_the_rows_are_read_by_pods_too(self, kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ class Served:
     context_length: int | None
 
 
-class Engine:
+class VllmEndpoint:
     """An engine's endpoint. Raises StageError when it gives no more answers; `kept` has those that engines gave."""
 
     def __init__(self, endpoint: Endpoint, kept: Kept[Answer]) -> None:
@@ -119,14 +119,14 @@ class Whom:
     base: str
 
 
-def engines(whom: Whom, kept: Kept[Answer]) -> dict[str, Engine]:
+def engines(whom: Whom, kept: Kept[Answer]) -> dict[str, VllmEndpoint]:
     """Who answers, by the model's name: the tuned model, and its base model where that is served, too.
 
     Raises StageError for an engine of something else.
     """
-    candidate = Engine(Endpoint("The candidate", whom.url, engine_key()), kept)
+    candidate = VllmEndpoint(Endpoint("The candidate", whom.url, engine_key()), kept)
     alone = whom.base_url
-    base = Engine(Endpoint("The base model", alone, engine_key()), kept) if alone else candidate
+    base = VllmEndpoint(Endpoint("The base model", alone, engine_key()), kept) if alone else candidate
     found = {whom.model: candidate, whom.base: base}
     for model, engine in tuple(found.items()):
         if model in (served := engine.served().names):
@@ -193,10 +193,10 @@ def interleaved(contenders: Sequence[Sequence[Request]]) -> list[Request]:
 
 
 def by_engine(
-    contenders: Sequence[Sequence[Request]], engines: Mapping[str, Engine]
-) -> list[tuple[Engine, list[Request]]]:
+    contenders: Sequence[Sequence[Request]], engines: Mapping[str, VllmEndpoint]
+) -> list[tuple[VllmEndpoint, list[Request]]]:
     """What each engine is asked, one after the other; the contenders that share one take turns."""
-    found: dict[Engine, list[Sequence[Request]]] = {}
+    found: dict[VllmEndpoint, list[Sequence[Request]]] = {}
     for requests in filter(None, contenders):
         found.setdefault(engines[requests[0].model], []).append(requests)
     return [(engine, interleaved(theirs)) for engine, theirs in found.items()]

@@ -21,7 +21,7 @@ class Refused(Exception):
     """The engine will not do it; its own words."""
 
 
-class Engine:
+class VllmClient:
     """The one at `url`. Its methods raise httpx.TransportError where it gives no answer, ConnectError where nothing
     listens.
     """

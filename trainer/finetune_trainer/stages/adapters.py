@@ -27,7 +27,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import published
 from finetune_trainer.server import Answer, answering
 from finetune_trainer.stages import adapter_steps as decide
-from finetune_trainer.stages.adapter_engine import Engine, Refused
+from finetune_trainer.stages.adapter_engine import Refused, VllmClient
 from finetune_trainer.stages.adapter_steps import Failure, Fetch, Point, Remove, Seen, Step, Unload
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def adapters(place: Place, url: str, port: int, host: str = "") -> None:
         # What is written is complete or absent; an exception would have to wait for a library's download.
         os._exit(0)
 
-    keeper = Keeper(place, Engine(url, key(place.root)))
+    keeper = Keeper(place, VllmClient(url, key(place.root)))
     with signals.handled(end), answering(keeper.answer, port, host):
         while True:
             keeper.look()
@@ -80,7 +80,7 @@ def key(root: Path) -> str:
 class Keeper:
     """What one pod has, and what is done about it."""
 
-    def __init__(self, place: Place, engine: Engine) -> None:
+    def __init__(self, place: Place, engine: VllmClient) -> None:
         self._held = Held()
         self._place = place
         self._engine = engine

@@ -14,7 +14,7 @@ from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.metadata import Manifest, metadata
 from finetune_operator.pods.sources import user_mounts
 from finetune_operator.serving import objects
-from finetune_operator.serving.pod import Engine, api_key, container, template, with_env
+from finetune_operator.serving.pod import VllmContainer, api_key, container, template, with_env
 
 # The stages that label an engine's pods: the revision's own, and the base model's that it is compared with.
 HOST, BASE = "host", "base"
@@ -33,7 +33,7 @@ def pod_template(
     ]
     hosting, labels = target.spec.hosting, names.labels(target.name, target.revision, stage)
     workspace, step = Workspace(volumes.WORKSPACE), names.step_of(stage)
-    wanted = Engine(
+    wanted = VllmContainer(
         run_config.base_name if stage == BASE else run_config.name,
         engine.arguments(run_config, workspace, context_length, stage == BASE, step, merged),
         hosting.resources,
