@@ -4,8 +4,9 @@ from pathlib import Path
 
 # The engine answers from files alone, and tells nobody that it runs.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-# On CPUs: a KV cache of 1 GiB (45,000 tokens of a 135M model, 8,000 of an 8B one), every core for the engine, one
-# process in place of two, and threads that sleep while they wait: spinning starves whatever shares the cores.
+# On CPUs: a KV cache of 1 GiB (45,000 tokens of a 135M model, 8,000 of an 8B one), every core for the engine, the model
+# in the engine core's process and not in a worker of its own (which V1_MULTIPROCESSING would give it, whatever executor
+# is asked for), and threads that sleep while they wait: spinning starves whatever shares the cores.
 CPU_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_CPU_KVCACHE_SPACE": "1",
