@@ -47,7 +47,7 @@ def text(found: Wanted) -> str:
     return found.model_dump_json(by_alias=True)
 
 
-def told(world: World, lora: Lora | None) -> tuple[Action, ...]:
+def deliveries(world: World, lora: Lora | None) -> tuple[Action, ...]:
     """What brings the list to where it is missing; nothing before there is a record."""
     record = world.record
     if lora is None or record is None or record.ref.deleting:
@@ -77,7 +77,7 @@ def awaited(world: World, lora: Lora | None) -> bool:
     return any(pod.live and (pod.held is None or _missing(found, pod.held)) for pod in world.loaders if lora)
 
 
-def asked(world: World, lora: Lora | None) -> dict[str, Question]:
+def questions(world: World, lora: Lora | None) -> dict[str, Question]:
     """The pods that are worth asking."""
     pods = (pod for pod in world.loaders if lora and pod.live and pod.address)
     return {pod.ref.name: Question(pod.address or "", _HELD) for pod in pods}

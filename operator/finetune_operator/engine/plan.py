@@ -57,10 +57,10 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[EngineSt
     rest = () if actions else sleep.falls_asleep(world, spec)
     return Plan(
         status,
-        work=(*actions, *(adapters.told(world, spec.lora) if begun else ()), *rest),
+        work=(*actions, *(adapters.deliveries(world, spec.lora) if begun else ()), *rest),
         events=events_of(world.status.conditions, status.conditions),
         again_after=sleep.again_after(world, spec, now),
-        ask=adapters.asked(world, spec.lora) | sleep.asked(world),
+        ask=adapters.questions(world, spec.lora) | sleep.questions(world),
         soon=adapters.awaited(world, spec.lora),
     )
 

@@ -19,7 +19,7 @@ from finetune_operator.serving.load import LOAD, Load
 COUNT_SECONDS = 30.0
 
 
-def asked(world: World) -> dict[str, Question]:
+def questions(world: World) -> dict[str, Question]:
     """The pods that are worth asking for their load."""
     ready = (pod for pod in world.loaders if pod.live and pod.ready and pod.address)
     return {loaded(pod.ref.name): Question(pod.address or "", LOAD) for pod in ready}
