@@ -60,9 +60,8 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other `finetune run` of this job out; UserError when one is under way."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # Nobody wants checkpoints in a commit.
-        (self.directory.parent / ".gitignore").write_text("*\n")
+        hide(self.directory.parent)
+        self.directory.mkdir(exist_ok=True)
         with self._lock_file.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,6 +119,12 @@ class Store:
         except BlockingIOError:
             return True
         return False
+
+
+def hide(root: Path) -> None:
+    """Make the directory of all jobs; nobody wants checkpoints in a commit."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / ".gitignore").write_text("*\n")
 
 
 def known(root: Path = ROOT) -> list[str]:

@@ -97,6 +97,11 @@ def table(path: Path) -> dict[str, Raw]:
     found = documents[0] if documents else {}
     if not isinstance(found, dict):
         raise ValueError(f"{path} has to be a map of base models, each name with a part of a FineTuneJob's spec")
+    return checked(found)
+
+
+def checked(found: Mapping[str, Raw]) -> dict[str, Raw]:
+    """Base models that can make FineTuneJobs; ValueError with a sentence for one that can't."""
     for name, spec in found.items():
         try:
             FineTuneJobSpec.model_validate(merged({"dataset": _ROWS}, spec))

@@ -1,0 +1,315 @@
+"""What the OpenAI API of a laptop stands on: the runs of a directory as FineTuneJobs, and who may ask (`serve`).
+
+A FineTuneJob that is made here is NAME.yaml and a `finetune run` of it. What a cluster would keep in its spec is looked
+up where it is true on a laptop: whether it is suspended is whether somebody runs it. A model that has passed its gate
+sleeps when nothing serves it, until somebody asks.
+"""
+
+import asyncio
+import hmac
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from anyio.to_thread import run_sync
+from finetune_operator.api.status import Phase
+from finetune_operator.api.v1alpha1 import API_VERSION, KIND, FineTuneJobSpec
+from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.names import RUN_CONFIG
+from finetune_server.caller import PROJECT, Caller, key_of, no_key, unknown_key
+from finetune_server.errors import Problem
+from finetune_server.keys import Right
+from finetune_server.limits import Limits
+from finetune_server.routing import Route
+from finetune_server.settings import Raw
+from finetune_server.tuning import REQUEST
+from finetune_server.waking import late
+from starlette.datastructures import Headers
+from yaml import YAMLError
+
+from finetune_cli.background import LOOK_SECONDS, Background, NotBegun
+from finetune_cli.errors import UserError
+from finetune_cli.job import FILE, localize
+from finetune_cli.jobs import Job
+from finetune_cli.laptop import Laptop
+from finetune_cli.processes import LOOPBACK
+from finetune_cli.state import GENERATION
+from finetune_cli.store import ROOT
+
+T = TypeVar("T")
+# The namespace of all that is here.
+HERE = "local"
+# A machine trains one at a time; what serves is none.
+LIMITS = Limits(jobs=1)
+# The names of this machine that no site could have chosen.
+_HOSTS = (LOOPBACK, "localhost")
+_NEVER = "1970-01-01T00:00:00Z"
+_NOT_MADE_HERE = (
+    "{name} was not made by this API, and its manifest is left as it is: `finetune cancel {name}` ends its run, and "
+    "`finetune run` of its manifest lets it go on."
+)
+_NO_MANIFEST = "Nothing serves {name}, and {name}.yaml is not in this directory: `finetune run` of its manifest does."
+
+
+@dataclass(frozen=True)
+class Door:
+    """Lets in who sits at this machine, and with `key` only who has it."""
+
+    key: str = ""
+
+    async def find(self, headers: Headers, namespace: str | None = None) -> Caller:
+        """Who it is. A page of the web that is open in a browser here is nobody. Raises Problem."""
+        if "origin" in headers or headers.get("host", "").partition(":")[0] not in _HOSTS:
+            raise Problem(403, f"Only programs of this machine may ask, at {LOOPBACK}: no web page.", code="origin")
+        if self.key and not key_of(headers):
+            raise no_key()
+        if self.key and not hmac.compare_digest(key_of(headers).encode(), self.key.encode()):
+            raise unknown_key()
+        asked = namespace or headers.get(PROJECT, HERE)
+        if asked != HERE:
+            sentence = f"There is no {asked} on a laptop: leave {PROJECT} out, or name {HERE}."
+            raise Problem(403, sentence, code="namespace")
+        return Caller("laptop", HERE, LIMITS, frozenset(Right))
+
+
+class NoEngines:
+    """A laptop has no Engines: each run has one of its own."""
+
+    async def all(self, namespace: str) -> list[Raw]:
+        """None."""
+        return []
+
+    async def get(self, namespace: str, name: str) -> Raw | None:
+        """None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The runs of a directory as FineTuneJobs, and what wakes their models, in `seconds` at most. Raises Problem."""
+
+    runs: Background
+    seconds: float
+    _changing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _waking: dict[str, "asyncio.Task[str]"] = field(default_factory=dict)
+
+    async def all(self, namespace: str, selector: str = "") -> list[Raw]:
+        """All, or those that have a label, the newest first."""
+        found = await _done(lambda: [self._seen(job) for job in self._laptop.jobs()])
+        chosen = [raw for raw in found if not selector or selector in raw["metadata"]["labels"]]
+        return sorted(chosen, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["name"]))[::-1]
+
+    async def get(self, namespace: str, name: str) -> Raw | None:
+        """One."""
+        return await _done(lambda: self._seen(self._laptop.job(name)) if name in self._laptop.names() else None)
+
+    async def create(self, manifest: Raw) -> Raw:
+        """Write it as NAME.yaml and run it; its rows are its own, and stay where the files are deleted."""
+        name = manifest["metadata"]["name"]
+        made = await _done(lambda: self._with_rows(manifest))
+        try:
+            await _done(lambda: localize(name, FineTuneJobSpec.model_validate(made["spec"]), self.runs.directory))
+            await self.runs.create(name, _text(made))
+        except (Problem, NotBegun) as error:
+            await run_sync(shutil.rmtree, self._laptop.root / name)
+            said = error.message if isinstance(error, Problem) else error.said
+            raise Problem(400, said.removeprefix("error: "), code="not_begun") from error
+        return await self._there(name)
+
+    async def patch(self, raw: Raw, body: Raw) -> Raw:
+        """Write what is changed into its manifest, and end its run or let it go on, whichever the change asks for."""
+        name = raw["metadata"]["name"]
+        spec = dict(body.get("spec", {}))
+        suspend, kept = spec.pop("suspend", None), {**body, "spec": spec}
+        undeployed = spec.get("hosting", {}).get("enabled") is False
+        async with self._changing[name]:
+            manifest = await run_sync(self._manifest, name)
+            if REQUEST not in manifest.get("metadata", {}).get("annotations", {}):
+                raise Problem(409, _NOT_MADE_HERE.format(name=name), code="not_made_here")
+            await run_sync(_write, self.runs.manifest(name), _text(patched(manifest, kept)))
+            try:
+                if suspend or undeployed:
+                    await self.runs.stop(name)
+                elif suspend is False:
+                    await self.runs.run(name)
+            except UserError as error:
+                raise Problem(409, error.message, code="not_stopped") from error
+            except NotBegun as error:
+                raise Problem(400, error.said.removeprefix("error: "), code="not_begun") from error
+        return await self._there(name)
+
+    async def asked(self, namespace: str, route: Route, ask: Callable[[str], Awaitable[T]]) -> T:
+        """Ask what serves, or have it served first: all that wait for one wait for the same run."""
+        if route.url:
+            return await ask(route.url)
+        name = route.model
+        if name not in self._waking:
+            self._waking[name] = asyncio.create_task(self._woken(name))
+            self._waking[name].add_done_callback(lambda task: self._awake(name, task))
+        try:
+            async with asyncio.timeout(self.seconds):
+                url = await asyncio.shield(self._waking[name])
+        except TimeoutError as error:
+            raise late(route.name, self.seconds) from error
+        return await ask(url)
+
+    async def _woken(self, name: str) -> str:
+        """Where it answers, once its run serves it."""
+        if not await run_sync(self.runs.manifest(name).is_file):
+            raise Problem(503, _NO_MANIFEST.format(name=name), "model", "model_unavailable")
+        async with self._changing[name]:
+            if (await self._job(name)).idle:
+                try:
+                    await self.runs.run(name)
+                except NotBegun as error:
+                    raise _unwilling(name, error.said) from error
+        while (job := await self._job(name)).status.endpoint is None:
+            if job.idle:
+                raise _unwilling(name, job.status.conditions[-1].message)
+            await asyncio.sleep(LOOK_SECONDS)
+        return job.status.endpoint.url
+
+    def _awake(self, name: str, task: "asyncio.Task[str]") -> None:
+        del self._waking[name]
+        # Who waited has been told; where nobody waits any more, nobody need be.
+        task.cancelled() or task.exception()
+
+    async def _job(self, name: str) -> Job:
+        return await _done(lambda: self._laptop.job(name))
+
+    async def _there(self, name: str) -> Raw:
+        found = await self.get(HERE, name)
+        if found is None:
+            raise Problem(409, f"{name} was removed meanwhile.", code="conflict")
+        return found
+
+    def _with_rows(self, manifest: Raw) -> Raw:
+        """The manifest as it is written: of no namespace, and with files of rows that are the job's own."""
+        directory = self._laptop.root / manifest["metadata"]["name"]
+        directory.mkdir(parents=True)
+        dataset = dict(manifest["spec"]["dataset"])
+        for split in ("train", "validation"):
+            source = dataset.get(split, {}).get("source", "")
+            if source.startswith(FILE):
+                own = directory / f"{split}.jsonl"
+                _link(Path(source.removeprefix(FILE)), own)
+                dataset[split] = {"source": f"{FILE}{own.relative_to(self.runs.directory)}"}
+        metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
+        return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], "dataset": dataset}}
+
+    def _seen(self, job: Job) -> Raw:
+        """A run as a FineTuneJob of a cluster."""
+        manifest = self._manifest(job.name)
+        metadata, spec = manifest.get("metadata", {}), manifest.get("spec") or self._spec(job)
+        told = job.document["status"]
+        sleeps = self._sleeps(job, spec)
+        if sleeps:
+            told = {**told, "phase": Phase.SUCCEEDED, "endpoint": {"url": "", "model": job.name}}
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {
+                "name": job.name,
+                "namespace": HERE,
+                "uid": job.name,
+                "creationTimestamp": min(
+                    (each["lastTransitionTime"] for each in told.get("conditions", [])), default=_NEVER
+                ),
+                "generation": GENERATION,
+                "annotations": metadata.get("annotations", {}),
+                "labels": metadata.get("labels", {}),
+            },
+            "spec": {**spec, "suspend": job.idle and not sleeps and job.status.phase == Phase.SUSPENDED},
+            "status": told,
+        }
+
+    def _sleeps(self, job: Job, spec: Raw) -> bool:
+        """Whether all is done but to serve it. While it is woken its run goes through what was done once more."""
+        if job.name in self._waking:
+            return True
+        served = bool(spec.get("hosting", {}).get("enabled", True))
+        ended = job.status.phase == Phase.SUCCEEDED and served and self.runs.manifest(job.name).is_file()
+        return job.idle and (ended or is_served_once_more(job))
+
+    def _spec(self, job: Job) -> Raw:
+        """What is known of a manifest that lies elsewhere, from its run config."""
+        path = self._laptop.store(job.name).workspace(job.status.revision or "").root / RUN_CONFIG
+        config = json.loads(path.read_text()) if path.is_file() else {}
+        return {
+            "model": {"source": config.get("model", {}).get("source", {}).get("uri", "")},
+            "dataset": {"train": {"source": config.get("dataset", {}).get("train", {}).get("uri", "")}},
+            "training": {
+                key: config["training"][key] for key in ("method", "seed") if key in config.get("training", {})
+            },
+        }
+
+    def _manifest(self, name: str) -> Raw:
+        """What lies here as NAME.yaml; nothing where that is no FineTuneJob of the name."""
+        try:
+            found = yaml.safe_load(self.runs.manifest(name).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, YAMLError):
+            return {}
+        named = isinstance(found, dict) and found.get("kind") == KIND and found.get("metadata", {}).get("name") == name
+        return found if named and isinstance(found.get("spec"), dict) else {}
+
+    @property
+    def _laptop(self) -> Laptop:
+        return Laptop(self.runs.directory / ROOT)
+
+
+def is_served_once_more(job: Job) -> bool:
+    """Whether a run that was ended has done everything before what serves: `finetune run` has it answer again. Pure."""
+    before = [job.condition(stage.condition) for stage in STAGES if not (stage.hosts or stage.serves)]
+    asked = [found for found in before if found and found.reason != Reason.DISABLED]
+    done = bool(asked) and all(found.status == "True" for found in asked)
+    return job.status.phase == Phase.SUSPENDED and done
+
+
+def patched(document: Raw, body: Raw) -> Raw:
+    """What a merge patch (RFC 7386) makes of a document. Pure."""
+    found = dict(document)
+    for key, value in body.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = patched(found.get(key, {}), value) if isinstance(value, dict) else value
+    return found
+
+
+def _unwilling(name: str, said: str) -> Problem:
+    return Problem(
+        503, f"Model {name} can't be woken now: {said.removeprefix('error: ')}", "model", "model_unavailable"
+    )
+
+
+def _link(path: Path, own: Path) -> None:
+    try:
+        os.link(path, own)
+    except OSError:
+        # Not every file system has links.
+        shutil.copyfile(path, own)
+
+
+def _text(manifest: Raw) -> str:
+    return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_suffix(".yaml.new")
+    draft.write_text(text, "utf-8")
+    draft.replace(path)
+
+
+async def _done(work: Callable[[], T]) -> T:
+    """Something with files, in a thread. Raises Problem with the sentence of what can't be done."""
+    try:
+        return await run_sync(work)
+    except UserError as error:
+        raise Problem(409, error.message) from error
