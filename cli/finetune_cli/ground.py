@@ -1,13 +1,10 @@
-"""What the OpenAI API of a laptop stands on: the runs of a directory as FineTuneJobs, and who may ask (`serve`).
+"""What the OpenAI API of a laptop (`serve`) stands on: the runs of a directory, what wakes their models, who may ask.
 
-A FineTuneJob that is made here is NAME.yaml and a `finetune run` of it. What a cluster would keep in its spec is looked
-up where it is true on a laptop: whether it is suspended is whether somebody runs it. A model that has passed its gate
-sleeps when nothing serves it, until somebody asks.
+A FineTuneJob that is made here is NAME.yaml and a `finetune run` of it; `objects` has how it is seen.
 """
 
 import asyncio
 import hmac
-import json
 import os
 import shutil
 from collections import defaultdict
@@ -18,11 +15,8 @@ from typing import TypeVar
 
 import yaml
 from anyio.to_thread import run_sync
-from finetune_operator.api.status import Phase
-from finetune_operator.api.v1alpha1 import API_VERSION, KIND, FineTuneJobSpec
-from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.stages import STAGES
-from finetune_operator.names import RUN_CONFIG
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.conditions import Type
 from finetune_server.caller import PROJECT, Caller, key_of, no_key, unknown_key
 from finetune_server.errors import Problem
 from finetune_server.keys import Right
@@ -32,25 +26,19 @@ from finetune_server.settings import Raw
 from finetune_server.tuning import REQUEST
 from finetune_server.waking import late
 from starlette.datastructures import Headers
-from yaml import YAMLError
 
 from finetune_cli.background import LOOK_SECONDS, Background, NotBegun
 from finetune_cli.errors import UserError
 from finetune_cli.job import FILE, localize
 from finetune_cli.jobs import Job
-from finetune_cli.laptop import Laptop
+from finetune_cli.objects import HERE, Objects
 from finetune_cli.processes import LOOPBACK
-from finetune_cli.state import GENERATION
-from finetune_cli.store import ROOT
 
 T = TypeVar("T")
-# The namespace of all that is here.
-HERE = "local"
 # A machine trains one at a time; what serves is none.
 LIMITS = Limits(jobs=1)
 # The names of this machine that no site could have chosen.
 _HOSTS = (LOOPBACK, "localhost")
-_NEVER = "1970-01-01T00:00:00Z"
 _NOT_MADE_HERE = (
     "{name} was not made by this API, and its manifest is left as it is: `finetune cancel {name}` ends its run, and "
     "`finetune run` of its manifest lets it go on."
@@ -96,19 +84,20 @@ class Jobs:
     """The runs of a directory as FineTuneJobs, and what wakes their models, in `seconds` at most. Raises Problem."""
 
     runs: Background
+    objects: Objects
     seconds: float
     _changing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _waking: dict[str, "asyncio.Task[str]"] = field(default_factory=dict)
 
     async def all(self, namespace: str, selector: str = "") -> list[Raw]:
         """All, or those that have a label, the newest first."""
-        found = await _done(lambda: [self._seen(job) for job in self._laptop.jobs()])
-        chosen = [raw for raw in found if not selector or selector in raw["metadata"]["labels"]]
-        return sorted(chosen, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["name"]))[::-1]
+        return [
+            raw for raw in await run_sync(self.objects.all) if not selector or selector in raw["metadata"]["labels"]
+        ]
 
     async def get(self, namespace: str, name: str) -> Raw | None:
         """One."""
-        return await _done(lambda: self._seen(self._laptop.job(name)) if name in self._laptop.names() else None)
+        return await _done(lambda: self.objects.get(name))
 
     async def create(self, manifest: Raw) -> Raw:
         """Write it as NAME.yaml and run it; its rows are its own, and stay where the files are deleted."""
@@ -118,7 +107,7 @@ class Jobs:
             await _done(lambda: localize(name, FineTuneJobSpec.model_validate(made["spec"]), self.runs.directory))
             await self.runs.create(name, _text(made))
         except (Problem, NotBegun) as error:
-            await run_sync(shutil.rmtree, self._laptop.root / name)
+            await run_sync(shutil.rmtree, self._directory(name))
             said = error.message if isinstance(error, Problem) else error.said
             raise Problem(400, said.removeprefix("error: "), code="not_begun") from error
         return await self._there(name)
@@ -130,7 +119,7 @@ class Jobs:
         suspend, kept = spec.pop("suspend", None), {**body, "spec": spec}
         undeployed = spec.get("hosting", {}).get("enabled") is False
         async with self._changing[name]:
-            manifest = await run_sync(self._manifest, name)
+            manifest = await run_sync(self.objects.manifest, name)
             if REQUEST not in manifest.get("metadata", {}).get("annotations", {}):
                 raise Problem(409, _NOT_MADE_HERE.format(name=name), code="not_made_here")
             await run_sync(_write, self.runs.manifest(name), _text(patched(manifest, kept)))
@@ -172,7 +161,7 @@ class Jobs:
                     raise _unwilling(name, error.said) from error
         while (job := await self._job(name)).status.endpoint is None:
             if job.idle:
-                raise _unwilling(name, job.status.conditions[-1].message)
+                raise _unwilling(name, _why(job))
             await asyncio.sleep(LOOK_SECONDS)
         return job.status.endpoint.url
 
@@ -182,7 +171,10 @@ class Jobs:
         task.cancelled() or task.exception()
 
     async def _job(self, name: str) -> Job:
-        return await _done(lambda: self._laptop.job(name))
+        return await _done(lambda: self.objects.laptop.job(name))
+
+    def _directory(self, name: str) -> Path:
+        return self.objects.laptop.root / name
 
     async def _there(self, name: str) -> Raw:
         found = await self.get(HERE, name)
@@ -192,7 +184,7 @@ class Jobs:
 
     def _with_rows(self, manifest: Raw) -> Raw:
         """The manifest as it is written: of no namespace, and with files of rows that are the job's own."""
-        directory = self._laptop.root / manifest["metadata"]["name"]
+        directory = self._directory(manifest["metadata"]["name"])
         directory.mkdir(parents=True)
         dataset = dict(manifest["spec"]["dataset"])
         for split in ("train", "validation"):
@@ -203,73 +195,6 @@ class Jobs:
                 dataset[split] = {"source": f"{FILE}{own.relative_to(self.runs.directory)}"}
         metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
         return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], "dataset": dataset}}
-
-    def _seen(self, job: Job) -> Raw:
-        """A run as a FineTuneJob of a cluster."""
-        manifest = self._manifest(job.name)
-        metadata, spec = manifest.get("metadata", {}), manifest.get("spec") or self._spec(job)
-        told = job.document["status"]
-        sleeps = self._sleeps(job, spec)
-        if sleeps:
-            told = {**told, "phase": Phase.SUCCEEDED, "endpoint": {"url": "", "model": job.name}}
-        return {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {
-                "name": job.name,
-                "namespace": HERE,
-                "uid": job.name,
-                "creationTimestamp": min(
-                    (each["lastTransitionTime"] for each in told.get("conditions", [])), default=_NEVER
-                ),
-                "generation": GENERATION,
-                "annotations": metadata.get("annotations", {}),
-                "labels": metadata.get("labels", {}),
-            },
-            "spec": {**spec, "suspend": job.idle and not sleeps and job.status.phase == Phase.SUSPENDED},
-            "status": told,
-        }
-
-    def _sleeps(self, job: Job, spec: Raw) -> bool:
-        """Whether all is done but to serve it. While it is woken its run goes through what was done once more."""
-        if job.name in self._waking:
-            return True
-        served = bool(spec.get("hosting", {}).get("enabled", True))
-        ended = job.status.phase == Phase.SUCCEEDED and served and self.runs.manifest(job.name).is_file()
-        return job.idle and (ended or is_served_once_more(job))
-
-    def _spec(self, job: Job) -> Raw:
-        """What is known of a manifest that lies elsewhere, from its run config."""
-        path = self._laptop.store(job.name).workspace(job.status.revision or "").root / RUN_CONFIG
-        config = json.loads(path.read_text()) if path.is_file() else {}
-        return {
-            "model": {"source": config.get("model", {}).get("source", {}).get("uri", "")},
-            "dataset": {"train": {"source": config.get("dataset", {}).get("train", {}).get("uri", "")}},
-            "training": {
-                key: config["training"][key] for key in ("method", "seed") if key in config.get("training", {})
-            },
-        }
-
-    def _manifest(self, name: str) -> Raw:
-        """What lies here as NAME.yaml; nothing where that is no FineTuneJob of the name."""
-        try:
-            found = yaml.safe_load(self.runs.manifest(name).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, YAMLError):
-            return {}
-        named = isinstance(found, dict) and found.get("kind") == KIND and found.get("metadata", {}).get("name") == name
-        return found if named and isinstance(found.get("spec"), dict) else {}
-
-    @property
-    def _laptop(self) -> Laptop:
-        return Laptop(self.runs.directory / ROOT)
-
-
-def is_served_once_more(job: Job) -> bool:
-    """Whether a run that was ended has done everything before what serves: `finetune run` has it answer again. Pure."""
-    before = [job.condition(stage.condition) for stage in STAGES if not (stage.hosts or stage.serves)]
-    asked = [found for found in before if found and found.reason != Reason.DISABLED]
-    done = bool(asked) and all(found.status == "True" for found in asked)
-    return job.status.phase == Phase.SUSPENDED and done
 
 
 def patched(document: Raw, body: Raw) -> Raw:
@@ -283,10 +208,15 @@ def patched(document: Raw, body: Raw) -> Raw:
     return found
 
 
+def _why(job: Job) -> str:
+    ready = job.condition(Type.READY)
+    return ready.message if ready else "its run has ended."
+
+
 def _unwilling(name: str, said: str) -> Problem:
-    return Problem(
-        503, f"Model {name} can't be woken now: {said.removeprefix('error: ')}", "model", "model_unavailable"
-    )
+    """To try again costs as long as it did."""
+    sentence = f"Model {name} can't be woken now: {said.removeprefix('error: ')}"
+    return Problem(503, sentence, "model", "model_unavailable", {"X-Should-Retry": "false"})
 
 
 def _link(path: Path, own: Path) -> None:

@@ -49,6 +49,8 @@ CHAT = {"messages": [{"role": "user", "content": "Pancakes?"}, {"role": "assista
 ROWS = (json.dumps(CHAT) + "\n").encode() * 3
 QUESTION: Any = [{"role": "user", "content": "Soup?"}]
 SUSPENDED = ("Unknown", "Suspended", "The run was stopped; with `finetune run` host serves it again.")
+# The model of a run that has ended.
+ENDED = f"ft:{BASE}:local::ended"
 WAITS = ("Unknown", "Waiting", "An earlier stage comes first.")
 
 
@@ -153,9 +155,10 @@ def test_from_rows_to_a_model_that_sleeps_wakes_and_is_deployed(client: OpenAI, 
 
     # As after a night: nothing serves it, and who asks waits for `finetune run`.
     asyncio.run(Background(kitchen).stop(name_of(job)))
-    assert client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model == model
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
     assert client.models.retrieve(model).owned_by == "local"
     assert ask(client, model) == f"{name_of(job)} was asked Soup?"
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
 
     assert client.models.delete(model).deleted
     assert not Store(name_of(job), kitchen / ROOT).running
@@ -220,6 +223,34 @@ def test_what_cannot_begin_is_told_at_once_and_leaves_nothing(client: OpenAI, ki
     )
     assert sorted(path.name for path in kitchen.glob("*.yaml")) == ["recipes.yaml"]
     assert sorted(path.name for path in (kitchen / ROOT).iterdir()) == [".files", ".gitignore", "recipes"]
+
+
+ENDS = "import sys; open('tries', 'a').write('x'); sys.exit('error: The base model is gone.')"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "said"),
+    [
+        (60, openai.InternalServerError, "Model ended can't be woken now: The base model is gone."),
+        (
+            0,
+            openai.RateLimitError,
+            f"Model {ENDED} wakes up, which takes longer than 0 seconds: try again in a moment.",
+        ),
+    ],
+)
+def test_a_model_that_does_not_wake_is_told_and_stays(
+    kitchen: Path, seconds: int, error: type[openai.APIStatusError], said: str
+) -> None:
+    ended = status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS})
+    made_by_hand(kitchen, "ended", ended, openai_base=BASE)
+    broken = Background(kitchen, (sys.executable, "-c", ENDS))
+    with listening(application(broken, Settings(models=MODELS, wait_seconds=seconds))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=2 if seconds else 0)
+        assert refused(error, lambda: ask(client, ENDED)) == said
+        assert client.fine_tuning.jobs.retrieve("ftjob-ended").status == "succeeded"
+    # The client does not try by itself what takes minutes.
+    assert not seconds or (kitchen / "tries").read_text() == "x"
 
 
 def made_by_hand(kitchen: Path, name: str, told: dict[str, Any], openai_base: str = "") -> None:
