@@ -23,11 +23,11 @@ _LOG = "run.log"
 
 
 class NotBegun(Exception):
-    """A run that ended before it had a status, or had none in time. `said`: what it wrote."""
+    """A run that ended before it had a status, or had none in time. `said`: what it wrote; `why`: the error of that."""
 
     def __init__(self, said: str) -> None:
         super().__init__(said)
-        self.said = said
+        self.said, self.why = said, said.rpartition("error: ")[2]
 
 
 @dataclass(frozen=True)

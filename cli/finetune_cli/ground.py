@@ -35,8 +35,8 @@ from finetune_cli.objects import HERE, Objects
 from finetune_cli.processes import LOOPBACK
 
 T = TypeVar("T")
-# A machine trains one at a time; what serves is none.
-LIMITS = Limits(jobs=1)
+# A machine trains one at a time, and what serves is none; how often it is asked is its owner's matter.
+LIMITS = Limits(jobs=1, requests_per_minute=1_000_000)
 # The names of this machine that no site could have chosen.
 _HOSTS = (LOOPBACK, "localhost")
 _NOT_MADE_HERE = (
@@ -108,8 +108,7 @@ class Jobs:
             await self.runs.create(name, _text(made))
         except (Problem, NotBegun) as error:
             await run_sync(shutil.rmtree, self._directory(name))
-            said = error.message if isinstance(error, Problem) else error.said
-            raise Problem(400, said.removeprefix("error: "), code="not_begun") from error
+            raise Problem(400, error.why if isinstance(error, NotBegun) else error.message, code="not_begun") from error
         return await self._there(name)
 
     async def patch(self, raw: Raw, body: Raw) -> Raw:
@@ -131,7 +130,7 @@ class Jobs:
             except UserError as error:
                 raise Problem(409, error.message, code="not_stopped") from error
             except NotBegun as error:
-                raise Problem(400, error.said.removeprefix("error: "), code="not_begun") from error
+                raise Problem(400, error.why, code="not_begun") from error
         return await self._there(name)
 
     async def asked(self, namespace: str, route: Route, ask: Callable[[str], Awaitable[T]]) -> T:
@@ -158,7 +157,7 @@ class Jobs:
                 try:
                     await self.runs.run(name)
                 except NotBegun as error:
-                    raise _unwilling(name, error.said) from error
+                    raise _unwilling(name, error.why) from error
         while (job := await self._job(name)).status.endpoint is None:
             if job.idle:
                 raise _unwilling(name, _why(job))
@@ -213,9 +212,9 @@ def _why(job: Job) -> str:
     return ready.message if ready else "its run has ended."
 
 
-def _unwilling(name: str, said: str) -> Problem:
+def _unwilling(name: str, why: str) -> Problem:
     """To try again costs as long as it did."""
-    sentence = f"Model {name} can't be woken now: {said.removeprefix('error: ')}"
+    sentence = f"Model {name} can't be woken now: {why}"
     return Problem(503, sentence, "model", "model_unavailable", {"X-Should-Retry": "false"})
 
 

@@ -40,7 +40,8 @@ BASE = "gpt-4o-mini-2024-07-18"
 MODELS: dict[str, Any] = {
     BASE: {
         "model": {"source": "file://model"},
-        "training": {"learningRate": 2e-4},
+        # Of which `finetune run` says first that only a cluster acts on it.
+        "training": {"learningRate": 2e-4, "resources": {"limits": {"cpu": 2}}},
         "evaluation": {"enabled": False},
         "hosting": {"contextLength": 256},
     }
