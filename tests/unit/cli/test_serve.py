@@ -254,6 +254,18 @@ def test_a_model_that_does_not_wake_is_told_and_stays(
     assert not seconds or (kitchen / "tries").read_text() == "x"
 
 
+def test_a_base_model_that_only_a_cluster_has_is_refused(kitchen: Path) -> None:
+    models = {"shared": {"model": {"source": "pvc://models/small"}}}
+    with listening(application(Background(kitchen, PROGRAM), Settings(models=models))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        train = upload(client)
+        said = refused(
+            openai.BadRequestError, lambda: client.fine_tuning.jobs.create(model="shared", training_file=train)
+        )
+    assert said.startswith("model.source: pvc://models/small is a PersistentVolumeClaim, which only a cluster has")
+    assert not list(kitchen.glob("*.yaml"))
+
+
 def made_by_hand(kitchen: Path, name: str, told: dict[str, Any], openai_base: str = "") -> None:
     """What `finetune run` leaves of a job, and its manifest where the base model's name in the table is known."""
     store = Store(name, kitchen / ROOT)
@@ -272,6 +284,8 @@ def test_runs_of_the_command_line_are_seen_and_left_alone(client: OpenAI, kitche
     gate = "token_f1 is 0.41, and 0.5 was asked for."
     missed = {"Evaluated": ("False", "GateNotMet", gate), "Ready": ("False", "GateNotMet", f"Evaluated: {gate}")}
     made_by_hand(kitchen, "missed", status("Rejected", missed))
+    # It had passed another gate.
+    (kitchen / ROOT / "missed" / "passed").write_text("bbbb0002")
     made_by_hand(kitchen, "stopped", status("Suspended", {"Trained": SUSPENDED, "Evaluated": WAITS}))
     told = {name_of(job): job for job in client.fine_tuning.jobs.list()}
     assert {name: job.status for name, job in told.items()} == {
