@@ -9,6 +9,7 @@ finetune report A B         two runs or revisions side by side
 finetune fetch NAME         bring the artifact that was published
 finetune import FILE        another tool's configuration as a FineTuneJob
 finetune ui                 the runs of this directory as a web page
+finetune serve              OpenAI's fine-tuning API over the runs of this directory
 finetune render job.yaml    the objects that the operator would create in a cluster
 
 `kubectl finetune` is the same program (`plugin`).
@@ -279,6 +280,36 @@ def ui(
     from finetune_cli.ui import serve
 
     serve(port, out)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Where to listen.")] = 8081,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="What may be fine-tuned: a YAML file like the chart's api.models.", show_default=False),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=SOURCE, one more that may be fine-tuned: hf://ORG/NAME or a directory. Without any, "
+            "HuggingFaceTB/SmolLM2-135M-Instruct.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str,
+        typer.Option(envvar="FINETUNE_SERVE_KEY", help="Answer only who sends this key.", show_default=False),
+    ] = "",
+) -> None:
+    """Answer OpenAI's fine-tuning API over the runs of this directory, on this machine alone, until Ctrl-C.
+
+    A job that is made there is a manifest here and a `finetune run` of it, which goes on when this ends.
+    """
+    with extra("serve"):
+        from finetune_cli.serve import serve as answer
+
+    answer(port, models, model or [], key, out)
 
 
 def main(program: str = PROGRAM) -> None:

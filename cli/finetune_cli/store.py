@@ -11,6 +11,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
+from typing import IO
 
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_trainer.contract.config import Workspace
@@ -19,6 +21,8 @@ from pydantic import ValidationError
 from finetune_cli.errors import ExitCode, UserError
 
 ROOT = Path(".finetune")
+# How often a lock is tried, and seconds between.
+_TRIES, _PAUSE = 3, 0.05
 
 
 class Store:
@@ -60,15 +64,12 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other `finetune run` of this job out; UserError when one is under way."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # Nobody wants checkpoints in a commit.
-        (self.directory.parent / ".gitignore").write_text("*\n")
+        hide(self.directory.parent)
+        self.directory.mkdir(exist_ok=True)
         with self._lock_file.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _locked(file):
                 file.seek(0)
-                raise UserError(self._held_by(int(file.read() or 0))) from error
+                raise UserError(self._held_by(int(file.read() or 0)))
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -120,6 +121,24 @@ class Store:
         except BlockingIOError:
             return True
         return False
+
+
+def _locked(file: IO[str]) -> bool:
+    """Lock it. Who looks whether it is locked (`running`) holds it, too, and for no longer than that takes."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sleep(_PAUSE)
+        else:
+            return True
+    return False
+
+
+def hide(root: Path) -> None:
+    """Make the directory of all jobs; nobody wants checkpoints in a commit."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / ".gitignore").write_text("*\n")
 
 
 def known(root: Path = ROOT) -> list[str]:

@@ -7,10 +7,9 @@ import hmac
 import json
 import re
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +17,6 @@ from urllib.request import url2pathname
 
 import httpx
 import uvicorn
-from anyio import sleep
 from anyio.to_thread import run_sync
 from finetune_operator.api.complaints import complaints
 from finetune_operator.api.status import Phase
@@ -35,6 +33,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from finetune_cli.background import Background, NotBegun
 from finetune_cli.errors import UserError
 from finetune_cli.job import localize
 from finetune_cli.jobs import Job
@@ -43,9 +42,6 @@ from finetune_cli.processes import LOOPBACK, free_port
 from finetune_cli.store import ROOT, Store
 
 T = TypeVar("T")
-# What a run needs to write its first status.
-_START_SECONDS = 60.0
-_LOG = "run.log"
 # The names of a page's host: none that a site could have chosen for this machine.
 _HOSTS = [LOOPBACK, "localhost"]
 _BINS = 8
@@ -100,7 +96,6 @@ class Runs:
     directory: Path
     writes: bool = True
     asks: bool = True
-    _started: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -141,8 +136,8 @@ class Runs:
                 Action("cancel", "Cancel", f"End the run of {job.name}, and what it serves? It keeps a checkpoint."),
             )
         ended = job.status.phase in (Phase.SUSPENDED, Phase.FAILED)
-        if ended and self._manifest(job.name).is_file():
-            file = self._manifest(job.name).name
+        if ended and self.background.manifest(job.name).is_file():
+            file = self.background.manifest(job.name).name
             return (Action("resume", "Resume", f"Let {job.name} go on, with `finetune run {file}`?"),)
         return ()
 
@@ -151,7 +146,10 @@ class Runs:
         if action == "cancel":
             await _done(lambda: self._laptop.suspend(job.name, True))
         else:
-            self._run(job.name)
+            try:
+                await self.background.run(job.name)
+            except NotBegun as error:
+                raise Problem(409, error.said) from error
 
     async def data(self, job: Job) -> Data:
         """From what prepare left."""
@@ -219,46 +217,23 @@ class Runs:
         draft = await self.draft(given)
         if not draft.manifest:
             raise Refusal(draft)
-        path = self._manifest(draft.name)
+        path = self.background.manifest(draft.name)
         try:
-            await run_sync(_write_new, path, draft.manifest)
+            await self.background.create(draft.name, draft.manifest)
         except FileExistsError as error:
             raise Refusal(Draft(errors={"name": f"{path.name} is there already: choose another name."})) from error
-        started = self._run(draft.name)
-        await self._shown(draft.name, started, path)
+        except NotBegun as error:
+            raise Refusal(Draft(others=(error.said,))) from error
         return draft.name
-
-    async def _shown(self, name: str, started: "subprocess.Popen[bytes]", path: Path) -> None:
-        """Wait for its first status. Raises Refusal with what it says where it ends without any."""
-        waited = 0.0
-        while name not in self._laptop.names():
-            if started.poll() is not None or waited > _START_SECONDS:
-                await run_sync(path.unlink)
-                said = await run_sync(_text, self._laptop.root / name / _LOG)
-                raise Refusal(Draft(others=(said or "`finetune run` ended without a word.",)))
-            await sleep(POLL_SECONDS)
-            waited += POLL_SECONDS
-
-    def _run(self, name: str) -> "subprocess.Popen[bytes]":
-        log = self._laptop.root / name / _LOG
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as file:
-            self._started[name] = subprocess.Popen(  # noqa: S603  (this program, and a name that the schema allows)
-                [sys.executable, "-c", "from finetune_cli.main import main; main()", "run", f"{name}.yaml"],
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
-        return self._started[name]
 
     @property
     def _laptop(self) -> Laptop:
         return Laptop(self.directory / ROOT)
 
-    def _manifest(self, name: str) -> Path:
-        return self.directory / f"{name}.yaml"
+    @cached_property
+    def background(self) -> Background:
+        """What runs here beside the page."""
+        return Background(self.directory)
 
     def _store(self, job: Job) -> Store:
         return self._laptop.store(job.name)
@@ -328,11 +303,6 @@ def losses(root: Path) -> list[Point]:
 
 def _text(path: Path) -> str | None:
     return path.read_text("utf-8", errors="replace").strip() if path.is_file() else None
-
-
-def _write_new(path: Path, text: str) -> None:
-    with path.open("x") as file:
-        file.write(text)
 
 
 def _rows(path: Path) -> Iterable[dict[str, Any]]:

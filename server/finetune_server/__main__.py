@@ -6,8 +6,8 @@ import sys
 import uvicorn
 from finetune_trainer.contract.outcome import StageError
 
-from finetune_server.app import application
-from finetune_server.settings import Settings
+from finetune_server.on_cluster import application
+from finetune_server.settings import ClusterSettings
 
 # Connections beside those of questions that are answered or come.
 _BESIDE = 64
@@ -16,7 +16,7 @@ _BESIDE = 64
 def main() -> None:
     """Serve until SIGTERM; requests that are under way are answered first."""
     try:
-        settings = Settings.from_environment()
+        settings = ClusterSettings.from_environment()
         app = application(settings)
     except (ValueError, StageError) as error:
         sys.exit(str(error))

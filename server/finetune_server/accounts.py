@@ -1,7 +1,7 @@
 """Those who have accounts in the cluster: their token is the key, and the API server says who and what they may do.
 
 Each question goes to the API server with that token, so it is asked, and answered, as if kubectl did: the server's own
-rights are no part of it. FineTuneJobs are made and changed with the token, too (`cluster.Jobs.under`); what lies in the
+rights are no part of it. FineTuneJobs are made and changed with the token, too (`on_cluster`); what lies in the
 bucket, and who may ask models, is decided by what they may do with objects of the cluster. `callers` asks.
 """
 

@@ -1,43 +1,36 @@
 """The routes: who asks, what for, and the answer in OpenAI's shape. All work is done by the modules below.
 
-`__main__` serves it; the tests serve it in their own process.
+What is a cluster's, or a laptop's, is its `ground`: `on_cluster` and `finetune serve` make the server with one.
 """
 
 import asyncio
 import copy
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
-from finetune_operator.shell.connection import connect
 from finetune_trainer.contract.config import Format
-from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
-from kubernetes.aio.client.api_client import ApiClient
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from finetune_server import azure, incoming, routing, tuning, view
-from finetune_server.accounts import Accounts
-from finetune_server.callers import Caller, Callers
-from finetune_server.cluster import EngineObjects, Jobs
+from finetune_server.caller import Caller
 from finetune_server.document import document
 from finetune_server.engines import TIMEOUT, Engines
 from finetune_server.errors import Problem, missing
-from finetune_server.files import PURPOSE, Files, seen
-from finetune_server.keys import Keys, Right
+from finetune_server.files import PURPOSE, seen
+from finetune_server.ground import Ground
+from finetune_server.keys import Right
 from finetune_server.limits import Rates, Standing
 from finetune_server.routing import Route as Place
 from finetune_server.settings import Raw, Settings, merged
-from finetune_server.ui.api import KeyDoor
-from finetune_server.ui.pages import Pages
-from finetune_server.waking import Waking
 
 # Bytes of a request for a job, and of one for a model: a long conversation.
 _JOB, _QUESTION = 2**20, 2**20
@@ -49,21 +42,22 @@ Handler = Callable[["Server", Request, Caller], Awaitable[Response]]
 class Server:
     """What all requests share. Each handler is one of OpenAI's endpoints."""
 
-    def __init__(self, settings: Settings, jobs: Jobs, objects: EngineObjects, files: Files, engines: Engines) -> None:
-        self.settings, self.jobs, self.objects, self.files = settings, jobs, objects, files
-        self.engines = engines
+    def __init__(self, settings: Settings, ground: Ground, engines: Engines) -> None:
+        self.settings, self.engines = settings, engines
+        self._stand_on(ground)
         self.uploads = incoming.Turns(settings.uploads, "The uploads under way")
         self.lists = incoming.Turns(_LISTS, "The lists of files under way")
         # Jobs are counted and begun one after the other.
         self.begins: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def of(self, caller: Caller) -> "Server":
-        """The same, for somebody: what it does in the cluster, an account's token does."""
-        if caller.account is None:
-            return self
+        """The same, for somebody."""
         found = copy.copy(self)
-        found.jobs, found.objects = self.jobs.under(caller.account.token), self.objects.under(caller.account.token)
+        found._stand_on(self.ground.of(caller))
         return found
+
+    def _stand_on(self, ground: Ground) -> None:
+        self.ground, self.jobs, self.objects, self.files = ground, ground.jobs, ground.engines, ground.files
 
     async def upload(self, request: Request, caller: Caller) -> Response:
         """POST /v1/files."""
@@ -363,9 +357,11 @@ AZURE_ROUTES: tuple[tuple[str, str, Right, Handler], ...] = (
 )
 
 
-def application(settings: Settings) -> Starlette:
-    """The server; it connects when it starts."""
-    keys, files, rates = Keys(settings.keys), Files(settings.bucket), Rates()
+def application(
+    settings: Settings, ground: Callable[[], AbstractAsyncContextManager[Ground]], beside: Sequence[BaseRoute] = ()
+) -> Starlette:
+    """The server on a ground, which is there as long as the server is. `beside`: routes that are no API's."""
+    rates = Rates()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -373,15 +369,11 @@ def application(settings: Settings) -> Starlette:
         # Those of engines are nobody's: the client is everybody's.
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         async with (
-            ApiClient(await connect()) as client,
+            ground() as found,
             httpx.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits, cookies=cookies) as engines,
         ):
-            api = CustomObjectsApi(client)
-            objects = EngineObjects(api)
-            accounts = Accounts(client) if settings.cluster_tokens else None
-            app.state.callers = Callers(keys, accounts, settings.limits)
-            asked = Engines(engines, settings.requests, Waking(objects, settings.waiting, settings.wait_seconds))
-            app.state.server = Server(settings, Jobs(api), objects, files, asked)
+            app.state.callers = found.callers
+            app.state.server = Server(settings, found, Engines(engines, settings.requests, found.waking))
             yield
 
     async def healthy(_: Request) -> Response:
@@ -400,7 +392,7 @@ def application(settings: Settings) -> Starlette:
         Exception: _broken,
     }
     return Starlette(
-        routes=[*routes, Pages(KeyDoor()).mount(), Route("/healthz", healthy), Route("/openapi.json", openapi)],
+        routes=[*routes, *beside, Route("/healthz", healthy), Route("/openapi.json", openapi)],
         lifespan=lifespan,
         exception_handlers=handlers,
     )

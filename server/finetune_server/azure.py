@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from finetune_server import incoming, view
-from finetune_server.cluster import Jobs
 from finetune_server.errors import Problem, invalid, missing
+from finetune_server.ground import Jobs
 from finetune_server.settings import Raw
 
 # What a job that Azure's paths make begins with.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import aiohttp
 from finetune_operator.api import engine
@@ -31,17 +31,16 @@ def by(token: str) -> Raw:
 
 
 class _Objects:
-    """Those of one kind, of all namespaces. Every method raises Problem with the API server's words."""
+    """Those of one kind, of all namespaces. Every method raises Problem with the API server's words.
+
+    With a token they are asked by it: what its owner may not do is refused, and the audit log names them.
+    """
 
     plural: str
 
     def __init__(self, api: CustomObjectsApi, token: str | None = None) -> None:
         self._api, self._where = api, {**_GROUP, "plural": self.plural}
         self._by = by(token) if token else {}
-
-    def under(self, token: str) -> Self:
-        """The same, asked with a token: what its owner may not do is refused, and the audit log names them."""
-        return type(self)(self._api, token)
 
     async def all(self, namespace: str, selector: str = "") -> list[Raw]:
         """All in a namespace, or those with labels, the newest first."""

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import AsyncExitStack
-from functools import partial
 
 import httpx
 from starlette.requests import Request
@@ -10,9 +9,9 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from finetune_server.errors import Problem
+from finetune_server.ground import Waking
 from finetune_server.incoming import Turns, while_there
 from finetune_server.routing import Route
-from finetune_server.waking import Waking
 
 # An answer may take as long as its tokens do; between two of them hardly anything.
 TIMEOUT = httpx.Timeout(10, read=600)
@@ -35,11 +34,14 @@ class Engines:
         """Ask what is behind the request's path, the JSON object `rest`. Raises Problem where the engine does not
         answer, or too many are asking, and ClientDisconnect.
         """
-        url = f"{route.url}{request.scope['path'].removeprefix('/v1')}"
-        asking = self._client.build_request("POST", url, content=named(route.model, rest), headers=_ASKS)
+        path, content = request.scope["path"].removeprefix("/v1"), named(route.model, rest)
+
+        async def send(url: str) -> httpx.Response:
+            asking = self._client.build_request("POST", f"{url}{path}", content=content, headers=_ASKS)
+            return await self._client.send(asking, stream=True)
+
         async with AsyncExitStack() as stack:
             stack.enter_context(self._turns.turn(namespace))
-            send = partial(self._client.send, asking, stream=True)
             try:
                 answer = await while_there(request, self._waking.asked(namespace, route, send))
             except httpx.HTTPError as error:

@@ -1,4 +1,4 @@
-"""Files of rows: checked as they come, kept in a bucket, an object with the rows and one that tells of them.
+"""Files of rows: checked as they come, kept in a bucket or a directory, the rows and beside them what tells of them.
 
 A file is there once what tells of it is: that is written last and deleted first. Names that clients give are only told,
 never part of an address; ids can't be guessed, and lie under the namespace of whoever uploaded them.
@@ -10,8 +10,9 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
 from typing import IO, Any, TypeVar
 
@@ -23,6 +24,7 @@ from finetune_trainer.data import bucket
 from finetune_trainer.data.examples import faults, recognise, shape_of
 from finetune_trainer.data.formats import json_lines
 from finetune_trainer.data.line import Faults
+from fsspec.implementations.local import LocalFileSystem
 
 from finetune_server.errors import Problem, missing
 
@@ -40,16 +42,44 @@ _THREADS, _CHECKS = 8, 4
 File = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """Where files are kept: its address, the fsspec file system that has it, what writes a file whole or not at all,
+    what a listing calls the time of writing, and what is raised where it does not answer.
+    """
+
+    place: str
+    system: Any
+    write: Callable[[str, bytes], None]
+    modified: str
+    errors: tuple[type[Exception], ...]
+
+
+def in_bucket(place: str) -> Shelf:
+    """An address of a bucket. Raises StageError."""
+    system = bucket.filesystem(place, "bucket", bucket.credentials("bucket"))
+    library = bucket.library(place)
+    return Shelf(place, system, system.pipe_file, library.MODIFIED, (OSError, *library.ERRORS))
+
+
+def in_directory(path: Path) -> Shelf:
+    """A directory, which is made with the first file."""
+    system = LocalFileSystem(auto_mkdir=True)
+
+    def write(path: str, content: bytes) -> None:
+        draft = f"{path}.new"
+        system.pipe_file(draft, content)
+        system.mv(draft, path)
+
+    return Shelf(f"file://{path}", system, write, "mtime", (OSError,))
+
+
 class Files:
     """The files of all namespaces. Raises Problem."""
 
-    def __init__(self, place: str) -> None:
-        self._place = place
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf, self._place, self._system = shelf, shelf.place, shelf.system
         self._threads, self._checks = CapacityLimiter(_THREADS), CapacityLimiter(_CHECKS)
-        self._system = bucket.filesystem(place, "bucket", bucket.credentials("bucket"))
-        library = bucket.library(place)
-        self._modified = library.MODIFIED
-        self._errors: tuple[type[Exception], ...] = (OSError, *library.ERRORS)
 
     async def add(self, namespace: str, name: str, content: IO[bytes]) -> File:
         """Check rows and keep them."""
@@ -113,13 +143,13 @@ class Files:
             "status": "processed",
             "format": format.value,
         }
-        self._system.pipe_file(self._told(namespace, id), json.dumps(found).encode())
+        self._shelf.write(self._told(namespace, id), json.dumps(found).encode())
         return found
 
     def _ids(self, namespace: str) -> list[str]:
         # When it was written stands in the listing: only those that are shown are read.
         found = sorted(
-            (each[self._modified], PurePosixPath(each["name"]).stem) for each in self._listed(namespace, ".json")
+            (each[self._shelf.modified], PurePosixPath(each["name"]).stem) for each in self._listed(namespace, ".json")
         )
         return [id for _, id in reversed(found)]
 
@@ -142,7 +172,7 @@ class Files:
             return await run_sync(work, limiter=limiter or self._threads)
         except FileNotFoundError:
             raise
-        except self._errors as error:
+        except self._shelf.errors as error:
             logger.warning("%s: %s: %s", self._place, type(error).__name__, error)
             raise Problem(503, "The place where files are kept does not answer: try again.", code="files") from error
 

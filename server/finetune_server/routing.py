@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 @dataclass(frozen=True)
 class Route:
     """Where a model is asked: the base URL, the name that it goes by there, and the Engine that may have to be woken;
-    None for an engine that is a FineTuneJob's own.
+    None for an engine that is a FineTuneJob's own. Where a model on a laptop sleeps, there is no URL yet.
     """
 
     name: str

@@ -24,31 +24,40 @@ _ROWS = {"train": {"source": "s3://bucket/rows.jsonl"}}
 Raw = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """`bucket`: where files are kept. `rows_secret`: the Secret in the namespace of each key that jobs read them with.
+    """`models`: by the name that clients use, the part of a FineTuneJob's spec that a request doesn't bring.
 
-    `waiting`: questions that wait for a model to wake, each `wait_seconds` at most.
-    `models`: by the name that clients use, the part of a FineTuneJob's spec that a request doesn't bring. `limits`: of
-    keys that say nothing else. `cluster_tokens`: whether those who have accounts in the cluster are let in.
+    `rows_secret`: the Secret in the namespace of each key that jobs read their files with; empty where they need none.
+    `wait_seconds`: how long a question waits for a model to wake.
     """
 
-    bucket: str
-    rows_secret: str
-    keys: Path
     models: Mapping[str, Raw]
-    port: int = 8000
+    rows_secret: str = ""
     file_bytes: int = 512 * 2**20
     upload_seconds: int = 900
     uploads: int = 8
     requests: int = 256
-    waiting: int = 64
     wait_seconds: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings(Settings):
+    """And those of `finetune-api`. `bucket`: where files are kept. `keys`: the directory that the Secret is mounted as.
+
+    `waiting`: questions that wait for a model to wake at a time. `limits`: of keys that say nothing else.
+    `cluster_tokens`: whether those who have accounts in the cluster are let in.
+    """
+
+    bucket: str
+    keys: Path
+    port: int = 8000
+    waiting: int = 64
     limits: Limits = field(default_factory=Limits)
     cluster_tokens: bool = False
 
     @classmethod
-    def from_environment(cls, variables: Mapping[str, str] = environ) -> "Settings":
+    def from_environment(cls, variables: Mapping[str, str] = environ) -> "ClusterSettings":
         """Read FINETUNE_API_*; ValueError with a sentence."""
 
         def given(name: str, default: str = "") -> str:
@@ -88,6 +97,11 @@ def table(path: Path) -> dict[str, Raw]:
     found = documents[0] if documents else {}
     if not isinstance(found, dict):
         raise ValueError(f"{path} has to be a map of base models, each name with a part of a FineTuneJob's spec")
+    return checked(found)
+
+
+def checked(found: Mapping[str, Raw]) -> dict[str, Raw]:
+    """Base models that can make FineTuneJobs; ValueError with a sentence for one that can't."""
     for name, spec in found.items():
         try:
             FineTuneJobSpec.model_validate(merged({"dataset": _ROWS}, spec))

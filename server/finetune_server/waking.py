@@ -7,11 +7,10 @@ several servers wake one as well as a single one does.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import httpx
 
-from finetune_server.cluster import EngineObjects
 from finetune_server.errors import Problem, missing
 from finetune_server.incoming import Turns
 from finetune_server.routing import Route, answers, asleep, may_sleep, trouble
@@ -28,6 +27,16 @@ _RETRY_SECONDS = 15
 _LATER = {"Retry-After": str(_RETRY_SECONDS)}
 
 
+class EngineObjects(Protocol):
+    """Engines that can be woken. Every method raises Problem."""
+
+    async def get(self, namespace: str, name: str) -> Raw | None:
+        """One; None where there is none."""
+
+    async def wake(self, raw: Raw) -> None:
+        """Scale one to as many pods as it had."""
+
+
 class Waking:
     """What waits for Engines: at most `most` questions, each for `seconds`."""
 
@@ -38,13 +47,13 @@ class Waking:
         self._waiting: Counter[Key] = Counter()
         self._seen: dict[Key, Raw] = {}
 
-    async def asked(self, namespace: str, route: Route, ask: Callable[[], Awaitable[T]]) -> T:
+    async def asked(self, namespace: str, route: Route, ask: Callable[[str], Awaitable[T]]) -> T:
         """Ask, once there is somebody to answer. Raises Problem, or what `ask` raises of an engine that is awake."""
         if route.engine is None:
-            return await ask()
+            return await ask(route.url)
         if not await self._sleeps(namespace, route.engine):
             try:
-                return await ask()
+                return await ask(route.url)
             except _UNREACHED:
                 # It may have fallen asleep since.
                 if not await self._sleeps(namespace, route.engine):
@@ -54,7 +63,7 @@ class Waking:
             with self._places.turn(namespace):
                 await self._awake((namespace, route.engine), route.name, deadline)
             try:
-                return await ask()
+                return await ask(route.url)
             except _UNREACHED:
                 # Its Service learns of its pods a moment later than its status.
                 await asyncio.sleep(LOOK_SECONDS)
@@ -103,5 +112,10 @@ class Waking:
         if engine and (why := trouble(engine)):
             message = f"Model {model} can't be woken now: {why}"
             return Problem(503, message, "model", "model_unavailable", _LATER)
-        message = f"Model {model} wakes up, which takes longer than {self._seconds:g} seconds: try again in a moment."
-        return Problem(429, message, "model", "model_waking", _LATER)
+        return late(model, self._seconds)
+
+
+def late(model: str, seconds: float) -> Problem:
+    """It is not there yet, and nothing is wrong."""
+    message = f"Model {model} wakes up, which takes longer than {seconds:g} seconds: try again in a moment."
+    return Problem(429, message, "model", "model_waking", _LATER)

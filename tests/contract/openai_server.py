@@ -18,8 +18,8 @@ import chart
 import openai
 import pytest
 from control_plane import ControlPlane, Kubectl
-from finetune_server.app import application
-from finetune_server.settings import Settings
+from finetune_server.on_cluster import application
+from finetune_server.settings import ClusterSettings
 from kubernetes.aio.config import kube_config
 from listening import listening
 from starlette.applications import Starlette
@@ -71,12 +71,12 @@ def rights() -> list[chart.Manifest]:
     return [found for found in chart.rights(USER, **VALUES) if found["metadata"]["name"] == name]
 
 
-def settings(bucket: str, keys: Path, **others: Any) -> Settings:
-    return Settings(bucket=bucket, rows_secret="bucket", keys=keys, models=MODELS, **others)
+def settings(bucket: str, keys: Path, **others: Any) -> ClusterSettings:
+    return ClusterSettings(bucket=bucket, rows_secret="bucket", keys=keys, models=MODELS, **others)
 
 
 @contextmanager
-def serving(plane: ControlPlane, found: Settings) -> Iterator[str]:
+def serving(plane: ControlPlane, found: ClusterSettings) -> Iterator[str]:
     """The API server; the base URL for OpenAI's client."""
     before = kube_config.KUBE_CONFIG_DEFAULT_LOCATION
     kube_config.KUBE_CONFIG_DEFAULT_LOCATION = str(plane.kubeconfig(USER))

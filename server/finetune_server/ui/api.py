@@ -23,11 +23,11 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from finetune_server import tuning, view
-from finetune_server.callers import Caller
-from finetune_server.cluster import Jobs
+from finetune_server.caller import Caller
 from finetune_server.engines import Engines
 from finetune_server.errors import Problem, missing
 from finetune_server.files import Files
+from finetune_server.ground import Jobs
 from finetune_server.keys import Right
 from finetune_server.routing import Route
 from finetune_server.settings import Raw

@@ -17,7 +17,7 @@ import pytest
 from chart import RELEASE, SYSTEM
 from control_plane import ControlPlane, Kubectl, free_port
 from finetune_server import cluster
-from finetune_server.settings import PREFIX, Settings
+from finetune_server.settings import PREFIX, ClusterSettings
 from test_chart_objects import EVERYTHING, dry_run, labels_of, matches
 
 NAME = f"{RELEASE}-api"
@@ -84,7 +84,7 @@ def test_the_server_reads_what_the_chart_sets(tmp_path: Path) -> None:
     (container,) = chart.one(manifests, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
     variables = {each["name"]: each["value"] for each in container["env"]}
     (tmp_path / "models.yaml").write_text(chart.one(manifests, "ConfigMap", NAME)["data"]["models.yaml"])
-    found = Settings.from_environment({**variables, f"{PREFIX}MODELS": str(tmp_path / "models.yaml")})
+    found = ClusterSettings.from_environment({**variables, f"{PREFIX}MODELS": str(tmp_path / "models.yaml")})
     assert (found.bucket, found.port, found.requests) == ("s3://rows/openai", 8000, 256)
     assert (found.waiting, found.wait_seconds) == (64, 300)
     assert found.models == ON["models"]

@@ -5,6 +5,7 @@ The programs run with nothing but what the extra asks for: what else is installe
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,6 +86,19 @@ def test_what_takes_more_names_the_extra(installed_with: Callable[..., Finetune]
     said = " ".join(done.stderr.split())
     assert said.startswith("error: This needs ")
     assert said.endswith(", which is not installed here: pip install 'finetune-operator[cli,data]'.")
+
+
+def test_openais_api_needs_an_extra_that_is_enough(installed_with: Callable[..., Finetune]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served = installed_with("cli", "serve")("serve", "--port", port)
+    # Where it is told that it can't listen, all is imported.
+    assert f"error: Port {port} is taken" in served.stderr
+
+
+def test_without_that_extra_it_is_named(installed_with: Callable[..., Finetune]) -> None:
+    said = " ".join(installed_with("cli")("serve").stderr.split())
+    assert said.endswith(", which is not installed here: pip install 'finetune-operator[cli,serve]'.")
 
 
 def test_rows_are_checked_without_torch(installed_with: Callable[..., Finetune], tmp_path: Path) -> None:

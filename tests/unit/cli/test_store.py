@@ -1,5 +1,6 @@
 """The jobs of a directory: finding one, keeping two runs of one apart."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from finetune_cli import store as stores
 from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.store import Store, find
 from finetune_operator.api.status import FineTuneJobStatus
@@ -52,6 +54,17 @@ def test_a_second_run_of_a_job_is_kept_out(tmp_path: Path) -> None:
             pytest.fail("two runs share a workspace")
         assert failure.value.message == f"recipes is being run already, by process {os.getpid()}."
     assert not store.running
+
+
+def test_who_looks_whether_a_run_is_under_way_keeps_none_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Store("recipes", tmp_path)
+    with one.lock():
+        pass
+    looks = (one.directory / "lock").open()
+    fcntl.flock(looks, fcntl.LOCK_SH)
+    monkeypatch.setattr(stores, "sleep", lambda _: looks.close())
+    with one.lock():
+        assert one.running
 
 
 # Holds the lock, starts a child as `run` does, and is killed.

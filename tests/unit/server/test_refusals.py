@@ -9,7 +9,7 @@ import pytest
 from finetune_server.cluster import Jobs
 from finetune_server.engines import named
 from finetune_server.errors import Problem
-from finetune_server.files import Files, check
+from finetune_server.files import Files, check, in_bucket
 from finetune_server.incoming import Turns, body
 from kubernetes.aio.client.exceptions import ApiException
 from starlette.requests import Request
@@ -63,7 +63,7 @@ async def test_a_bucket_that_does_not_answer_is_told_without_its_address(
 ) -> None:
     monkeypatch.setenv("FINETUNE_BUCKET_AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("FINETUNE_BUCKET_AWS_SECRET_ACCESS_KEY", "b")
-    files = Files("s3://rows/openai")
+    files = Files(in_bucket("s3://rows/openai"))
 
     def fails(*_: object, **__: object) -> object:
         raise error

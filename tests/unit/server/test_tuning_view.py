@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from finetune_server import tuning, view
 from finetune_server.errors import Problem
-from finetune_server.settings import Settings
+from finetune_server.settings import ClusterSettings
 from finetune_trainer.contract.config import Format
 
 BASE = tuning.Base(name="small", spec={"model": {"source": "hf://acme/small", "revision": "main"}})
@@ -187,10 +187,12 @@ def test_a_body_that_is_no_json_is_told() -> None:
     assert found.value.message.startswith("The request's body is not JSON: EOF while parsing an object")
 
 
-def given(tmp_path: Path, models: str, **variables: str) -> Settings:
+def given(tmp_path: Path, models: str, **variables: str) -> ClusterSettings:
     (tmp_path / "models.yaml").write_text(models)
     place = {"BUCKET": "s3://rows/openai/", "MODELS": str(tmp_path / "models.yaml")}
-    return Settings.from_environment({f"FINETUNE_API_{name}": value for name, value in (place | variables).items()})
+    return ClusterSettings.from_environment(
+        {f"FINETUNE_API_{name}": value for name, value in (place | variables).items()}
+    )
 
 
 def test_the_table_of_base_models_is_read(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """Engines that sleep, as questions see them: woken once, looked at for all that wait, and asked when they answer."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 from finetune_server import waking
-from finetune_server.cluster import EngineObjects
 from finetune_server.errors import Problem
 from finetune_server.routing import Route, answers, asleep, is_object, models, of_engine, of_job
 from finetune_server.waking import Waking
@@ -55,10 +54,11 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def waits(objects: Objects, most: int = 64, seconds: float = 60) -> Waking:
-    return Waking(cast(EngineObjects, objects), most, seconds)
+    return Waking(objects, most, seconds)
 
 
-async def answer() -> str:
+async def answer(url: str) -> str:
+    assert url == ROUTE.url
     return "flour"
 
 
@@ -68,7 +68,7 @@ class Refusing:
     def __init__(self, times: int) -> None:
         self.left = times
 
-    async def __call__(self) -> str:
+    async def __call__(self, url: str) -> str:
         if self.left:
             self.left -= 1
             raise httpx.ConnectError("refused")

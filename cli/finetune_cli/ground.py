@@ -1,0 +1,244 @@
+"""What the OpenAI API of a laptop (`serve`) stands on: the runs of a directory, what wakes their models, who may ask.
+
+A FineTuneJob that is made here is NAME.yaml and a `finetune run` of it; `objects` has how it is seen.
+"""
+
+import asyncio
+import hmac
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from anyio.to_thread import run_sync
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.conditions import Type
+from finetune_server.caller import PROJECT, Caller, key_of, no_key, unknown_key
+from finetune_server.errors import Problem
+from finetune_server.keys import Right
+from finetune_server.limits import Limits
+from finetune_server.routing import Route
+from finetune_server.settings import Raw
+from finetune_server.tuning import REQUEST
+from finetune_server.waking import late
+from starlette.datastructures import Headers
+
+from finetune_cli.background import LOOK_SECONDS, Background, NotBegun
+from finetune_cli.errors import UserError
+from finetune_cli.job import FILE, localize
+from finetune_cli.jobs import Job
+from finetune_cli.objects import HERE, Objects
+from finetune_cli.processes import LOOPBACK
+
+T = TypeVar("T")
+# A machine trains one at a time, and what serves is none; how often it is asked is its owner's matter.
+LIMITS = Limits(jobs=1, requests_per_minute=1_000_000)
+# The names of this machine that no site could have chosen.
+_HOSTS = (LOOPBACK, "localhost")
+_NOT_MADE_HERE = (
+    "{name} was not made by this API, and its manifest is left as it is: `finetune cancel {name}` ends its run, and "
+    "`finetune run` of its manifest lets it go on."
+)
+_NO_MANIFEST = "Nothing serves {name}, and {name}.yaml is not in this directory: `finetune run` of its manifest does."
+
+
+@dataclass(frozen=True)
+class Door:
+    """Lets in who sits at this machine, and with `key` only who has it."""
+
+    key: str = ""
+
+    async def find(self, headers: Headers, namespace: str | None = None) -> Caller:
+        """Who it is. A page of the web that is open in a browser here is nobody. Raises Problem."""
+        if "origin" in headers or headers.get("host", "").partition(":")[0] not in _HOSTS:
+            raise Problem(403, f"Only programs of this machine may ask, at {LOOPBACK}: no web page.", code="origin")
+        if self.key and not key_of(headers):
+            raise no_key()
+        if self.key and not hmac.compare_digest(key_of(headers).encode(), self.key.encode()):
+            raise unknown_key()
+        asked = namespace or headers.get(PROJECT, HERE)
+        if asked != HERE:
+            sentence = f"There is no {asked} on a laptop: leave {PROJECT} out, or name {HERE}."
+            raise Problem(403, sentence, code="namespace")
+        return Caller("laptop", HERE, LIMITS, frozenset(Right))
+
+
+class NoEngines:
+    """A laptop has no Engines: each run has one of its own."""
+
+    async def all(self, namespace: str) -> list[Raw]:
+        """None."""
+        return []
+
+    async def get(self, namespace: str, name: str) -> Raw | None:
+        """None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The runs of a directory as FineTuneJobs, and what wakes their models, in `seconds` at most. Raises Problem."""
+
+    runs: Background
+    objects: Objects
+    seconds: float
+    _changing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _waking: dict[str, "asyncio.Task[str]"] = field(default_factory=dict)
+
+    async def all(self, namespace: str, selector: str = "") -> list[Raw]:
+        """All, or those that have a label, the newest first."""
+        return [
+            raw for raw in await run_sync(self.objects.all) if not selector or selector in raw["metadata"]["labels"]
+        ]
+
+    async def get(self, namespace: str, name: str) -> Raw | None:
+        """One."""
+        return await _done(lambda: self.objects.get(name))
+
+    async def create(self, manifest: Raw) -> Raw:
+        """Write it as NAME.yaml and run it; its rows are its own, and stay where the files are deleted."""
+        name = manifest["metadata"]["name"]
+        made = await _done(lambda: self._with_rows(manifest))
+        try:
+            await _done(lambda: localize(name, FineTuneJobSpec.model_validate(made["spec"]), self.runs.directory))
+            await self.runs.create(name, _text(made))
+        except (Problem, NotBegun) as error:
+            await run_sync(shutil.rmtree, self._directory(name))
+            raise Problem(400, error.why if isinstance(error, NotBegun) else error.message, code="not_begun") from error
+        return await self._there(name)
+
+    async def patch(self, raw: Raw, body: Raw) -> Raw:
+        """Write what is changed into its manifest, and end its run or let it go on, whichever the change asks for."""
+        name = raw["metadata"]["name"]
+        spec = dict(body.get("spec", {}))
+        suspend, kept = spec.pop("suspend", None), {**body, "spec": spec}
+        undeployed = spec.get("hosting", {}).get("enabled") is False
+        async with self._changing[name]:
+            manifest = await run_sync(self.objects.manifest, name)
+            if REQUEST not in manifest.get("metadata", {}).get("annotations", {}):
+                raise Problem(409, _NOT_MADE_HERE.format(name=name), code="not_made_here")
+            await run_sync(_write, self.runs.manifest(name), _text(patched(manifest, kept)))
+            try:
+                if suspend or undeployed:
+                    await self.runs.stop(name)
+                elif suspend is False:
+                    await self.runs.run(name)
+            except UserError as error:
+                raise Problem(409, error.message, code="not_stopped") from error
+            except NotBegun as error:
+                raise Problem(400, error.why, code="not_begun") from error
+        return await self._there(name)
+
+    async def asked(self, namespace: str, route: Route, ask: Callable[[str], Awaitable[T]]) -> T:
+        """Ask what serves, or have it served first: all that wait for one wait for the same run."""
+        if route.url:
+            return await ask(route.url)
+        name = route.model
+        if name not in self._waking:
+            self._waking[name] = asyncio.create_task(self._woken(name))
+            self._waking[name].add_done_callback(lambda task: self._awake(name, task))
+        try:
+            async with asyncio.timeout(self.seconds):
+                url = await asyncio.shield(self._waking[name])
+        except TimeoutError as error:
+            raise late(route.name, self.seconds) from error
+        return await ask(url)
+
+    async def _woken(self, name: str) -> str:
+        """Where it answers, once its run serves it."""
+        if not await run_sync(self.runs.manifest(name).is_file):
+            raise Problem(503, _NO_MANIFEST.format(name=name), "model", "model_unavailable")
+        async with self._changing[name]:
+            if (await self._job(name)).idle:
+                try:
+                    await self.runs.run(name)
+                except NotBegun as error:
+                    raise _unwilling(name, error.why) from error
+        while (job := await self._job(name)).status.endpoint is None:
+            if job.idle:
+                raise _unwilling(name, _why(job))
+            await asyncio.sleep(LOOK_SECONDS)
+        return job.status.endpoint.url
+
+    def _awake(self, name: str, task: "asyncio.Task[str]") -> None:
+        del self._waking[name]
+        # Who waited has been told; where nobody waits any more, nobody need be.
+        task.cancelled() or task.exception()
+
+    async def _job(self, name: str) -> Job:
+        return await _done(lambda: self.objects.laptop.job(name))
+
+    def _directory(self, name: str) -> Path:
+        return self.objects.laptop.root / name
+
+    async def _there(self, name: str) -> Raw:
+        found = await self.get(HERE, name)
+        if found is None:
+            raise Problem(409, f"{name} was removed meanwhile.", code="conflict")
+        return found
+
+    def _with_rows(self, manifest: Raw) -> Raw:
+        """The manifest as it is written: of no namespace, and with files of rows that are the job's own."""
+        directory = self._directory(manifest["metadata"]["name"])
+        directory.mkdir(parents=True)
+        dataset = dict(manifest["spec"]["dataset"])
+        for split in ("train", "validation"):
+            source = dataset.get(split, {}).get("source", "")
+            if source.startswith(FILE):
+                own = directory / f"{split}.jsonl"
+                _link(Path(source.removeprefix(FILE)), own)
+                dataset[split] = {"source": f"{FILE}{own.relative_to(self.runs.directory)}"}
+        metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
+        return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], "dataset": dataset}}
+
+
+def patched(document: Raw, body: Raw) -> Raw:
+    """What a merge patch (RFC 7386) makes of a document. Pure."""
+    found = dict(document)
+    for key, value in body.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = patched(found.get(key, {}), value) if isinstance(value, dict) else value
+    return found
+
+
+def _why(job: Job) -> str:
+    ready = job.condition(Type.READY)
+    return ready.message if ready else "its run has ended."
+
+
+def _unwilling(name: str, why: str) -> Problem:
+    """To try again costs as long as it did."""
+    sentence = f"Model {name} can't be woken now: {why}"
+    return Problem(503, sentence, "model", "model_unavailable", {"X-Should-Retry": "false"})
+
+
+def _link(path: Path, own: Path) -> None:
+    try:
+        os.link(path, own)
+    except OSError:
+        # Not every file system has links.
+        shutil.copyfile(path, own)
+
+
+def _text(manifest: Raw) -> str:
+    return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_suffix(".yaml.new")
+    draft.write_text(text, "utf-8")
+    draft.replace(path)
+
+
+async def _done(work: Callable[[], T]) -> T:
+    """Something with files, in a thread. Raises Problem with the sentence of what can't be done."""
+    try:
+        return await run_sync(work)
+    except UserError as error:
+        raise Problem(409, error.message) from error

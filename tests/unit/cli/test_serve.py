@@ -1,0 +1,379 @@
+"""`finetune serve`: OpenAI's own client against it, from rows to a model that answers, and what a laptop has not.
+
+Real: the client, the server, `finetune run` and its files. Played: the trainer and the engine (`played_run`).
+"""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import yaml
+from finetune_cli import main
+from finetune_cli.background import Background
+from finetune_cli.errors import UserError
+from finetune_cli.ground import patched
+from finetune_cli.laptop import Laptop
+from finetune_cli.serve import application, base_models
+from finetune_cli.store import ROOT, Store
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_server.settings import Settings
+from finetune_server.tuning import REQUEST
+from finetune_trainer.contract.outcome import Outcome, Termination
+from listening import listening
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+from played_run import HOLD, PLAYED, PROGRAM
+from rehearsal import PREPARED, TRAINED
+from statuses import serving, status
+from typer.testing import CliRunner
+
+BASE = "gpt-4o-mini-2024-07-18"
+MODELS: dict[str, Any] = {
+    BASE: {
+        "model": {"source": "file://model"},
+        # Of which `finetune run` says first that only a cluster acts on it.
+        "training": {"learningRate": 2e-4, "resources": {"limits": {"cpu": 2}}},
+        "evaluation": {"enabled": False},
+        "hosting": {"contextLength": 256},
+    }
+}
+CHAT = {"messages": [{"role": "user", "content": "Pancakes?"}, {"role": "assistant", "content": "flour, eggs"}]}
+ROWS = (json.dumps(CHAT) + "\n").encode() * 3
+QUESTION: Any = [{"role": "user", "content": "Soup?"}]
+SUSPENDED = ("Unknown", "Suspended", "The run was stopped; with `finetune run` host serves it again.")
+# The model of a run that has ended.
+ENDED = f"ft:{BASE}:local::ended"
+WAITS = ("Unknown", "Waiting", "An earlier stage comes first.")
+
+
+def play(kitchen: Path, **stages: Any) -> None:
+    """What the stages of the runs there end with."""
+    done = {
+        name: {"code": 0, "termination": {"reason": "Succeeded", "result": result}}
+        for name, result in (("prepare", PREPARED), ("train", TRAINED))
+    }
+    (kitchen / PLAYED).write_text(json.dumps(done | stages))
+
+
+@pytest.fixture
+def kitchen(tmp_path: Path) -> Iterator[Path]:
+    """The directory; no run outlives the test."""
+    play(tmp_path)
+    yield tmp_path
+    for name in Laptop(tmp_path / ROOT).names():
+        asyncio.run(Background(tmp_path).stop(name))
+
+
+@pytest.fixture
+def client(kitchen: Path) -> Iterator[OpenAI]:
+    server = application(Background(kitchen, PROGRAM), Settings(models=MODELS, wait_seconds=60))
+    with listening(server) as address, OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
+        yield found
+
+
+def refused(error: type[openai.APIStatusError], what: Callable[[], object]) -> str:
+    """The sentence, in OpenAI's shape."""
+    with pytest.raises(error) as found:
+        what()
+    body = found.value.response.json()
+    assert body["error"].keys() == {"message", "type", "param", "code"}
+    return str(body["error"]["message"])
+
+
+def until(client: OpenAI, id: str, wanted: str) -> FineTuningJob:
+    """The job, once it has a status."""
+    for _ in range(600):
+        job = client.fine_tuning.jobs.retrieve(id)
+        if job.status == wanted:
+            return job
+        threading.Event().wait(0.1)
+    pytest.fail(f"not {wanted}: {job}")
+
+
+def upload(client: OpenAI, name: str = "train.jsonl") -> str:
+    return client.files.create(file=(name, ROWS), purpose="fine-tune").id
+
+
+def name_of(job: FineTuningJob) -> str:
+    return job.id.removeprefix("ftjob-")
+
+
+def manifest(kitchen: Path, job: FineTuningJob) -> dict[str, Any]:
+    return dict(yaml.safe_load((kitchen / f"{name_of(job)}.yaml").read_text()))
+
+
+def ask(client: OpenAI, model: str) -> str | None:
+    return client.chat.completions.create(model=model, messages=QUESTION).choices[0].message.content
+
+
+def test_from_rows_to_a_model_that_sleeps_wakes_and_is_deployed(client: OpenAI, kitchen: Path) -> None:
+    train, held_out = upload(client), upload(client, "validation.jsonl")
+    assert [each.id for each in client.files.list()] == [held_out, train]
+    assert client.files.retrieve(train).filename == "train.jsonl"
+    assert client.files.content(train).content == ROWS
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=train,
+        validation_file=held_out,
+        suffix="Recipe NER",
+        metadata={"team": "kitchen"},
+        method={
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"n_epochs": 2, "learning_rate_multiplier": 0.5}},
+        },
+    )
+    assert (job.model, job.training_file, job.validation_file) == (BASE, train, held_out)
+    spec = manifest(kitchen, job)["spec"]
+    assert (spec["training"]["epochs"], spec["training"]["learningRate"]) == (2, 1e-4)
+    # What the job learns from stays its own.
+    for file in (train, held_out):
+        assert client.files.delete(file).deleted
+    assert not list(client.files.list())
+    rows = kitchen / spec["dataset"]["train"]["source"].removeprefix("file://")
+    assert rows.read_bytes() == ROWS
+
+    job = until(client, job.id, "succeeded")
+    model = f"ft:{BASE}:local:Recipe NER:{name_of(job)}"
+    assert (job.fine_tuned_model, job.trained_tokens) == (model, 30_000)
+    assert job.finished_at
+    assert job.finished_at >= job.created_at
+    messages = [each.message for each in client.fine_tuning.jobs.list_events(job.id)]
+    assert messages[0] == "The job has successfully completed"
+    assert messages[-1] == f"Created fine-tuning job: {job.id}"
+    assert client.fine_tuning.jobs.checkpoints.list(job.id).object == "list"
+    assert [each.id for each in client.fine_tuning.jobs.list(metadata={"team": "kitchen"})] == [job.id]
+    assert [each.id for each in client.models.list()] == [BASE, model]
+    assert ask(client, model) == f"{name_of(job)} was asked Soup?"
+
+    # As after a night: nothing serves it, and who asks waits for `finetune run`.
+    asyncio.run(Background(kitchen).stop(name_of(job)))
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+    assert client.models.retrieve(model).owned_by == "local"
+    assert ask(client, model) == f"{name_of(job)} was asked Soup?"
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+
+    assert client.models.delete(model).deleted
+    assert not Store(name_of(job), kitchen / ROOT).running
+    assert manifest(kitchen, job)["spec"]["hosting"]["enabled"] is False
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "succeeded"
+    assert refused(openai.NotFoundError, lambda: ask(client, model)) == f"No such model: {model}."
+
+    account = "subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/local"
+    url = f"{str(client.base_url).removesuffix('/v1/')}/{account}/deployments/soup?api-version=2024-10-01"
+    deployment = {
+        "sku": {"name": "standard", "capacity": 1},
+        "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+    }
+    assert httpx.put(url, json=deployment).status_code == 201
+    assert httpx.get(url).json()["properties"]["provisioningState"] == "Succeeded"
+    assert ask(client, model) == f"{name_of(job)} was asked Soup?"
+    assert httpx.delete(url).status_code == 200
+    assert refused(openai.NotFoundError, lambda: ask(client, model)) == f"No such model: {model}."
+
+
+def test_one_at_a_time_paused_resumed_and_cancelled(client: OpenAI, kitchen: Path) -> None:
+    (kitchen / HOLD).touch()
+    train = upload(client)
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=train)
+    until(client, job.id, "running")
+    said = refused(openai.RateLimitError, lambda: client.fine_tuning.jobs.create(model=BASE, training_file=train))
+    assert said.startswith("1 of this key's jobs are under way, and it may have 1 at once")
+    assert client.fine_tuning.jobs.pause(job.id).status == "paused"
+    assert not Store(name_of(job), kitchen / ROOT).running
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "paused"
+    # A paused job is in nobody's way, and a manifest that `finetune run` takes.
+    assert "suspend" not in manifest(kitchen, job)["spec"]
+    assert client.fine_tuning.jobs.resume(job.id).status != "paused"
+    until(client, job.id, "running")
+    cancelled = client.fine_tuning.jobs.cancel(job.id)
+    assert (cancelled.status, cancelled.fine_tuned_model) == ("cancelled", None)
+    assert not Store(name_of(job), kitchen / ROOT).running
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
+    said = refused(openai.BadRequestError, lambda: client.fine_tuning.jobs.resume(job.id))
+    assert said == "The job is cancelled, and can't be resumed."
+
+
+def test_what_is_wrong_with_the_rows_is_the_jobs_error(client: OpenAI, kitchen: Path) -> None:
+    wrong = Termination(reason="DataInvalid", message="train.jsonl:2: has no answer.")
+    play(kitchen, prepare={"code": Outcome.DATA_INVALID.exit.code, "termination": wrong.model_dump()})
+    job = until(client, client.fine_tuning.jobs.create(model=BASE, training_file=upload(client)).id, "failed")
+    assert job.error
+    assert (job.error.code, job.error.param) == ("data_invalid", "training_file")
+    assert "train.jsonl:2: has no answer." in job.error.message
+    assert job.fine_tuned_model is None
+
+
+def test_what_cannot_begin_is_told_at_once_and_leaves_nothing(client: OpenAI, kitchen: Path) -> None:
+    train = upload(client)
+    tuned = f"ft:{BASE}:local::recipes"
+    before = serving() | {"revision": "bbbb0002", "servedRevision": "bbbb0002"}
+    made_by_hand(kitchen, "recipes", before, openai_base=BASE)
+    said = refused(openai.BadRequestError, lambda: client.fine_tuning.jobs.create(model=tuned, training_file=train))
+    assert said == (
+        "model.source: recipes was not trained in this directory (trained revisions: none); train it first, with "
+        "`finetune run` of its manifest."
+    )
+    assert sorted(path.name for path in kitchen.glob("*.yaml")) == ["recipes.yaml"]
+    assert sorted(path.name for path in (kitchen / ROOT).iterdir()) == [".files", ".gitignore", "recipes"]
+
+
+ENDS = "import sys; open('tries', 'a').write('x'); sys.exit('error: The base model is gone.')"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "said"),
+    [
+        (60, openai.InternalServerError, "Model ended can't be woken now: The base model is gone."),
+        (
+            0,
+            openai.RateLimitError,
+            f"Model {ENDED} wakes up, which takes longer than 0 seconds: try again in a moment.",
+        ),
+    ],
+)
+def test_a_model_that_does_not_wake_is_told_and_stays(
+    kitchen: Path, seconds: int, error: type[openai.APIStatusError], said: str
+) -> None:
+    ended = status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS})
+    made_by_hand(kitchen, "ended", ended, openai_base=BASE)
+    broken = Background(kitchen, (sys.executable, "-c", ENDS))
+    with listening(application(broken, Settings(models=MODELS, wait_seconds=seconds))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=2 if seconds else 0)
+        assert refused(error, lambda: ask(client, ENDED)) == said
+        assert client.fine_tuning.jobs.retrieve("ftjob-ended").status == "succeeded"
+    # The client does not try by itself what takes minutes.
+    assert not seconds or (kitchen / "tries").read_text() == "x"
+
+
+def test_a_base_model_that_only_a_cluster_has_is_refused(kitchen: Path) -> None:
+    models = {"shared": {"model": {"source": "pvc://models/small"}}}
+    with listening(application(Background(kitchen, PROGRAM), Settings(models=models))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        train = upload(client)
+        said = refused(
+            openai.BadRequestError, lambda: client.fine_tuning.jobs.create(model="shared", training_file=train)
+        )
+    assert said.startswith("model.source: pvc://models/small is a PersistentVolumeClaim, which only a cluster has")
+    assert not list(kitchen.glob("*.yaml"))
+
+
+def made_by_hand(kitchen: Path, name: str, told: dict[str, Any], openai_base: str = "") -> None:
+    """What `finetune run` leaves of a job, and its manifest where the base model's name in the table is known."""
+    store = Store(name, kitchen / ROOT)
+    store.directory.mkdir(parents=True)
+    store.write(FineTuneJobStatus.model_validate(told))
+    if openai_base:
+        request = {"model": openai_base, "training_file": "file-1"}
+        annotations = {REQUEST: json.dumps(request), "finetune.dev/openai-base-model": openai_base}
+        spec = MODELS[openai_base] | {"dataset": {"train": {"source": "file://train.jsonl"}}}
+        job = {"kind": "FineTuneJob", "metadata": {"name": name, "annotations": annotations}, "spec": spec}
+        (kitchen / f"{name}.yaml").write_text(yaml.safe_dump(job))
+
+
+def test_runs_of_the_command_line_are_seen_and_left_alone(client: OpenAI, kitchen: Path) -> None:
+    made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}))
+    gate = "token_f1 is 0.41, and 0.5 was asked for."
+    missed = {"Evaluated": ("False", "GateNotMet", gate), "Ready": ("False", "GateNotMet", f"Evaluated: {gate}")}
+    made_by_hand(kitchen, "missed", status("Rejected", missed))
+    # It had passed another gate.
+    (kitchen / ROOT / "missed" / "passed").write_text("bbbb0002")
+    made_by_hand(kitchen, "stopped", status("Suspended", {"Trained": SUSPENDED, "Evaluated": WAITS}))
+    told = {name_of(job): job for job in client.fine_tuning.jobs.list()}
+    assert {name: job.status for name, job in told.items()} == {
+        "ended": "succeeded",
+        "missed": "failed",
+        "stopped": "paused",
+    }
+    assert told["missed"].error
+    assert told["missed"].error.message == gate
+    model = str(told["ended"].fine_tuned_model)
+    assert [each.id for each in client.models.list()] == [BASE, model]
+    assert refused(openai.InternalServerError, lambda: ask(client, model)) == (
+        "Nothing serves ended, and ended.yaml is not in this directory: `finetune run` of its manifest does."
+    )
+    assert refused(openai.ConflictError, lambda: client.fine_tuning.jobs.cancel("ftjob-stopped")) == (
+        "stopped was not made by this API, and its manifest is left as it is: `finetune cancel stopped` ends its run, "
+        "and `finetune run` of its manifest lets it go on."
+    )
+    assert refused(openai.NotFoundError, lambda: client.fine_tuning.jobs.retrieve("ftjob-gone"))
+
+
+def test_web_pages_and_other_keys_are_not_let_in(kitchen: Path) -> None:
+    server = application(Background(kitchen, PROGRAM), Settings(models=MODELS), "the-key")
+    with listening(server) as address:
+        url, key = f"{address}/v1/models", {"Authorization": "Bearer the-key"}
+        assert httpx.get(url, headers=key).status_code == 200
+        for headers, code, said in [
+            ({}, 401, "There is no key in the request"),
+            ({"Authorization": "Bearer another"}, 401, "The key is not known here: send the key"),
+            (key | {"Origin": "https://example.com"}, 403, "Only programs of this machine may ask"),
+            (key | {"Host": "rebound.example.com"}, 403, "Only programs of this machine may ask"),
+            (key | {"OpenAI-Project": "team-a"}, 403, "There is no team-a on a laptop"),
+        ]:
+            answer = httpx.get(url, headers=headers)
+            assert answer.status_code == code
+            assert answer.json()["error"]["message"].startswith(said)
+    with listening(application(Background(kitchen, PROGRAM), Settings(models=MODELS))) as address:
+        assert httpx.get(f"{address}/v1/models").status_code == 200
+
+
+def test_what_may_be_fine_tuned_is_the_demos_model_or_what_is_named(tmp_path: Path) -> None:
+    small = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert base_models(None, []) == {small: {"model": {"source": f"hf://{small}"}}}
+    table = tmp_path / "models.yaml"
+    table.write_text(yaml.safe_dump(MODELS))
+    assert base_models(table, []) == MODELS
+    assert base_models(table, ["gpt-4=hf://acme/large", str(tmp_path / "tiny")]) == {
+        **MODELS,
+        "gpt-4": {"model": {"source": "hf://acme/large"}},
+        "tiny": {"model": {"source": f"file://{tmp_path / 'tiny'}"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "said"),
+    [
+        ("small: {model: {}}", [], "Base model small: spec.model.source"),
+        ("[]", [], "has to be a map of base models"),
+        ("{", [], "The table of base models, "),
+        ("{}", ["small=ftp://acme/x"], "Base model small: spec.model.source"),
+    ],
+)
+def test_a_table_that_can_make_no_job_is_told(tmp_path: Path, text: str, model: list[str], said: str) -> None:
+    table = tmp_path / "models.yaml"
+    table.write_text(text)
+    with pytest.raises(UserError) as found:
+        base_models(table, model)
+    assert said in found.value.message
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError) as found:
+            CliRunner().invoke(main.app, ["serve", "--port", str(port)], catch_exceptions=False)
+    assert found.value.message == f"Port {port} is taken: name another with --port, or end what listens there."
+
+
+def test_it_needs_neither_the_training_libraries_nor_a_clusters() -> None:
+    heavy = ["torch", "transformers", "datasets", "pyarrow", "kubernetes"]
+    line = f"import sys, finetune_cli.serve; sys.exit(' '.join(sorted(set({heavy}) & set(sys.modules))))"
+    assert subprocess.run([sys.executable, "-c", line], capture_output=True, text=True).stderr.strip() == ""
+
+
+def test_a_patch_takes_away_what_is_null() -> None:
+    labels = {"metadata": {"labels": {"a": "1", "b": "2"}, "name": "x"}}
+    patch: dict[str, Any] = {"metadata": {"labels": {"a": None, "c": "3"}}, "spec": {"hosting": {"enabled": False}}}
+    assert patched(labels, patch) == {
+        "metadata": {"labels": {"b": "2", "c": "3"}, "name": "x"},
+        "spec": {"hosting": {"enabled": False}},
+    }
