@@ -207,12 +207,15 @@ def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: Adapter, tmp_pa
 
     with ThreadPoolExecutor() as pool:
         clients = [pool.submit(client) for _ in range(3)]
-        pod.until(lambda: answers)
-        pod.want(Wanted(adapters=(second,), aliases={"recipes": "recipes-2"}))
-        pod.until(lambda: pod.models() == {"chat", "recipes-2", "recipes"} and answers[-1][0] == "recipes-2")
-        done.set()
-        for each in clients:
-            each.result()
+        try:
+            pod.until(lambda: answers)
+            pod.want(Wanted(adapters=(second,), aliases={"recipes": "recipes-2"}))
+            pod.until(lambda: pod.models() == {"chat", "recipes-2", "recipes"} and answers[-1][0] == "recipes-2")
+        finally:
+            # Or nobody would hear of what failed: they are waited for.
+            done.set()
+    for each in clients:
+        each.result()
     assert {model for model, _ in answers} == {"recipes-1", "recipes-2"}
     assert {text for model, text in answers if model == "recipes-1"} == {before}
     after = pod.ask("recipes-2")[1]
