@@ -109,7 +109,7 @@ def _answer(arguments: list[str]) -> str:
         [str(KUBECTL), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=ENVIRONMENT,
     )
     return done.stdout + done.stderr

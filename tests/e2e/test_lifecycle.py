@@ -108,7 +108,7 @@ def test_at_rest_nothing_is_written_even_when_the_operator_starts_again(served: 
         [str(KUBECTL), "get", "ftj", "-n", served, "--watch-only", "--request-timeout=20s"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=ENVIRONMENT,
     )
     assert watch.stdout == ""

@@ -53,9 +53,9 @@ def pod(namespace: str, index: int) -> str:
 
 
 def checkpoint() -> int:
-    """The step of the pair's last checkpoint."""
-    (name,) = node("sh", "-c", f"cd {DIRECTORY}/{PAIR}/checkpoints && ls -d checkpoint-*").split()
-    return int(name.removeprefix("checkpoint-"))
+    """The step of the pair's last checkpoint; the one before it goes a moment later."""
+    names = node("sh", "-c", f"cd {DIRECTORY}/{PAIR}/checkpoints && ls -d checkpoint-*").split()
+    return max(int(name.removeprefix("checkpoint-")) for name in names)
 
 
 def weights(name: str) -> dict[str, object]:
