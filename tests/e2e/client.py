@@ -18,8 +18,8 @@ from openai import APIStatusError, DefaultHttpxClient, OpenAI, OpenAIError
 
 # Seconds. A machine that stands still is no reason to end before the story that is asked about has.
 PAUSE, LONGEST = 0.5, 7200.0
-# The engine closes a connection that was idle for 5 seconds. On one that was idle for less a request may be sent just
-# then, where the machine stood still in between.
+# The engine closes a connection that was idle for 5 seconds. Whoever goes on with it at that moment, which is when a
+# machine that stood still goes on, gets no answer; so this client has given it up by then.
 IDLE = 2.0
 # How long a connection that a policy forbids is tried.
 REACH = 15
