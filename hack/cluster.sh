@@ -42,9 +42,9 @@ fi
 
 # A node is Ready before names resolve and volumes are made; the first pod of a test needs both.
 serving() {
-    kubectl rollout status daemonset -n kube-system --timeout=180s
-    kubectl rollout status deployment/coredns -n kube-system --timeout=180s
-    kubectl rollout status deployment/local-path-provisioner -n local-path-storage --timeout=180s
+    kubectl rollout status daemonset -n kube-system --timeout=900s
+    kubectl rollout status deployment/coredns -n kube-system --timeout=900s
+    kubectl rollout status deployment/local-path-provisioner -n local-path-storage --timeout=900s
 }
 
 config=$(mktemp)
@@ -61,6 +61,6 @@ fi
 
 # Ours from here on, so that what an interrupted creation leaves behind may be deleted.
 touch "$CACHE/cluster.made"
-step "kind create cluster" kind create cluster --name "$CLUSTER" --image "$node" --config "$config" --kubeconfig "$KUBECONFIG" --wait 180s
+step "kind create cluster" kind create cluster --name "$CLUSTER" --image "$node" --config "$config" --kubeconfig "$KUBECONFIG" --wait 900s
 step "network, DNS and storage" serving
 echo "Cluster $CLUSTER is ready; its kubeconfig is $KUBECONFIG"

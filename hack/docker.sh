@@ -44,7 +44,7 @@ setsid nohup dockerd --data-root "$CACHE/docker" --exec-root "$CACHE/docker-run"
     --host "unix://$DOCKER_SOCKET" "${runtime[@]}" >"$LOGS/dockerd.log" 2>&1 </dev/null 9>&- &
 started=$!
 export DOCKER_HOST=unix://$DOCKER_SOCKET
-for _ in $(seq 60); do
+for _ in $(seq 300); do
     if docker info >/dev/null 2>&1; then
         echo "dockerd answers at $DOCKER_HOST"
         exit 0

@@ -15,4 +15,4 @@ if ! kubectl get secret s3 -n s3 >/dev/null 2>&1; then
     kubectl create secret generic s3 -n s3 \
         --from-env-file=<(printf 'AWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n' "$(key 10)" "$(key 20)")
 fi
-kubectl rollout status deployment/s3 -n s3 --timeout=120s
+kubectl rollout status deployment/s3 -n s3 --timeout=600s

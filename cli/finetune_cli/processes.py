@@ -3,6 +3,7 @@
 A group of its own keeps the terminal's Ctrl-C from the child: `local` hears it and asks the child to end.
 """
 
+import math
 import os
 import signal
 import socket
@@ -10,11 +11,28 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 LOOPBACK = "127.0.0.1"
 # A wrapper (make, timeout, npm) may pass on a Ctrl-C that the terminal has sent already; the user insists later.
 INSISTENCE_SECONDS = 1.0
+
+
+class Stop:
+    """A handler of signals that ask this process to end: a KeyboardInterrupt for each that somebody meant.
+
+    The second of two that come at once would interrupt what the first has made it say and tidy up.
+    """
+
+    def __init__(self) -> None:
+        self._heard = -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, unless that has only just been done."""
+        now = time.monotonic()
+        if now - self._heard > INSISTENCE_SECONDS:
+            self._heard = now
+            raise KeyboardInterrupt
 
 
 class Child:

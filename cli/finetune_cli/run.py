@@ -16,6 +16,7 @@ from finetune_cli.engine import runs_on_cpu
 from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.job import LocalJob, localize, read
 from finetune_cli.local import Backend
+from finetune_cli.processes import Stop
 from finetune_cli.progress import View, view
 from finetune_cli.store import Store
 
@@ -45,10 +46,12 @@ def run_manifest(path: Path, port: int, serve: bool, console: Console) -> None:
 
 def _hear_every_stop() -> None:
     """Take a request to end, or a closed terminal, for Ctrl-C: the processes started here end with this one."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Under nohup a closed terminal is to be ignored.
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop)
+    # Under nohup a closed terminal is to be ignored, and in the background of a script Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def _load(path: Path, serve: bool) -> LocalJob:

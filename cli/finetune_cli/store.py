@@ -105,6 +105,9 @@ class Store:
         if not self.running:
             raise UserError(f"No `finetune run` of {self.name} is under way.")
         process = int(self._lock_file.read_text() or 0)
+        if not process:
+            # Whose number it is comes a moment after the lock, and 0 is whoever asks here.
+            raise UserError(f"The `finetune run` of {self.name} is only just starting: stop it again in a moment.")
         try:
             os.kill(process, signal.SIGTERM)
         except ProcessLookupError as error:

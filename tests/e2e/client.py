@@ -13,9 +13,16 @@ import time
 import urllib.request
 from pathlib import Path
 
-from openai import APIStatusError, OpenAI, OpenAIError
+from httpx import Limits
+from openai import APIStatusError, DefaultHttpxClient, OpenAI, OpenAIError
 
-PAUSE, LONGEST = 0.5, 1500.0
+# Seconds. A machine that stands still is no reason to end before the story that is asked about has.
+PAUSE, LONGEST = 0.5, 7200.0
+# The engine closes a connection that was idle for 5 seconds. Whoever goes on with it at that moment, which is when a
+# machine that stood still goes on, gets no answer; so this client has given it up by then.
+IDLE = 2.0
+# How long a connection that a policy forbids is tried.
+REACH = 15
 
 
 def ask(client: OpenAI, models: list[str]) -> None:
@@ -67,7 +74,7 @@ def reach(urls: list[str]) -> None:
     """Whether each answers; a policy that forbids it lets the connection time out."""
     for url in urls:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=REACH).close()
             print(json.dumps({"url": url, "ok": True}), flush=True)
         except OSError as error:
             print(json.dumps({"url": url, "ok": False, "error": repr(error)}), flush=True)
@@ -81,4 +88,5 @@ if __name__ == "__main__":
         client = OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"))
         ask(client, names) if mode == "ask" else tune(client, names[0])
     else:
-        load(OpenAI(base_url=url, api_key="none", max_retries=0), names[0])
+        http = DefaultHttpxClient(limits=Limits(keepalive_expiry=IDLE))
+        load(OpenAI(base_url=url, api_key="none", max_retries=0, http_client=http), names[0])

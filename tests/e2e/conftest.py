@@ -27,7 +27,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> None:
         if not done.exists():
             for needed in (KUBECTL, HELM, Path(KUBECONFIG)):
                 assert needed.exists(), f"{needed} is not there; run `make cluster images` first, or `make e2e`"
-            run([KUBECTL, "wait", "node", "--all", "--for=condition=Ready", "--timeout=120s"], timeout=150)
+            run([KUBECTL, "wait", "node", "--all", "--for=condition=Ready", "--timeout=600s"], timeout=630)
             _namespaces()
             _bucket()
             _operator()
@@ -37,7 +37,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> None:
 def _namespaces() -> None:
     """One for each story; it enforces the restricted Pod Security Standard."""
     # Trainers of an interrupted run end with a grace of five minutes.
-    kubectl("delete", "namespace", *STORIES, "--ignore-not-found", "--timeout=400s", timeout=420)
+    kubectl("delete", "namespace", *STORIES, "--ignore-not-found", "--timeout=900s", timeout=930)
     enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     apply(
         *(
@@ -61,18 +61,20 @@ def _operator() -> None:
     settings += [policies, "--set=progressSeconds=2", *cookbook.settings()]
     apply(*cookbook.objects())
     chart = ROOT / "charts" / "finetune-operator"
-    flags = ["--namespace", SYSTEM, "--wait", "--timeout", "3m"]
-    run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings], timeout=240)
+    flags = ["--namespace", SYSTEM, "--wait", "--timeout", "10m"]
+    run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings], timeout=630)
     # The image may be a new one under the same name.
     for name in ("finetune-operator", "finetune-operator-api"):
         kubectl("rollout", "restart", f"deployment/{name}", "-n", SYSTEM)
-        kubectl("rollout", "status", f"deployment/{name}", "-n", SYSTEM, "--timeout=120s", timeout=150)
+        kubectl("rollout", "status", f"deployment/{name}", "-n", SYSTEM, "--timeout=600s", timeout=630)
 
 
 def _bucket() -> None:
     """Empty: what an earlier run has published is another FineTuneJob's, and stays that."""
-    kubectl("delete", "deployment", "s3", "-n", "s3", "--ignore-not-found", "--timeout=60s")
-    run(["bash", ROOT / "hack" / "s3.sh"], timeout=240)
+    # With its pods, or what is put there could come to one that is about to go.
+    gone = ("--cascade=foreground", "--ignore-not-found", "--timeout=600s")
+    kubectl("delete", "deployment", "s3", "-n", "s3", *gone, timeout=630)
+    run(["bash", ROOT / "hack" / "s3.sh"], timeout=630)
     put({"train.jsonl": (EXAMPLE / "train.jsonl").read_bytes(), "bad.jsonl": BAD_ROWS})
     put_model(TINY)
 

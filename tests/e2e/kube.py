@@ -24,7 +24,7 @@ ENVIRONMENT = {
 }
 
 
-def run(command: list[str | Path], stdin: str | None = None, timeout: float = 120) -> str:
+def run(command: list[str | Path], stdin: str | None = None, timeout: float = 300) -> str:
     """Run a command and return what it prints; a failure shows what it said."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -38,7 +38,7 @@ def run(command: list[str | Path], stdin: str | None = None, timeout: float = 12
     return done.stdout
 
 
-def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
     return run([KUBECTL, *arguments], stdin, timeout)
 
 
@@ -56,11 +56,12 @@ def apply(*manifests: dict[str, Any]) -> None:
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
 
 
-def wait(namespace: str, what: str, condition: str, seconds: int) -> None:
-    """`kubectl wait`; a timeout fails with a picture of the namespace."""
+def wait(namespace: str, what: str, condition: str, seconds: int, selector: str = "") -> None:
+    """`kubectl wait`; a timeout fails with a picture of the namespace. `what`: with a selector, a kind alone."""
     with picture_on_failure(namespace):
-        arguments = ["wait", what, f"--for={condition}", "-n", namespace, f"--timeout={seconds}s"]
-        kubectl(*arguments, timeout=seconds + 30)
+        which = ["-l", selector] if selector else []
+        arguments = ["wait", what, *which, f"--for={condition}", "-n", namespace, f"--timeout={seconds}s"]
+        kubectl(*arguments, timeout=seconds + 60)
 
 
 def until_logged(namespace: str, what: str, met: Callable[[str], bool], *flags: str) -> None:
@@ -70,7 +71,7 @@ def until_logged(namespace: str, what: str, met: Callable[[str], bool], *flags: 
 
 def until_told(namespace: str, what: str, path: str, met: Callable[[str], bool]) -> None:
     """Until what stands at a path of an object, as JSONPath prints it, meets that; fails where it has not in time."""
-    _until_line(namespace, ["get", what, "--watch", "--request-timeout=300s", "-o", f'jsonpath={path}{{"\\n"}}'], met)
+    _until_line(namespace, ["get", what, "--watch", "--request-timeout=900s", "-o", f'jsonpath={path}{{"\\n"}}'], met)
 
 
 def _until_line(namespace: str, arguments: list[str], met: Callable[[str], bool]) -> None:
@@ -108,7 +109,7 @@ def _answer(arguments: list[str]) -> str:
         [str(KUBECTL), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=ENVIRONMENT,
     )
     return done.stdout + done.stderr
@@ -151,7 +152,7 @@ def paused() -> Iterator[None]:
         run(["docker", "unpause", name])
 
 
-def until_ready(seconds: float = 180) -> None:
+def until_ready(seconds: float = 600) -> None:
     """Until the API server answers again."""
     deadline = time.monotonic() + seconds
     while (said := _answer(["get", "--raw", "/readyz", "--request-timeout=5s"])) != "ok":

@@ -18,6 +18,8 @@ MODELS = ROOT / ".cache" / "models"
 # The one for stories about truth, and the one whose stages take seconds, for all others.
 SMOLLM2, TINY = "SmolLM2-135M-Instruct", "tiny-smollm2"
 CLIENT = Path(__file__).with_name("client.py")
+# For its pod to start, and to end once it is told to.
+CLIENT_SECONDS = 900
 
 
 def manifest(
@@ -147,12 +149,12 @@ def load(namespace: str, name: str, model: str) -> Iterator[list[dict[str, Any]]
     """A client that asks the stable Service without end while what is inside runs; its answers, once it has ended."""
     said: list[dict[str, Any]] = []
     client(namespace, name, "load", f"http://{model}.{namespace}.svc/v1", model)
-    wait(namespace, f"job/{name}", "jsonpath={.status.ready}=1", 120)
+    wait(namespace, f"job/{name}", "jsonpath={.status.ready}=1", CLIENT_SECONDS)
     until_answered(namespace, name)
     yield said
     (pod,) = items("pod", namespace, f"job-name={name}")
     kubectl("exec", "-n", namespace, pod["metadata"]["name"], "--", "touch", "/tmp/stop")
-    said += answers(namespace, name, 120)
+    said += answers(namespace, name, CLIENT_SECONDS)
 
 
 def until_answered(namespace: str, name: str) -> None:

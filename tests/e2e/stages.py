@@ -4,12 +4,12 @@ import json
 import time
 from typing import Any
 
-from kube import OPERATOR, SYSTEM, get, items, kill, kubectl, picture_on_failure, wait
+from kube import OPERATOR, SYSTEM, get, items, kill, kubectl, until_logged, wait
 from recipes import NAME
 
 FTJ = f"ftj/{NAME}"
 # A stage takes seconds on two idle cores; machines are shared, and a test is no benchmark.
-READY_SECONDS = STAGE_SECONDS = 900
+READY_SECONDS = STAGE_SECONDS = 1800
 
 
 def apply_job(namespace: str, job: dict[str, Any]) -> None:
@@ -26,7 +26,8 @@ def revision(namespace: str, name: str = NAME) -> str:
 
 def first_revision(namespace: str, name: str = NAME) -> str:
     """The revision, as soon as status tells it."""
-    wait(namespace, f"ftj/{name}", "jsonpath={.status.revision}", 60)
+    # Another story may have killed the operator.
+    wait(namespace, f"ftj/{name}", "jsonpath={.status.revision}", STAGE_SECONDS)
     return revision(namespace, name)
 
 
@@ -35,22 +36,25 @@ def condition(namespace: str, kind: str, name: str = NAME) -> dict[str, Any]:
     return next(each for each in found if each["type"] == kind)
 
 
+def _selector(stage: str, revision: str, name: str) -> str:
+    return f"finetune.dev/job={name},finetune.dev/stage={stage},finetune.dev/revision={revision}"
+
+
 def stage_pod(namespace: str, stage: str, revision: str, name: str = NAME) -> str:
     """The newest pod of a stage, once it is there."""
-    selector = f"finetune.dev/job={name},finetune.dev/stage={stage},finetune.dev/revision={revision}"
+    selector = _selector(stage, revision, name)
     deadline = time.monotonic() + STAGE_SECONDS
-    with picture_on_failure(namespace):
-        while (left := int(deadline - time.monotonic())) > 0:
-            kubectl(
-                *("wait", "pod", "-n", namespace, "-l", selector, "--for=create", f"--timeout={left}s"),
-                timeout=left + 30,
-            )
-            pods = [
-                pod for pod in items("pod", namespace, selector) if pod["status"]["phase"] in ("Pending", "Running")
-            ]
-            if pods:
-                return str(max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"])
-        raise AssertionError(f"no pod of {stage} runs")
+    while (left := int(deadline - time.monotonic())) > 0:
+        wait(namespace, "pod", "create", left, selector)
+        pods = [pod for pod in items("pod", namespace, selector) if pod["status"]["phase"] in ("Pending", "Running")]
+        if pods:
+            return str(max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"])
+    raise AssertionError(f"no pod of {stage} runs")
+
+
+def begun(namespace: str, stage: str, revision: str, name: str = NAME) -> None:
+    """Until a stage has a pod, which may have ended by now."""
+    wait(namespace, "pod", "create", STAGE_SECONDS, _selector(stage, revision, name))
 
 
 def running(namespace: str, stage: str, revision: str, name: str = NAME) -> str:
@@ -60,8 +64,24 @@ def running(namespace: str, stage: str, revision: str, name: str = NAME) -> str:
     return pod
 
 
+def trains(namespace: str, pod: str) -> None:
+    """Until a trainer's pod runs and has made a step, as its own log tells: the operator may be away meanwhile."""
+    wait(namespace, f"pod/{pod}", "jsonpath={.status.phase}=Running", STAGE_SECONDS)
+    until_logged(namespace, f"pod/{pod}", lambda line: "'loss'" in line)
+
+
+def operator_pods() -> list[str]:
+    """The operator's pods that run and are to go on."""
+    found = [pod for pod in items("pod", SYSTEM, OPERATOR) if "deletionTimestamp" not in pod["metadata"]]
+    return [pod["metadata"]["name"] for pod in found if _runs(pod)]
+
+
+def _runs(pod: dict[str, Any]) -> bool:
+    (container,) = pod["status"].get("containerStatuses", [{"state": {}}])
+    return "running" in container["state"]
+
+
 def kill_operator() -> None:
     """SIGKILL the operator, the one that waits too; its Deployment starts both again."""
-    for pod in items("pod", SYSTEM, OPERATOR):
-        if "running" in pod["status"]["containerStatuses"][0]["state"]:
-            kill(SYSTEM, pod["metadata"]["name"])
+    for pod in operator_pods():
+        kill(SYSTEM, pod)

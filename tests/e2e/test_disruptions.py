@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 from kube import apply, evict, get, kubectl, node, wait
 from recipes import NAME, load, manifest, until_answered
-from stages import FTJ, READY_SECONDS, STAGE_SECONDS, apply_job, condition, first_revision, patch_job, running
+from stages import (
+    FTJ,
+    READY_SECONDS,
+    STAGE_SECONDS,
+    apply_job,
+    condition,
+    first_revision,
+    patch_job,
+    running,
+    stage_pod,
+    trains,
+)
 
 FULL = "full"
 DIRECTORY = f"/var/lib/finetune-{FULL}"
@@ -39,7 +50,7 @@ def test_an_evicted_engine_is_started_again_and_answers(served: str) -> None:
     with load(served, "eviction", NAME) as said:
         pod = running(served, "host", first_revision(served))
         evict(served, pod)
-        wait(served, f"pod/{pod}", "delete", 300)
+        wait(served, f"pod/{pod}", "delete", STAGE_SECONDS)
         until_answered(served, "eviction")
         wait(served, FTJ, "condition=Ready", READY_SECONDS)
     # One replica: nobody answers until the next engine is up. Then it does, without anybody's help.
@@ -52,10 +63,10 @@ def test_an_evicted_trainer_costs_no_retry(namespace: str) -> None:
     job["spec"]["hosting"] = {"enabled": False}
     apply_job(namespace, job)
     rev = first_revision(namespace, "evicted")
-    pod = running(namespace, "train", rev, "evicted")
-    wait(namespace, "ftj/evicted", "jsonpath={.status.progress.activity}=training", STAGE_SECONDS)
+    pod = stage_pod(namespace, "train", rev, "evicted")
+    trains(namespace, pod)
     evict(namespace, pod)
-    wait(namespace, f"pod/{pod}", "delete", 330)
+    wait(namespace, f"pod/{pod}", "delete", STAGE_SECONDS)
     assert running(namespace, "train", rev, "evicted") != pod
     wait(namespace, "ftj/evicted", "condition=Ready", READY_SECONDS)
     assert get("ftj", "evicted", namespace)["status"]["phase"] == "Succeeded"

@@ -35,15 +35,15 @@ def test_it_answers_those_who_have_the_key_and_nobody_else(served: str) -> None:
     rows = [json.loads((EXAMPLE / "test.jsonl").read_text().splitlines()[0])]
     client(served, "with-key", "ask", url, NAME, rows=rows, key=KEY)
     client(served, "without", "reach", f"{url}/models")
-    (answer,) = answers(served, "with-key", 300)
+    (answer,) = answers(served, "with-key", READY_SECONDS)
     assert answer["model"] == NAME
-    (refused,) = answers(served, "without", 300)
+    (refused,) = answers(served, "without", READY_SECONDS)
     assert (refused["ok"], "401" in refused["error"]) == (False, True)
 
 
 def test_kubectl_scales_it_to_nothing_and_back(served: str) -> None:
     kubectl("scale", ENGINE, "--replicas=0", "-n", served)
-    wait(served, ENGINE, "condition=Available=False", 300)
+    wait(served, ENGINE, "condition=Available=False", READY_SECONDS)
     until_gone(served, "pod")
     kubectl("scale", ENGINE, "--replicas=1", "-n", served)
     wait(served, ENGINE, "condition=Available", READY_SECONDS)
@@ -59,4 +59,4 @@ def test_deleting_it_leaves_nothing(served: str) -> None:
 def until_gone(namespace: str, kind: str) -> None:
     """Until nothing of a kind is there that was made for the Engine."""
     found = (kind, "-l", f"finetune.dev/engine={NAME}", "-n", namespace)
-    kubectl("wait", *found, "--for=delete", "--timeout=300s", timeout=330)
+    kubectl("wait", *found, "--for=delete", "--timeout=600s", timeout=630)

@@ -24,7 +24,7 @@ def test_a_revision_that_learnt_nothing_is_refused_while_the_old_one_answers(nam
         ready = condition(namespace, "Ready")
         assert ready["status"] == "False"
         assert f"Revision {old} goes on serving" in ready["message"]
-        wait(namespace, f"deployment/{NAME}-{new}", "delete", 300)
+        wait(namespace, f"deployment/{NAME}-{new}", "delete", READY_SECONDS)
         assert get("service", NAME, namespace)["spec"]["selector"]["finetune.dev/revision"] == old
     assert len(said) > 20
     assert [answer for answer in said if not answer["ok"]] == []

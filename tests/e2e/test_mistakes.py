@@ -23,7 +23,7 @@ def test_a_missing_secret_is_named_and_the_job_goes_on_once_it_is_there(namespac
         late["spec"][part]["credentials"] = {"secretRef": {"name": "late"}}
     late["spec"]["hosting"] = {"enabled": False}
     apply_job(namespace, late)
-    wait(namespace, "ftj/late", "condition=DataReady=False", 120)
+    wait(namespace, "ftj/late", "condition=DataReady=False", STAGE_SECONDS)
     found = condition(namespace, "Ready", "late")
     assert found["reason"] == "SecretNotFound"
     assert "Secret late does not exist; create it" in found["message"]

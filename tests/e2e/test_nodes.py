@@ -4,11 +4,11 @@ import base64
 from collections.abc import Iterator
 
 import pytest
-from kube import apply, evict, get, items, kubectl, node, until_logged, wait
+from kube import apply, evict, get, items, kubectl, node, wait
 from numpy.testing import assert_allclose
 from recipes import manifest
 from safetensors.numpy import load
-from stages import READY_SECONDS, STAGE_SECONDS, apply_job, first_revision
+from stages import READY_SECONDS, STAGE_SECONDS, apply_job, first_revision, stage_pod, trains
 
 CLASS = "shared"
 DIRECTORY = f"/var/lib/finetune-{CLASS}"
@@ -47,14 +47,15 @@ def start(namespace: str, name: str, nodes: int) -> str:
 def pod(namespace: str, index: int) -> str:
     """The newest pod of the pair with that number."""
     selector = f"finetune.dev/job={PAIR},batch.kubernetes.io/job-completion-index={index}"
+    wait(namespace, "pod", "create", STAGE_SECONDS, selector)
     found = items("pod", namespace, selector)
     return str(max(found, key=lambda each: each["metadata"]["creationTimestamp"])["metadata"]["name"])
 
 
 def checkpoint() -> int:
-    """The step of the pair's last checkpoint."""
-    (name,) = node("sh", "-c", f"cd {DIRECTORY}/{PAIR}/checkpoints && ls -d checkpoint-*").split()
-    return int(name.removeprefix("checkpoint-"))
+    """The step of the pair's last checkpoint; the one before it goes a moment later."""
+    names = node("sh", "-c", f"cd {DIRECTORY}/{PAIR}/checkpoints && ls -d checkpoint-*").split()
+    return max(int(name.removeprefix("checkpoint-")) for name in names)
 
 
 def weights(name: str) -> dict[str, object]:
@@ -64,11 +65,10 @@ def weights(name: str) -> dict[str, object]:
 def test_two_pods_go_on_from_their_checkpoint_and_end_with_the_weights_of_one(
     namespace: str, shared_volumes: None
 ) -> None:
-    start(namespace, PAIR, nodes=2)
-    wait(namespace, f"ftj/{PAIR}", "jsonpath={.status.progress.activity}=training", STAGE_SECONDS)
+    stage_pod(namespace, "train", start(namespace, PAIR, nodes=2), PAIR)
     first, second = pod(namespace, 0), pod(namespace, 1)
     # Before its first step there is nothing to keep.
-    until_logged(namespace, f"pod/{first}", lambda line: "'loss'" in line)
+    trains(namespace, first)
     evict(namespace, second)
     # Its end is the other's, too.
     wait(namespace, f"pod/{first}", "jsonpath={.status.phase}=Failed", STAGE_SECONDS)

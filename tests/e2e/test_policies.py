@@ -7,9 +7,9 @@ import subprocess
 from typing import Any
 
 import pytest
-from kube import ENVIRONMENT, KUBECTL, OPERATOR, SYSTEM, get, items, wait
+from kube import ENVIRONMENT, KUBECTL, SYSTEM, get, wait
 from recipes import answers, client, manifest
-from stages import FTJ, STAGE_SECONDS, apply_job, first_revision, running
+from stages import FTJ, STAGE_SECONDS, apply_job, first_revision, operator_pods, running
 
 # Others restart the operator, whose pod is asked here.
 pytestmark = pytest.mark.alone
@@ -25,8 +25,7 @@ def url(namespace: str, pod: str, port: str, path: str) -> str:
 
 
 def operator_pod() -> str:
-    pods = items("pod", SYSTEM, OPERATOR)
-    return str(next(pod for pod in pods if pod["status"]["phase"] == "Running")["metadata"]["name"])
+    return operator_pods()[0]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def asked(namespace: str) -> dict[str, dict[str, Any]]:
         "metrics": url(SYSTEM, operator_pod(), "metrics", "metrics"),
     }
     client(namespace, "reach", "reach", *urls.values())
-    return dict(zip(urls, answers(namespace, "reach", 120), strict=True))
+    return dict(zip(urls, answers(namespace, "reach", STAGE_SECONDS), strict=True))
 
 
 def test_another_pod_does_not_reach_a_stages_status(asked: dict[str, dict[str, Any]]) -> None:
@@ -60,7 +59,7 @@ def test_the_operator_itself_reaches_nothing_else(ground: None) -> None:
         [str(KUBECTL), "exec", "-n", SYSTEM, operator_pod(), "--", "python", "-c", ASK_S3],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=ENVIRONMENT,
     )
     assert "timed out" in tried.stderr

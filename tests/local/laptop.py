@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +18,10 @@ TINY, SMOLLM2 = (ROOT / ".cache/models" / name for name in ("tiny-smollm2", "Smo
 ROWS = ROOT / "examples/recipe-assistant/train.jsonl"
 FINETUNE = Path(sys.executable).with_name("finetune")
 NAME = "recipes"
+# In seconds, for an engine to answer and for a command to end: many times what they take on two idle cores.
+ANSWERS, ENDS = 1200, 3600
+T = TypeVar("T")
+_numbers = count(1)
 
 
 class Command:
@@ -24,7 +29,8 @@ class Command:
 
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
         self.directory = directory
-        self.output = directory / f"output-{arguments[0]}.txt"
+        # Two may be under way at once.
+        self.output = directory / f"output-{next(_numbers)}-{arguments[0]}.txt"
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [FINETUNE, *arguments],
@@ -47,21 +53,28 @@ class Command:
             return {}
         return dict(json.loads((directory / "status.json").read_text()))
 
-    def until(self, reached: Callable[[dict[str, Any]], object], seconds: float = 180) -> dict[str, Any]:
+    def until(self, reached: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """The first status document for which `reached` holds; fails with all that was said when it ends before."""
-        for _ in range(int(seconds / 0.1)):
-            if reached(found := self.status()):
+        return self._until(self.status, reached)
+
+    def until_said(self, words: str) -> str:
+        """All that it has said, once these words are among it: people are told after the status document is."""
+        return self._until(lambda: self.said, lambda said: words in said)
+
+    def _until(self, look: Callable[[], T], reached: Callable[[T], object]) -> T:
+        for _ in range(int(ANSWERS / 0.1)):
+            if reached(found := look()):
                 return found
             try:
                 code = self.process.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
             pytest.fail(f"`finetune` ended with {code}:\n{self.said}")
-        pytest.fail(f"not reached in {seconds} s: {json.dumps(self.status(), indent=2)}\n{self.said}")
+        pytest.fail(f"not reached in {ANSWERS} s: {json.dumps(self.status(), indent=2)}\n{self.said}")
 
-    def ends(self, seconds: float = 600) -> int:
+    def ends(self) -> int:
         """Its exit code."""
-        return self.process.wait(seconds)
+        return self.process.wait(ENDS)
 
     def interrupt(self) -> int:
         """Ctrl-C, and the exit code that follows."""

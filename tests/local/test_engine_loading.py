@@ -28,6 +28,8 @@ from laptop import TINY
 from safetensors.numpy import save_file
 
 HIDDEN, VALUES, LAYERS = 64, 32, 2
+# In seconds. An engine on CPUs answers nothing while it computes.
+PATIENCE = 600
 PROMPT = "To make a cake,"
 
 
@@ -50,24 +52,27 @@ class Pod:
         draft.rename(self.listed)
 
     def held(self) -> Held:
-        return Held.model_validate_json(httpx.get(f"{self.status}/status", trust_env=False).content)
+        return Held.model_validate_json(self.get(f"{self.status}/status").content)
+
+    def get(self, url: str) -> httpx.Response:
+        return httpx.get(url, timeout=PATIENCE, trust_env=False)
 
     def ask(self, model: str) -> tuple[str, str]:
         """Which model answers, and what it says."""
         wanted = {"model": model, "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
-        answer = httpx.post(f"{self.url}/v1/completions", json=wanted, timeout=120, trust_env=False)
+        answer = httpx.post(f"{self.url}/v1/completions", json=wanted, timeout=PATIENCE, trust_env=False)
         assert answer.status_code == 200, answer.text
         return answer.json()["model"], answer.json()["choices"][0]["text"]
 
     def models(self) -> set[str]:
-        return {found["id"] for found in httpx.get(f"{self.url}/v1/models", trust_env=False).json()["data"]}
+        return {found["id"] for found in self.get(f"{self.url}/v1/models").json()["data"]}
 
     def ready(self) -> int:
-        return httpx.get(f"{self.url}/finetune/ready", trust_env=False).status_code
+        return self.get(f"{self.url}/finetune/ready").status_code
 
-    def until(self, reached: Callable[[], object], seconds: float = 600) -> None:
+    def until(self, reached: Callable[[], object]) -> None:
         """Wait while both run; a refused connection is none yet."""
-        for _ in range(int(seconds / 0.1)):
+        for _ in range(int(2 * PATIENCE / 0.1)):
             try:
                 if reached():
                     return
@@ -79,7 +84,7 @@ class Pod:
                 except subprocess.TimeoutExpired:
                     continue
                 pytest.fail(f"{process.args} ended with {code}:\n{self.log.read_text()}")
-        pytest.fail(f"not reached in {seconds} s:\n{self.log.read_text()[-20_000:]}")
+        pytest.fail(f"not reached in {2 * PATIENCE} s:\n{self.log.read_text()[-20_000:]}")
 
 
 def adapter(directory: Path, hub: Hub, name: str, seed: int, rank: int = 4) -> Adapter:
@@ -175,7 +180,7 @@ def pod(tmp_path_factory: pytest.TempPathFactory, hub: Hub, first: Adapter) -> I
     yield Pod(url, status, directory / "adapters", directory / LIST, hub, processes, log)
     for process in reversed(processes):
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
 
 
 def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: Adapter, tmp_path: Path) -> None:
@@ -191,7 +196,7 @@ def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: Adapter, tmp_pa
     # Nobody else loads.
     for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters"):
         asked = {"lora_name": "recipes-1", "lora_path": "/", "name": "x", "src": "/"}
-        assert httpx.post(pod.url + path, json=asked, trust_env=False).status_code == 403
+        assert httpx.post(pod.url + path, json=asked, timeout=PATIENCE, trust_env=False).status_code == 403
     # Another revision takes its place under way.
     second = adapter(tmp_path, pod.hub, "recipes-2", 2)
     done, answers = Event(), []
@@ -202,12 +207,15 @@ def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: Adapter, tmp_pa
 
     with ThreadPoolExecutor() as pool:
         clients = [pool.submit(client) for _ in range(3)]
-        pod.until(lambda: answers)
-        pod.want(Wanted(adapters=(second,), aliases={"recipes": "recipes-2"}))
-        pod.until(lambda: pod.models() == {"chat", "recipes-2", "recipes"} and answers[-1][0] == "recipes-2")
-        done.set()
-        for each in clients:
-            each.result()
+        try:
+            pod.until(lambda: answers)
+            pod.want(Wanted(adapters=(second,), aliases={"recipes": "recipes-2"}))
+            pod.until(lambda: pod.models() == {"chat", "recipes-2", "recipes"} and answers[-1][0] == "recipes-2")
+        finally:
+            # Or nobody would hear of what failed: they are waited for.
+            done.set()
+    for each in clients:
+        each.result()
     assert {model for model, _ in answers} == {"recipes-1", "recipes-2"}
     assert {text for model, text in answers if model == "recipes-1"} == {before}
     after = pod.ask("recipes-2")[1]

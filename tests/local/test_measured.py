@@ -62,7 +62,7 @@ def decision(directory: Path) -> Decision:
 def test_what_misses_the_gate_is_not_served(finetune: Finetune, measured: Callable[..., None], directory: Path) -> None:
     measured(minimum=0.99)
     run = finetune("run", "job.yaml")
-    assert run.ends(900) == ExitCode.GATE_NOT_MET
+    assert run.ends() == ExitCode.GATE_NOT_MET
     assert "evaluate failed (GateNotMet): token_f1 0." in run.said
     assert "It misses gate.minimum 0.99 by 0." in run.said
     assert "The report: " in run.said

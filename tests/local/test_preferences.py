@@ -75,25 +75,25 @@ def test_a_reward_model_is_served_measured_and_gated(
         hosting={"contextLength": 512},
     )
     run = finetune("run", "job.yaml")
-    endpoint = run.until(lambda status: status.get("endpoint"), 300)["endpoint"]
-    assert "% are ranked as they should be." in run.said
-    assert "ranking_accuracy 1.000" in run.said
-    assert f"curl {endpoint['url']}" in run.said
+    endpoint = run.until(lambda status: status.get("endpoint"))["endpoint"]
+    said = run.until_said(f"curl {endpoint['url']}")
+    assert "% are ranked as they should be." in said
+    assert "ranking_accuracy 1.000" in said
     newest = max((directory / ".finetune" / NAME).glob("*/artifact"), key=os.path.getmtime)
     (ratings,) = (newest.parent / "evaluations").glob("ratings.jsonl")
     first, *_ = [json.loads(line) for line in ratings.read_text().splitlines()]
     asked = json.loads(rows[40])["input"]["messages"]
-    chat = [*asked, {"role": "assistant", "content": first["text"]}]
-    body = {"model": endpoint["model"], "messages": chat, "use_activation": False}
-    answer = httpx.post(endpoint["url"], json=body, timeout=60, trust_env=False).json()
+    rated = [*asked, {"role": "assistant", "content": first["text"]}]
+    body = {"model": endpoint["model"], "messages": rated, "use_activation": False}
+    answer = httpx.post(endpoint["url"], json=body, timeout=600, trust_env=False).json()
     (reward,) = answer["data"][0]["probs"]
     assert reward == pytest.approx(first["reward"], abs=0.01)
     # As the libraries have it that it was trained with.
     judge = AutoModelForSequenceClassification.from_pretrained(newest / "merged")
     tokenizer = AutoTokenizer.from_pretrained(newest / "merged")
-    tokens = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)
+    tokens = tokenizer.apply_chat_template(rated, return_tensors="pt", return_dict=True)
     assert reward == pytest.approx(float(judge(**tokens).logits[0, 0]), abs=0.1)
-    said = finetune("chat", NAME, "-m", "Hello")
-    assert said.ends() != 0
-    assert "is a reward model, which rates answers and writes none: post a whole chat to" in said.said
+    chat = finetune("chat", NAME, "-m", "Hello")
+    assert chat.ends() != 0
+    assert "is a reward model, which rates answers and writes none: post a whole chat to" in chat.said
     run.interrupt()

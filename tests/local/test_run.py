@@ -16,9 +16,9 @@ from finetune_cli.errors import ExitCode
 from finetune_trainer.contract.config import Workspace
 from laptop import NAME, ROWS, Command, Finetune
 
-# It is stopped at a step that a run from the start does not reach between two looks at it.
-STEPS, STOP = 100, 30
-TRAINING = {"maxSteps": STEPS, "batchSize": 2, "maxLength": 128, "resources": {"limits": {"cpu": 2}}}
+# So many that it is still training when it has been seen to be at that one, and is stopped.
+STEPS, STOP = 300, 30
+TRAINING = {"maxSteps": STEPS, "batchSize": 1, "maxLength": 128, "resources": {"limits": {"cpu": 2}}}
 SYSTEM = "List the generic ingredients of the recipe."
 
 
@@ -59,8 +59,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_leaves_no_process(finetune: Finetune, dir
     # A wrapper such as make passes on the Ctrl-C that the terminal has sent to all.
     run.process.send_signal(signal.SIGINT)
     assert run.interrupt() == 130
-    assert psutil.wait_procs(children, timeout=10)[1] == []
-    assert list(workspace(directory).checkpoints.glob("*"))
+    assert psutil.wait_procs(children, timeout=300)[1] == []
+    assert list(workspace(directory).checkpoints.glob("checkpoint-*"))
     assert "Stopping: train finishes its step and keeps a checkpoint" in run.said
     assert "Stopped. `finetune run job.yaml` goes on from here." in run.said
     assert "Only a cluster acts on training.resources" in run.said
@@ -72,9 +72,9 @@ def test_ctrl_c_keeps_a_checkpoint_and_leaves_no_process(finetune: Finetune, dir
 
 def test_run_again_resumes_then_serves_both_models(finetune: Finetune, directory: Path) -> None:
     run = finetune("run", "job.yaml")
-    first = run.until(lambda status: step(status) > 0 or status.get("artifact"))
-    assert step(first) >= STOP
     status = run.until(lambda status: status.get("phase") == "Serving")
+    log = (workspace(directory).root / "logs" / "train.log").read_text()
+    assert 0 < sum("'loss'" in line for line in log.splitlines()) <= STEPS - STOP
     assert status["usage"]["trainedTokens"] > 0
     assert condition(status, "Ready")["status"] == "True"
     assert answer(status["endpoint"], NAME)
@@ -134,7 +134,7 @@ def test_an_engine_that_cannot_start_shows_the_end_of_its_log(
     finetune: Finetune, write: Callable[..., None], directory: Path
 ) -> None:
     write(
-        training={"maxSteps": STEPS, "batchSize": 2, "maxLength": 128},
+        training={key: value for key, value in TRAINING.items() if key != "resources"},
         hosting={"contextLength": 1_000_000},
     )
     run = finetune("run", "job.yaml")

@@ -5,9 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainings import Case
+
+# Seconds; libraries alone are read for half a minute where others share the cores.
+PATIENCE = 1200
 
 
 def meeting() -> str:
@@ -29,4 +33,13 @@ def workers_until(case: Case, number: signal.Signals, step: int, *more: str) -> 
         )
         for rank in range(2)
     ]
-    return [worker.wait(timeout=300) for worker in workers]
+    return codes(workers)
+
+
+def codes(workers: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """How each of them ended; none outlives this."""
+    try:
+        return [worker.wait(timeout=PATIENCE) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()

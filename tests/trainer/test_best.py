@@ -93,15 +93,19 @@ def test_what_is_kept_beside_it_is_whole_and_has_a_digest_of_its_own(make_case: 
     assert sorted(path.name for path in case.workspace.kept.iterdir()) == sorted(str(found.step) for found in others)
 
 
-def test_a_dora_adapter_is_merged_as_it_validated_best(make_case: MakeCase, recorder: Recorder) -> None:
+def test_a_dora_adapter_is_merged_as_it_validated_best_and_so_is_each_that_is_kept(
+    make_case: MakeCase, recorder: Recorder
+) -> None:
     case = overfitting(make_case, adapter=AdapterConfig(type=AdapterType.DORA, rank=8))
 
-    result = train(case.config, case.workspace, recorder)
+    result = train(case.config, case.workspace, recorder, Beside(keep=3))
 
-    best, found = result.checkpoints[0].step, validations(case)
+    found = validations(case)
+    best, *others = [checkpoint.step for checkpoint in result.checkpoints]
     assert best < STEPS, "the last one is the best: this case shows nothing"
-    merged = case.workspace.artifact / "merged"
-    assert loss_of(merged, merged, EVERY_WEIGHT) == pytest.approx(found[best], rel=0.05)
+    places = {best: case.workspace.artifact, **{step: case.workspace.checkpoint(step) for step in others}}
+    for step, place in places.items():
+        assert loss_of(place / "merged", place / "merged", EVERY_WEIGHT) == pytest.approx(found[step], rel=0.05), step
     assert found[STEPS] > 1.1 * found[best]
 
 

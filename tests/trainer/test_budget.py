@@ -59,11 +59,12 @@ def test_what_earlier_tries_took_counts(make_case: MakeCase, recorder: Recorder)
         train(case.config, case.workspace, Stopping(), Beside(budget=10))
     taken = json.loads(case.workspace.spent.read_text())["seconds"]
     assert taken > 0
-    case.workspace.spent.write_text(json.dumps({"seconds": 10 * HOUR}))
-    result = train(case.config, case.workspace, recorder, Beside(budget=10))
+    # Of so many hours what this try takes is no digit that is told.
+    case.workspace.spent.write_text(json.dumps({"seconds": 1000 * HOUR}))
+    result = train(case.config, case.workspace, recorder, Beside(budget=1000))
     # From the checkpoint of the fifth step, one more.
     assert result.steps == 6
-    assert "of 10 hours 10 were taken" in result.spent
+    assert "of 1000 hours 1000 were taken" in result.spent
 
 
 class Time:

@@ -16,7 +16,7 @@ from finetune_trainer.stages.train import train
 from finetune_trainer.training import launch, machine
 from finetune_trainer.training.launch import Node
 from safetensors.torch import load_file
-from several import meeting, workers_until
+from several import codes, meeting, workers_until
 from torch.testing import assert_close
 from trainings import STEPS, Case, MakeCase, Recorder
 
@@ -55,7 +55,7 @@ def together(case: Case) -> list[int]:
         subprocess.Popen([*command, "--node", str(node), "--termination-log", str(log(case, node))], env=env)
         for node in range(2)
     ]
-    return [program.wait(timeout=300) for program in programs]
+    return codes(programs)
 
 
 def checkpoints(case: Case) -> list[str]:

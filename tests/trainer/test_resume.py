@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import machine
+from several import codes, meeting
 from trainings import CHATS, LORA, STEPS, Case, MakeCase, Recorder, chat
 
 MIDWAY = 8
@@ -31,10 +31,8 @@ def two_workers_until(case: Case, number: signal.Signals, step: int) -> list[int
     """Train in two processes of which one gets the signal at the end of `step`; their exit codes."""
     program = Path(__file__).with_name("interrupted.py")
     arguments = [str(case.config_file), str(case.workspace.root), str(int(number)), str(step)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    host, port = meeting().split(":")
+    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": host, "MASTER_PORT": port}
     workers = [
         subprocess.Popen(
             [sys.executable, str(program), *arguments],
@@ -42,7 +40,7 @@ def two_workers_until(case: Case, number: signal.Signals, step: int) -> list[int
         )
         for rank in range(2)
     ]
-    return [worker.wait(timeout=300) for worker in workers]
+    return codes(workers)
 
 
 def weights(case: Case) -> dict[str, bytes]:

@@ -31,6 +31,8 @@ from test_resume import metrics
 from trainings import CHATS, Case, MakeCase, Recorder
 
 STEPS = 6
+# In seconds; a server that shares its cores with a training may take a while, which is no part of any of these tests.
+PATIENCE = 600
 S = TypeVar("S", bound=ThreadingHTTPServer)
 TOKEN = "canary-of-a-token"
 
@@ -64,6 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(track, "SEND_SECONDS", 0.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
     for key in ("MLFLOW_TRACKING_TOKEN", "FINETUNE_TRACKING_MLFLOW_TRACKING_TOKEN"):
         # Put back whatever a tracker made of it.
         monkeypatch.setenv(key, "")
@@ -258,7 +261,7 @@ class Passing(BaseHTTPRequestHandler):
             return
         headers = {"Content-Type": "application/json"}
         url = self.server.server + self.path
-        answer = httpx.request(self.command, url, content=body, headers=headers, trust_env=False)
+        answer = httpx.request(self.command, url, content=body, headers=headers, timeout=PATIENCE, trust_env=False)
         self.send_response(answer.status_code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer.content)))

@@ -7,6 +7,9 @@ from finetune_operator.serving import inside
 # Reading a model of 100 GB from a slow disk takes this long.
 STARTUP_SECONDS = 3600
 _PERIOD_SECONDS = 5
+# An engine on CPUs answers nothing while it computes a step, and a full batch of prompts takes it half a minute where
+# others share its cores; one that is dead says so at once, with 503.
+_BUSY_SECONDS = 30
 
 
 def probes(model: str, path: str, ready: str = "/health") -> Manifest:
@@ -26,9 +29,8 @@ def probes(model: str, path: str, ready: str = "/health") -> Manifest:
             **health,
             "httpGet": {**health["httpGet"], "path": ready},
             "periodSeconds": 5,
-            "timeoutSeconds": 5,
+            "timeoutSeconds": _BUSY_SECONDS,
             "failureThreshold": 3,
         },
-        # An engine under full load answers late; a dead one answers 503 at once.
-        "livenessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
+        "livenessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": _BUSY_SECONDS, "failureThreshold": 6},
     }

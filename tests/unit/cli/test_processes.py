@@ -1,13 +1,17 @@
 """Child processes, real ones: they end with all they started, and leave their log."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
-from finetune_cli.processes import LOOPBACK, Child, free_port
+import pytest
+from finetune_cli import processes
+from finetune_cli.processes import INSISTENCE_SECONDS, LOOPBACK, Child, Stop, free_port
 
 # Ignores SIGTERM when told to, tells the process ids, and waits to be ended.
 PARENT = """
@@ -79,3 +83,16 @@ print(child.wait(0))
 def test_one_ctrl_c_that_comes_twice_kills_nothing(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", TWICE, tmp_path / "log"], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "75"
+
+
+def test_what_a_wrapper_passes_on_interrupts_once_and_who_insists_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        stop(signal.SIGINT, None)
+    now[0] += INSISTENCE_SECONDS / 2
+    stop(signal.SIGTERM, None)
+    now[0] += INSISTENCE_SECONDS
+    with pytest.raises(KeyboardInterrupt):
+        stop(signal.SIGINT, None)

@@ -98,3 +98,12 @@ def test_an_unreadable_document_counts_as_none(tmp_path: Path) -> None:
     store = Store("recipes", tmp_path)
     store.status_file.write_text('{"phase": "FromTheFuture"}')
     assert store.read() is None
+
+
+def test_a_run_that_has_only_taken_the_lock_is_not_stopped_nor_is_whoever_asks(tmp_path: Path) -> None:
+    ran(tmp_path, "recipes")
+    with (tmp_path / "recipes" / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError) as failure:
+            Store("recipes", tmp_path).stop()
+    assert failure.value.message == ("The `finetune run` of recipes is only just starting: stop it again in a moment.")

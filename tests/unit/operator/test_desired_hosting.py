@@ -119,6 +119,14 @@ def test_a_large_model_has_an_hour_to_load_and_the_rollout_waits_for_it():
     assert deployment["spec"]["progressDeadlineSeconds"] > seconds
 
 
+def test_an_engine_that_computes_for_a_minute_keeps_its_clients_and_one_that_says_it_is_dead_loses_them_at_once():
+    container = main(host(target()))
+    ready, alive = container["readinessProbe"], container["livenessProbe"]
+    assert ready["timeoutSeconds"] * ready["failureThreshold"] > 60
+    assert alive["timeoutSeconds"] * alive["failureThreshold"] > 60
+    assert ready["periodSeconds"] * ready["failureThreshold"] <= 15
+
+
 def test_requests_under_way_finish_before_the_pod_is_killed():
     found = target()
     pod = host(found)["spec"]["template"]["spec"]

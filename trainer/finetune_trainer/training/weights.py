@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -46,9 +48,34 @@ def _save_whole(
 
 
 def save_merged(model: PeftModel, adapter: Path, directory: Path, dtype: torch.dtype) -> None:
-    """Write the whole model that an adapter, as `save` left it, makes of its base. Nothing is left to train."""
+    """Write the whole model that an adapter, as `save` left it, makes of its base; that stays for the next adapter."""
     set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
-    model.merge_and_unload().to(dtype).save_pretrained(directory)
+    base = model.get_base_model()
+    _save_whole(base, dtype, _merged(base, dtype), directory)
+
+
+def _merged(base: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The weights that a model has with its adapter, by the names that they have without one; a layer at a time."""
+    wrapped = {
+        name: each for name, each in base.named_modules() if isinstance(each, (BaseTunerLayer, ModulesToSaveWrapper))
+    }
+    inside = tuple(f"{name}." for name in wrapped)
+    found = {name: tensor for name, tensor in _in(dtype, base).items() if not name.startswith(inside)}
+    for name, each in wrapped.items():
+        found |= {f"{name}.{key}": tensor for key, tensor in _in(dtype, _alone(each)).items()}
+    return found
+
+
+def _alone(wrapped: torch.nn.Module) -> torch.nn.Module:
+    """A layer as it is without what PEFT has put around it."""
+    if isinstance(wrapped, ModulesToSaveWrapper):
+        (adapter,) = wrapped.active_adapters
+        trained: torch.nn.Module = wrapped.modules_to_save[adapter]
+        return trained
+    merged = copy.deepcopy(wrapped)
+    merged.merge()
+    layer: torch.nn.Module = merged.get_base_layer()
+    return layer
 
 
 @contextmanager
@@ -67,7 +94,7 @@ def _named(model: PeftModel, base: str, commit: str | None) -> Iterator[None]:
         model.peft_config["default"] = before
 
 
-def _in(dtype: torch.dtype, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+def _in(dtype: torch.dtype, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A model's weights in another type, in the machine's own memory; what is shared stays shared, and is written once.
 
     Buffers of whole numbers are left. Of shares the first process gets the whole, the others nothing.
