@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_trainer.contract.config import Workspace
@@ -19,6 +21,8 @@ from pydantic import ValidationError
 from finetune_cli.errors import ExitCode, UserError
 
 ROOT = Path(".finetune")
+# Whoever looks whether the lock is taken has it for an instant, and who takes it writes its number an instant later.
+_INSTANTS, _INSTANT_SECONDS = 20, 0.01
 
 
 class Store:
@@ -64,17 +68,22 @@ class Store:
         # Nobody wants checkpoints in a commit.
         (self.directory.parent / ".gitignore").write_text("*\n")
         with self._lock_file.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                raise UserError(self._held_by(int(file.read() or 0))) from error
+            if not _taken(file):
+                raise UserError(self._held_by(self._holder()))
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
             # What a killed run leaves behind keeps the lock: two trainers would spoil each other's work.
             os.set_inheritable(file.fileno(), True)
             yield
+
+    def _holder(self) -> int:
+        """The process that has the lock, or had it before what it left running; 0 where it does not say."""
+        for _ in range(_INSTANTS):
+            if text := self._lock_file.read_text():
+                return int(text)
+            time.sleep(_INSTANT_SECONDS)
+        return 0
 
     def _held_by(self, process: int) -> str:
         try:
@@ -103,7 +112,9 @@ class Store:
         """Ask the `finetune run` that is under way to end; UserError where there is none."""
         if not self.running:
             raise UserError(f"No `finetune run` of {self.name} is under way.")
-        process = int(self._lock_file.read_text() or 0)
+        process = self._holder()
+        if process == 0:
+            raise UserError(f"Which process runs {self.name} is not known yet: try again.")
         try:
             os.kill(process, signal.SIGTERM)
         except ProcessLookupError as error:
@@ -120,6 +131,18 @@ class Store:
         except BlockingIOError:
             return True
         return False
+
+
+def _taken(file: TextIO) -> bool:
+    """Whether the lock is ours now."""
+    for _ in range(_INSTANTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_INSTANT_SECONDS)
+        else:
+            return True
+    return False
 
 
 def known(root: Path = ROOT) -> list[str]:

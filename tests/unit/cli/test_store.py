@@ -1,9 +1,11 @@
 """The jobs of a directory: finding one, keeping two runs of one apart."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,34 @@ def test_a_second_run_of_a_job_is_kept_out(tmp_path: Path) -> None:
             pytest.fail("two runs share a workspace")
         assert failure.value.message == f"recipes is being run already, by process {os.getpid()}."
     assert not store.running
+
+
+def test_who_only_looks_keeps_no_run_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(tmp_path, "recipes")
+    with (tmp_path / "recipes" / "lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with Store("recipes", tmp_path).lock():
+            pass
+
+
+def test_a_run_that_does_not_say_who_it_is_yet_is_stopped_once_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process 0, which would be told otherwise, is everybody around."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *asked: told.append(asked))
+    store, lock = Store("recipes", tmp_path), tmp_path / "recipes" / "lock"
+    ran(tmp_path, "recipes")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        with pytest.raises(UserError) as failure:
+            store.stop()
+        assert failure.value.message == "Which process runs recipes is not known yet: try again."
+        monkeypatch.setattr(time, "sleep", lambda seconds: lock.write_text("123"))
+        store.stop()
+    assert told == [(123, signal.SIGTERM)]
 
 
 # Holds the lock, starts a child as `run` does, and is killed.
