@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 LOOPBACK = "127.0.0.1"
 # A wrapper (make, timeout, npm) may pass on a Ctrl-C that the terminal has sent already; the user insists later.
@@ -54,15 +56,9 @@ class Child:
 
     def stop(self) -> None:
         """Ask the whole group to end, and make it end when it takes longer than `grace` or the user insists."""
-        began = time.monotonic()
-        self._signal(signal.SIGTERM)
-        while time.monotonic() - began < self.grace:
-            try:
-                if self.wait(began + self.grace - time.monotonic()) is not None:
-                    break
-            except KeyboardInterrupt:
-                if time.monotonic() - began > INSISTENCE_SECONDS:
-                    break
+        with _heard_later(), suppress(KeyboardInterrupt):
+            self._signal(signal.SIGTERM)
+            self.wait(self.grace)
         self._signal(signal.SIGKILL)
         self._process.wait()
 
@@ -76,6 +72,27 @@ class Child:
     def tail(self, characters: int) -> str:
         """The end of the log."""
         return self.log.read_text(errors="replace").strip()[-characters:]
+
+
+@contextmanager
+def _heard_later() -> Iterator[None]:
+    """No Ctrl-C is heard before it can be meant anew, wherever the program is then."""
+    began = time.monotonic()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - began > INSISTENCE_SECONDS:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    # Other threads hear none anyway, and who ignores it goes on doing so.
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def free_port(preferred: int = 0) -> int:
