@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -72,15 +73,9 @@ class Child:
 
     def stop(self) -> None:
         """Ask the whole group to end, and make it end when it takes longer than `grace` or the user insists."""
-        began = time.monotonic()
-        self._signal(signal.SIGTERM)
-        while time.monotonic() - began < self.grace:
-            try:
-                if self.wait(began + self.grace - time.monotonic()) is not None:
-                    break
-            except KeyboardInterrupt:
-                if time.monotonic() - began > INSISTENCE_SECONDS:
-                    break
+        with suppress(KeyboardInterrupt):
+            self._signal(signal.SIGTERM)
+            self.wait(self.grace)
         self._signal(signal.SIGKILL)
         self._process.wait()
 

@@ -8,11 +8,11 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
-from typing import IO
+from typing import TextIO
 
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_trainer.contract.config import Workspace
@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from finetune_cli.errors import ExitCode, UserError
 
 ROOT = Path(".finetune")
-# How often a lock is tried, and seconds between.
-_TRIES, _PAUSE = 3, 0.05
+# Whoever looks whether the lock is taken has it for an instant, and who takes it writes its number an instant later.
+_INSTANTS, _INSTANT_SECONDS = 20, 0.01
 
 
 class Store:
@@ -67,15 +67,22 @@ class Store:
         hide(self.directory.parent)
         self.directory.mkdir(exist_ok=True)
         with self._lock_file.open("a+") as file:
-            if not _locked(file):
-                file.seek(0)
-                raise UserError(self._held_by(int(file.read() or 0)))
+            if not _taken(file):
+                raise UserError(self._held_by(self._holder()))
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
             # What a killed run leaves behind keeps the lock: two trainers would spoil each other's work.
             os.set_inheritable(file.fileno(), True)
             yield
+
+    def _holder(self) -> int:
+        """The process that has the lock, or had it before what it left running; 0 where it does not say."""
+        for _ in range(_INSTANTS):
+            if text := self._lock_file.read_text():
+                return int(text)
+            time.sleep(_INSTANT_SECONDS)
+        return 0
 
     def _held_by(self, process: int) -> str:
         try:
@@ -104,10 +111,9 @@ class Store:
         """Ask the `finetune run` that is under way to end; UserError where there is none."""
         if not self.running:
             raise UserError(f"No `finetune run` of {self.name} is under way.")
-        process = int(self._lock_file.read_text() or 0)
-        if not process:
-            # Whose number it is comes a moment after the lock, and 0 is whoever asks here.
-            raise UserError(f"The `finetune run` of {self.name} is only just starting: stop it again in a moment.")
+        process = self._holder()
+        if process == 0:
+            raise UserError(f"Which process runs {self.name} is not known yet: try again.")
         try:
             os.kill(process, signal.SIGTERM)
         except ProcessLookupError as error:
@@ -126,13 +132,13 @@ class Store:
         return False
 
 
-def _locked(file: IO[str]) -> bool:
-    """Lock it. Who looks whether it is locked (`running`) holds it, too, and for no longer than that takes."""
-    for _ in range(_TRIES):
+def _taken(file: TextIO) -> bool:
+    """Whether the lock is ours now."""
+    for _ in range(_INSTANTS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sleep(_PAUSE)
+            time.sleep(_INSTANT_SECONDS)
         else:
             return True
     return False

@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -291,14 +292,20 @@ def losses(root: Path) -> list[Point]:
     metrics = root / "artifact" / "metrics.jsonl"
     if metrics.exists():
         return [(row["step"], row.get("loss"), row.get("validationLoss")) for row in _rows(metrics)]
-    states = sorted(root.glob("checkpoints/checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
-    if not states:
-        return []
     found: dict[int, Point] = {}
-    for entry in json.loads(states[-1].read_text())["log_history"]:
+    for entry in _newest(root / "checkpoints"):
         step, (_, loss, validation) = entry["step"], found.get(entry["step"], (0, None, None))
         found[step] = (step, entry.get("loss", loss), entry.get("eval_loss", validation))
     return [point for point in found.values() if point[1:] != (None, None)]
+
+
+def _newest(checkpoints: Path) -> list[dict[str, Any]]:
+    """What the newest checkpoint's training has logged. Training removes the one before it meanwhile."""
+    while states := list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+        newest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]))
+        with suppress(FileNotFoundError):
+            return list(json.loads(newest.read_text())["log_history"])
+    return []
 
 
 def _text(path: Path) -> str | None:

@@ -6,6 +6,7 @@ Secrets. A key itself is stored nowhere and logged nowhere. `callers` looks them
 
 import hmac
 import logging
+import time
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from finetune_server.limits import Limits
 
 logger = logging.getLogger(__name__)
+
+# File systems tell times to a few milliseconds, some to a second or two.
+_TICK_NANOSECONDS = 2 * 10**9
 
 
 class Right(StrEnum):
@@ -68,7 +72,9 @@ class Keys:
         if changed != self._read[0]:
             files = (each for each in self._directory.iterdir() if not each.name.startswith(".") and each.is_file())
             found = {path.name: entry for path in sorted(files) if (entry := _entry(path))}
-            self._read = (changed, found)
+            # Another change within the same tick of the clock would look like none: what is this new is read again.
+            settled = time.time_ns() - changed > _TICK_NANOSECONDS
+            self._read = (changed if settled else -1, found)
         return self._read[1]
 
 

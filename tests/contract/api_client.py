@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 import aiohttp
-from control_plane import ControlPlane
+from control_plane import PATIENCE, ControlPlane
 
 Raw = dict[str, Any]
 T = TypeVar("T")
@@ -123,11 +123,13 @@ class Mirror:
                 watches.create_task(self._follow(kind))
 
     async def _follow(self, kind: str) -> None:
-        """For ever: a changed CustomResourceDefinition ends the watches of its objects."""
+        """For ever: a changed CustomResourceDefinition ends the watches of its objects, and forgets what was before."""
         while True:
             listed = await self._api.call("GET", path(kind, ""))
             self._replace(kind, listed["items"])
             async for event, raw in self._api.watch(kind, listed["metadata"]["resourceVersion"]):
+                if event == "ERROR":
+                    break
                 self._take(kind, event, raw)
 
     def _replace(self, kind: str, raws: list[Raw]) -> None:
@@ -171,7 +173,7 @@ class Mirror:
             return False
         return True
 
-    async def until(self, namespace: str, holds: Callable[[], T], seconds: float = 60) -> T:
+    async def until(self, namespace: str, holds: Callable[[], T], seconds: float = PATIENCE) -> T:
         """Wait until something holds of a namespace; TimeoutError when it doesn't in time."""
         async with asyncio.timeout(seconds):
             while not (found := holds()):

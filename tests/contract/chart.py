@@ -2,10 +2,11 @@
 
 import json
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from control_plane import binary
+from control_plane import PATIENCE, ControlPlane, Kubectl, binary
 from paths import ROOT
 
 CHART = ROOT / "charts" / "finetune-operator"
@@ -44,6 +45,28 @@ def rights(*users: str, **values: Any) -> list[Manifest]:
     return [manifest | ({"subjects": subjects} if "subjects" in manifest else {}) for manifest in found]
 
 
+def give(plane: ControlPlane, kubectl: Kubectl, manifests: Iterable[Manifest]) -> None:
+    """Apply the rules of a release, and wait until the API server heeds each that is bound to a user."""
+    manifests = list(manifests)
+    for manifest in manifests:
+        kubectl("apply", "-f-", document=manifest)
+    roles = {
+        (found["kind"], found["metadata"].get("namespace", ""), found["metadata"]["name"]): found
+        for found in manifests
+        if "rules" in found
+    }
+    for binding in (found for found in manifests if "subjects" in found):
+        namespace = binding["metadata"].get("namespace", "")
+        kind, name = binding["roleRef"]["kind"], binding["roleRef"]["name"]
+        role = roles[kind, namespace if kind == "Role" else "", name]
+        rule = next(found for found in role["rules"] if "resourceNames" not in found)
+        for subject in binding["subjects"]:
+            right = (rule[key][0] for key in ("verbs", "resources", "apiGroups"))
+            plane.until_allowed(subject["name"], *right, namespace)
+
+
 def _template(values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     command = [binary("helm"), "template", RELEASE, CHART, "-n", SYSTEM, "--kube-version", KUBERNETES, "--values=-"]
-    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, input=json.dumps(values), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )

@@ -152,14 +152,14 @@ def kubectl_as(control_plane: ControlPlane, namespace: str) -> Callable[[str], K
 
 
 @pytest.fixture
-def grant(admin: Kubectl) -> Iterator[Callable[..., None]]:
+def grant(control_plane: ControlPlane, admin: Kubectl) -> Iterator[Callable[..., None]]:
     """Give the operators' users what the chart, rendered with some values, gives its ServiceAccount."""
     applied: list[str] = []
 
     def apply(**values: object) -> None:
-        for manifest in chart.rights(OPERATOR.name, SECOND.name, **values):
-            admin("apply", "-f-", document=manifest)
-            applied.append(json.dumps(manifest))
+        manifests = chart.rights(OPERATOR.name, SECOND.name, **values)
+        applied.extend(map(json.dumps, manifests))
+        chart.give(control_plane, admin, manifests)
 
     yield apply
     for document in applied:
@@ -227,8 +227,7 @@ def new_ground(directory: Path) -> Iterator[Ground]:
         plane.start()
         kubectl = with_crd(plane)
         kubectl("create", "namespace", chart.SYSTEM)
-        for manifest in chart.rights(OPERATOR.name, SECOND.name):
-            kubectl("apply", "-f-", document=manifest)
+        chart.give(plane, kubectl, chart.rights(OPERATOR.name, SECOND.name))
         with Ground(plane, directory, OPERATOR.name) as found:
             yield found
     finally:

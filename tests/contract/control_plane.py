@@ -1,9 +1,10 @@
 """A real API server over a real etcd, without controllers or a kubelet: tests write what those would.
 
-Used by `conftest.py`. Both processes listen on loopback ports of the kernel's choosing, keep everything in one
+Used by `conftest.py`. Both processes listen on loopback ports that nobody else takes, keep everything in one
 directory, and are stopped by their own process ids. RBAC is on; the users and groups stand in a static token file.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -25,12 +26,16 @@ import yaml
 from finetune_operator.api.crd import DEFINITIONS
 from paths import ROOT
 
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
+# Seconds that anything is waited for which has to come. It costs nothing where it comes, and machines can be very busy.
+PATIENCE = 120
 ADMIN = "admin"
 # A namespace whose writes stand in the audit log with their bodies.
 RECORDED = "recorded"
 
-_given: set[int] = set()
+# Each process of the tests has its own share of the ports below those that the kernel gives to connections: neither a
+# connection nor another process takes one between the moment that it is found free and the moment that it is used.
+PORTS_EACH = 2000
 
 
 def binary(name: str) -> Path:
@@ -107,7 +112,7 @@ class ControlPlane:
         """Kill the API server and start it again: every connection and every watch breaks."""
         killed = self._processes.pop("kube-apiserver")
         killed.kill()
-        killed.wait(15)
+        killed.wait(PATIENCE)
         self._launch(list(killed.args))
         self._wait_until_ready()
 
@@ -141,10 +146,10 @@ class ControlPlane:
         process = self._processes.pop(program)
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(15)
+            process.wait(PATIENCE)
 
     def kubeconfig(self, user: str = ADMIN, namespace: str = "default", through: str = "") -> Path:
         """A kubeconfig file for `user`; `through` is the URL of a proxy that stands before the API server."""
@@ -174,7 +179,7 @@ class ControlPlane:
             headers=self.headers(user) | {"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self.trust()) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE, context=self.trust()) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
@@ -190,11 +195,30 @@ class ControlPlane:
 
     def calls(self, user: str) -> Iterator[dict[str, Any]]:
         """What `user` has asked for so far, as audit events."""
-        for line in self.audit.read_text().splitlines():
+        for line in self.audit.read_text().splitlines(keepends=True):
+            # The last one may be on its way still.
+            if not line.endswith("\n"):
+                break
             event = json.loads(line)
             # Whoever came with an unknown token has no name.
             if event["user"].get("username") == user:
                 yield event
+
+    def until_allowed(self, user: str, verb: str, resource: str, group: str = "", namespace: str = "") -> None:
+        """Until the API server heeds a rule for somebody: it hears of it a moment after it was written.
+
+        `resource` may have a subresource, as in `services/proxy`.
+        """
+        resource, _, subresource = resource.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+        spec = {"user": user, "resourceAttributes": attributes | {"namespace": namespace}}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        deadline = time.monotonic() + PATIENCE
+        while not self.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)["status"][
+            "allowed"
+        ]:
+            assert time.monotonic() < deadline, f"{user} may not {verb} {resource} in {namespace or 'all namespaces'}"
+            time.sleep(0.02)
 
     @property
     def address(self) -> str:
@@ -282,7 +306,7 @@ class Kubectl:
             input=None if document is None else text,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=2 * PATIENCE,
             check=False,
         )
 
@@ -297,7 +321,7 @@ def until_established(kubectl: Kubectl, definition: str) -> None:
     """Until the API server serves what a definition defines."""
     # For a moment it has no conditions at all, which kubectl takes for a mistake.
     for condition in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
-        kubectl("wait", f"--for={condition}", "--timeout=30s", f"crd/{definition}")
+        kubectl("wait", f"--for={condition}", f"--timeout={PATIENCE}s", f"crd/{definition}")
 
 
 def with_crd(plane: ControlPlane) -> Kubectl:
@@ -316,11 +340,24 @@ def _token(user: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that was given to nobody before who may listen later."""
+    """A port that nobody listens on, and that is given to nobody else of the tests."""
     while True:
+        port = next(_ports)
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def _share() -> Iterator[int]:
+    """The ports of this process of the tests, over and over. It begins anywhere: others may use this machine."""
+    end = max(12_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(end - PORTS_EACH * (worker + 1), end - PORTS_EACH * worker)
+    first = os.getpid() % len(ports)
+    return itertools.cycle((*ports[first:], *ports[:first]))
+
+
+_ports = _share()

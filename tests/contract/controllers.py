@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from control_plane import ControlPlane, binary
+from control_plane import PATIENCE, ControlPlane, binary
 
 NAMES = (
     "job-controller",
@@ -42,7 +42,7 @@ class Controllers:
         """Kill it: there is nothing that it would have to finish."""
         if self._process:
             self._process.kill()
-            self._process.wait(15)
+            self._process.wait(PATIENCE)
 
     def pause(self) -> None:
         """Let it do nothing for a while: the garbage collector has not run yet."""

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from api_client import KINDS
-from control_plane import ControlPlane
+from control_plane import PATIENCE, ControlPlane
 
 # How long the watches tell nothing after a write that makes them stale.
 STALE_SECONDS = 1.0
@@ -188,7 +188,7 @@ class FaultProxy:
 
     async def watched(self, kind: str) -> None:
         """Wait until the operator watches a kind."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await self._watches[kind].wait()
 
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:

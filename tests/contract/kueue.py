@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from control_plane import ControlPlane, Kubectl, binary, free_port, until_established
+from control_plane import PATIENCE, ControlPlane, Kubectl, binary, free_port, until_established
 
 Raw = dict[str, Any]
 
 SYSTEM, SERVICE, SECRET = "kueue-system", "kueue-webhook-service", "kueue-webhook-server-cert"
 # Of the webhooks those of Jobs and of Kueue's own objects: it is told to manage nothing else.
 WEBHOOKS = ("job", "clusterqueue", "cohort", "resourceflavor", "workload")
-STARTS_WITHIN = 60.0
 
 
 class Kueue:
@@ -85,14 +84,14 @@ class Kueue:
     def _mount(self) -> None:
         """Bring the Secret's files to where the program reads them, as the kubelet does."""
         self._kubectl(
-            "wait", f"secret/{SECRET}", "-n", SYSTEM, "--for=jsonpath={.data.tls\\.crt}", f"--timeout={STARTS_WITHIN}s"
+            "wait", f"secret/{SECRET}", "-n", SYSTEM, "--for=jsonpath={.data.tls\\.crt}", f"--timeout={PATIENCE}s"
         )
         found = json.loads(self._kubectl("get", "secret", SECRET, "-n", SYSTEM, "-o", "json"))
         for name, content in found["data"].items():
             (self._directory / name).write_bytes(base64.b64decode(content))
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + STARTS_WITHIN
+        deadline = time.monotonic() + PATIENCE
         while not self._ready():
             assert time.monotonic() < deadline, f"Kueue is not ready:\n{self._plane.logs()}"
             # It offers nothing to watch before it answers.

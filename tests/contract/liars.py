@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+from control_plane import PATIENCE
 from finetune_trainer.contract.report import STATUS_PORT
 
 Lie = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -86,6 +87,8 @@ LIES: dict[str, Lie] = {
     "a-long-word": says('{"stage": "train", "activity": "' + "x" * 50_000 + '", "step": 1, "totalSteps": 2}'),
     "a-far-day": says('{"stage": "train", "step": 1, "totalSteps": 2, "eta": "9999-12-31T23:59:59.999999Z"}'),
 }
+# They say something else for ever, or nothing.
+ENDLESS = ("mute", "drip")
 
 
 class Liar:
@@ -102,7 +105,7 @@ class Liar:
 
     async def called(self, times: int) -> None:
         """Wait until somebody has called so often."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while self.calls < times:
                 self._call.clear()
                 await self._call.wait()

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from control_plane import ADMIN, ControlPlane
+from control_plane import ADMIN, PATIENCE, ControlPlane
 from finetune_operator.api.v1alpha1 import GROUP
 from finetune_operator.shell.workqueue import WORKERS
 from kubernetes.aio.client.api_client import ApiClient
@@ -48,7 +48,7 @@ class Client:
         request = await self._client.param_serialize(
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
-        response = await self._client.call_api(*request, _request_timeout=60)
+        response = await self._client.call_api(*request, _request_timeout=PATIENCE)
         text = await response.read()
         assert 200 <= response.status <= 299, f"{method} {path}: {text.decode()}"
         return dict(json.loads(text))

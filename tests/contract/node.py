@@ -5,6 +5,7 @@ messages is written here, made from the files that their pods would have mounted
 """
 
 import json
+from collections.abc import Coroutine
 from enum import Enum
 from pathlib import PurePosixPath
 from typing import Any
@@ -52,23 +53,23 @@ class Node:
         while True:
             changed = self._mirror.next_change(self.namespace)
             for claim in self._mirror.all(self.namespace, "PersistentVolumeClaim"):
-                await self._bind(claim)
+                await self._try(self._bind(claim))
             for pod in self._mirror.all(self.namespace, "Pod"):
-                await self._sync(pod)
+                await self._try(self._step(pod))
             await changed.wait()
 
     async def tick(self) -> None:
         """Look at every pod once more, after a test has changed its mind."""
         for pod in self._mirror.all(self.namespace, "Pod"):
-            await self._sync(pod)
+            await self._try(self._step(pod))
 
     async def _bind(self, claim: Raw) -> None:
         if claim.get("status", {}).get("phase") != "Bound" and "deletionTimestamp" not in claim["metadata"]:
             await self._status(claim, {"phase": "Bound"})
 
-    async def _sync(self, pod: Raw) -> None:
+    async def _try(self, step: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._step(pod)
+            await step
         except Refusal as refusal:
             # Gone, or changed meanwhile: the mirror will tell.
             if refusal.status not in (404, 409):

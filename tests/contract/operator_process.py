@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from control_plane import free_port
-
-STARTS_WITHIN = 60.0
-STOPS_WITHIN = 30.0
+from control_plane import PATIENCE, free_port
 
 
 class OperatorProcess:
@@ -41,13 +38,13 @@ class OperatorProcess:
     def start(self) -> "OperatorProcess":
         """Start it, and wait until it is healthy."""
         self.process = self._spawn()
-        self.eventually(lambda: self._get(self.health, "/healthz") == "{}", STARTS_WITHIN)
+        self.eventually(lambda: self._get(self.health, "/healthz") == "{}")
         return self
 
     def run(self) -> int:
         """Start it where it can't go on; the exit code with which it ends by itself."""
         self.process = self._spawn()
-        return self.process.wait(STARTS_WITHIN)
+        return self.process.wait(PATIENCE)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
@@ -63,7 +60,7 @@ class OperatorProcess:
         """SIGKILL."""
         if self.process and self.running:
             self.process.kill()
-            self.process.wait(STOPS_WITHIN)
+            self.process.wait(PATIENCE)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -75,15 +72,15 @@ class OperatorProcess:
         finally:
             self.process.send_signal(signal.SIGCONT)
 
-    def ends(self, seconds: float) -> int:
+    def ends(self) -> int:
         """The exit code with which it ends by itself."""
         assert self.process
-        return self.process.wait(seconds)
+        return self.process.wait(PATIENCE)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.terminate()
-        return self.ends(STOPS_WITHIN)
+        return self.ends()
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -109,7 +106,7 @@ class OperatorProcess:
         """Reconciles that ended well."""
         return self.metric('finetune_reconciles_total{result="success"}')
 
-    def eventually(self, holds: Callable[[], bool], seconds: float = 30) -> None:
+    def eventually(self, holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
         """Wait until something holds that is told only by asking again."""
         assert self.within(seconds, holds), f"not within {seconds} s; the operator says:\n{self.log()}"
 
@@ -121,7 +118,7 @@ class OperatorProcess:
             time.sleep(every)
         return held
 
-    def settle(self, seconds: float = 60) -> None:
+    def settle(self, seconds: float = PATIENCE) -> None:
         """Wait until it has had nothing to look at for a second, but no longer than so many."""
         seen, since = self.reconciles(), time.monotonic()
 
@@ -148,7 +145,8 @@ class OperatorProcess:
 
     def _get(self, port: int, path: str) -> str:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            # An answer that comes late is no answer of nothing, which would be counted as none.
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return ""

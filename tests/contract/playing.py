@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from control_plane import Kubectl
+from control_plane import PATIENCE, Kubectl
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.pods.template import MAIN_CONTAINER
@@ -35,12 +35,12 @@ class Played:
         document = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata}
         self.kubectl("apply", "-f-", document=document | {"spec": MANIFEST | spec})
 
-    def wait(self, what: str, condition: str, seconds: int = 30) -> None:
+    def wait(self, what: str, condition: str, seconds: int = PATIENCE) -> None:
         """Wait on the API server; a timeout shows the status."""
         done = self.kubectl.run("wait", what, f"--for={condition}", f"--timeout={seconds}s")
         assert done.returncode == 0, f"{what} {condition}: {done.stderr}\n{json.dumps(self.job(), indent=1)}"
 
-    def wait_reason(self, kind: str, reason: str, seconds: int = 30) -> None:
+    def wait_reason(self, kind: str, reason: str, seconds: int = PATIENCE) -> None:
         """Wait until a condition has a reason."""
         self.wait(f"ftj/{self.name}", f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}={reason}', seconds)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 from botocore.client import BaseClient, Config
-from control_plane import binary, free_port
+from control_plane import PATIENCE, binary, free_port
 from finetune_trainer.contract.outcome import StageError
 
 KEY, SECRET = "the-access-key", "the-secret-key"
@@ -74,7 +74,7 @@ def serving(root: Path) -> Iterator[tuple[str, BaseClient]]:
         yield f"http://127.0.0.1:{port}", client
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)
 
 
 def refused(what: Callable[[], object]) -> StageError:

@@ -83,8 +83,7 @@ def ground(directory: Path) -> Iterator[Ground]:
     try:
         cluster.start()
         cluster.admin("create", "namespace", chart.SYSTEM)
-        for manifest in chart.rights(OPERATOR.name, BARE.name):
-            cluster.admin("apply", "-f-", document=manifest)
+        chart.give(cluster, cluster.admin, chart.rights(OPERATOR.name, BARE.name))
         yield Ground(cluster, operator, AuditLog(cluster.audit, OPERATOR.name))
     finally:
         operator.kill()

@@ -16,7 +16,7 @@ from typing import Any
 import blobs
 import httpx
 import pytest
-from control_plane import binary, free_port
+from control_plane import PATIENCE, binary, free_port
 from finetune_trainer.data import bucket
 from finetune_trainer.data.places import hub as hub_place
 from finetune_trainer.data.places import oci as oci_place
@@ -200,12 +200,12 @@ auth: {{htpasswd: {{realm: tests, path: {root}/htpasswd}}}}
         )
     try:
         # The first request is repeated until the server listens.
-        with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=PATIENCE) as client:
             assert client.get(f"http://127.0.0.1:{port}/v2/").status_code == httpx.codes.UNAUTHORIZED
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)
 
 
 @contextmanager
@@ -221,13 +221,13 @@ def google(log: Path) -> Iterator[str]:
     try:
         # The first request is repeated until the server listens.
         transport = httpx.HTTPTransport(retries=8)
-        with httpx.Client(transport=transport, base_url=address) as client:
+        with httpx.Client(transport=transport, base_url=address, timeout=PATIENCE) as client:
             for name in ("models", "data"):
                 client.post("/storage/v1/b", json={"name": name}).raise_for_status()
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)
 
 
 def s3(found: Bucket, name: str) -> Store:

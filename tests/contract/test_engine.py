@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bad_engines import BAD, SMALLEST
-from control_plane import ControlPlane, Kubectl
+from control_plane import PATIENCE, ControlPlane, Kubectl
 from engines import GPUS
 from finetune_operator.api.engine import EngineSpec
 from finetune_operator.engine import desired
@@ -91,7 +91,7 @@ def get(kubectl: Kubectl, kind: str, name: str = "chat") -> dict[str, Any]:
 
 
 def wait(kubectl: Kubectl, what: str, condition: str) -> None:
-    done = kubectl.run("wait", what, f"--for={condition}", "--timeout=30s")
+    done = kubectl.run("wait", what, f"--for={condition}", f"--timeout={PATIENCE}s")
     assert done.returncode == 0, f"{what} {condition}: {done.stderr}\n{kubectl('get', 'eng', '-o', 'yaml')}"
 
 
@@ -134,8 +134,6 @@ def test_a_life(kubectl: Kubectl, operator: OperatorProcess) -> None:
     roll_out(kubectl, 2)
     wait(kubectl, "eng/chat", "jsonpath={.status.availableReplicas}=2")
     assert get(kubectl, "deployment")["spec"]["template"] == template
-    ready = operator.metric('finetune_engines{ready="True"}')
-    assert ready >= 1
     # What somebody changes by hand is put back.
     kubectl("patch", "service", "chat", "--type=merge", "-p", '{"spec": {"selector": {"app": "other"}}}')
     wait(kubectl, "service/chat", "jsonpath={.spec.selector.finetune\\.dev/engine}=chat")
@@ -143,6 +141,8 @@ def test_a_life(kubectl: Kubectl, operator: OperatorProcess) -> None:
     wait(kubectl, "service/chat", "jsonpath={.metadata.labels.finetune\\.dev/engine}=chat")
     # Another operator, of another version, changes nothing.
     operator.settle()
+    ready = operator.metric('finetune_engines{ready="True"}')
+    assert ready >= 1
     before = versions(kubectl)
     operator.kill()
     operator.configure(hosting_cpu_image="vllm-cpu:2")

@@ -8,21 +8,24 @@ import asyncio
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from api_client import Raw
+from control_plane import PATIENCE
 from fault_proxy import OF_EVENTS, Fault, Point
 from finetune_operator import names
 from finetune_trainer.contract.adapters import Held
 from ground import Ground, Space
 from loading import Telling, adapter, service, telling
 from rehearsal import MANIFEST
+from test_faults import settled
 
 FAULTS = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.CONFLICT, Fault.ANSWER_LOST, Fault.STALE, Fault.EVENT_DROPPED)
 SHARES = 2
-SECONDS = 120
+SECONDS = 3 * PATIENCE
 OWNED = ("Deployment", "Service", "NetworkPolicy", "ConfigMap")
 ENGINE: dict[str, Any] = {
     "apiVersion": "finetune.dev/v1alpha1",
@@ -102,9 +105,9 @@ def serves(space: Space, length: int) -> bool:
     return current and ready[0]["status"] == "True" and told
 
 
-async def live(space: Space, pods: Telling) -> dict[str, Any]:
-    """Made, edited and scaled, and asked for an adapter; what is there then. It goes afterwards, with all that was made
-    for it.
+async def live(space: Space, pods: Telling, calm: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Made, edited and scaled, and asked for an adapter; what is there then, once it is as in a calm life, or at rest.
+    It goes afterwards, with all that was made for it.
     """
     space.node.addresses[""] = pods.address
     space.operator.start()
@@ -120,6 +123,11 @@ async def live(space: Space, pods: Telling) -> dict[str, Any]:
     for manifest in (adapter(job, REVISION), service(job, REVISION)):
         await space.api.create(manifest, space.name)
     await space.mirror.until(space.name, lambda: loaded(space), SECONDS)
+    if calm is None:
+        await settled(space)
+    else:
+        with suppress(TimeoutError):
+            await space.mirror.until(space.name, lambda: outcome(space) == calm, SECONDS)
     found = outcome(space)
     space.proxy.step = "delete"
     await space.api.delete("Engine", space.name, "chat")
@@ -131,7 +139,7 @@ async def disturbed(ground: Ground, case: Case, calm: dict[str, Any], pods: Tell
     """What differs from an undisturbed life."""
     async with ground.space(case) as space:
         try:
-            found = await live(space, pods)
+            found = await live(space, pods, calm)
         except TimeoutError:
             spoilt = "\n".join(f"{fault.value} at {point}" for point, fault in space.proxy.spoilt)
             return f"not in time: {json.dumps(outcome(space)['told'])}\n{spoilt}\n{space.operator.log()[-3000:]}"
@@ -177,13 +185,15 @@ def test_deleted_and_applied_again_at_once_it_serves_again(ground: Ground) -> No
             first = await space.api.create(document, space.name)
             await space.mirror.until(space.name, lambda: serves(space, 512), SECONDS)
             ground.controllers.pause()
-            await space.api.delete("Engine", space.name, "chat")
-            second = await space.api.create(document, space.name)
-            uid = second["metadata"]["uid"]
-            assert uid != first["metadata"]["uid"]
-            # What the first one left is not taken for somebody else's.
-            await space.mirror.until(space.name, lambda: "is still there" in str(outcome(space)["told"]), SECONDS)
-            ground.controllers.resume()
+            try:
+                await space.api.delete("Engine", space.name, "chat")
+                second = await space.api.create(document, space.name)
+                uid = second["metadata"]["uid"]
+                assert uid != first["metadata"]["uid"]
+                # What the first one left is not taken for somebody else's.
+                await space.mirror.until(space.name, lambda: "is still there" in str(outcome(space)["told"]), SECONDS)
+            finally:
+                ground.controllers.resume()
             await space.mirror.until(space.name, lambda: serves(space, 512) and owners(space) == {uid}, SECONDS)
             return owners(space) - {uid}
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from bad_engines import SMALLEST
 from control_plane import Kubectl
+from finetune_operator import names
 from finetune_trainer.contract.adapters import Held
 from loading import DIGEST, Telling, adapter, pod, service, telling
 from operator_process import OperatorProcess
@@ -47,6 +48,11 @@ def listed(kubectl: Kubectl) -> str:
     return str(get(kubectl, "configmap", "chat-engine")["data"]["adapters.json"])
 
 
+def asked(kubectl: Kubectl, pod: str) -> Any:
+    """What a pod is told to have."""
+    return json.loads(get(kubectl, "pod", pod)["metadata"].get("annotations", {}).get(names.ADAPTERS_WANTED, "null"))
+
+
 def test_an_adapter_reaches_every_pod_and_status_says_where_it_is(
     kubectl: Kubectl, operator: OperatorProcess, job: dict[str, Any], told: list[Telling]
 ) -> None:
@@ -57,10 +63,10 @@ def test_an_adapter_reaches_every_pod_and_status_says_where_it_is(
         kubectl("create", "-f-", document=manifest)
     one = {"name": f"recipes-{REVISION}", "uri": f"s3://models/{REVISION}", "digest": DIGEST}
     wanted = {"adapters": [one], "aliases": {"recipes": f"recipes-{REVISION}"}}
+    # The Service comes after the adapter, and each is news.
     for name in ("chat-1", "chat-2"):
-        wait(kubectl, f"pod/{name}", f"jsonpath={WANTED}")
-        assert json.loads(get(kubectl, "pod", name)["metadata"]["annotations"]["finetune.dev/adapters"]) == wanted
-    assert json.loads(listed(kubectl)) == wanted
+        operator.eventually(lambda name=name: asked(kubectl, name) == wanted)
+    operator.eventually(lambda: json.loads(listed(kubectl)) == wanted)
     # One pod has it, the other can't load it: both are told.
     having = Held(loaded=(f"recipes-{REVISION}",), aliases={"recipes": f"recipes-{REVISION}"})
     first.held = having
@@ -96,7 +102,7 @@ def test_an_adapter_reaches_every_pod_and_status_says_where_it_is(
     kubectl("delete", "configmap", f"recipes-{REVISION}-on-chat")
     operator.eventually(lambda: statuses(kubectl) == [])
     nothing = {"adapters": [], "aliases": {}}
-    assert json.loads(get(kubectl, "pod", "chat-1")["metadata"]["annotations"]["finetune.dev/adapters"]) == nothing
+    assert asked(kubectl, "chat-1") == nothing
     assert json.loads(listed(kubectl)) == nothing
     assert get(kubectl, "deployment")["spec"]["template"] == template
 

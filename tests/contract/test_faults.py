@@ -16,21 +16,22 @@ from dataclasses import dataclass
 from difflib import unified_diff
 
 import pytest
+from api_client import Raw
 from fault_proxy import OF_EVENTS, Decide, Fault, Point
 from ground import Ground, Space
-from life import SHORT, WHOLE, Life, Outcome, Step, foreign, untouched
+from life import MADE, PATIENCE_SECONDS, SHORT, WHOLE, Life, Outcome, Step, foreign, untouched
 
 ALL = os.environ.get("FINETUNE_FAULTS") == "all"
 LIFE = WHOLE if ALL else SHORT
 SIDE_BY_SIDE = 6
-# A refusal is tried again after a minute, an answer that never comes is given up after half of one: on a busy machine,
-# several of them in a step.
-STEP_SECONDS = 180
+# A refusal is tried again after a minute, an answer that never comes is given up after half of one, and a Job
+# controller that has lost count waits for five.
+STEP_SECONDS = PATIENCE_SECONDS + 120
 # Into how many shares the points of a life are divided; fewer points at a time where each costs so much time.
 SHARES = dict.fromkeys(Fault, 4) | {Fault.FORBIDDEN: 16, Fault.ANSWER_NEVER: 16, Fault.EVENT_DROPPED: 8}
 # In the sample these happen once, or it would take minutes.
 SLOW = (Fault.FORBIDDEN, Fault.ANSWER_NEVER)
-QUIET_SECONDS = 2.0
+QUIET_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,15 @@ async def live(life: Life, step: Step) -> None:
 
 
 async def settled(space: Space) -> None:
-    """Wait until nothing has changed for a while."""
+    """Wait until what is on its way out is gone, and nothing has changed for a while."""
+    await space.mirror.until(space.name, lambda: not any(map(_going, space.mirror.all(space.name, *MADE, "Pod"))))
     async with asyncio.timeout(STEP_SECONDS):
         while await space.mirror.changes(space.name, within=QUIET_SECONDS):
             pass
+
+
+def _going(raw: Raw) -> bool:
+    return "deletionTimestamp" in raw["metadata"]
 
 
 async def undisturbed(ground: Ground) -> dict[str, Outcome]:

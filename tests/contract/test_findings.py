@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from api_client import Raw, Refusal
-from control_plane import Kubectl
+from control_plane import PATIENCE, Kubectl
 from fault_proxy import Fault, Point
 from finetune_operator import names
 from ground import Ground
@@ -73,7 +73,9 @@ async def quota(life: Life, **hard: str) -> None:
     await kubectl("apply", "-f-", document=document)
     for name, value in limits.items():
         escaped = name.replace(".", "\\.").replace("/", "\\/")
-        await kubectl("wait", "resourcequota/q", f"--for=jsonpath={{.status.hard.{escaped}}}={value}", "--timeout=20s")
+        await kubectl(
+            "wait", "resourcequota/q", f"--for=jsonpath={{.status.hard.{escaped}}}={value}", f"--timeout={PATIENCE}s"
+        )
 
 
 @story
@@ -369,5 +371,5 @@ async def test_a_conflict_at_a_deletion_is_no_proof_that_an_object_is_gone(life:
     old = await serving(life)
     life.space.proxy.decide = lambda point: Fault.CONFLICT if (point.verb, point.nth) == ("DELETE", 1) else None
     await serve_another(life, **SEVEN)
-    await life.until(lambda life: all(going(life.of(old, kind)) for kind in ("Service", "Deployment")), 60)
+    await life.until(lambda life: all(going(life.of(old, kind)) for kind in ("Service", "Deployment")))
     assert {fault for _, fault in life.space.proxy.spoilt} == {Fault.CONFLICT}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bad_manifests import BAD
-from control_plane import ControlPlane, Kubectl
+from control_plane import PATIENCE, ControlPlane, Kubectl
 from finetune_operator.api.load import parse_yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from good_manifests import GOOD
@@ -161,7 +161,7 @@ def test_a_manifest_cannot_write_the_status(kubectl: Kubectl) -> None:
 
 
 def test_ready_can_be_waited_for(serving: Kubectl) -> None:
-    assert "condition met" in serving("wait", "--for=condition=Ready", "--timeout=10s", "ftj/recipes")
+    assert "condition met" in serving("wait", "--for=condition=Ready", f"--timeout={PATIENCE}s", "ftj/recipes")
 
 
 def columns(table: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import chart
 import yaml
-from control_plane import ControlPlane, Kubectl, binary
+from control_plane import PATIENCE, ControlPlane, Kubectl, binary
 from paths import ROOT
 
 KEY = "resource.customizations.health.finetune.dev_FineTuneJob"
@@ -23,7 +23,9 @@ def test_the_health_script_is_added_to_what_argo_cd_has(control_plane: ControlPl
     tools = f"{binary('kubectl').parent}:{os.environ['PATH']}"
     environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig()), "PATH": tools}
     for _ in range(2):
-        subprocess.run(["bash", "-eo", "pipefail", "-c", command], cwd=ROOT, env=environment, check=True, timeout=60)
+        subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", command], cwd=ROOT, env=environment, check=True, timeout=PATIENCE
+        )
     data = json.loads(admin("get", "configmap", "argocd-cm", "-n", "argocd", "-o", "json"))["data"]
     assert data == {
         "url": "https://argocd.example.com",

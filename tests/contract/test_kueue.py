@@ -119,8 +119,8 @@ def test_what_is_preempted_is_not_started_again_by_the_operator_and_goes_on_when
             await queue(space)
             first, second = await two(space, pod={"labels": {"kueue.x-k8s.io/priority-class": "urgent"}})
             await second.until(trains)
-            await first.until(waits)
-            assert "Kueue stopped it (Preempted to accommodate a workload" in first.message("Trained")
+            stopped = "Kueue stopped it (Preempted to accommodate a workload"
+            await first.until(lambda life: waits(life) and stopped in life.message("Trained"))
             await finish(second)
             await first.until(trains)
             await finish(first)
@@ -137,8 +137,8 @@ def test_suspended_it_leaves_its_quota_to_the_next_and_resumed_it_waits(queues: 
             await second.until(waits)
             await first.edit(suspend=True)
             await second.until(trains)
-            assert first.condition("Trained") == ("Unknown", "Suspended")
-            assert first.of(first.revision, "Job", "train") is None
+            await first.until(lambda life: life.condition("Trained") == ("Unknown", "Suspended"))
+            await first.until(lambda life: life.of(life.revision, "Job", "train") is None)
             await first.edit(suspend=False)
             await first.until(waits)
             await finish(second)
@@ -191,7 +191,7 @@ def test_a_sweep_is_admitted_with_all_its_pods_or_none_and_goes_on_after_a_suspe
             life = Life(space)
             space.node.endings["train"] = Ending.HOLD
             await life.create(**sweep(2))
-            await life.until(lambda life: "request (2) > maximum capacity (1)" in life.message("Trained"), 60)
+            await life.until(lambda life: "request (2) > maximum capacity (1)" in life.message("Trained"))
             await life.edit(**sweep(1))
             await life.until(trains)
             await life.edit(suspend=True)

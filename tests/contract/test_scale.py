@@ -12,7 +12,7 @@ from scale import Ground, ground
 from tally import Tally
 
 COUNT = 50
-WITHIN = 240
+WITHIN = 600
 
 
 @dataclass

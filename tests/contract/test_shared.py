@@ -10,7 +10,7 @@ from typing import Any
 import chart
 import pytest
 from conftest import OPERATOR
-from control_plane import Kubectl
+from control_plane import ControlPlane, Kubectl
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.shared import engine_state, unfit
@@ -26,8 +26,6 @@ from test_engine import roll_out
 CHAT = {"apiVersion": "finetune.dev/v1alpha1", "kind": "Engine", "metadata": {"name": ENGINE}, "spec": SPEC}
 OWN = {"resources": {"limits": {"nvidia.com/gpu": 1}}}
 SERVICE = f"service/{NAME}"
-# Seconds. Its pod is asked every other one, and where the machine is busy, after an answer too late, every tenth.
-PATIENCE = 90
 ON_CHAT = f"jsonpath={{.spec.selector.finetune\\.dev/engine}}={ENGINE}"
 
 
@@ -77,13 +75,14 @@ class Lodger(Played):
 
 
 @pytest.fixture
-def lodger(admin: Kubectl, launch: Callable[..., OperatorProcess], kubectl: Kubectl) -> Iterator[Lodger]:
+def lodger(
+    control_plane: ControlPlane, admin: Kubectl, launch: Callable[..., OperatorProcess], kubectl: Kubectl
+) -> Iterator[Lodger]:
     """The FineTuneJob of this test's namespace, and an operator that leaves Engines' status alone."""
     granted = chart.rights(OPERATOR.name)
     for rule in (rule for manifest in granted for rule in manifest.get("rules", ())):
         rule["resources"] = [each for each in rule["resources"] if each != "engines/status"] or ["none"]
-    for manifest in granted:
-        admin("apply", "-f-", document=manifest)
+    chart.give(control_plane, admin, granted)
     launch()
     yield Lodger(kubectl)
     for manifest in granted:
@@ -105,9 +104,9 @@ def test_the_examples_are_accepted_as_they_lie_there(kubectl: Kubectl) -> None:
 def test_a_life(lodger: Lodger) -> None:
     lodger.create(**SHARED)
     lodger.wait_reason("Accepted", "ObjectNotFound")
-    # The Engine's news are the FineTuneJob's: nobody looks by the clock within so few seconds.
+    # The Engine's news are the FineTuneJob's: nobody looks by the clock before ten minutes are over.
     lodger.lend()
-    lodger.wait_reason("Accepted", "Accepted", seconds=10)
+    lodger.wait_reason("Accepted", "Accepted")
     lodger.publish()
     lodger.take()
     lodger.wait(SERVICE, ON_CHAT)
@@ -118,7 +117,7 @@ def test_a_life(lodger: Lodger) -> None:
     lodger.edit(training={"seed": 7})
     lodger.publish()
     lodger.load(failed="its digest is another one")
-    lodger.wait_reason("Hosted", "AdapterNotLoaded", seconds=10)
+    lodger.wait_reason("Hosted", "AdapterNotLoaded")
     told = f"Pod chat-0 of Engine chat could not load adapter {NAME}-{lodger.revision}: its digest is another one"
     assert lodger.condition("Hosted")["message"] == told
     assert lodger.get(*old.split("/"))
@@ -178,22 +177,22 @@ def test_with_the_engines_own_controller(operator: OperatorProcess, kubectl: Kub
     """What its pod does is all that is played."""
     lodger = Lodger(kubectl)
     lodger.lend()
-    kubectl.run("wait", "deployment/chat", "--for=create", "--timeout=30s")
+    lodger.wait("deployment/chat", "create")
     roll_out(kubectl, 1)
     with telling() as container:
         pod(kubectl, "chat-1", container.address)
         lodger.create(**SHARED)
         first = lodger.publish()
-        operator.eventually(lambda: obeys(kubectl, container) and answers(lodger), PATIENCE)
+        operator.eventually(lambda: obeys(kubectl, container) and answers(lodger))
         lodger.serves()
         lodger.edit(training={"seed": 7})
         lodger.publish()
-        operator.eventually(lambda: obeys(kubectl, container) and answers(lodger), PATIENCE)
+        operator.eventually(lambda: obeys(kubectl, container) and answers(lodger))
         second = names.of_revision(NAME, lodger.revision)
         assert container.held.aliases == {NAME: second}
         # The one before goes, and the Engine is not asked for it any more.
         lodger.collect(first)
-        operator.eventually(lambda: obeys(kubectl, container) and container.held.loaded == (second,), PATIENCE)
+        operator.eventually(lambda: obeys(kubectl, container) and container.held.loaded == (second,))
         lodger.serves()
 
 

@@ -1,16 +1,16 @@
 """Two operators, processes of their own and users of their own: one works, the other takes its place, never both."""
 
 import asyncio
+import itertools
 import json
 import logging
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from chart import RELEASE, SYSTEM
 from conftest import OPERATOR, SECOND
-from control_plane import ControlPlane, Kubectl, User
+from control_plane import PATIENCE, ControlPlane, Kubectl, User
 from finetune_operator.shell.cluster import Cluster
 from finetune_operator.shell.leases import Lease, lead
 from kubernetes.aio import config
@@ -19,8 +19,6 @@ from operator_process import OperatorProcess
 from playing import Played
 
 Launch = Callable[..., OperatorProcess]
-# Seconds. What nobody gave back is free after 15: less than that is a handover, on a machine that is busy, too.
-TAKES_OVER_WITHIN, HANDED_OVER_WITHIN, STOPS_LEADING_WITHIN = 25, 12, 14
 READS = ("get", "list", "watch")
 
 
@@ -64,7 +62,7 @@ def test_the_second_goes_on_after_a_kill_and_wrote_nothing_before(
     leader.kill()
     assert writes(SECOND) == []
     played.complete("prepare")
-    played.wait("/".join(played.owner("train")), "create", seconds=TAKES_OVER_WITHIN)
+    played.wait("/".join(played.owner("train")), "create")
     assert standby.leads()
     assert writes(SECOND)[0] > writes(OPERATOR)[-1]
     played.serve()
@@ -75,19 +73,24 @@ def test_told_to_stop_it_hands_over_at_once(
     standby: OperatorProcess,
     played: Played,
     admin: Kubectl,
+    control_plane: ControlPlane,
     writes: Callable[[User], list[str]],
 ) -> None:
     played.create()
     played.start("prepare")
     played.wait_reason("DataReady", "Running")
-    before = lease_spec(admin)
-    start = time.monotonic()
+    raw = lease_object(admin)
+    before = raw["spec"]
     leader.terminate()
     standby.eventually(standby.leads)
-    assert time.monotonic() - start <= HANDED_OVER_WITHIN
-    assert leader.ends(10) == 0
+    assert leader.ends() == 0
     after = lease_spec(admin)
     assert after["holderIdentity"] != before["holderIdentity"]
+    # It was free when the second one took it, which so had nothing to wait for.
+    of_first = itertools.takewhile(
+        lambda holder: holder != after["holderIdentity"], holders(control_plane, raw["metadata"]["resourceVersion"])
+    )
+    assert list(of_first)[-1] == ""
     assert after["leaseTransitions"] == before["leaseTransitions"] + 1
     assert after["acquireTime"] > before["renewTime"]
     played.complete("prepare")
@@ -103,12 +106,12 @@ def test_a_leader_that_was_frozen_finds_itself_replaced_and_writes_no_more(
     played.wait_reason("DataReady", "Running")
     with leader.paused():
         played.complete("prepare")
-        played.wait("/".join(played.owner("train")), "create", seconds=TAKES_OVER_WITHIN)
+        played.wait("/".join(played.owner("train")), "create")
         before = writes(OPERATOR)
         # It is told of all of this when it goes on.
         played.start("train")
         played.wait_reason("Trained", "Running")
-    assert leader.ends(10) == 1
+    assert leader.ends() == 1
     assert f"Lease {SYSTEM}/{RELEASE}" in leader.log().splitlines()[-1]
     assert writes(OPERATOR) == before
     played.serve()
@@ -117,11 +120,9 @@ def test_a_leader_that_was_frozen_finds_itself_replaced_and_writes_no_more(
 def test_a_leader_that_the_api_server_does_not_answer_ends_before_another_may_lead(
     leader: OperatorProcess, standby: OperatorProcess, control_plane: ControlPlane, played: Played
 ) -> None:
+    # When it stops is held to the clock in test_shell_lease_faults. While nobody is answered, nobody can lead.
     with control_plane.paused():
-        start = time.monotonic()
-        leader.eventually(lambda: not leader.leads(), 15)
-        assert time.monotonic() - start <= STOPS_LEADING_WITHIN
-        assert leader.ends(10) == 1
+        assert leader.ends() == 1
     assert leader.log().splitlines()[-1] == (
         f"Lease {SYSTEM}/{RELEASE} could not be renewed for 10 s: another operator may lead, so this one ends."
     )
@@ -142,8 +143,20 @@ def test_a_lease_that_it_may_not_use_ends_it_with_a_sentence(
     assert 'User "operator" cannot get resource "leases"' in said
 
 
+def lease_object(admin: Kubectl) -> dict[str, Any]:
+    return dict(json.loads(admin("get", "lease", RELEASE, "-n", SYSTEM, "-o", "json")))
+
+
 def lease_spec(admin: Kubectl) -> dict[str, Any]:
-    return dict(json.loads(admin("get", "lease", RELEASE, "-n", SYSTEM, "-o", "json"))["spec"])
+    return dict(lease_object(admin)["spec"])
+
+
+def holders(control_plane: ControlPlane, version: str) -> Iterator[str]:
+    """Who held the Lease, of every write since a version of it."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases?watch=true&resourceVersion={version}"
+    for event in control_plane.watch(path):
+        if event["object"]["metadata"]["name"] == RELEASE:
+            yield event["object"]["spec"]["holderIdentity"]
 
 
 @pytest.fixture
@@ -179,7 +192,7 @@ async def test_of_many_that_start_at_once_each_leads_in_its_turn_and_never_two(
     leases = [Lease(Cluster(client), SYSTEM, RELEASE) for client in clients]
     tasks = [asyncio.create_task(lead(lease, work(number))) for number, lease in enumerate(leases)]
     for _ in tasks:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             number = await done.get()
         assert [lease.held() for lease in leases] == [other == number for other, _ in enumerate(leases)]
         tasks[number].cancel()

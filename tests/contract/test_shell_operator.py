@@ -97,7 +97,7 @@ def test_progress_reaches_the_status(operator: OperatorProcess, played: Played, 
     played.create()
     played.complete("prepare")
     played.start("train", training_pod)
-    played.wait(f"ftj/{NAME}", "jsonpath={.status.progressSummary}=12/40", seconds=15)
+    played.wait(f"ftj/{NAME}", "jsonpath={.status.progressSummary}=12/40")
     progress = played.job()["status"]["progress"]
     assert (progress["loss"], progress["tokensPerSecond"]) == ("1.2500", "182")
 

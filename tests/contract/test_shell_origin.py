@@ -15,11 +15,11 @@ def test_it_waits_and_is_woken_once_the_other_is_trained(operator: OperatorProce
     dpo.create(model={"source": "ftj://sft"}, hosting=OFF)
     dpo.wait_reason("Accepted", "ObjectNotFound")
     sft.create(hosting=OFF)
-    # Within seconds: nobody looks by the clock before ten minutes are over.
-    dpo.wait_reason("DataReady", "SourceNotTrained", seconds=10)
+    # By its news: nobody looks by the clock before ten minutes are over.
+    dpo.wait_reason("DataReady", "SourceNotTrained")
     sft.complete("prepare")
     sft.complete("train")
-    dpo.wait("/".join(dpo.owner("prepare")), "create", seconds=10)
+    dpo.wait("/".join(dpo.owner("prepare")), "create")
 
     address = f"ftj://sft/{sft.revision}"
     record = dpo.get("configmap", names.of_revision("dpo", dpo.revision))["data"]

@@ -99,7 +99,7 @@ def whole_life(
     played.kubectl("create", "job", foreign, "--image=x")
     played.kubectl("apply", "-f-", document=rows)
     played.kubectl("apply", "-f-", document=claim | {"spec": size})
-    played.wait_reason("DataReady", "NameTaken", 60)
+    played.wait_reason("DataReady", "NameTaken")
     played.create(dataset={"train": train}, model=model, workspace={"size": "30Gi"})
     played.wait_reason("DataReady", "Refused")
     played.kubectl("delete", "job", foreign)

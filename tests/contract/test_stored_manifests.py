@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bad_manifests import BAD
-from control_plane import ControlPlane, Kubectl, until_established
+from control_plane import PATIENCE, ControlPlane, Kubectl, until_established
 from finetune_operator.api.crd import custom_resource_definition
 from finetune_operator.api.rules import CEL
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
@@ -20,6 +20,7 @@ GROUP, KIND = "stored.finetune.dev", "Stored"
 NAME = f"storeds.{GROUP}"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 JOBS = f"/apis/{GROUP}/v1alpha1/namespaces/default/storeds"
+INVALID = 422
 RULES = {CEL, "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"} | {
     f"{end}{what}" for end in ("min", "max") for what in ("Length", "Items", "Properties")
 }
@@ -50,27 +51,38 @@ def stored(control_plane: ControlPlane, admin: Kubectl) -> Iterator[dict[str, Ba
     """Objects of the bad manifests that a schema without rules lets through, by name; the rules have come since."""
     control_plane.request("POST", CRDS, definition(rules=False))
     until_established(admin, NAME)
+    # For a moment it asks for patience; kubectl has some.
+    admin("get", NAME)
     bad = {f"bad-{number}": bad for number, bad in enumerate(BAD) if bad.names.startswith("spec")}
     found = {name: each for name, each in bad.items() if created(control_plane, each.manifest(), name)}
     path = f"{CRDS}/{NAME}"
-    strict = definition(rules=True)
-    strict["metadata"]["resourceVersion"] = control_plane.request("GET", path)["metadata"]["resourceVersion"]
-    control_plane.request("PUT", path, strict)
+    until(lambda: replaced(control_plane, path, definition(rules=True)))
     probe = next(iter(found.values())).manifest()
-    until(lambda: not created(control_plane, probe, "probe", "?dryRun=All"))
+    # Not what it says while it takes the schema in: to come again later.
+    until(lambda: create(control_plane, probe, "probe", "?dryRun=All").get("code") == INVALID)
     yield found
     control_plane.request("DELETE", path)
 
 
-def created(control_plane: ControlPlane, document: dict[str, Any], name: str, query: str = "") -> bool:
+def replaced(control_plane: ControlPlane, path: str, document: dict[str, Any]) -> bool:
+    """Whether nobody has written it in between: the API server notes its conditions when it gets to it."""
+    version = control_plane.request("GET", path)["metadata"]["resourceVersion"]
+    wanted = document | {"metadata": document["metadata"] | {"resourceVersion": version}}
+    return bool(control_plane.request("PUT", path, wanted)["kind"] == document["kind"])
+
+
+def create(control_plane: ControlPlane, document: dict[str, Any], name: str, query: str = "") -> dict[str, Any]:
     document = document | {"apiVersion": f"{GROUP}/v1alpha1", "kind": KIND, "metadata": {"name": name}}
-    answer = control_plane.request("POST", f"{JOBS}{query}", document)
-    return bool(answer["kind"] == KIND)
+    return control_plane.request("POST", f"{JOBS}{query}", document)
+
+
+def created(control_plane: ControlPlane, document: dict[str, Any], name: str) -> bool:
+    return bool(create(control_plane, document, name)["kind"] == KIND)
 
 
 def until(holds: Callable[[], bool]) -> None:
     """A new schema is in use a moment after it was written; nothing tells when."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline
 

@@ -44,7 +44,7 @@ def test_one_trial_fails_the_other_is_taken_and_an_operator_that_was_killed_find
             space.node.results = {("train", "0"): None, ("train", "1"): TRAINED | {"trials": TRIALS}}
             await life.create(**SPEC)
             await life.until(lambda life: life.condition("Trained") == ("Unknown", "Running"))
-            assert sorted(pods(life).values()) == ["Running", "Running"]
+            await life.until(lambda life: sorted(pods(life).values()) == ["Running", "Running"])
             space.operator.kill()
             await life.plays(train=Ending.SUCCEED)
             await life.until(lambda life: job(life).get("succeeded") == 2)

@@ -34,10 +34,11 @@ _HOLDS = """
 import pathlib, signal, sys
 from finetune_cli.store import Store
 with Store(sys.argv[1]).lock():
+    # Waited for, so that it can't come between a look and the waiting.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     print("held", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        signal.pause()
+        signal.sigwait({signal.SIGTERM})
     finally:
         pathlib.Path(sys.argv[1] + ".ended").touch()
 """

@@ -1,15 +1,15 @@
 """The report as its readers see it, in a real headless Chromium: layout facts, not pixels."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import chromium
 from decisions import decision
 from finetune_trainer.evaluation.page import render
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 PHONE, DESK = 360, 1280
 SECTIONS = ["ship", "better", "training", "requests", "worse", "forgotten", "next", "how"]
@@ -25,11 +25,8 @@ COLOURS = """element => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    assert program, "chromium is not on PATH; `make report` installs Debian's"
-    with sync_playwright() as playwright:
-        # Chromium's sandbox refuses root; the page is our own.
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

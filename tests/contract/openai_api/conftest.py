@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import chart
 import openai_server
 import pytest
 from control_plane import ControlPlane, Kubectl
@@ -19,10 +20,9 @@ def keys(tmp_path: Path, namespace: str) -> Keyring:
 
 
 @pytest.fixture(scope="module")
-def granted(admin: Kubectl) -> Iterator[None]:
+def granted(control_plane: ControlPlane, admin: Kubectl) -> Iterator[None]:
     """The rights that the chart gives the component, and no others."""
-    for manifest in openai_server.rights():
-        admin("apply", "-f-", document=manifest)
+    chart.give(control_plane, admin, openai_server.rights())
     yield
     for manifest in openai_server.rights():
         admin("delete", "-f-", document=manifest)
@@ -37,7 +37,7 @@ def most() -> int:
 @pytest.fixture
 def waits() -> dict[str, int]:
     """How many questions wait for a model to wake, and how long."""
-    return {"waiting": 2, "wait_seconds": 60}
+    return {"waiting": 2, "wait_seconds": 600}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from control_plane import PATIENCE
 from openai import OpenAI
 from openai_server import BASE, KEY, Engine, Told, refused
 
@@ -39,7 +40,7 @@ def test_answers_are_streamed_as_they_come_and_no_more_at_a_time_than_allowed(
     engine.left.clear()
     with patient.chat.completions.create(**question, stream=True) as pieces:
         next(iter(pieces))
-    assert engine.left.wait(30), "The engine goes on for a client that has left."
+    assert engine.left.wait(PATIENCE), "The engine goes on for a client that has left."
 
 
 def test_models_that_cant_be_asked(client: OpenAI, told: Told, train: str, engine: Engine, engine_url: str) -> None:
@@ -65,7 +66,7 @@ def test_models_that_cant_be_asked(client: OpenAI, told: Told, train: str, engin
         ({"json": {}}, "model is required, the name of a model."),
     ):
         headers = {"Authorization": f"Bearer {KEY}"}
-        answer = httpx.post(f"{client.base_url}chat/completions", headers=headers, **body)
+        answer = httpx.post(f"{client.base_url}chat/completions", headers=headers, timeout=PATIENCE, **body)
         assert answer.status_code == 400
         assert answer.json()["error"]["message"].startswith(sentence)
     engine.locked = True

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from control_plane import ControlPlane
+from control_plane import PATIENCE, ControlPlane
 from openai import AzureOpenAI, OpenAI
 from openai_server import BASE, CHAT, KEY, Engine, Told, refused, rows
 from operator_process import OperatorProcess
@@ -36,8 +36,8 @@ def azure(address: str) -> Iterator[AzureOpenAI]:
 def management(address: str, namespace: str) -> Iterator[httpx.Client]:
     """Azure's management plane; the deployments of the namespace."""
     account = f"subscriptions/s/resourceGroups/deployments/providers/Microsoft.CognitiveServices/accounts/{namespace}"
-    headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=f"{address}/{account}", headers=headers, params={"api-version": VERSION}) as found:
+    headers, version = {"Authorization": f"Bearer {KEY}"}, {"api-version": VERSION}
+    with httpx.Client(base_url=f"{address}/{account}", headers=headers, params=version, timeout=PATIENCE) as found:
         yield found
 
 
@@ -99,7 +99,7 @@ def test_the_tutorial_walks_from_rows_to_a_deployment_and_back(
             # Now the script has.
             played.wait(candidate, "create")
             played.roll_out()
-            told, _ = script.communicate(timeout=60)
+            told, _ = script.communicate(timeout=PATIENCE)
         finally:
             script.kill()
     assert script.returncode == 0, told
@@ -186,7 +186,12 @@ def test_a_deployment_is_a_label_and_the_last_one_takes_the_engine_with_it(
     with OpenAI(base_url=f"{azure.base_url}v1", api_key=KEY, max_retries=0) as newer:
         for name in ("keeper", model):
             assert newer.chat.completions.create(model=name, **question).choices[0].message.content == "flour, eggs"
-    plain = httpx.post(f"{azure.base_url}deployments/keeper/completions?api-version={VERSION}", json={}, headers=KEYED)
+    plain = httpx.post(
+        f"{azure.base_url}deployments/keeper/completions?api-version={VERSION}",
+        json={},
+        headers=KEYED,
+        timeout=PATIENCE,
+    )
     assert plain.status_code == 200
     assert [each["model"] for each in engine.asked] == [job.removeprefix("ftjob-")] * 5
 
@@ -246,7 +251,7 @@ def test_deployments_that_cant_be_are_refused(
     assert "labels" not in told.job(job)["metadata"]
     assert said(management.get("deployments/a,b"), 404).startswith("No such deployment: a,b.")
     elsewhere = str(management.base_url).replace(namespace, "elsewhere")
-    wrong = httpx.get(f"{elsewhere}deployments?api-version={VERSION}", headers=KEYED)
+    wrong = httpx.get(f"{elsewhere}deployments?api-version={VERSION}", headers=KEYED, timeout=PATIENCE)
     assert said(wrong, 403) == f"This key opens namespace {namespace}, and not elsewhere: leave OpenAI-Project out."
 
 
@@ -263,12 +268,14 @@ def test_azures_paths_want_a_version_and_answer_as_openais(azure: AzureOpenAI, c
         (f"files?api-version={VERSION}&before=x", 400, "before is not known here, and nothing is ignored: remove it."),
         (f"models?api-version={VERSION}", 404, "GET /openai/models is not known here."),
     ):
-        assert said(httpx.get(f"{azure.base_url}{asked}", headers=KEYED), status) == sentence
-    assert httpx.get(f"{azure.base_url}v1/files?api-version=preview", headers=KEYED).status_code == 200
+        assert said(httpx.get(f"{azure.base_url}{asked}", headers=KEYED, timeout=PATIENCE), status) == sentence
+    assert (
+        httpx.get(f"{azure.base_url}v1/files?api-version=preview", headers=KEYED, timeout=PATIENCE).status_code == 200
+    )
     for body, sentence in (
         ({"content": b"{"}, "The request's body is not JSON: "),
         ({"json": []}, "The request's body must be a JSON object."),
         ({"json": {}}, "model is required, the name of a deployment."),
     ):
-        answer = httpx.post(f"{azure.base_url}v1/chat/completions", headers=KEYED, **body)
+        answer = httpx.post(f"{azure.base_url}v1/chat/completions", headers=KEYED, timeout=PATIENCE, **body)
         assert said(answer, 400).startswith(sentence)

@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import chart
 import httpx
 import pytest
 from chart import RELEASE, SYSTEM
-from control_plane import ControlPlane, Kubectl, free_port
+from control_plane import PATIENCE, ControlPlane, Kubectl, free_port
 from finetune_server import cluster
 from finetune_server.settings import PREFIX, ClusterSettings
 from test_chart_objects import EVERYTHING, dry_run, labels_of, matches
@@ -97,7 +98,7 @@ def test_the_server_reads_what_the_chart_sets(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def program(control_plane: ControlPlane, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+def program(control_plane: ControlPlane, tmp_path: Path) -> Callable[..., AbstractContextManager[Any]]:
     """What the chart's container runs, with the variables that the chart gives it and some others."""
     manifests = chart.render(api=ON | {"port": free_port()})
     (container,) = chart.one(manifests, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
@@ -107,8 +108,14 @@ def program(control_plane: ControlPlane, tmp_path: Path) -> Callable[..., subpro
     given |= {f"{PREFIX}MODELS": str(tmp_path / "models.yaml"), "KUBECONFIG": str(control_plane.kubeconfig())}
     command = [sys.executable, *container["command"][1:]]
 
-    def start(**others: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(command, env={**os.environ, **given, **others}, stderr=subprocess.PIPE, text=True)
+    @contextmanager
+    def start(**others: str) -> Iterator[subprocess.Popen[str]]:
+        environment = {**os.environ, **given, **others}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     return start
 
@@ -117,11 +124,11 @@ def test_the_containers_program_serves_and_ends_when_it_is_told_to(program: Call
     with program() as process:
         running = next(line for line in process.stderr if "Uvicorn running on" in line)
         port = re.findall(r":(\d+)", running)[-1]
-        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-        assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=PATIENCE).status_code == 401
         process.terminate()
         process.stderr.read()
-        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
 
 
 def test_the_containers_program_says_why_it_does_not_start(program: Callable[..., Any]) -> None:
@@ -134,4 +141,4 @@ def test_the_containers_program_says_why_it_does_not_start(program: Callable[...
     ):
         with program(**wrong) as process:
             assert process.stderr.read().strip() == sentence
-            assert process.wait(30) == 1
+            assert process.wait(PATIENCE) == 1

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from control_plane import PATIENCE
 from openai import OpenAI
 from openai_server import CHAT, KEY, Keyring, refused, rows
 from s3 import Bucket
@@ -66,7 +67,7 @@ def test_files_that_teach_nothing_are_refused(client: OpenAI, bucket: Bucket, na
     assert wrong == "expires_after[anchor] is not known here: a file stays until it is deleted."
     wrong = refused(openai.APIStatusError, add("large.jsonl", rows(*[CHAT] * 2000)))
     assert wrong == "The request is too large: at most 165,536 bytes are taken here."
-    form = {"headers": {"Authorization": f"Bearer {KEY}"}, "data": {"purpose": "fine-tune"}}
+    form: Any = {"headers": {"Authorization": f"Bearer {KEY}"}, "data": {"purpose": "fine-tune"}, "timeout": PATIENCE}
     without = httpx.post(f"{client.base_url}files", **form)
     assert (without.status_code, without.json()["error"]["param"]) == (400, "file")
     assert without.json()["error"]["message"] == "file is required, a file with a name."
@@ -83,7 +84,7 @@ def test_a_key_opens_its_own_namespace_for_what_it_may_and_no_longer_than_it_is_
     how = "send the key that you were given as Authorization: Bearer KEY (OpenAI's client: api_key)"
     unknown = client.with_options(api_key="sk-unknown")
     assert refused(openai.AuthenticationError, lambda: unknown.models.list()) == f"The key is not known here: {how}."
-    without = httpx.get(f"{url}/models")
+    without = httpx.get(f"{url}/models", timeout=PATIENCE)
     assert without.status_code == 401
     assert without.json()["error"]["message"] == f"There is no key in the request: {how}."
     keys.give("sk-reader", "elsewhere", "read")
@@ -100,6 +101,6 @@ def test_a_key_opens_its_own_namespace_for_what_it_may_and_no_longer_than_it_is_
     keys.take()
     assert refused(openai.AuthenticationError, lambda: client.models.list()) == f"The key is not known here: {how}."
     assert not [key for key in (KEY, "sk-reader", "sk-unknown") if key in caplog.text]
-    assert httpx.get(f"{url.removesuffix('/v1')}/healthz").json() == {"status": "ok"}
-    lost = httpx.get(f"{url}/assistants")
+    assert httpx.get(f"{url.removesuffix('/v1')}/healthz", timeout=PATIENCE).json() == {"status": "ok"}
+    lost = httpx.get(f"{url}/assistants", timeout=PATIENCE)
     assert lost.json()["error"]["message"] == "GET /v1/assistants is not known here."

@@ -1,5 +1,6 @@
 """Engines asked by OpenAI's client through the API server: by their names, and woken where they sleep."""
 
+import itertools
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import httpx
 import openai
 import pytest
 from bad_engines import SMALLEST
-from control_plane import Kubectl
+from control_plane import PATIENCE, Kubectl
 from openai import OpenAI
 from openai_server import KEY, PLAIN, Engine, Keyring, refused
 
@@ -55,7 +56,7 @@ def ask(client: OpenAI) -> Ask:
 
 def woken(kubectl: Kubectl) -> None:
     """It is scaled up, by whoever asks for it."""
-    kubectl("wait", "eng/chat", "--for=jsonpath={.spec.replicas}=2", "--timeout=30s")
+    kubectl("wait", "eng/chat", "--for=jsonpath={.spec.replicas}=2", f"--timeout={PATIENCE}s")
 
 
 def awake(kubectl: Kubectl, serves: Callable[..., None]) -> None:
@@ -143,7 +144,7 @@ def test_a_question_wakes_an_engine_and_waits_for_it(
     assert busy.value.body == {"message": said, "type": "rate_limit_error", "param": None, "code": "too_many_requests"}
     assert not engine.asked
     awake(kubectl, serves)
-    assert answer.result(30).choices[0].message.content == "flour, eggs"
+    assert answer.result(PATIENCE).choices[0].message.content == "flour, eggs"
     # Once it is awake, answers are streamed as they come.
     with ask(stream=True) as pieces:
         assert next(iter(pieces)).choices[0].delta.content == "flour"
@@ -157,7 +158,7 @@ def test_what_is_promoted_on_an_engine_wakes_it(
     on_engine(kubectl, engine_url)
     answer = pool.submit(ask, "recipes")
     awake(kubectl, serves)
-    assert answer.result(30).model == "recipes"
+    assert answer.result(PATIENCE).model == "recipes"
 
 
 class TestOfThoseThatWait:
@@ -180,16 +181,16 @@ class TestOfThoseThatWait:
         serves(pods=0, replicas=0, idleAfter="30m")
         later: Future[httpx.Response] = pool.submit(self.taken, url, body)
         awake(kubectl, serves)
-        assert later.result(60).json()["choices"][0]["message"]["content"] == "flour, eggs"
+        assert later.result(PATIENCE).json()["choices"][0]["message"]["content"] == "flour, eggs"
         assert len(engine.asked) == 1
 
     def answer(self, url: str, body: bytes) -> httpx.Response:
         headers = {"Authorization": f"Bearer {KEY}"}
-        return httpx.post(f"{url}/chat/completions", content=body, headers=headers, timeout=60)
+        return httpx.post(f"{url}/chat/completions", content=body, headers=headers, timeout=PATIENCE)
 
     def taken(self, url: str, body: bytes) -> httpx.Response:
         """It may take the server a moment to see that somebody has left."""
-        answers = (self.answer(url, body) for _ in range(1000))
+        answers = (self.answer(url, body) for _ in itertools.count())
         return next(found for found in answers if found.status_code != 429)
 
 

@@ -5,15 +5,15 @@ What is done on the page is looked at in the FineTuneJob. What all pages look li
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
 import yaml
+from browsing import chromium
 from control_plane import Kubectl
 from openai import OpenAI
 from openai_server import BASE, KEY, PLAIN, Engine, Keyring, Told
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 RUNNING = ("Unknown", "Running", "It runs.")
 DONE = ("True", "Succeeded", "It is done.")
@@ -22,10 +22,8 @@ PROGRESS = {"stage": "train", "step": 40, "totalSteps": 120, "loss": "0.4200"}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    assert program, "chromium is not on PATH; hack/chromium.sh installs Debian's"
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def installed_with(tmp_path: Path) -> Callable[[str], Finetune]:
         def run(*arguments: object) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, "-c", "from finetune_cli.main import main; main()", *map(str, arguments)]
             return subprocess.run(
-                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600
             )
 
         return run

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from finetune_cli import store as stores
 from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.store import Store, find
 from finetune_operator.api.status import FineTuneJobStatus
@@ -56,15 +56,32 @@ def test_a_second_run_of_a_job_is_kept_out(tmp_path: Path) -> None:
     assert not store.running
 
 
-def test_who_looks_whether_a_run_is_under_way_keeps_none_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Store("recipes", tmp_path)
-    with one.lock():
-        pass
-    looks = (one.directory / "lock").open()
-    fcntl.flock(looks, fcntl.LOCK_SH)
-    monkeypatch.setattr(stores, "sleep", lambda _: looks.close())
-    with one.lock():
-        assert one.running
+def test_who_only_looks_keeps_no_run_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(tmp_path, "recipes")
+    with (tmp_path / "recipes" / "lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with Store("recipes", tmp_path).lock():
+            pass
+
+
+def test_a_run_that_does_not_say_who_it_is_yet_is_stopped_once_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process 0, which would be told otherwise, is everybody around."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *asked: told.append(asked))
+    store, lock = Store("recipes", tmp_path), tmp_path / "recipes" / "lock"
+    ran(tmp_path, "recipes")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        with pytest.raises(UserError) as failure:
+            store.stop()
+        assert failure.value.message == "Which process runs recipes is not known yet: try again."
+        monkeypatch.setattr(time, "sleep", lambda seconds: lock.write_text("123"))
+        store.stop()
+    assert told == [(123, signal.SIGTERM)]
 
 
 # Holds the lock, starts a child as `run` does, and is killed.
@@ -98,12 +115,3 @@ def test_an_unreadable_document_counts_as_none(tmp_path: Path) -> None:
     store = Store("recipes", tmp_path)
     store.status_file.write_text('{"phase": "FromTheFuture"}')
     assert store.read() is None
-
-
-def test_a_run_that_has_only_taken_the_lock_is_not_stopped_nor_is_whoever_asks(tmp_path: Path) -> None:
-    ran(tmp_path, "recipes")
-    with (tmp_path / "recipes" / "lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(UserError) as failure:
-            Store("recipes", tmp_path).stop()
-    assert failure.value.message == ("The `finetune run` of recipes is only just starting: stop it again in a moment.")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rehearsal import PREPARED, TEST, TRAINED, evaluated
 from shared_engines import SPEC, Lodger, published
-from test_convergence import SEQUENCES
+from test_convergence import SAME, SEQUENCES
 
 CHAT, OTHER = ENGINES = ("chat", "other")
 ON = st.sampled_from(ENGINES)
@@ -180,6 +180,7 @@ TestLifeElsewhere.settings = settings(
     max_examples=max(1, SEQUENCES // 5),
     stateful_step_count=20,
     deadline=None,
+    derandomize=SAME,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

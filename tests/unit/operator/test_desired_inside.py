@@ -106,7 +106,7 @@ async def test_clients_of_a_pod_that_ends_are_asked_to_reconnect(tmp_path, monke
 def test_the_hook_leaves_the_mark_and_ends():
     finetune_drain.MARK.unlink(missing_ok=True)
     try:
-        subprocess.run([sys.executable, finetune_drain.__file__, "0"], check=True, timeout=30)
+        subprocess.run([sys.executable, finetune_drain.__file__, "0"], check=True, timeout=120)
         assert finetune_drain.MARK.exists()
     finally:
         finetune_drain.MARK.unlink(missing_ok=True)

@@ -58,8 +58,8 @@ async def test_a_kind_that_the_cluster_does_not_have_is_nothing_to_complain_of(
     cluster = Later()
     informer = Informer(cluster, Store(), "Workload", None, print, 0.01, asyncio.Semaphore(1))  # type: ignore[arg-type]
     running = asyncio.create_task(informer.run())
-    await asyncio.wait_for(informer.listed.wait(), 10)
-    await asyncio.wait_for(cluster.watched.wait(), 10)
+    await asyncio.wait_for(informer.listed.wait(), 120)
+    await asyncio.wait_for(cluster.watched.wait(), 120)
     running.cancel()
     assert cluster.asked >= 3
     assert caplog.records == []

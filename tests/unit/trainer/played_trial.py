@@ -18,11 +18,11 @@ attempts = len(list(play.glob(f"{number}-*.done"))) + 1
 told = json.loads((play / f"{number}-{attempts}").read_text())
 (play / f"{number}-{attempts}.done").touch()
 if told.get("waits"):
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-    # Nobody waits for long for a signal that never comes.
-    signal.alarm(30)
+    # One that comes before it is waited for stays until it is.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     (play / "waiting").touch()
-    signal.pause()
+    # Nobody waits for ever for a signal that never comes.
+    sys.exit(75 if signal.sigtimedwait({signal.SIGTERM}, 300) else 1)
 if "termination" in told:
     log.write_text(json.dumps(told["termination"]))
 if told.get("code", 0) < 0:

@@ -108,7 +108,7 @@ def test_a_request_to_stop_ends_even_a_download_at_once_and_is_tried_again(
             assert process.stdout is not None
             assert process.stdout.readline() == b"stuck\n"
             process.send_signal(number)
-            assert process.wait(timeout=20) == Outcome.INTERRUPTED.exit.code
+            assert process.wait(timeout=120) == Outcome.INTERRUPTED.exit.code
         finally:
             process.kill()
     assert Outcome.INTERRUPTED.exit.retry

@@ -259,6 +259,20 @@ def test_the_plan_is_for_the_devices_that_will_train(case: Case) -> None:
     )
 
 
+def test_who_reads_meanwhile_sees_no_half_of_what_was_found(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_text
+
+    def halfway(path: Path, text: str, *rest: Any, **more: Any) -> int:
+        write(path, text[: len(text) // 2], *rest, **more)
+        assert not case.workspace.data_report.exists()
+        return write(path, text, *rest, **more)
+
+    config = case.config(QUESTIONS)
+    monkeypatch.setattr(Path, "write_text", halfway)
+    case.prepare(config)
+    assert case.workspace.data_report.exists()
+
+
 def test_what_is_odd_is_told_and_stops_nothing(case: Case) -> None:
     rows = [{**QUESTIONS[0], "answer": "x"}, *QUESTIONS, {**QUESTIONS[1], "completion": "two <|im_end|> eggs"}]
     result = case.prepare(case.config(rows))

@@ -128,7 +128,7 @@ def test_it_answers_for_its_progress_while_it_runs(run: Run, port: int, monkeypa
     original = fetch.file
 
     def file(*arguments: Any) -> Path:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=120) as answer:
             seen.append(json.load(answer))
         return original(*arguments)
 

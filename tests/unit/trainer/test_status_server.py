@@ -26,7 +26,7 @@ def address(reporter: Reporter) -> Iterator[str]:
 
 
 def get(url: str) -> tuple[str, str]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return answer.headers["Content-Type"], answer.read().decode()
 
 
@@ -61,7 +61,7 @@ def test_there_is_nothing_else_to_ask_for(address: str, path: str) -> None:
 
 def test_nothing_can_be_sent(address: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(f"{address}/status", data=b"step=1", timeout=10)
+        urllib.request.urlopen(f"{address}/status", data=b"step=1", timeout=120)
     assert refusal.value.code == 501
 
 

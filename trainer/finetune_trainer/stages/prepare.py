@@ -35,6 +35,7 @@ from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, judges, methods, plans, schedule, targets
+from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ def prepare(
         context = Context(plan.context_length, found.model.context_length)
         noticed += foreseen.findings(asked, splits["train"].asked(), context, found, evaluation)
         _probe(evaluation, workspace, reporter)
-    workspace.data_report.write_text(DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
+    # A laptop's page may be reading it.
+    write_whole(workspace.data_report, DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")
     result = PrepareResult(
         revision=config.revision,
         on_sensitive=on_sensitive,
