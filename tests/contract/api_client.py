@@ -95,6 +95,9 @@ class Api:
         address = f"{self._address}{path(kind, '')}?watch=true&resourceVersion={version}&timeoutSeconds=86400"
         forever = aiohttp.ClientTimeout(total=None)
         async with self._session.get(address, headers=self._headers, timeout=forever) as answer:
+            if answer.status >= 400:
+                # In place of events, one word of the moment: a changed CustomResourceDefinition is being served anew.
+                return
             async for line in answer.content:
                 event = json.loads(line)
                 yield event["type"], event["object"]
