@@ -8,14 +8,14 @@ from pathlib import Path
 
 import yaml
 from finetune_trainer.evaluation.decision import Decision
-from laptop import ROOT, SMOLLM2, Finetune
+from laptop import NAME, ROOT, SMOLLM2, Finetune
 
 EXAMPLE = ROOT / "examples" / "text-to-sql"
-NAME = "text-to-sql"
 
 
 def test_it_finds_in_tables_that_it_never_saw_what_was_asked_for(finetune: Finetune, directory: Path) -> None:
     job = yaml.safe_load((EXAMPLE / "finetunejob.yaml").read_text())
+    job["metadata"]["name"] = NAME
     spec = job["spec"]
     spec["model"]["source"] = f"file://{SMOLLM2}"
     for split in ("train", "test"):
@@ -45,5 +45,5 @@ def test_it_finds_in_tables_that_it_never_saw_what_was_asked_for(finetune: Finet
     assert told.stdout.startswith("6 clients, 12 questions: 12 answered, 0 failed.\n")
     exact = re.search(r"^(\d+) are the right query", told.stdout, re.MULTILINE)
     assert exact
-    assert int(exact[1]) >= 4
+    assert int(exact[1]) >= 3
     assert run.interrupt() == 0
