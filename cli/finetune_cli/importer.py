@@ -76,7 +76,9 @@ def import_file(path: Path, given: Given, save: Path | None, out: Console, err: 
     draft = Draft(form.flat(document), given.name)
     form.read(draft)
     draft.finish()
-    manifest = _manifest(draft, given)
+    draft.replace("--model", given.model, "model/source")
+    draft.replace("--train", given.train, "dataset/train/source")
+    manifest = _manifest(draft)
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
     if save:
         save.write_text(text)
@@ -113,18 +115,13 @@ def _recognised(path: Path, document: Mapping[str, Any]) -> Tool:
     raise UserError(f"{path} is of none of the tools that are known; --from names one of {names}.", ExitCode.USAGE)
 
 
-def _manifest(draft: Draft, given: Given) -> dict[str, Any]:
-    spec = draft.spec
-    if given.model:
-        spec["model"] = spec.get("model", {}) | {"source": given.model}
-    if given.train:
-        spec["dataset"] = spec.get("dataset", {}) | {"train": {"source": given.train}}
+def _manifest(draft: Draft) -> dict[str, Any]:
     sections = ("model", "dataset", "training", "evaluation", "hosting")
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {"name": object_name(draft.name) or UNNAMED},
-        "spec": {section: spec[section] for section in sections if section in spec},
+        "spec": {section: draft.spec[section] for section in sections if section in draft.spec},
     }
 
 

@@ -150,6 +150,13 @@ class Backend:
         asked = evaluation_config(self._job.spec, self._target.settings)
         return reported(self._workspace.evaluation(asked)) is not None
 
+    @property
+    def _known(self) -> str | None:
+        """Why no engine is of use though evaluate is still to come, as a sentence: it has only to say what it knows."""
+        if self._job.spec.hosting.enabled or not self._measured:
+            return None
+        return "It was measured before, and is not to be served: no engine was started."
+
     def _repeated(self, stage: JobStage, base: str | None) -> Step:
         """Run it again where that can help. `base`: the URL of the base model's engine."""
         limit = self._job.spec.training.max_runtime
@@ -189,7 +196,7 @@ class Backend:
 
     def _host(self) -> Step:
         """Start the engine, unless there is nothing to serve and nothing to measure."""
-        if why := HOST.released(self._context):
+        if why := HOST.released(self._context) or self._known:
             return Step(State.RELEASED, Reason.RELEASED, why)
         self._begin(HOST, "the engine loads the model")
         port = free_port(self._port)

@@ -131,7 +131,8 @@ class Engine:
 
 
 def _answer(body: dict[str, Any], choice: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"id": "chat-1", "object": kind, "created": 1, "model": body["model"], "choices": [choice]}
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    return {"id": "chat-1", "object": kind, "created": 1, "model": body["model"], "choices": [choice], "usage": usage}
 
 
 KEY = "sk-the-key"

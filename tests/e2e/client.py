@@ -2,7 +2,6 @@
 
 `client.py ask URL MODEL...` asks every model every row of rows.json. `client.py load URL MODEL` asks one short question
 after the other, without retries, until /tmp/stop appears. `client.py reach URL...` tells which of them answer at all.
-`client.py tune URL MODEL` fine-tunes that model on the rows, as OpenAI's cookbook does, asks the result and deletes it.
 """
 
 import json
@@ -14,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from httpx import Limits
-from openai import APIStatusError, DefaultHttpxClient, OpenAI, OpenAIError
+from openai import DefaultHttpxClient, OpenAI, OpenAIError
 
 # Seconds. A machine that stands still is no reason to end before the story that is asked about has.
 PAUSE, LONGEST = 0.5, 7200.0
@@ -47,29 +46,6 @@ def load(client: OpenAI, model: str) -> None:
         pause.wait(PAUSE)
 
 
-def tune(client: OpenAI, model: str) -> None:
-    """Upload, create, follow, use, delete."""
-    rows = [json.dumps(row) for row in json.loads(Path("/client/rows.json").read_text())]
-    try:
-        client.files.create(file=("bad.jsonl", f'{rows[0]}\n{{"messages": []}}\n'.encode()), purpose="fine-tune")
-    except APIStatusError as error:
-        print(json.dumps({"status": error.status_code, "message": str(error)}), flush=True)
-    train = client.files.create(file=("train.jsonl", "\n".join(rows).encode()), purpose="fine-tune")
-    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}}
-    job = client.fine_tuning.jobs.create(model=model, training_file=train.id, suffix="recipes", method=method)
-    print(job.to_json(indent=None), flush=True)
-    pause, end = threading.Event(), time.monotonic() + LONGEST
-    while job.status not in ("succeeded", "failed", "cancelled") and time.monotonic() < end:
-        pause.wait(PAUSE)
-        job = client.fine_tuning.jobs.retrieve(job.id)
-    events = [event.message for event in client.fine_tuning.jobs.list_events(job.id)]
-    print(json.dumps({**job.to_dict(), "events": events}), flush=True)
-    question = [{"role": "user", "content": "Pancakes?"}]
-    answer = client.chat.completions.create(model=job.fine_tuned_model, messages=question, max_tokens=4)
-    print(json.dumps({"model": answer.model, "tokens": answer.usage.completion_tokens}), flush=True)
-    print(client.models.delete(job.fine_tuned_model).to_json(indent=None), flush=True)
-
-
 def reach(urls: list[str]) -> None:
     """Whether each answers; a policy that forbids it lets the connection time out."""
     for url in urls:
@@ -84,9 +60,8 @@ if __name__ == "__main__":
     mode, url, *names = sys.argv[1:]
     if mode == "reach":
         reach([url, *names])
-    elif mode in ("ask", "tune"):
-        client = OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"))
-        ask(client, names) if mode == "ask" else tune(client, names[0])
+    elif mode == "ask":
+        ask(OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none")), names)
     else:
         http = DefaultHttpxClient(limits=Limits(keepalive_expiry=IDLE))
         load(OpenAI(base_url=url, api_key="none", max_retries=0, http_client=http), names[0])

@@ -105,18 +105,28 @@ def client(namespace: str, name: str, *arguments: str, rows: list[dict[str, Any]
 
     `key`: the Secret with its API key.
     """
-    data = {"client.py": CLIENT.read_text(), "rows.json": json.dumps(rows or [])}
+    run_script(namespace, name, CLIENT, *arguments, files={"rows.json": json.dumps(rows or [])}, settings=key)
+
+
+def run_script(
+    namespace: str, name: str, script: Path, *arguments: str, files: dict[str, str], settings: str = ""
+) -> None:
+    """Start a Job that runs a script where the openai client is installed, the files beside it in /client.
+
+    `settings`: the Secret with its variables.
+    """
+    data = {script.name: script.read_text()} | files
     metadata = {"name": name, "namespace": namespace}
     container = {
         "name": "client",
         "image": "finetune.dev/vllm-cpu:dev",
-        "command": ["python3", "/client/client.py", *arguments],
+        "command": ["python3", f"/client/{script.name}", *arguments],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        **({"envFrom": [{"secretRef": {"name": key}}]} if key else {}),
+        **({"envFrom": [{"secretRef": {"name": settings}}]} if settings else {}),
         "volumeMounts": [{"name": "client", "mountPath": "/client"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
     pod = {
@@ -137,11 +147,15 @@ def client(namespace: str, name: str, *arguments: str, rows: list[dict[str, Any]
     )
 
 
+def said(namespace: str, name: str, seconds: int) -> str:
+    """What a script said when it had ended."""
+    wait(namespace, f"job/{name}", "condition=Complete", seconds)
+    return kubectl("logs", f"job/{name}", "-n", namespace)
+
+
 def answers(namespace: str, name: str, seconds: int) -> list[dict[str, Any]]:
     """What the client said when it had ended, one object a line."""
-    wait(namespace, f"job/{name}", "condition=Complete", seconds)
-    lines = kubectl("logs", f"job/{name}", "-n", namespace).splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]
+    return [json.loads(line) for line in said(namespace, name, seconds).splitlines() if line.startswith("{")]
 
 
 @contextmanager

@@ -1,34 +1,46 @@
-"""The steps of OpenAI's cookbook with OpenAI's own client: from a file of rows to a model that answers by its name."""
+"""OpenAI's cookbook (examples/openai-cookbook) as it lies there: from rows to a model that answers by its name."""
 
-import json
+import re
 
 from cookbook import KEY, MODEL
-from kube import SYSTEM, apply, get, wait
-from recipes import EXAMPLE, answers, client
+from kube import ROOT, SYSTEM, apply, get, wait
+from recipes import EXAMPLE, run_script, said
 from stages import READY_SECONDS
+
+TUTORIAL = ROOT / "examples" / "openai-cookbook" / "tutorial.py"
 
 
 def test_code_that_was_written_for_openai_tunes_a_model_and_asks_it(namespace: str) -> None:
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": namespace}}
-    apply(secret | {"stringData": {"OPENAI_API_KEY": KEY}})
-    rows = [json.loads(line) for line in (EXAMPLE / "train.jsonl").read_text().splitlines()[:20]]
-    url = f"http://finetune-operator-api.{SYSTEM}.svc/v1"
-    client(namespace, "notebook", "tune", url, MODEL, rows=rows, key="key")
-    refused, created, ended, answered, gone = answers(namespace, "notebook", READY_SECONDS)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "notebook", "namespace": namespace}}
+    settings = {
+        "OPENAI_BASE_URL": f"http://finetune-operator-api.{SYSTEM}.svc/v1",
+        "OPENAI_API_KEY": KEY,
+        "TUTORIAL_RECIPES": "/client",
+        "TUTORIAL_SECONDS": "0.5",
+    }
+    apply(secret | {"stringData": settings})
+    rows = {
+        name: "".join((EXAMPLE / name).read_text().splitlines(keepends=True)[:count])
+        for name, count in {"train.jsonl": 25, "test.jsonl": 1}.items()
+    }
+    run_script(namespace, "notebook", TUTORIAL, files=rows, settings="notebook")
+    told = said(namespace, "notebook", READY_SECONDS)
     # Rows are checked as they come.
-    assert refused["status"] == 400
-    assert "bad.jsonl:2: messages is empty" in refused["message"]
-    name = created["id"].removeprefix("ftjob-")
-    assert (created["status"], created["fine_tuned_model"]) == ("validating_files", None)
-    assert ended["status"] == "succeeded"
-    assert ended["fine_tuned_model"] == f"ft:{MODEL}:{namespace}:recipes:{name}"
-    assert ended["events"][-1] == f"Created fine-tuning job: {created['id']}"
-    assert "The job has successfully completed" in ended["events"]
+    assert "wrong.jsonl:2: messages is empty\n" in told
+    created = re.search(r"^Job ftjob-(\S+): validating_files$", told, re.MULTILINE)
+    assert created, told
+    name = created[1]
+    model = f"ft:{MODEL}:{namespace}:recipe-ner:{name}"
+    for line in (
+        f"  Created fine-tuning job: ftjob-{name}\n",
+        f"  New fine-tuned model created: {model}\n",
+        "  The job has successfully completed\n",
+        f"{model} deleted: True\n",
+    ):
+        assert line in told
     # Of random weights it says anything; its engine knows it by the FineTuneJob's name.
-    assert (answered["model"], answered["tokens"] > 0) == (name, True)
+    assert re.search(rf"^That was {name}, in [1-9]\d* tokens\.$", told, re.MULTILINE), told
     # It is an ordinary FineTuneJob, which kubectl shows.
-    assert get("ftj", name, namespace)["spec"]["dataset"]["train"]["source"].startswith(
-        f"s3://recipes/openai/{namespace}/"
-    )
-    assert gone["deleted"]
+    source = get("ftj", name, namespace)["spec"]["dataset"]["train"]["source"]
+    assert source.startswith(f"s3://recipes/openai/{namespace}/")
     wait(namespace, f"ftj/{name}", "jsonpath={.status.phase}=Succeeded", READY_SECONDS)

@@ -15,10 +15,16 @@ import laptop_pages
 import pytest
 import yaml
 from browsing import chromium
+from finetune_cli.main import app
 from finetune_cli.ui import application
+from finetune_operator.api.v1alpha1 import FineTuneJob
+from finetune_operator.names import revision_of
 from listening import listening
+from paths import EXAMPLES
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 from statuses import serving, status, training
+from tutorials import fields
+from typer.testing import CliRunner
 
 TOKEN, PORT = "the-token", 8080
 PHONE, DESK = 360, 1280
@@ -280,6 +286,22 @@ def test_a_form_becomes_a_manifest_that_is_shown_downloaded_and_run(page: Page, 
     page.goto(f"{ground.address}/new?name=soup&model=file://model&train=file://train.jsonl")
     page.get_by_role("button", name="Apply it").click()
     expect(page.locator("#e-name")).to_have_text("soup.yaml is there already: choose another name.")
+
+
+def test_what_a_tutorial_says_to_fill_in_makes_what_it_says_to_import(page: Page, ground: Ground) -> None:
+    (ground.directory.parent / "recipe-assistant").symlink_to(EXAMPLES / "recipe-assistant")
+    page.get_by_role("link", name="New job").click()
+    for label, value in fields("autotrain", "The web form").items():
+        page.get_by_label(label).fill(value)
+    page.get_by_role("button", name="Show the manifest").click()
+    filled = FineTuneJob.model_validate(yaml.safe_load(page.get_by_role("region", name="As YAML").inner_text()))
+    told = CliRunner().invoke(app, ["import", str(EXAMPLES / "autotrain/config.yml")])
+    imported = FineTuneJob.model_validate(yaml.safe_load(told.stdout))
+    assert revision_of(filled.spec) == revision_of(imported.spec)
+    assert imported.spec.training.tracking
+    training = imported.spec.training.model_copy(update={"tracking": None})
+    same = imported.model_copy(update={"spec": imported.spec.model_copy(update={"training": training})})
+    assert filled.model_dump() == same.model_dump()
 
 
 def test_two_jobs_stand_side_by_side(page: Page) -> None:

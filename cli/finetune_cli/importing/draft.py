@@ -85,6 +85,16 @@ class Draft:
             self.left.append(Left(theirs, "…" if _SECRET.search(theirs) and isinstance(value, str) else value, why))
         self.seen.add(theirs)
 
+    def replace(self, option: str, value: str, ours: str) -> None:
+        """Take what the user said in an option of ours in place of the settings that made this field, if they did."""
+        if not value:
+            return
+        dotted = ours.replace("/", ".")
+        beaten = [each for each in self.taken if each.ours == dotted]
+        self.taken = [each for each in self.taken if each.ours != dotted]
+        self.left += [Left(each.theirs, each.value, f"{option} is given, and takes its place") for each in beaten]
+        self.put("", ours, value, f"{option} says so")
+
     def take(self, fields: Mapping[str, Field]) -> None:
         """Every setting that has one field."""
         for theirs, found in fields.items():

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import chart
+import httpx
 import openai_server
 import pytest
 from control_plane import ControlPlane, Kubectl
@@ -81,3 +82,16 @@ def engine() -> Engine:
 def engine_url(engine: Engine) -> Iterator[str]:
     with openai_server.listening(engine.app) as found:
         yield found
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch, engine_url: str) -> None:
+    """The cluster's names of Services: there is one engine behind them."""
+    sent, engine = httpx.AsyncHTTPTransport.handle_async_request, httpx.URL(engine_url)
+
+    async def found(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.url.host.endswith(".svc"):
+            request.url = request.url.copy_with(host=engine.host, port=engine.port)
+        return await sent(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", found)

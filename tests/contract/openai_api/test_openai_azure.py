@@ -1,7 +1,5 @@
 """Azure OpenAI's paths by its own client, and its tutorial (examples/azure-openai), from rows to a deployment."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +11,10 @@ from control_plane import PATIENCE, ControlPlane
 from openai import AzureOpenAI, OpenAI
 from openai_server import BASE, CHAT, KEY, Engine, Told, refused, rows
 from operator_process import OperatorProcess
-from paths import ROOT
+from paths import EXAMPLES
 from playing import Played
+from walking import in_order, walking
 
-EXAMPLE = ROOT / "examples" / "azure-openai"
 VERSION = "2024-10-21"
 KEYED = {"api-key": KEY}
 
@@ -39,19 +37,6 @@ def management(address: str, namespace: str) -> Iterator[httpx.Client]:
     headers, version = {"Authorization": f"Bearer {KEY}"}, {"api-version": VERSION}
     with httpx.Client(base_url=f"{address}/{account}", headers=headers, params=version, timeout=PATIENCE) as found:
         yield found
-
-
-@pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch, engine_url: str) -> None:
-    """The cluster's names of Services: there is one engine behind them."""
-    sent, engine = httpx.AsyncHTTPTransport.handle_async_request, httpx.URL(engine_url)
-
-    async def found(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        if request.url.host.endswith(".svc"):
-            request.url = request.url.copy_with(host=engine.host, port=engine.port)
-        return await sent(self, request)
-
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", found)
 
 
 def wanted(model: str, **sku: Any) -> dict[str, Any]:
@@ -82,31 +67,24 @@ def test_the_tutorial_walks_from_rows_to_a_deployment_and_back(
         "AZURE_OPENAI_RESOURCE": namespace,
         "TUTORIAL_SECONDS": "0.2",
     }
-    command = [sys.executable, "-u", str(EXAMPLE / "tutorial.py")]
     made = control_plane.watch(f"/apis/finetune.dev/v1alpha1/namespaces/{namespace}/finetunejobs?watch=true")
-    with subprocess.Popen(
-        command, env=os.environ | given, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as script:
-        try:
-            played.name = next(made)["object"]["metadata"]["name"]
-            played.complete("prepare")
-            played.complete("train")
-            played.roll_out()
-            candidate = "/".join(played.owner("host"))
-            played.measure()
-            # Nobody has deployed it yet, so what measured it goes.
-            played.collect(candidate)
-            # Now the script has.
-            played.wait(candidate, "create")
-            played.roll_out()
-            told, _ = script.communicate(timeout=PATIENCE)
-        finally:
-            script.kill()
-    assert script.returncode == 0, told
+    with walking([sys.executable, "-u", str(EXAMPLES / "azure-openai/tutorial.py")], **given) as script:
+        played.name = next(made)["object"]["metadata"]["name"]
+        played.complete("prepare")
+        played.complete("train")
+        played.roll_out()
+        candidate = "/".join(played.owner("host"))
+        played.measure()
+        # Nobody has deployed it yet, so what measured it goes.
+        played.collect(candidate)
+        # Now the script has.
+        played.wait(candidate, "create")
+        played.roll_out()
+        told = script.ends()
     job = played.job()
     model = f"ft:{BASE}:{namespace}:keeper:{played.name}"
-    place = 0
-    for line in (
+    in_order(
+        told,
         "training_set.jsonl: 20 examples, the first of which is",
         "validation_set.jsonl: 8 examples, the first of which is",
         f"Job ftjob-{played.name}: validating_files",
@@ -117,9 +95,7 @@ def test_the_tutorial_walks_from_rows_to_a_deployment_and_back(
         "Deployment lighthouse-keeper: Succeeded",
         "Gruff: flour, eggs",
         "Deployments left: 0",
-    ):
-        assert f"{line}\n" in told[place:], told
-        place = told.index(f"{line}\n", place)
+    )
     assert (engine.asked[0]["model"], engine.asked[0]["messages"][1]["content"]) == (played.name, "What is a fathom?")
     assert not any(KEY in value for headers in engine.headers for value in headers.values())
     assert job["spec"]["hosting"]["enabled"] is False

@@ -4,7 +4,9 @@ What is done on the page is looked at in the FineTuneJob. What all pages look li
 """
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +15,9 @@ from browsing import chromium
 from control_plane import Kubectl
 from openai import OpenAI
 from openai_server import BASE, KEY, PLAIN, Engine, Keyring, Told
+from paths import EXAMPLES
 from playwright.sync_api import Browser, Page, expect
+from tutorials import fields, typed
 
 RUNNING = ("Unknown", "Running", "It runs.")
 DONE = ("True", "Succeeded", "It is done.")
@@ -91,6 +95,30 @@ def test_a_form_becomes_a_finetunejob(page: Page, train: str, kubectl: Kubectl) 
     assert spec["training"]["learningRate"] == 4e-4
     assert spec["model"]["source"] == shown["spec"]["model"]["source"] == "hf://acme/small-instruct"
     assert shown["metadata"]["name"].startswith("recipes-")
+
+
+def test_what_autotrains_tutorial_says_to_upload_and_fill_in_is_a_finetunejob(
+    page: Page, url: str, kubectl: Kubectl
+) -> None:
+    heading = "The web page of a cluster"
+    *_, upload = typed("autotrain", heading)
+    given = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY, "NO_PROXY": "*"}
+    done = subprocess.run(
+        ["bash", "-c", upload],
+        cwd=EXAMPLES / "autotrain",
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    log_in(page)
+    ask_for(page, json.loads(done.stdout)["id"], **fields("autotrain", heading))
+    page.get_by_role("button", name="Apply it").click()
+    expect(page.get_by_role("heading", name=re.compile("^recipes-"), level=1)).to_be_visible()
+    (job,) = made(kubectl)
+    spec = job["spec"]
+    assert isinstance(spec, dict)
+    assert (spec["training"]["epochs"], spec["training"]["batchSize"]) == (1, 8)
 
 
 @pytest.fixture

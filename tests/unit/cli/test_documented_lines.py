@@ -1,14 +1,14 @@
-"""The lines with `finetune` in README.md and docs/ are what the command takes: they work as typed."""
+"""The lines with `finetune` in README.md, docs/ and the tutorials are what the command takes: they work as typed."""
 
 import re
 import shlex
 
 import pytest
 from finetune_cli.main import app
-from paths import ROOT
+from paths import EXAMPLES, ROOT
 from typer.main import get_command
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*/README.md"))]
 # A line of code, or a piece of code within a line.
 TYPED = re.compile(r"(?:^ {4}|`)(?:\.venv/bin/)?finetune ([a-z]+ [^`>\n]*)", re.MULTILINE)
 LINES = {line.partition(" #")[0].strip() for page in PAGES for line in TYPED.findall(page.read_text())}

@@ -153,6 +153,16 @@ def test_autotrain(run: Run) -> None:
     }
 
 
+def test_what_is_said_in_an_option_takes_the_place_of_the_files_own(run: Run) -> None:
+    result, job = run(AUTOTRAIN, "--model", "hf://acme/other", "--train", "configmap://rows/train.jsonl")
+    assert job["spec"]["model"] == {"source": "hf://acme/other"}
+    assert job["spec"]["dataset"]["train"] == {"source": "configmap://rows/train.jsonl"}
+    assert "model.source: hf://acme/other (--model says so)" in told(result)
+    assert "base_model acme/llama-8b --model is given, and takes its place" in told(result)
+    assert "data.path acme/rows --train is given, and takes its place" in told(result)
+    assert "data/train-*.parquet" not in told(result)
+
+
 def test_a_token_never_gets_into_a_manifest(run: Run) -> None:
     result, job = run(AUTOTRAIN.replace("${HF_TOKEN}", "hf_secret"))
     assert "hf_secret" not in json.dumps(job)

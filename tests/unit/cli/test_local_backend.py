@@ -148,6 +148,14 @@ def run(laptop: Laptop, root: Path, found: LocalJob) -> FineTuneJobStatus:
     return status
 
 
+def measured_before(root: Path, found: LocalJob) -> None:
+    """What evaluate has left."""
+    asked = evaluation_config(found.spec, Settings())
+    report = Store(found.name, root).workspace(found.revision).evaluation(asked) / REPORT
+    report.parent.mkdir(parents=True)
+    report.write_text(decision().model_dump_json(by_alias=True))
+
+
 def conditions(status: FineTuneJobStatus) -> dict[str, tuple[str, str]]:
     return {found.type: (found.status, found.reason) for found in status.conditions}
 
@@ -205,6 +213,16 @@ def test_without_hosting_the_engine_goes_once_it_is_measured(laptop: Laptop, tmp
     assert conditions(status)["Hosted"] == ("False", "Released")
 
 
+def test_without_hosting_what_was_measured_before_starts_no_engine(laptop: Laptop, tmp_path: Path) -> None:
+    found = job(hosting={"enabled": False, "contextLength": 512})
+    measured_before(tmp_path, found)
+    status = run(laptop, tmp_path, found)
+    assert laptop.ran == ["prepare", "train", "evaluate"]
+    assert status.phase == Phase.SUCCEEDED
+    assert status.evaluation is not None
+    assert conditions(status)["Hosted"] == ("False", "Released")
+
+
 def test_a_new_stage_needs_no_word_here(laptop: Laptop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Quantize(JobStage):
         name = "quantize"
@@ -249,10 +267,7 @@ class TestBesideTheBaseModel:
 
     def test_what_was_measured_before_asks_none(self, laptop: Laptop, tmp_path: Path) -> None:
         found = job(**self.FULL)
-        asked = evaluation_config(found.spec, Settings())
-        report = Store(found.name, tmp_path).workspace(found.revision).evaluation(asked) / REPORT
-        report.parent.mkdir(parents=True)
-        report.write_text(decision().model_dump_json(by_alias=True))
+        measured_before(tmp_path, found)
         status = run(laptop, tmp_path, found)
         assert laptop.ran == ["prepare", "train", "host", "evaluate"]
         assert status.phase == Phase.SERVING

@@ -1,0 +1,34 @@
+"""The tutorials of examples/ as the tests read them: what their READMEs say to type, and into which field of a page."""
+
+from collections.abc import Iterator
+from itertools import dropwhile, takewhile
+
+from paths import EXAMPLES
+
+_CODE = "    "
+
+
+def section(example: str, heading: str) -> list[str]:
+    """The lines under a heading of an example's README."""
+    lines = (EXAMPLES / example / "README.md").read_text().splitlines()
+    after = dropwhile(lambda line: line != f"## {heading}", lines)
+    assert next(after, None), f"{example}/README.md has no heading {heading}"
+    return list(takewhile(lambda line: not line.startswith("## "), after))
+
+
+def typed(example: str, heading: str) -> list[str]:
+    """The commands under a heading: its first block of code."""
+    rest = dropwhile(lambda line: not line.startswith(_CODE), section(example, heading))
+    return [line.strip() for line in takewhile(lambda line: line.startswith(_CODE), rest)]
+
+
+def fields(example: str, heading: str) -> dict[str, str]:
+    """What is to be filled in: a table of labels and values."""
+    return dict(_rows(section(example, heading)))
+
+
+def _rows(lines: list[str]) -> Iterator[tuple[str, str]]:
+    # The first two are the head and what draws the line below it.
+    for line in [line for line in lines if line.startswith("|")][2:]:
+        label, value = (cell.strip() for cell in line.strip("|").split("|"))
+        yield label, value
