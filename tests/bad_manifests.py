@@ -187,12 +187,6 @@ BAD = [
         "spec.training.maxSteps",
         "training takes either epochs or maxSteps",
     ),
-    Bad(
-        "checkpoints of a dora adapter",
-        {"spec.training.keepCheckpoints": 2, f"{ADAPTER}.type": "dora"},
-        "spec.training.keepCheckpoints",
-        "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
-    ),
     *(
         replace(bad, fields=bad.fields | {f"{TRACKING}.type": "mlflow"})
         for bad in each(
@@ -350,13 +344,6 @@ BAD = [
                 f"{ADAPTER}.type",
                 "qlora is not there for reward models, whose adapter is merged with the base model: choose lora, dora "
                 "or none",
-            ),
-            Bad(
-                "a reward model's checkpoints",
-                {"spec.training.keepCheckpoints": 2},
-                "spec.training.keepCheckpoints",
-                "more than 1 is not there for the adapters of reward models, of which only the artifact is merged into "
-                "a model to serve",
             ),
             at_most("spec.training.reward.centerRewardsCoefficient", 100),
         )

@@ -53,7 +53,8 @@ GOOD: dict[str, dict[str, Any]] = {
         **TEST,
         EVALUATION: {"metrics": ["ranking_accuracy"], "baselines": [], "gate": {"minimum": 0.7}},
     },
-    "a reward model's checkpoints": {**REWARD, f"{ADAPTER}.type": "none", "spec.training.keepCheckpoints": 3},
+    "a reward model's checkpoints": {**REWARD, "spec.training.keepCheckpoints": 3},
+    "checkpoints of a dora adapter": {f"{ADAPTER}.type": "dora", "spec.training.keepCheckpoints": 3},
     "a reward model that is only trained": {
         **REWARD,
         "spec.hosting.enabled": False,

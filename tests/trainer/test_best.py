@@ -93,15 +93,15 @@ def test_what_is_kept_beside_it_is_whole_and_has_a_digest_of_its_own(make_case: 
     assert sorted(path.name for path in case.workspace.kept.iterdir()) == sorted(str(found.step) for found in others)
 
 
-def test_a_dora_adapter_is_merged_as_it_validated_best(make_case: MakeCase, recorder: Recorder) -> None:
+def test_dora_adapters_are_merged_as_they_validated_best(make_case: MakeCase, recorder: Recorder) -> None:
     case = overfitting(make_case, adapter=AdapterConfig(type=AdapterType.DORA, rank=8))
 
-    result = train(case.config, case.workspace, recorder)
+    result = train(case.config, case.workspace, recorder, Beside(keep=2))
 
-    best, found = result.checkpoints[0].step, validations(case)
+    (best, second), found = (checkpoint.step for checkpoint in result.checkpoints), validations(case)
     assert best < STEPS, "the last one is the best: this case shows nothing"
-    merged = case.workspace.artifact / "merged"
-    assert loss_of(merged, merged, EVERY_WEIGHT) == pytest.approx(found[best], rel=0.05)
+    for step, place in ((best, case.workspace.artifact), (second, case.workspace.checkpoint(second))):
+        assert loss_of(place / "merged", place / "merged", EVERY_WEIGHT) == pytest.approx(found[step], rel=0.05)
     assert found[STEPS] > 1.1 * found[best]
 
 

@@ -214,24 +214,6 @@ class Training(ApiModel):
             "adapter.type",
         ),
         Rule(
-            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || !has(self.method) || "
-            "self.method != 'reward' || self.adapter.type == 'none'",
-            "more than 1 is not there for the adapters of reward models, of which only the artifact is merged into a "
-            "model to serve",
-            lambda training: (
-                training.keep_checkpoints == 1
-                or training.method != Method.REWARD
-                or training.adapter.type == AdapterType.NONE
-            ),
-            "keepCheckpoints",
-        ),
-        Rule(
-            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || self.adapter.type != 'dora'",
-            "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
-            lambda training: training.keep_checkpoints == 1 or training.adapter.type != AdapterType.DORA,
-            "keepCheckpoints",
-        ),
-        Rule(
             "!has(self.sharding) || self.sharding != 'full' || self.adapter.type == 'none'",
             "full is for full fine-tuning (adapter.type none): an adapter is small, and each device holds its base "
             "model whole; remove it, or choose adapter.type qlora for a base model in four bits",
