@@ -50,6 +50,11 @@ def adapter_parameters(model: Model, adapter: AdapterConfig) -> int:
     return model.layers * adapter.rank * sum(sum(found[name]) for name in adapted(adapter))
 
 
+def saved_parameters(model: Model, adapter: AdapterConfig) -> int:
+    """Weights of the modules that are trained as a whole beside it: embeddings, output layer."""
+    return len(adapter.modules_to_save) * model.vocabulary * model.hidden_size
+
+
 def adapted(adapter: AdapterConfig) -> tuple[str, ...]:
     """The linear layers that have an adapter; names that no block of Llama's shape has count as all of them."""
     every = tuple(name for names in TOGETHER for name in names)
@@ -82,7 +87,9 @@ def _inputs(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
 
 def block_input(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
     """Bytes of a token that are kept of a block whose activations are recomputed: what goes into it."""
-    return model.hidden_size * (LONG if adapter.type == AdapterType.NONE else precision.products)
+    # Embeddings that learn are float32, and so is what goes from block to block.
+    whole = adapter.type == AdapterType.NONE or adapter.modules_to_save
+    return model.hidden_size * (LONG if whole else precision.products)
 
 
 def transient(model: Model, precision: Precision) -> int:

@@ -77,8 +77,10 @@ def _merged(base: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor
 
 
 def _sum(layer: LoraLayer) -> torch.Tensor:
+    """In float32, whatever the base model is held in."""
     weight = layer.get_base_layer().weight
-    before = weight.data.clone()
+    before = weight.data
+    weight.data = before.to(torch.float32, copy=True)
     layer.merge()
     found, weight.data = weight.data, before
     layer.merged_adapters.clear()
