@@ -654,8 +654,8 @@ def test_modules_that_can_not_be_trained_as_a_whole_are_told_before_training(cas
     assert error.outcome == Outcome.CONFIG_INVALID
     assert error.message == (
         f"training.adapter.modulesToSave has {module}, and whole modules are trained beside an adapter where they "
-        "stand outside of the model's blocks: choose among embed_tokens, lm_head, or leave it out. An output layer that "
-        "is not among them is the embeddings."
+        "stand outside of the model's blocks: choose among embed_tokens, lm_head, or leave it out. An output layer "
+        "that is not among them is the embeddings."
     )
 
 
