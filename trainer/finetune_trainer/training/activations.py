@@ -70,7 +70,7 @@ def block(model: Model, adapter: AdapterConfig, precision: Precision) -> float:
     norms = 2 * LONG * hidden * (2 if whole else 1)
     # Queries, keys, values and answers; and the gate, what it lets through, and what that is multiplied with.
     inside = bytes_each * (2 * query + 2 * key + 3 * inner)
-    return norms + inside + bytes_each * _inputs(model, adapter, precision)
+    return norms + inside + bytes_each * (_inputs(model, adapter, precision) + _outputs(model, adapter))
 
 
 def _inputs(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
@@ -83,6 +83,14 @@ def _inputs(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
         # Under autocast each has a copy of its own.
         count += found[names[0]][0] * (len(takers) if precision.products == SHORT else min(1, len(takers)))
     return count + (0 if adapter.type == AdapterType.NONE else adapter.rank * len(learning))
+
+
+def _outputs(model: Model, adapter: AdapterConfig) -> int:
+    """Numbers that DoRA keeps of what comes out of an adapted layer, without the adapter and of it: their magnitude is
+    learned.
+    """
+    found = sides(model)
+    return 2 * sum(found[name][1] for name in adapted(adapter)) if adapter.type == AdapterType.DORA else 0
 
 
 def block_input(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
