@@ -187,12 +187,6 @@ BAD = [
         "spec.training.maxSteps",
         "training takes either epochs or maxSteps",
     ),
-    Bad(
-        "checkpoints of a dora adapter",
-        {"spec.training.keepCheckpoints": 2, f"{ADAPTER}.type": "dora"},
-        "spec.training.keepCheckpoints",
-        "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
-    ),
     *(
         replace(bad, fields=bad.fields | {f"{TRACKING}.type": "mlflow"})
         for bad in each(
@@ -252,8 +246,35 @@ BAD = [
         )
         for field, value in (
             *(("alpha", 32), ("rank", 32), ("dropout", 0.1), ("targetModules", ["q_proj"])),
-            *(("useRslora", True), ("loraplusLrRatio", 16)),
+            *(("useRslora", True), ("loraplusLrRatio", 16), ("modulesToSave", ["lm_head"])),
         )
+    ),
+    Bad("nothing saved", {f"{ADAPTER}.modulesToSave": []}, f"{ADAPTER}.modulesToSave", "at least 1 item"),
+    *each(f"{ADAPTER}.modulesToSave", "names a module twice", ["lm_head", "lm_head"]),
+    *(
+        replace(bad, names=f"{ADAPTER}.modulesToSave[0]")
+        for bad in each(f"{ADAPTER}.modulesToSave", "must be a module's name", [".*head"], ["all-linear"])
+    ),
+    Bad(
+        "whole modules beside four bits",
+        {f"{ADAPTER}.type": "qlora", f"{ADAPTER}.modulesToSave": ["lm_head"]},
+        f"{ADAPTER}.modulesToSave",
+        "is not there for qlora, since what is served then is merged with the base model, which qlora has in four "
+        "bits: remove it, or choose lora or dora",
+    ),
+    Bad(
+        "whole modules that are to be loaded",
+        {f"{ADAPTER}.modulesToSave": ["lm_head"], "spec.hosting.adapter": "loaded"},
+        "spec.hosting.adapter",
+        "can't be loaded with training.adapter.modulesToSave: vLLM loads no adapter that brings whole modules; set "
+        "merged, or leave it out, which comes to the same",
+    ),
+    Bad(
+        "whole modules on a shared engine",
+        SHARED | {f"{ADAPTER}.modulesToSave": ["lm_head"]},
+        f"{ADAPTER}.modulesToSave",
+        "can't be served with hosting.engine: vLLM loads no adapter that brings whole modules beside a base model; "
+        "remove it, or hosting.engine, since an engine of one's own serves the whole model",
     ),
     *each(f"{ADAPTER}.targetModules", "names a module twice", ["q_proj", "q_proj"]),
     *each(f"{ADAPTER}.targetModules", "has all-linear among others: it stands alone", ["all-linear", "q_proj"]),
@@ -350,13 +371,6 @@ BAD = [
                 f"{ADAPTER}.type",
                 "qlora is not there for reward models, whose adapter is merged with the base model: choose lora, dora "
                 "or none",
-            ),
-            Bad(
-                "a reward model's checkpoints",
-                {"spec.training.keepCheckpoints": 2},
-                "spec.training.keepCheckpoints",
-                "more than 1 is not there for the adapters of reward models, of which only the artifact is merged into "
-                "a model to serve",
             ),
             at_most("spec.training.reward.centerRewardsCoefficient", 100),
         )

@@ -53,7 +53,8 @@ GOOD: dict[str, dict[str, Any]] = {
         **TEST,
         EVALUATION: {"metrics": ["ranking_accuracy"], "baselines": [], "gate": {"minimum": 0.7}},
     },
-    "a reward model's checkpoints": {**REWARD, f"{ADAPTER}.type": "none", "spec.training.keepCheckpoints": 3},
+    "a reward model's checkpoints": {**REWARD, "spec.training.keepCheckpoints": 3},
+    "checkpoints of a dora adapter": {f"{ADAPTER}.type": "dora", "spec.training.keepCheckpoints": 3},
     "a reward model that is only trained": {
         **REWARD,
         "spec.hosting.enabled": False,
@@ -181,6 +182,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "a rank-stabilised adapter of whose halves one learns faster": {
         ADAPTER: {"type": "dora", "rank": 256, "useRslora": True, "loraplusLrRatio": 16}
     },
+    "whole modules": {f"{ADAPTER}.modulesToSave": ["embed_tokens", "model.lm_head"]},
+    "whole modules that are merged": {f"{ADAPTER}.modulesToSave": ["lm_head"], "spec.hosting.adapter": "merged"},
     "modules of one layer": {f"{ADAPTER}.targetModules": ["model.layers.0.self_attn.q_proj", "k_proj"]},
     "a volume that somebody made": {"spec.workspace.storageClassName": ""},
     "both modes": {"spec.workspace.accessModes": ["ReadWriteOnce", "ReadWriteMany"]},

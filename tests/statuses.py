@@ -15,7 +15,7 @@ DONE: dict[str, tuple[str, str, str]] = {
     "DataReady": ("True", "Succeeded", "900 rows to train on."),
     "Trained": ("True", "Succeeded", "Trained in 120 steps."),
     "Published": ("False", "Disabled", "output.destination is not set."),
-    "Merged": ("False", "Disabled", "hosting.adapter is not merged."),
+    "Merged": ("False", "Disabled", "hosting.adapter is not merged, or train merges it."),
     "Hosted": ("True", "Succeeded", "The engine answers."),
     "Evaluated": ("True", "Succeeded", "token_f1 0.925 against 0.380."),
     "Promoted": ("True", "Succeeded", "Service recipes points at bbbb0002."),

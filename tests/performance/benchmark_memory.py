@@ -1,8 +1,8 @@
 """How right the plan is about memory: what it foresees against what processes took, in one table.
 
-`make benchmark-memory` runs it: random weights in three shapes, LoRA, QLoRA and full fine-tuning, several tokens a
-pass, with activations recomputed and without. Each is a process of its own that takes two steps as train does, and
-tells the most memory that it held (RSS) beside its libraries.
+`make benchmark-memory` runs it: random weights in three shapes, LoRA, QLoRA, DoRA and full fine-tuning, modules that
+are trained as a whole, reward models, several tokens a pass, with activations recomputed and without. Each is a process
+of its own that takes two steps as train does, and tells the most memory that it held (RSS) beside its libraries.
 """
 
 import argparse
@@ -11,15 +11,19 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from finetune_trainer.contract.config import AdapterConfig, ModelConfig, Source, TrainingConfig
+from finetune_trainer.contract.config import AdapterConfig, Method, ModelConfig, RewardConfig, Source, TrainingConfig
 from finetune_trainer.data import base
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.training import flat, host, model
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.memory import LIBRARIES, Device, Load, Pass, Training
+from finetune_trainer.training.methods import RECIPES
+from finetune_trainer.training.preference import SIDES
+from finetune_trainer.training.reward_trainer import RewardTrainer
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -35,6 +39,7 @@ TINY = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "voc
 HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64}
 KINDS = ("lora", "qlora", "none")
 BUDGETS = (512, 2048)
+SAVED = ("embed_tokens", "lm_head")
 # Learned tokens of a row of ROW tokens.
 ROW, LEARNED = 128, 32
 MIB = 2**20
@@ -51,6 +56,18 @@ class Case:
     bf16: bool = False
     passes: int = 2
     learned: int = LEARNED
+    saved: tuple[str, ...] = ()
+    method: Method = Method.SFT
+
+    @property
+    def training(self) -> TrainingConfig:
+        """As a manifest has it."""
+        return TrainingConfig(method=self.method, adapter=AdapterConfig(type=self.kind, modules_to_save=self.saved))
+
+    @property
+    def sequences(self) -> int:
+        """Of a row."""
+        return RECIPES[self.method].sequences
 
 
 @dataclass(frozen=True)
@@ -82,8 +99,9 @@ def foreseen(case: Case, path: Path) -> int:
     """What the plan says, without what the libraries take."""
     figures = base.figures(path, ModelConfig(source=Source(uri=f"file://{path}")))
     device = Device(None, 0, BFLOAT16 if case.bf16 else FLOAT32)
-    load = Load(ROW, case.passes * case.tokens, case.learned / ROW)
-    training = Training(figures, AdapterConfig(type=case.kind), device, load)
+    share, writes = case.learned / ROW, case.method.writes
+    load = Load(case.sequences * ROW, case.passes * case.tokens, share, case.sequences, writes)
+    training = Training(figures, case.training.adapter, device, load)
     return training.memory(Pass(case.tokens, case.recompute)) - LIBRARIES
 
 
@@ -98,11 +116,15 @@ def measure(case: Case, path: Path, tiny: Path) -> int:
 
 def train(case: Case, path: Path) -> None:
     """Two steps, as train takes them."""
-    training = TrainingConfig(adapter=AdapterConfig(type=case.kind))
-    loaded = model.base(path, model.weights_dtype(training, case.bf16), training.adapter.type, local_files_only=True)
+    training, writes = case.training, case.method.writes
+    dtype, options = model.weights_dtype(training, case.bf16), {"local_files_only": True}
+    loaded = (
+        model.base(path, dtype, training.adapter.type, **options) if writes else model.judging(path, dtype, **options)
+    )
     assert flat.attends_to_each_row(loaded)
-    row = {"input_ids": [1] * ROW, "labels": [IGNORED] * (ROW - case.learned) + [1] * case.learned}
-    rows = case.passes * case.tokens // ROW
+    sequence = {"input_ids": [1] * ROW, "labels": [IGNORED] * (ROW - case.learned) + [1] * case.learned}
+    row = sequence if writes else {side + name: value for side in SIDES for name, value in sequence.items()}
+    rows = case.passes * case.tokens // (ROW * case.sequences)
     with tempfile.TemporaryDirectory() as directory:
         settings = TrainingArguments(
             output_dir=directory,
@@ -119,7 +141,9 @@ def train(case: Case, path: Path) -> None:
             disable_tqdm=True,
         )
         wrapped = model.with_adapter(loaded, training)
-        FlatTrainer(case.tokens, model=wrapped, args=settings, train_dataset=[row] * rows * 2).train()
+        more: dict[str, Any] = {"model": wrapped, "args": settings, "train_dataset": [row] * rows * 2}
+        trainer = FlatTrainer(case.tokens, **more) if writes else RewardTrainer(case.tokens, RewardConfig(), **more)
+        trainer.train()
 
 
 def held(name: str) -> int:
@@ -146,23 +170,40 @@ def cases() -> Iterator[Case]:
         yield Case("llama", kind, BUDGETS[-1], bf16=True)
         yield Case("llama", kind, BUDGETS[-1], passes=1)
         yield Case("llama", kind, BUDGETS[-1], learned=ROW)
+    for kind in ("lora", "none"):
+        yield Case("qwen2", kind, BUDGETS[-1], bf16=True, recompute=True)
+        yield Case("qwen2", kind, BUDGETS[-1], method=Method.REWARD)
+    yield Case("llama", "lora", BUDGETS[-1], recompute=True, method=Method.REWARD)
+    for recompute in (False, True):
+        yield Case("llama", "dora", BUDGETS[0], recompute=recompute)
+    yield Case("qwen2", "dora", BUDGETS[0], bf16=True)
+    # Embeddings that are the output layer, and those that are not.
+    for bf16 in (False, True):
+        yield Case("gemma", "lora", BUDGETS[0], bf16=bf16, saved=SAVED[:1])
+        yield Case("qwen2", "lora", BUDGETS[0], bf16=bf16, saved=SAVED)
 
 
 def line(found: Found) -> str:
     """A row of the table."""
     case = found.case
-    how = ", ".join(
+    figures = f"{found.foreseen / MIB:9.0f} {found.measured / MIB:9.0f} {found.off:+7.0%}"
+    return f"{case.shape:6} {case.kind:6} {case.tokens:7} {figures}  {how(case)}"
+
+
+def how(case: Case) -> str:
+    """What else there is to say of it."""
+    return ", ".join(
         name
         for name, holds in (
             ("recomputed", case.recompute),
             ("bfloat16", case.bf16),
             ("one pass a step", case.passes == 1),
             ("all learned", case.learned == ROW),
+            (case.method.value, case.method != Method.SFT),
+            (", ".join(case.saved), case.saved),
         )
         if holds
     )
-    figures = f"{found.foreseen / MIB:9.0f} {found.measured / MIB:9.0f} {found.off:+7.0%}"
-    return f"{case.shape:6} {case.kind:6} {case.tokens:7} {figures}  {how}"
 
 
 def main() -> None:
@@ -173,7 +214,7 @@ def main() -> None:
     print(f"{'shape':6} {'kind':6} {'tokens':>7} {'foreseen':>9} {'measured':>9} {'off':>7}  (MiB)")
     with tempfile.TemporaryDirectory() as directory:
         for case in cases():
-            if options.only in f"{case.shape} {case.kind} {case.tokens}":
+            if options.only in f"{case.shape} {case.kind} {case.tokens} {how(case)}":
                 print(line(found(case, Path(directory))), flush=True)
 
 

@@ -14,6 +14,7 @@ from finetune_trainer.stages.train import train
 from finetune_trainer.training import machine
 from finetune_trainer.training.launch import launch
 from test_preference import ROWS
+from test_unpaired import ROWS as UNPAIRED
 from trainings import CHATS, MakeCase, Recorder
 
 
@@ -31,7 +32,9 @@ def test_two_workers_train_one_model_and_leave_one_result(make_case: MakeCase, t
 
 
 # Neither divides: five are a batch of four and one that is left over, three are less than a batch.
-@pytest.mark.parametrize(("method", "rows", "count"), [(Method.SFT, CHATS, 5), (Method.REWARD, ROWS, 3)])
+@pytest.mark.parametrize(
+    ("method", "rows", "count"), [(Method.SFT, CHATS, 5), (Method.REWARD, ROWS, 3), (Method.KTO, UNPAIRED, 3)]
+)
 def test_two_workers_count_each_validation_row_once(
     make_case: MakeCase, method: Method, rows: list[dict[str, Any]], count: int
 ) -> None:

@@ -9,7 +9,9 @@ import pytest
 from performance.benchmark_memory import Case, found, line
 
 
-@pytest.mark.parametrize(("shape", "kind"), [("llama", "lora"), ("qwen2", "qlora"), ("gemma", "none")])
+@pytest.mark.parametrize(
+    ("shape", "kind"), [("llama", "lora"), ("qwen2", "qlora"), ("gemma", "none"), ("llama", "dora")]
+)
 def test_what_is_foreseen_is_what_was_measured(tmp_path: Path, shape: str, kind: str) -> None:
     measured = found(Case(shape, kind, tokens=256), tmp_path)
     assert -0.1 <= measured.off <= 0.2, line(measured)

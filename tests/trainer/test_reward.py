@@ -10,6 +10,7 @@ from finetune_trainer.contract.config import Method, RewardConfig
 from finetune_trainer.contract.report import TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import flat, rows
+from finetune_trainer.training.build import Beside
 from finetune_trainer.training.model import judging
 from finetune_trainer.training.reward_trainer import RewardTrainer
 from test_preference import ROWS, arguments, gradients
@@ -111,3 +112,16 @@ def test_so_they_do_from_an_adapter_merged_with_its_base_and_a_killed_run_ends_t
     assert "pipeline_tag: text-classification" in card
     assert 'AutoModelForSequenceClassification.from_pretrained("merged")' in card
     assert "vllm serve merged --served-model-name colours --runner pooling" in card
+
+
+def test_each_of_those_that_are_kept_has_the_model_that_it_is_served_as(make_case: MakeCase) -> None:
+    case = make_case(rows=ROWS * 3, validation=ROWS, method=Method.REWARD, total_steps=STEPS, learning_rate=1e-3)
+
+    result = train(case.config, case.workspace, Recorder(), Beside(keep=2))
+
+    best, second = (checkpoint.step for checkpoint in result.checkpoints)
+    margins = {row["step"]: row["validationRewardMargin"] for row in metrics(case) if "validationLoss" in row}
+    assert margins[best] > 1.1 * margins[second]
+    for step, place in ((best, case.workspace.artifact), (second, case.workspace.checkpoint(second))):
+        gaps = [chosen - rejected for chosen, rejected in rewards(place / "merged")]
+        assert sum(gaps) / len(gaps) == pytest.approx(margins[step], rel=0.05)

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from finetune_trainer.contract.config import KtoConfig, Method
 from finetune_trainer.training import flat, rows
+from finetune_trainer.training.preference_trainer import PreferenceTrainer
 from finetune_trainer.training.unpaired_trainer import UnpairedTrainer
 from test_preference import MIXED, arguments, gradients, model
 from test_preference import ROWS as PAIRS
@@ -23,6 +24,10 @@ ROWS: list[dict[str, Any]] = [
     for answer in ("chosen", "rejected")
 ]
 KTO = KtoConfig(beta=0.3, desirable_weight=1.5, undesirable_weight=0.5)
+
+
+def turned(pair: dict[str, Any]) -> dict[str, Any]:
+    return pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]}
 
 
 def trls(base: Path, directory: Path) -> tuple[float, torch.Tensor]:
@@ -70,6 +75,40 @@ def test_loss_and_gradients_are_trls(make_case: MakeCase, base_model: Path, tmp_
     assert found == pytest.approx(expected, abs=1e-5)
     assert torch.allclose(our_gradients, their_gradients, atol=1e-4)
     assert their_gradients.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("found", "given", "method", "kind"),
+    [
+        (UnpairedTrainer, ROWS, Method.KTO, KTO),
+        # Chosen answers of one word, and of three.
+        (PreferenceTrainer, [*PAIRS, *map(turned, PAIRS[:1])], Method.DPO, MIXED),
+    ],
+    ids=["unpaired", "pairs"],
+)
+def test_a_validation_comes_to_the_same_in_batches_of_any_size(
+    make_case: MakeCase, base_model: Path, tmp_path: Path, found: Any, given: Any, method: Method, kind: Any
+) -> None:
+    learned = rows.load(make_case(rows=given, method=method).workspace).train
+    losses = []
+    # One row at a time, with one that is left over, and all at once.
+    for together in (1, 2, len(given)):
+        (directory := tmp_path / str(together)).mkdir()
+        options = arguments(directory) | {"per_device_eval_batch_size": together, "remove_unused_columns": False}
+        trainer = found(
+            None,
+            kind,
+            order=range(len(given)),
+            kept=directory,
+            model=model(base_model, moved=False),
+            args=TrainingArguments(**options),
+            train_dataset=learned,
+            eval_dataset=learned,
+            processing_class=AutoTokenizer.from_pretrained(base_model),
+        )
+        trainer.model.load_state_dict(model(base_model, moved=True).state_dict())
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
 
 
 @pytest.mark.parametrize(

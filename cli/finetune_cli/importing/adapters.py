@@ -11,7 +11,8 @@ _NEITHER = "8-bit base models are not there: training.adapter.type qlora holds i
 def put(draft: Draft, kind: str, theirs: Mapping[str, str], because: str = "") -> None:
     """The adapter: `kind` is lora, qlora, dora or none, as the setting `because` says.
 
-    `theirs`: what they call rank, alpha, dropout and targets, and the plain switches rslora and loraplus.
+    `theirs`: what they call rank, alpha, dropout and targets, the plain switches rslora and loraplus, and the modules
+    that are trained as a whole (saved).
     """
     draft.put(because, "training/adapter/type", kind)
     if kind == "none":
@@ -24,6 +25,7 @@ def put(draft: Draft, kind: str, theirs: Mapping[str, str], because: str = "") -
     _plain(draft, theirs.get("rslora", ""), "useRslora", lambda value: bool(value) or None)
     _plain(draft, theirs.get("loraplus", ""), "loraplusLrRatio", number)
     _targets(draft, theirs.get("targets", ""))
+    _saved(draft, kind, theirs.get("saved", ""))
 
 
 def quantized(draft: Draft, four: str, eight: str) -> bool:
@@ -54,3 +56,12 @@ def _targets(draft: Draft, theirs: str) -> None:
     found = modules(value)
     whole = found in (["all-linear"], ["all"])
     draft.put(theirs, "training/adapter/targetModules", ["all-linear"] if whole else found)
+
+
+def _saved(draft: Draft, kind: str, theirs: str) -> None:
+    if not (value := draft.get(theirs)):
+        draft.join("training.adapter.modulesToSave", theirs)
+    elif kind == "qlora":
+        draft.leave(theirs, "the base model is in four bits, which nothing is merged with: choose adapter.type lora")
+    else:
+        draft.put(theirs, "training/adapter/modulesToSave", modules(value), "served merged with the base model")

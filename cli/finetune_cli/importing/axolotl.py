@@ -19,6 +19,7 @@ from finetune_cli.importing.draft import (
 NAME = "axolotl"
 _METHODS = {"dpo": "dpo", "kto": "kto", "orpo": "dpo", "ipo": "dpo", "simpo": "dpo"}
 _ADAPTER = {
+    "saved": "lora_modules_to_save",
     "rank": "lora_r",
     "alpha": "lora_alpha",
     "dropout": "lora_dropout",
@@ -52,7 +53,6 @@ _LEFT = {
     "special_tokens": "the model's own are used; adapters with new tokens can't be served",
     "dataset_prepared_path": "what is prepared lies in the workspace",
     "lora_model_dir": "to go on from another training, see model.source ftj://",
-    "lora_modules_to_save": "vLLM serves no adapter that replaces whole modules",
     "debug": LEFT["logging_steps"],
     "strict": "wrong and unknown fields are always refused",
     "local_rank": LEFT["deepspeed"],

@@ -6,6 +6,7 @@ from finetune_cli.importing.draft import Draft, Field, model_source, number
 NAME = "LLaMA-Factory"
 _METHODS = {"sft": "sft", "pt": "sft", "dpo": "dpo", "kto": "kto", "rm": "reward"}
 _ADAPTER = {
+    "saved": "additional_target",
     "rank": "lora_rank",
     "alpha": "lora_alpha",
     "dropout": "lora_dropout",
@@ -29,7 +30,6 @@ _LEFT = {
     "max_samples": "all rows are taken: cut the file",
     "overwrite_cache": "what is prepared lies in the workspace",
     "neat_packing": arguments.LEFT["packing"],
-    "additional_target": "vLLM serves no adapter that replaces whole modules",
     "adapter_name_or_path": "to go on from another training, see model.source ftj://",
     "train_on_prompt": "answers alone are learned",
     "mask_history": "weight 0 leaves an answer of a chat out of what is learned",

@@ -18,6 +18,7 @@ from finetune_cli.importing.draft import (
 NAME = "TRL"
 _OWN_METHODS = {"orpo": "dpo", "sft": "sft", "dpo": "dpo", "kto": "kto", "reward": "reward"}
 _ADAPTER = {
+    "saved": "lora_modules_to_save",
     "rank": "lora_r",
     "alpha": "lora_alpha",
     "dropout": "lora_dropout",
@@ -55,7 +56,6 @@ _LEFT = {
     "chat_template_path": "the model's own chat template is used, which vLLM serves it with",
     "ref_model_name_or_path": "the reference is the base model, whose answers are computed once",
     "precompute_ref_log_probs": "the reference's answers are always computed once",
-    "lora_modules_to_save": "vLLM serves no adapter that replaces whole modules",
     "lora_task_type": "follows from training.method",
     "bnb_4bit_quant_type": "qlora is NF4 with double quantisation",
     "use_bnb_nested_quant": "qlora is NF4 with double quantisation",

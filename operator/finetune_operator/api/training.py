@@ -30,7 +30,8 @@ from finetune_operator.api.values import (
 )
 
 ALL_LINEAR = "all-linear"
-_MODULE = f"{ALL_LINEAR}|[a-zA-Z0-9_]+([.][a-zA-Z0-9_]+)*"
+_NAME = "[a-zA-Z0-9_]+([.][a-zA-Z0-9_]+)*"
+_MODULE = f"{ALL_LINEAR}|{_NAME}"
 TargetModule = Annotated[
     str,
     Field(max_length=255),
@@ -38,6 +39,16 @@ TargetModule = Annotated[
         f"self.matches('^({_MODULE})$')",
         "must be all-linear or a module's name, such as q_proj; patterns are not known here",
         lambda name: re.fullmatch(_MODULE, name) is not None,
+    ),
+]
+
+SavedModule = Annotated[
+    str,
+    Field(max_length=255),
+    Rule(
+        f"self.matches('^({_NAME})$')",
+        "must be a module's name, such as embed_tokens; patterns are not known here",
+        lambda name: re.fullmatch(_NAME, name) is not None,
     ),
 ]
 
@@ -85,6 +96,22 @@ class Adapter(ApiModel):
     ] = [ALL_LINEAR]
     """The modules that get an adapter, by name: linear layers of the model's blocks, of which adapters can be served;
     all-linear is all of them."""
+    modules_to_save: (
+        Annotated[
+            list[SavedModule],
+            Field(min_length=1, max_length=8),
+            Rule("self.all(a, self.exists_one(b, a == b))", "names a module twice", distinct),
+        ]
+        | None
+    ) = None
+    """The modules that are trained as a whole beside the adapter, by name: embeddings (embed_tokens) and the output
+    layer (lm_head). vLLM loads no such adapter, so train merges it into a copy of the base model, which is served as of
+    dora; hosting.engine serves none. Left out: none."""
+
+    @property
+    def beside_base(self) -> bool:
+        """Whether vLLM serves it beside its base model: see AdapterConfig."""
+        return self.type.beside_base and not self.modules_to_save
 
     rules = (
         _of_an_adapter("alpha", "!has(self.alpha)", lambda adapter: adapter.alpha is None),
@@ -99,6 +126,14 @@ class Adapter(ApiModel):
             "targetModules",
             "!has(self.targetModules) || self.targetModules == ['all-linear']",
             lambda adapter: adapter.target_modules == [ALL_LINEAR],
+        ),
+        _of_an_adapter("modulesToSave", "!has(self.modulesToSave)", lambda adapter: adapter.modules_to_save is None),
+        Rule(
+            "self.type != 'qlora' || !has(self.modulesToSave)",
+            "is not there for qlora, since what is served then is merged with the base model, which qlora has in four "
+            "bits: remove it, or choose lora or dora",
+            lambda adapter: adapter.type != AdapterType.QLORA or adapter.modules_to_save is None,
+            "modulesToSave",
         ),
     )
 
@@ -212,24 +247,6 @@ class Training(ApiModel):
             "none",
             lambda training: training.method != Method.REWARD or training.adapter.type != AdapterType.QLORA,
             "adapter.type",
-        ),
-        Rule(
-            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || !has(self.method) || "
-            "self.method != 'reward' || self.adapter.type == 'none'",
-            "more than 1 is not there for the adapters of reward models, of which only the artifact is merged into a "
-            "model to serve",
-            lambda training: (
-                training.keep_checkpoints == 1
-                or training.method != Method.REWARD
-                or training.adapter.type == AdapterType.NONE
-            ),
-            "keepCheckpoints",
-        ),
-        Rule(
-            "!has(self.keepCheckpoints) || self.keepCheckpoints == 1 || self.adapter.type != 'dora'",
-            "more than 1 is not there for dora adapters, of which only the artifact is merged into a model to serve",
-            lambda training: training.keep_checkpoints == 1 or training.adapter.type != AdapterType.DORA,
-            "keepCheckpoints",
         ),
         Rule(
             "!has(self.sharding) || self.sharding != 'full' || self.adapter.type == 'none'",

@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 
 from finetune_operator.api.dataset import Dataset
 from finetune_operator.api.evaluation import Evaluation
-from finetune_operator.api.hosting import Hosting
+from finetune_operator.api.hosting import Hosting, ServedAs
 from finetune_operator.api.model import Model
 from finetune_operator.api.output import Output
 from finetune_operator.api.rating import rating_alone
@@ -83,6 +83,14 @@ class FineTuneJobSpec(ApiModel):
             "training.adapter.type",
         ),
         Rule(
+            "!has(self.hosting.engine) || !has(self.training) || !has(self.training.adapter) || "
+            "!has(self.training.adapter.modulesToSave)",
+            "can't be served with hosting.engine: vLLM loads no adapter that brings whole modules beside a base model; "
+            "remove it, or hosting.engine, since an engine of one's own serves the whole model",
+            lambda spec: spec.hosting.engine is None or spec.training.adapter.modules_to_save is None,
+            "training.adapter.modulesToSave",
+        ),
+        Rule(
             "!has(self.hosting.engine) || !self.model.source.startsWith('ftj://')",
             "can't be ftj:// with hosting.engine: no Engine serves what another FineTuneJob made, and an adapter fits "
             "the model that it was trained on",
@@ -95,6 +103,14 @@ class FineTuneJobSpec(ApiModel):
             "self.training.adapter.type in ['lora', 'qlora']",
             "goes with training.adapter.type lora or qlora: of others the whole model is served; remove it",
             lambda spec: spec.hosting.adapter is None or spec.training.adapter.type.beside_base,
+            "hosting.adapter",
+        ),
+        Rule(
+            "!has(self.hosting.adapter) || self.hosting.adapter != 'loaded' || !has(self.training) || "
+            "!has(self.training.adapter) || !has(self.training.adapter.modulesToSave)",
+            "can't be loaded with training.adapter.modulesToSave: vLLM loads no adapter that brings whole modules; set "
+            "merged, or leave it out, which comes to the same",
+            lambda spec: spec.hosting.adapter != ServedAs.LOADED or spec.training.adapter.modules_to_save is None,
             "hosting.adapter",
         ),
         Rule(

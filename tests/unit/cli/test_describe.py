@@ -31,7 +31,7 @@ Endpoint  http://recipes.kitchen.svc/v1, model recipes
  ✔   DataReady   Succeeded   14m     900 rows to train on.
  ✔   Trained     Succeeded   14m     Trained in 120 steps.
  -   Published   Disabled    14m     output.destination is not set.
- -   Merged      Disabled    14m     hosting.adapter is not merged.
+ -   Merged      Disabled    14m     hosting.adapter is not merged, or train merges it.
  ✔   Hosted      Succeeded   14m     The engine answers.
  ✔   Evaluated   Succeeded   14m     token_f1 0.925 against 0.380.
  ✔   Promoted    Succeeded   14m     Service recipes points at bbbb0002.

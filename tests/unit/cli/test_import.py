@@ -286,3 +286,25 @@ def test_what_is_no_configuration_is_told(run: Run, text: str, sentence: str) ->
     assert result.exit_code != 0
     assert job == {}
     assert sentence in str(result.exception) + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        (f"{AXOLOTL}lora_modules_to_save: [embed_tokens, lm_head]\n", "lora_modules_to_save"),
+        (f"{LLAMA_FACTORY}additional_target: embed_tokens,lm_head\n", "additional_target"),
+        (TRL.replace("--load_in_4bit", "--lora_modules_to_save embed_tokens lm_head"), "lora_modules_to_save"),
+    ],
+    ids=["axolotl", "llama-factory", "trl"],
+)
+def test_modules_that_are_trained_as_a_whole_are_taken(run: Run, text: str, setting: str) -> None:
+    result, job = run(text)
+    assert result.exit_code == 0, result.stderr
+    assert job["spec"]["training"]["adapter"]["modulesToSave"] == ["embed_tokens", "lm_head"]
+    assert f"{setting} " in told(result)
+
+
+def test_beside_four_bits_they_are_left_out_with_the_reason(run: Run) -> None:
+    result, job = run(TRL.replace("--load_in_4bit", "--load_in_4bit --lora_modules_to_save lm_head"))
+    assert "modulesToSave" not in job["spec"]["training"]["adapter"]
+    assert "the base model is in four bits, which nothing is merged with: choose adapter.type lora" in told(result)

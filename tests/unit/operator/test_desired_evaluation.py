@@ -214,8 +214,9 @@ def test_it_runs_beside_the_accelerators_and_holds_none() -> None:
 
 def test_the_base_model_is_asked_alone_where_one_engine_can_not_be_both() -> None:
     adapters = {kind: {"training": {"adapter": {"type": kind}}} for kind in ("lora", "dora", "none")}
+    adapters["whole modules"] = {"training": {"adapter": {"modulesToSave": ["lm_head"]}}}
     alone = {kind: evaluation_config(target(**spec).spec, Settings()).base_alone for kind, spec in adapters.items()}
-    assert alone == {"lora": False, "dora": True, "none": True}
+    assert alone == {"lora": False, "dora": True, "none": True, "whole modules": True}
     for baselines, asked in (([], False), ([ENDPOINT], False), ([ENDPOINT, {"type": "zero-shot"}], True)):
         found = target(**adapters["dora"], evaluation={"baselines": baselines})
         assert evaluation_config(found.spec, Settings()).base_alone is asked

@@ -5,6 +5,7 @@ from finetune_operator.finetunejob.desired import hosting
 from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.seat import Seat
+from finetune_operator.finetunejob.stages import wanted
 from rendering import GPUS, environment, host, main, mounts, target
 
 
@@ -53,6 +54,16 @@ def test_a_reward_model_is_served_whole_and_has_started_once_it_rates(adapter, p
     assert served["--max-model-len"] == "2048"
     assert not any("lora" in option for option in served)
     assert main(host(found))["startupProbe"]["exec"]["command"][2:] == ["recipes", "8000", "/classify"]
+
+
+@pytest.mark.parametrize("hosting", [{}, {"adapter": "merged"}])
+def test_an_adapter_that_brings_whole_modules_is_served_as_train_merged_it(hosting):
+    found = target(training={"adapter": {"modulesToSave": ["embed_tokens"]}}, hosting=hosting)
+    served = options(found)
+    assert (served["--model"], served["--served-model-name"]) == ("/workspace/artifact/merged", "recipes")
+    assert not any("lora" in option for option in served)
+    # There is nothing left to merge.
+    assert "merge" not in [stage.name for stage in wanted(found.spec)]
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])

@@ -75,6 +75,10 @@ def test_a_default_written_out_is_the_same_as_left_out() -> None:
     assert digests(written) == digests({})
 
 
+def test_modules_that_are_trained_as_a_whole_make_another_revision() -> None:
+    assert digests({"training": {"adapter": {"modulesToSave": ["lm_head"]}}})["revision"] != digests({})["revision"]
+
+
 def test_a_dataset_that_was_refused_is_tried_again_once_the_manifest_lets_it_through() -> None:
     usual, fail = digests({}), digests({"dataset": ROWS | {"onSensitive": "fail"}})
     assert {name for name, digest in usual.items() if digest != fail[name]} == {"prepare"}

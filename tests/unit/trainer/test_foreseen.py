@@ -5,13 +5,13 @@ from array import array
 from typing import Any
 
 import pytest
-from finetune_trainer.contract.config import EvaluationConfig, ModelConfig, Source
+from finetune_trainer.contract.config import EvaluationConfig, Method, Metric, ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.tokens import Tokens
-from finetune_trainer.evaluation import contenders, foreseen, leakage
+from finetune_trainer.evaluation import contenders, foreseen, leakage, likelihood
 from finetune_trainer.evaluation.foreseen import Asked, Context
 from tiny import CHATML, write_model
 
@@ -86,7 +86,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 class TestTooLong:
     def told(self, model: Base, test: list[Asked], planned: int, longest: int = 4096, **config: Any) -> Any:
-        return foreseen.too_long(test, Context(planned, longest), model, EvaluationConfig(**config))
+        needs = foreseen.Needs(model, EvaluationConfig(**config))
+        return foreseen.too_long(test, Context(planned, longest), needs.asked)
 
     def test_it_tells_what_evaluate_could_not_ask(self, model: Base) -> None:
         test = stored(row("two " * 30), row("two"), row("two", "eggs " * 40))
@@ -117,3 +118,53 @@ class TestTooLong:
 
     def test_a_long_answer_needs_no_more_room_than_answers_get(self, model: Base) -> None:
         assert self.told(model, stored(row("two", "eggs " * 40)), planned=40, max_answer_tokens=4) is None
+
+
+def pair(asked: str, chosen: str, rejected: str) -> bytes:
+    answers = {
+        name: [{"role": "assistant", "content": said}] for name, said in (("chosen", chosen), ("rejected", rejected))
+    }
+    return json.dumps({"prompt": [{"role": "user", "content": asked}]} | answers).encode()
+
+
+class TestTooLongRejected:
+    """The right answer of each fits; of one the answer to avoid does not."""
+
+    ROWS = (pair("two", "eggs", "eggs"), pair("two", "eggs", "eggs " * 40))
+
+    def told(self, model: Base, planned: int, method: Method, longest: int = 4096, **config: Any) -> list[Any]:
+        short, long = (Tokens(array("i", [0] * count), ()) for count in (4, 1000))
+        rows = enumerate(self.ROWS, 1)
+        test = foreseen.asked(Example(line, f"test.jsonl:{at}", short, rejected=long) for at, line in rows)
+        context = Context(planned, longest)
+        return foreseen.findings(test, [], context, model, EvaluationConfig(**config), method)
+
+    def needed(self, model: Base) -> int:
+        question = contenders.read(self.ROWS[1])
+        assert question.rejected
+        prompt, text = likelihood.reference(model.tokenizer, contenders.with_examples(question, ()), question.rejected)
+        return len(prompt) + len(text)
+
+    def test_of_a_reward_model_the_pair_is_not_asked(self, model: Base) -> None:
+        need = self.needed(model)
+        (found,) = self.told(model, need - 1, Method.REWARD)
+        assert (found.kind, found.count, found.places) == ("tooLong", 1, ("test.jsonl:2",))
+        assert found.sentence == (
+            f"1 row of test needs {need} tokens for prompt and answer, where the context has {need - 1}: not asked, "
+            f"it counts as answered wrong, unless hosting.contextLength is {need} or more (test.jsonl:2)."
+        )
+        assert self.told(model, need, Method.REWARD) == []
+
+    def test_of_a_model_that_writes_what_fits_of_it_is_compared(self, model: Base) -> None:
+        need = self.needed(model) + 1
+        (found,) = self.told(model, need - 1, Method.DPO, metrics=(Metric.REWARD_ACCURACY,))
+        assert found.sentence == (
+            f"1 row of test has a rejected answer that needs {need} tokens with the prompt, where the context has "
+            f"{need - 1}: reward_accuracy compares as much of it as fits, unless hosting.contextLength is {need} or "
+            "more (test.jsonl:2)."
+        )
+        assert (found.kind, found.count) == ("rejectedTooLong", 1)
+        assert self.told(model, need, Method.DPO, metrics=(Metric.REWARD_ACCURACY,)) == []
+
+    def test_where_nobody_compares_with_it_there_is_nothing_to_say(self, model: Base) -> None:
+        assert self.told(model, 40, Method.DPO) == []

@@ -36,6 +36,28 @@ def test_an_8b_model_takes_what_its_weights_do_and_little_more(kind: str, least:
     assert least < found.memory(found.least) / GIB < most
 
 
+SAVED = ("embed_tokens", "lm_head")
+
+
+def saving(found: Training) -> Training:
+    return replace(found, adapter=found.adapter.model_copy(update={"modules_to_save": SAVED}))
+
+
+def test_modules_that_are_trained_as_a_whole_take_what_full_fine_tuning_of_them_does() -> None:
+    plain, whole = training(), saving(training())
+    # A copy, its gradients and two moments in float32; and the short copy of autocast.
+    expected = (4 * 4 + 2) * 2 * LLAMA_8B.vocabulary * LLAMA_8B.hidden_size
+    assert whole.memory(whole.least) - plain.memory(plain.least) == pytest.approx(expected, rel=0.1)
+
+
+def test_where_they_are_too_much_it_says_that_without_them_it_would_fit() -> None:
+    refused = refusal(saving(training(gib=32)))
+    assert refused is not None
+    assert "no training.adapter.modulesToSave (" in refused.message
+    assert "qlora" not in refused.message
+    assert "remove training.adapter.modulesToSave" in failures.remedy(saving(training(gib=32)))
+
+
 def test_a_model_that_judges_makes_no_logits() -> None:
     writes, judges = (training(model=SMOLLM2, learned=1, writes=each) for each in (True, False))
     # 8,192 tokens' worth of 49,152 numbers in float32, three at once, in place of what a block's way back holds.

@@ -659,6 +659,20 @@ def test_modules_that_cannot_be_adapted_and_served_are_told_before_training(case
     )
 
 
+@pytest.mark.parametrize("module", ["head", "q_proj", "input_layernorm"])
+def test_modules_that_can_not_be_trained_as_a_whole_are_told_before_training(case: Case, module: str) -> None:
+    config = with_targets(case, "q_proj")
+    adapter = config.training.adapter.model_copy(update={"modules_to_save": ("lm_head", module)})
+    training = config.training.model_copy(update={"adapter": adapter})
+    error = case.refused(config.model_copy(update={"training": training}))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message == (
+        f"training.adapter.modulesToSave has {module}, and whole modules are trained beside an adapter where they "
+        "stand outside of the model's blocks: choose among embed_tokens, lm_head, or leave it out. An output layer "
+        "that is not among them is the embeddings."
+    )
+
+
 def test_modules_of_the_models_blocks_may_be_named_by_their_path(case: Case) -> None:
     case.prepare(with_targets(case, "model.layers.0.self_attn.q_proj", "up_proj"))
     assert case.workspace.prepared.exists()

@@ -160,7 +160,10 @@ class DatasetConfig(Contract):
 
 
 class AdapterConfig(Contract):
-    """PEFT's LoraConfig, as far as the manifest exposes it, and the one setting of its LoRA+ optimizer."""
+    """PEFT's LoraConfig, as far as the manifest exposes it, and the one setting of its LoRA+ optimizer.
+
+    `modules_to_save`: the modules that are trained as a whole beside it.
+    """
 
     type: AdapterType = AdapterType.LORA
     rank: int = 16
@@ -169,6 +172,12 @@ class AdapterConfig(Contract):
     use_rslora: bool = False
     loraplus_lr_ratio: float | None = None
     target_modules: tuple[str, ...] = ("all-linear",)
+    modules_to_save: tuple[str, ...] = ()
+
+    @property
+    def beside_base(self) -> bool:
+        """See AdapterType; vLLM loads no adapter that brings whole modules."""
+        return self.type.beside_base and not self.modules_to_save
 
 
 class DpoConfig(Contract):
@@ -222,11 +231,11 @@ class TrainingConfig(Contract):
 
     @property
     def beside_base(self) -> bool:
-        """Whether one engine answers as the base model and as what was trained: see AdapterType.
+        """Whether one engine answers as the base model and as what was trained: see AdapterConfig.
 
         Beside a head of its own a base model could not answer any more.
         """
-        return self.adapter.type.beside_base and self.method.writes
+        return self.adapter.beside_base and self.method.writes
 
     @property
     def merged(self) -> bool:

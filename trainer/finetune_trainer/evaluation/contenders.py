@@ -41,6 +41,11 @@ class Question:
     rejected: "Question | None" = None
 
     @property
+    def answers(self) -> "tuple[Question, Question]":
+        """Of a row of preference the chosen answer and the rejected one: see `testset.chosen`."""
+        return self, self.rejected or self
+
+    @property
     def asked(self) -> str:
         """What the user said last."""
         return self.prompt if isinstance(self.prompt, str) else str(self.prompt[-1].get("content") or "")
@@ -223,6 +228,12 @@ def measure_with(tokenizer: Any) -> Measure:
         return len(tokenizer(text, add_special_tokens=plain)["input_ids"])
 
     return measure
+
+
+def answered(tokenizer: Any, prompt: Prompt, answer: Question) -> int:
+    """How many tokens a prompt has with this answer behind it, the end of the turn included."""
+    text = rendered(tokenizer, prompt, answer.reference, answer.calls)
+    return len(tokenizer(text, add_special_tokens=isinstance(prompt.prompt, str))["input_ids"])
 
 
 def rendered(tokenizer: Any, prompt: Prompt, answer: str | None = None, message: Message | None = None) -> str:

@@ -3,21 +3,21 @@
 Called by `prepare`. Pure, but for the tokenizer. Rows of train stream; those of test are read once, and held.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from finetune_trainer.contract.config import EvaluationConfig
+from finetune_trainer.contract.config import EvaluationConfig, Method, Metric
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.findings import Finding, Places
 from finetune_trainer.evaluation import contenders
-from finetune_trainer.evaluation.contenders import END_TOKENS, Framing, Question
+from finetune_trainer.evaluation.contenders import END_TOKENS, Framing, Prompt, Question
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A row of test where it stands, and how many tokens it has with its answer. `digest`: of what it asks."""
+    """A row of test where it stands, and how many tokens it has with its longest answer. `digest`: of what it asks."""
 
     place: str
     tokens: int
@@ -28,7 +28,7 @@ class Asked:
 def asked(test: Iterable[Example]) -> list[Asked]:
     """The rows of test that can be asked: of labelled answers the good ones alone are right."""
     return [
-        Asked(row.place, len(row.tokens), contenders.read(row.line), row.asked)
+        Asked(row.place, max(map(len, row.sequences)), contenders.read(row.line), row.asked)
         for row in test
         if row.desirable is not False
     ]
@@ -43,10 +43,20 @@ class Context:
 
 
 def findings(
-    test: Sequence[Asked], train: Iterable[bytes | None], context: Context, base: Base, evaluation: EvaluationConfig
+    test: Sequence[Asked],
+    train: Iterable[bytes | None],
+    context: Context,
+    base: Base,
+    evaluation: EvaluationConfig,
+    method: Method,
 ) -> list[Finding]:
     """What the measurement will leave out, or count as wrong. `train`: digests of what its rows ask."""
-    found = (leaked(test, train), too_long(test, context, base, evaluation)) if test else ()
+    if not test:
+        return []
+    needs = Needs(base, evaluation)
+    found = [leaked(test, train), too_long(test, context, needs.asked if method.writes else needs.rated)]
+    if Metric.REWARD_ACCURACY in evaluation.metrics:
+        found.append(too_long_rejected(test, context, needs))
     return [each for each in found if each]
 
 
@@ -70,42 +80,77 @@ def leaked(test: Sequence[Asked], train: Iterable[bytes | None]) -> Finding | No
     return places.finding("leaked", f"{one if places.count == 1 else more} left out when the result is measured")
 
 
-def too_long(test: Sequence[Asked], context: Context, base: Base, evaluation: EvaluationConfig) -> Finding | None:
-    """Rows of test that can't be asked: prompt and room for the right answer are more than the context."""
-    needs = _Needs(base, evaluation)
-    places, most = Places(), 0
-    for row in test:
-        # Only of a row that may be too long it is counted what its prompt needs by itself.
-        if row.tokens + END_TOKENS > context.planned:
-            need = needs.of(row.question)
-            if need > context.planned:
-                places.add(row.place)
-                most = max(most, need)
+def too_long(test: Sequence[Asked], context: Context, need: Callable[[Question], int]) -> Finding | None:
+    """Rows of test that can't be asked: prompt and room for the right answer are more than the context.
+
+    Of a reward model the longer answer, since it rates both. `need`: how many tokens a row takes.
+    """
+    places, most = _beyond(test, context, need)
     if not places.count:
         return None
     one, more = "1 row of test needs", f"{places.count} rows of test need up to"
     wrong = "it counts" if places.count == 1 else "they count"
-    mend = (
-        f"unless hosting.contextLength is {most} or more"
-        if most <= context.longest
-        else f"and the model has no more than {context.longest}, so shorten or remove what is longer"
-    )
     return places.finding(
         "tooLong",
         f"{one if places.count == 1 else more} {most} tokens for prompt and answer, where the context has "
-        f"{context.planned}: not asked, {wrong} as answered wrong, {mend}",
+        f"{context.planned}: not asked, {wrong} as answered wrong, {_mend(most, context)}",
     )
 
 
-class _Needs:
-    """Tokens that a question needs: its prompt alone, and room for the right answer, as `contenders.fit` has it."""
+def too_long_rejected(test: Sequence[Asked], context: Context, needs: "Needs") -> Finding | None:
+    """Rows of test that can be asked, and whose rejected answer does not fit the context: how likely it is, is told of
+    what fits.
+    """
+    asked = [row for row in test if needs.asked(row.question) <= context.planned]
+    places, most = _beyond(asked, context, needs.avoided)
+    if not places.count:
+        return None
+    one, more = "1 row of test has a rejected answer that needs", f"{places.count} rows of test have rejected answers"
+    return places.finding(
+        "rejectedTooLong",
+        f"{one if places.count == 1 else f'{more} that need up to'} {most} tokens with the prompt, where the context "
+        f"has {context.planned}: reward_accuracy compares as much of it as fits, {_mend(most, context)}",
+    )
+
+
+def _beyond(test: Sequence[Asked], context: Context, need: Callable[[Question], int]) -> tuple[Places, int]:
+    """The rows that need more than the context, and the most that one needs."""
+    places, most = Places(), 0
+    for row in test:
+        # Only of a row that may be too long it is counted what it needs.
+        if row.tokens + END_TOKENS > context.planned and (found := need(row.question)) > context.planned:
+            places.add(row.place)
+            most = max(most, found)
+    return places, most
+
+
+def _mend(most: int, context: Context) -> str:
+    if most <= context.longest:
+        return f"unless hosting.contextLength is {most} or more"
+    return f"and the model has no more than {context.longest}, so shorten or remove what is longer"
+
+
+class Needs:
+    """Tokens that a question needs of the context."""
 
     def __init__(self, base: Base, evaluation: EvaluationConfig) -> None:
         self._count, self._most = base.count, evaluation.max_answer_tokens
-        self._measure = contenders.measure_with(base.tokenizer)
+        self._tokenizer = base.tokenizer
         self._framing = contenders.template(evaluation.chat_template_kwargs) if base.chat else Framing()
 
-    def of(self, question: Question) -> int:
+    def asked(self, question: Question) -> int:
+        """Its prompt alone, and room for the right answer, as `contenders.fit` has it."""
         answer = self._count(question.reference) + END_TOKENS
-        prompt = self._measure(contenders.with_examples(question, (), self._framing))
+        prompt = contenders.measure_with(self._tokenizer)(self._prompt(question))
         return prompt + (min(answer, self._most) if self._most else answer)
+
+    def rated(self, question: Question) -> int:
+        """Its prompt with the longer answer behind it, as `ranking` sends it."""
+        return max(contenders.answered(self._tokenizer, self._prompt(question), each) for each in question.answers)
+
+    def avoided(self, question: Question) -> int:
+        """Its prompt with the rejected answer, and the one token that the engine wants room for behind it."""
+        return contenders.answered(self._tokenizer, self._prompt(question), question.answers[1]) + 1
+
+    def _prompt(self, question: Question) -> Prompt:
+        return contenders.with_examples(question, (), self._framing)

@@ -94,7 +94,7 @@ class Ranking:
             self._request(row, prompt, answer)
             for row, prompt in enumerate(prompts)
             if prompt is not None
-            for answer in _answers(self._questions[row])
+            for answer in self._questions[row].answers
         ]
         ratings = self._engine.endpoint.ask(requests, self._kept, self._rate, self._told(len(requests)), self._warm_up)
         rewards = iter(rating.reward for rating in ratings)
@@ -115,10 +115,8 @@ class Ranking:
     def _fitting(self, question: Question) -> Prompt | None:
         """The prompt, where the context has room for each of the answers behind it."""
         prompt = contenders.with_examples(question, (), self._framing)
-        plain = isinstance(prompt.prompt, str)
-        texts = [rendered(self._tokenizer, prompt, each.reference, each.calls) for each in _answers(question)]
-        lengths = [len(self._tokenizer(text, add_special_tokens=plain)["input_ids"]) for text in texts]
-        return prompt if max(lengths) <= self._context else None
+        longest = max(contenders.answered(self._tokenizer, prompt, each) for each in question.answers)
+        return prompt if longest <= self._context else None
 
     def _request(self, row: int, prompt: Prompt, answer: Question) -> Request:
         if isinstance(prompt.prompt, str):
@@ -159,11 +157,6 @@ class Ranking:
         return lambda there: self._reporter.update(activity="rating answers", step=there, total_steps=total)
 
 
-def _answers(question: Question) -> tuple[Question, Question]:
-    """The chosen one, and the other: see `testset.chosen`."""
-    return question, question.rejected or question
-
-
 def ranked(chosen: float, rejected: float) -> float:
     """1 where the chosen answer has the higher reward, 0 where the other has, and 0.5 for the same."""
     return float(np.sign(chosen - rejected) + 1) / 2
@@ -171,5 +164,5 @@ def ranked(chosen: float, rejected: float) -> float:
 
 def _preferred(question: Question, score: float) -> str:
     """The answer that it prefers, which stands for one of its own; of equals the other one, which is not right."""
-    chosen, rejected = _answers(question)
+    chosen, rejected = question.answers
     return (chosen if score == 1 else rejected).reference

@@ -90,7 +90,8 @@ def prepare(
         testset.chosen(evaluation, [row.question for row in asked], config.training.method)
         testset.check_baselines(evaluation, workspace)
         context = Context(plan.context_length, found.model.context_length)
-        noticed += foreseen.findings(asked, splits["train"].asked(), context, found, evaluation)
+        method = config.training.method
+        noticed += foreseen.findings(asked, splits["train"].asked(), context, found, evaluation, method)
         _probe(evaluation, workspace, reporter)
     # A laptop's page may be reading it.
     write_whole(workspace.data_report, DataReport(findings=noticed).model_dump_json(by_alias=True, indent=2) + "\n")

@@ -50,6 +50,11 @@ def adapter_parameters(model: Model, adapter: AdapterConfig) -> int:
     return model.layers * adapter.rank * sum(sum(found[name]) for name in adapted(adapter))
 
 
+def saved_parameters(model: Model, adapter: AdapterConfig) -> int:
+    """Weights of the modules that are trained as a whole beside it: embeddings, output layer."""
+    return len(adapter.modules_to_save) * model.vocabulary * model.hidden_size
+
+
 def adapted(adapter: AdapterConfig) -> tuple[str, ...]:
     """The linear layers that have an adapter; names that no block of Llama's shape has count as all of them."""
     every = tuple(name for names in TOGETHER for name in names)
@@ -65,7 +70,7 @@ def block(model: Model, adapter: AdapterConfig, precision: Precision) -> float:
     norms = 2 * LONG * hidden * (2 if whole else 1)
     # Queries, keys, values and answers; and the gate, what it lets through, and what that is multiplied with.
     inside = bytes_each * (2 * query + 2 * key + 3 * inner)
-    return norms + inside + bytes_each * _inputs(model, adapter, precision)
+    return norms + inside + bytes_each * (_inputs(model, adapter, precision) + _outputs(model, adapter))
 
 
 def _inputs(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
@@ -80,9 +85,19 @@ def _inputs(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
     return count + (0 if adapter.type == AdapterType.NONE else adapter.rank * len(learning))
 
 
+def _outputs(model: Model, adapter: AdapterConfig) -> int:
+    """Numbers that DoRA keeps of what comes out of an adapted layer, without the adapter and of it: their magnitude is
+    learned.
+    """
+    found = sides(model)
+    return 2 * sum(found[name][1] for name in adapted(adapter)) if adapter.type == AdapterType.DORA else 0
+
+
 def block_input(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
     """Bytes of a token that are kept of a block whose activations are recomputed: what goes into it."""
-    return model.hidden_size * (LONG if adapter.type == AdapterType.NONE else precision.products)
+    # Embeddings that learn are float32, and so is what goes from block to block.
+    whole = adapter.type == AdapterType.NONE or adapter.modules_to_save
+    return model.hidden_size * (LONG if whole else precision.products)
 
 
 def transient(model: Model, precision: Precision) -> int:

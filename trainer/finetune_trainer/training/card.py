@@ -34,10 +34,11 @@ def card(config: RunConfig, commit: str | None) -> str:
         pipeline_tag="text-generation" if writes else "text-classification",
         tags=["finetune-operator", config.training.method.value, adapter.type.value],
     )
+    saved = f" and {', '.join(adapter.modules_to_save)} trained as a whole" if adapter.modules_to_save else ""
     what = {
-        AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank} for",
+        AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank}{saved} for",
         AdapterType.QLORA: f"a LoRA adapter of rank {adapter.rank}, trained beside weights in NF4 (QLoRA), for",
-        AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank} for",
+        AdapterType.DORA: f"a DoRA adapter of rank {adapter.rank}{saved} for",
         AdapterType.NONE: "every weight fine-tuned of",
     }[adapter.type]
     alone = f"{MERGED if merged else '.'} --served-model-name {config.name}" + ("" if writes else " --runner pooling")

@@ -28,7 +28,9 @@ def remedy(training: Training) -> str:
         advice.append("train an adapter (training.adapter.type lora) instead of every weight")
         if training.device.processes > 1 and not training.sharded:
             advice.append("divide the weights among the devices (training.sharding full)")
-    if training.adapter.type == AdapterType.LORA:
+    if training.adapter.modules_to_save:
+        advice.append("remove training.adapter.modulesToSave")
+    elif training.adapter.type == AdapterType.LORA:
         advice.append("hold the base model in four bits (training.adapter.type qlora)")
     if training.device.accelerators:
         return f"{', '.join(advice)}, or ask for an accelerator with more memory"

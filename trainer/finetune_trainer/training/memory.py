@@ -136,7 +136,14 @@ class Training:
 
     @property
     def _trained(self) -> int:
-        return self.model.parameters if self._whole else activations.adapter_parameters(self.model, self.adapter)
+        """What learns, the modules that do so beside an adapter included: each is a copy of a frozen one."""
+        if self._whole:
+            return self.model.parameters
+        return activations.adapter_parameters(self.model, self.adapter) + self._saved
+
+    @property
+    def _saved(self) -> int:
+        return activations.saved_parameters(self.model, self.adapter)
 
     @property
     def _weights(self) -> float:
@@ -149,7 +156,9 @@ class Training:
             # Autocast keeps a short copy of what it multiplies with.
             return LONG * parameters + (SHORT * linear if self.device.precision.products == SHORT else 0)
         quantised = linear if self.adapter.type == AdapterType.QLORA else 0
-        return NF4 * quantised + frozen * (parameters - quantised) + LONG * self._trained
+        # Autocast keeps a short copy of an output layer that learns.
+        short = SHORT * self._saved if self.device.precision.products == SHORT else 0
+        return NF4 * quantised + frozen * (parameters - quantised) + LONG * self._trained + short
 
     @property
     def _states(self) -> float:
@@ -270,8 +279,14 @@ def _adapters(training: Training) -> list[str]:
     found = []
     for kind in others.get(training.adapter.type, (AdapterType.QLORA,)):
         other = replace(training, adapter=training.adapter.model_copy(update={"type": kind}))
-        if other.chosen:
+        # What is learned as a whole has no place beside four bits.
+        possible = kind != AdapterType.QLORA or not training.adapter.modules_to_save
+        if possible and other.chosen:
             found.append(f"training.adapter.type {kind.value} ({_gib(other.memory(other.least))})")
+    if training.adapter.modules_to_save:
+        other = replace(training, adapter=training.adapter.model_copy(update={"modules_to_save": ()}))
+        if other.chosen:
+            found.append(f"no training.adapter.modulesToSave ({_gib(other.memory(other.least))})")
     return found
 
 

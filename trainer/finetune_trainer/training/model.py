@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -25,6 +26,8 @@ from finetune_trainer.training import sharding
 
 # The library's name for what a reward model has in place of an output layer.
 HEAD = "score"
+# The name under which PEFT knows embeddings that are the output layer, too.
+EMBEDDINGS = "embed_tokens"
 # PEFT's word for every linear layer but the output layer.
 ALL_LINEAR = "all-linear"
 # The alpha of a rank-stabilised adapter: at rank 64 it is scaled by 2, as one of any rank is without that.
@@ -127,14 +130,16 @@ def with_adapter(model: PreTrainedModel, training: TrainingConfig) -> PreTrained
     adapter = training.adapter
     if adapter.type == AdapterType.NONE:
         return model
+    tied = _tied(model, adapter)
     try:
-        adapted = get_peft_model(model, lora(adapter, training.method.writes))
+        adapted = get_peft_model(model, lora(adapter, training.method.writes, tied))
     except ValueError as error:
         raise StageError(
             Outcome.CONFIG_INVALID,
             f"training.adapter.targetModules {', '.join(adapter.target_modules)} doesn't fit this model: {error} "
             f"The model's linear layers are {', '.join(linear_layers(model))}.",
         ) from error
+    _check_saved(adapted, adapter)
     for weights in adapted.parameters():
         if weights.requires_grad:
             # PEFT does so with an adapter's, and leaves a head beside it as short as the frozen ones.
@@ -152,8 +157,11 @@ def leave_inputs_to_autocast(model: PreTrainedModel | PeftModel) -> None:
             module.cast_input_dtype_enabled = False
 
 
-def lora(adapter: AdapterConfig, writes: bool = True) -> LoraConfig:
-    """PEFT's config. Nothing in it that vLLM can't serve: beside a head, PEFT's modules_to_save, it is merged."""
+def lora(adapter: AdapterConfig, writes: bool = True, tied: bool = False) -> LoraConfig:
+    """PEFT's config. Nothing in it that vLLM can't serve: beside whole modules, such as a head, it is merged.
+
+    `tied`: embeddings that it saves are the output layer, too, and stay that.
+    """
     targets, usual = adapter.target_modules, RSLORA_ALPHA if adapter.use_rslora else 2 * adapter.rank
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM if writes else TaskType.SEQ_CLS,
@@ -163,7 +171,37 @@ def lora(adapter: AdapterConfig, writes: bool = True) -> LoraConfig:
         use_rslora=adapter.use_rslora,
         target_modules=ALL_LINEAR if targets == (ALL_LINEAR,) else list(targets),
         use_dora=adapter.type == AdapterType.DORA,
+        modules_to_save=list(adapter.modules_to_save) or None,
+        ensure_weight_tying=tied,
     )
+
+
+def _tied(model: PreTrainedModel, adapter: AdapterConfig) -> bool:
+    """Whether modules that are trained as a whole are embeddings and output layer at once. Raises StageError."""
+    output = model.get_output_embeddings()
+    if not adapter.modules_to_save or output is None or output.weight is not model.get_input_embeddings().weight:
+        return False
+    # PEFT keeps the two one under this name alone; under another, what was learned would be lost in the whole model.
+    if others := [name for name in adapter.modules_to_save if name.rpartition(".")[2] != EMBEDDINGS]:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.adapter.modulesToSave has {', '.join(others)}, and this model's embeddings are its output "
+            f"layer: name {EMBEDDINGS} alone, which is both, where the model has it; or set training.adapter.type to "
+            "none.",
+        )
+    return True
+
+
+def _check_saved(adapted: PeftModel, adapter: AdapterConfig) -> None:
+    """PEFT has no word for a module that isn't there."""
+    saved = [name for name, module in adapted.named_modules() if isinstance(module, ModulesToSaveWrapper)]
+    missing = [each for each in adapter.modules_to_save if not any(f".{name}".endswith(f".{each}") for name in saved)]
+    if missing:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.adapter.modulesToSave has {', '.join(missing)}, which this model does not have as it is "
+            "trained: remove it.",
+        )
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:

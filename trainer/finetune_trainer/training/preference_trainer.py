@@ -10,7 +10,7 @@ import torch
 
 from finetune_trainer.contract.config import DpoConfig
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import preference
+from finetune_trainer.training import preference, rows
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.preference import REFERENCE, TOGETHER, Pairs
 from finetune_trainer.training.reference_trainer import ReferenceTrainer, logprobs
@@ -25,6 +25,8 @@ class PreferenceTrainer(ReferenceTrainer):
     def __init__(self, tokens_per_pass: int | None, dpo: DpoConfig, **options: Any) -> None:
         super().__init__(tokens_per_pass, preference.flatten, **options)
         self.dpo = dpo
+        chosen = self.eval_dataset and self.eval_dataset.select_columns("labels")
+        self._validated_usual = rows.learned(chosen) / len(chosen) if chosen else 0.0
 
     def compute_loss(
         self,
@@ -44,6 +46,7 @@ class PreferenceTrainer(ReferenceTrainer):
         learned = (inputs["labels"][0] != IGNORED).cpu()
         lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
         tokens = torch.tensor([int(row.sum()) for row in learned.split(lengths)]).view(-1, TOGETHER)
+        usual = self._usual(tokens[:, 0])
         at = 0
         for parts in self.parts(inputs, TOGETHER):
             pairs = slice(at, at + counted(parts) // TOGETHER)
@@ -52,6 +55,12 @@ class PreferenceTrainer(ReferenceTrainer):
                 "parts": parts,
                 REFERENCE: inputs[REFERENCE][pairs],
                 "tokens": tokens[pairs],
-                "usual": float(tokens[:, 0].float().mean()),
+                "usual": usual,
                 "pairs": len(tokens),
             }
+
+    def _usual(self, chosen: torch.Tensor) -> float:
+        """Tokens of a chosen answer, on average: over the step of all devices, or over all rows of validation."""
+        if not torch.is_grad_enabled():
+            return self._validated_usual
+        return float(self.accelerator.reduce(chosen.float().mean().to(self.args.device), "mean"))

@@ -1,4 +1,5 @@
-"""Which modules of a model an adapter can have, by the names and shapes of its weights.
+"""Which modules of a model an adapter can have, and which can be trained as a whole beside it, by the names and shapes
+of its weights.
 
 Called by `prepare`, so that a slip is told before an accelerator is held. Adapters are served of linear layers within a
 model's blocks; vLLM adapts embeddings and the output layer for some architectures only, and whoever asks for a module
@@ -15,7 +16,8 @@ _WEIGHT = ".weight"
 
 
 def check(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise StageError (CONFIG_INVALID) for target modules that can't be trained and served."""
+    """Raise StageError (CONFIG_INVALID) for modules that can't be trained and served."""
+    _check_saved(adapter, weights)
     if adapter.type == AdapterType.NONE or adapter.target_modules == ALL_LINEAR:
         return
     there = linear_layers(weights)
@@ -30,7 +32,27 @@ def check(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]]) -> Non
         )
 
 
+def _check_saved(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]]) -> None:
+    there = outside(weights)
+    unknown = [name for name in adapter.modules_to_save if name.rpartition(".")[2] not in there]
+    if unknown:
+        raise StageError(
+            Outcome.CONFIG_INVALID,
+            f"training.adapter.modulesToSave has {', '.join(unknown)}, and whole modules are trained beside an adapter "
+            f"where they stand outside of the model's blocks: choose among {', '.join(there)}, or leave it out. An "
+            "output layer that is not among them is the embeddings.",
+        )
+
+
 def linear_layers(weights: Mapping[str, tuple[int, ...]]) -> list[str]:
     """The last names of those in blocks, which are numbered; what stands outside is embeddings and the output layer."""
-    matrices = (name.removesuffix(_WEIGHT).split(".") for name, shape in weights.items() if len(shape) == 2)
-    return sorted({parts[-1] for parts in matrices if any(map(str.isdecimal, parts))})
+    return sorted({parts[-1] for parts in _matrices(weights) if any(map(str.isdecimal, parts))})
+
+
+def outside(weights: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The last names of the others: embeddings, and the output layer where it has weights of its own."""
+    return sorted({parts[-1] for parts in _matrices(weights) if not any(map(str.isdecimal, parts))})
+
+
+def _matrices(weights: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
+    return [name.removesuffix(_WEIGHT).split(".") for name, shape in weights.items() if len(shape) == 2]

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import EvalLoopOutput
 
 from finetune_trainer.contract.config import KtoConfig
 from finetune_trainer.training import flat
@@ -37,6 +39,8 @@ class UnpairedTrainer(ReferenceTrainer):
     def __init__(self, tokens_per_pass: int | None, kto: KtoConfig, **options: Any) -> None:
         super().__init__(tokens_per_pass, flatten, **options)
         self.kto = kto
+        # How far the model has moved on the rows that are being validated.
+        self._validated_moved: torch.Tensor | None = None
 
     def compute_loss(
         self,
@@ -54,9 +58,21 @@ class UnpairedTrainer(ReferenceTrainer):
         losses = weights * (1 - torch.sigmoid(self.kto.beta * sign * (ratios - inputs["moved"])))
         return losses.sum() / inputs["count"]
 
+    def evaluation_loop(self, dataloader: DataLoader[Any], *arguments: Any, **options: Any) -> EvalLoopOutput:
+        """Batches of validation differ in size, and the last may have one row: the estimate is over all rows, once."""
+        self.model.eval()
+        found = torch.zeros(2, device=self.args.device)
+        for inputs, counts in zip(dataloader, self._counts, strict=True):
+            gained = self._gained(inputs)
+            found += counts * torch.tensor([gained.sum(), len(gained)], device=found.device)
+            self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        total, count = self.accelerator.reduce(found)
+        self._validated_moved = (total / count).clamp(min=0)
+        return super().evaluation_loop(dataloader, *arguments, **options)
+
     def _passes(self, inputs: Inputs) -> Iterator[Inputs]:
-        own, unrelated = inputs[REFERENCE].unbind(1)
-        moved = self._moved(inputs[UNRELATED], unrelated)
+        own, _ = inputs[REFERENCE].unbind(1)
+        moved = self._moved(inputs) if torch.is_grad_enabled() else self._validated_moved
         at = 0
         for parts in self.parts(inputs, together=1):
             rows = slice(at, at + counted(parts))
@@ -69,13 +85,15 @@ class UnpairedTrainer(ReferenceTrainer):
                 "count": len(own),
             }
 
-    def _moved(self, inputs: Inputs, reference: torch.Tensor) -> torch.Tensor:
-        """How far the model has moved from the base model, in nats an answer: an estimate over the step of all devices.
+    def _moved(self, inputs: Inputs) -> torch.Tensor:
+        """How far the model has moved from the base model, in nats an answer, estimated over all devices' steps."""
+        return self.accelerator.reduce(self._gained(inputs).mean(), "mean").clamp(min=0)
 
-        No gradient flows through it.
-        """
+    def _gained(self, inputs: Inputs) -> torch.Tensor:
+        """How much likelier the answers of others have become, in nats each. No gradient flows through it."""
+        _, reference = inputs[REFERENCE].unbind(1)
         with torch.no_grad(), self.accelerator.autocast():
-            passes = (self._prepare_inputs({"parts": each})["parts"] for each in self.parts(inputs, together=1))
+            parts = self.parts(inputs[UNRELATED], together=1)
+            passes = (self._prepare_inputs({"parts": each})["parts"] for each in parts)
             policy = torch.cat([logprobs(self.model, each) for each in passes])
-        mean = (policy - reference.to(policy.device)).mean()
-        return self.accelerator.reduce(mean, "mean").clamp(min=0)
+        return policy - reference.to(policy.device)

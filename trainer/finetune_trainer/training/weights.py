@@ -5,21 +5,24 @@ model that trains is left as it is, configuration included: the next checkpoint 
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
+from peft.tuners.lora import LoraLayer
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from finetune_trainer.training.sharding import is_sharded
 
 Write = Callable[[Path], None]
+# PEFT's names within a model: of what an adapter is beside, of its matrices, of a module that was learned as a whole,
+# and of the one that it replaces.
+_FROZEN, _BESIDE = ".base_layer.", ".lora_"
+_LEARNED, _REPLACED = ".modules_to_save.default.", ".original_module."
 
 
 def writer(model: PreTrainedModel | PeftModel, base: str, commit: str | None, dtype: torch.dtype) -> Write:
@@ -30,7 +33,9 @@ def writer(model: PreTrainedModel | PeftModel, base: str, commit: str | None, dt
     """
     if isinstance(model, PeftModel):
         return partial(_save_adapter, model, base, commit)
-    return partial(_save_whole, model, dtype, _in(dtype, model) if is_sharded(model) else None)
+    return partial(
+        _save_whole, model, dtype, _in(dtype, model.state_dict(keep_vars=True)) if is_sharded(model) else None
+    )
 
 
 def _save_adapter(model: PeftModel, base: str, commit: str | None, directory: Path) -> None:
@@ -41,41 +46,45 @@ def _save_adapter(model: PeftModel, base: str, commit: str | None, directory: Pa
 def _save_whole(
     model: PreTrainedModel, dtype: torch.dtype, gathered: dict[str, torch.Tensor] | None, directory: Path
 ) -> None:
-    model.save_pretrained(directory, state_dict=_in(dtype, model) if gathered is None else gathered)
+    found = _in(dtype, model.state_dict(keep_vars=True)) if gathered is None else gathered
+    model.save_pretrained(directory, state_dict=found)
     config = copy.deepcopy(model.config)
     config.dtype = dtype
     config.save_pretrained(directory)
 
 
 def save_merged(model: PeftModel, adapter: Path, directory: Path, dtype: torch.dtype) -> None:
-    """Write the whole model that an adapter, as `save` left it, makes of its base; that stays for the next adapter."""
+    """Write the whole model that an adapter, as `save` left it, makes of its base.
+
+    The base model stays as it was, for the next one. The libraries would merge in place, and take back what they added,
+    which leaves rounding behind.
+    """
     set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
     base = model.get_base_model()
     _save_whole(base, dtype, _merged(base, dtype), directory)
 
 
 def _merged(base: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The weights that a model has with its adapter, by the names that they have without one; a layer at a time."""
-    wrapped = {
-        name: each for name, each in base.named_modules() if isinstance(each, (BaseTunerLayer, ModulesToSaveWrapper))
+    """The weights of a model with an adapter in it, under the names that they have without; one matrix at a time."""
+    layers = {f"{name}.weight": layer for name, layer in base.named_modules() if isinstance(layer, LoraLayer)}
+    kept = {
+        name.replace(_FROZEN, ".").replace(_LEARNED, "."): tensor
+        for name, tensor in base.state_dict(keep_vars=True).items()
+        if _BESIDE not in name and _REPLACED not in name
     }
-    inside = tuple(f"{name}." for name in wrapped)
-    found = {name: tensor for name, tensor in _in(dtype, base).items() if not name.startswith(inside)}
-    for name, each in wrapped.items():
-        found |= {f"{name}.{key}": tensor for key, tensor in _in(dtype, _alone(each)).items()}
+    rest = {name: tensor for name, tensor in kept.items() if name not in layers}
+    return {name: _sum(layer).to("cpu", dtype) for name, layer in layers.items()} | _in(dtype, rest)
+
+
+def _sum(layer: LoraLayer) -> torch.Tensor:
+    """In float32, whatever the base model is held in."""
+    weight = layer.get_base_layer().weight
+    before = weight.data
+    weight.data = before.to(torch.float32, copy=True)
+    layer.merge()
+    found, weight.data = weight.data, before
+    layer.merged_adapters.clear()
     return found
-
-
-def _alone(wrapped: torch.nn.Module) -> torch.nn.Module:
-    """A layer as it is without what PEFT has put around it."""
-    if isinstance(wrapped, ModulesToSaveWrapper):
-        (adapter,) = wrapped.active_adapters
-        trained: torch.nn.Module = wrapped.modules_to_save[adapter]
-        return trained
-    merged = copy.deepcopy(wrapped)
-    merged.merge()
-    layer: torch.nn.Module = merged.get_base_layer()
-    return layer
 
 
 @contextmanager
@@ -94,14 +103,14 @@ def _named(model: PeftModel, base: str, commit: str | None) -> Iterator[None]:
         model.peft_config["default"] = before
 
 
-def _in(dtype: torch.dtype, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A model's weights in another type, in the machine's own memory; what is shared stays shared, and is written once.
+def _in(dtype: torch.dtype, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in another type, in the machine's own memory; what is shared stays shared, and is written once.
 
     Buffers of whole numbers are left. Of shares the first process gets the whole, the others nothing.
     """
     made: dict[int, torch.Tensor] = {}
     found = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    for name, tensor in weights.items():
         if id(tensor) not in made:
             made[id(tensor)] = _whole(tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype))
         found[name] = made[id(tensor)]

@@ -68,12 +68,14 @@ def base_alone(spec: FineTuneJobSpec) -> bool:
     named = spec.evaluation.baselines
     asked = named is None or any(each.type != BaselineType.ENDPOINT for each in named)
     asked = asked or Metric.REWARD_ACCURACY in (spec.evaluation.metrics or [])
-    return asked and (served_merged(spec) or not spec.training.adapter.type.beside_base)
+    return asked and (served_merged(spec) or not spec.training.adapter.beside_base)
 
 
 def served_merged(spec: FineTuneJobSpec) -> bool:
-    """Whether an adapter is to be served as a part of its base model."""
-    return spec.hosting.adapter == ServedAs.MERGED
+    """Whether an adapter is to be made a part of its base model, to be served; train does so with those that can't be
+    served otherwise.
+    """
+    return spec.hosting.adapter == ServedAs.MERGED and spec.training.adapter.beside_base
 
 
 def evaluation_id(target: Target) -> str | None:

@@ -86,6 +86,7 @@ def training_config(training: Training) -> TrainingConfig:
             use_rslora=adapter.use_rslora,
             loraplus_lr_ratio=adapter.loraplus_lr_ratio,
             target_modules=tuple(adapter.target_modules),
+            modules_to_save=tuple(adapter.modules_to_save or ()),
         ),
         epochs=training.epochs,
         max_steps=training.max_steps,

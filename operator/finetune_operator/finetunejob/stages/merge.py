@@ -27,7 +27,7 @@ class Merge(JobStage):
     condition = Type.MERGED
     phase = Phase.MERGING
     result = MergeResult
-    unwanted = "hosting.adapter is not merged."
+    unwanted = "hosting.adapter is not merged, or train merges it."
 
     def wanted(self, spec: FineTuneJobSpec) -> bool:
         """Where an engine is to have it, to serve or to be measured."""
