@@ -22,7 +22,7 @@ from tutorials import typed
 
 IMPORT, CHECK, RUN = (shlex.split(line)[1:] for line in typed("autotrain", "On a laptop"))
 # It is stopped at a step that a run from the start does not reach between two looks at it.
-PARAMS, STOP = {"epochs": 6, "batch_size": 1, "gradient_accumulation": 2}, 30
+PARAMS, STOP = {"epochs": 12, "batch_size": 1, "gradient_accumulation": 2}, 30
 
 
 @pytest.fixture(scope="module", autouse=True)
