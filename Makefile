@@ -93,7 +93,7 @@ demo: model ## Fine-tune the recipe assistant on this machine, and compare it wi
 
 .PHONY: unit
 unit: venv ## Unit tests: seconds, no cluster, no torch
-	@.venv/bin/python -m pytest tests/unit
+	@.venv/bin/python -m pytest -n 2 --dist worksteal tests/unit
 
 .PHONY: report
 report: venv ## The evaluation report and a laptop's web page in a real headless Chromium
