@@ -45,7 +45,7 @@ def runs_on_cpu() -> bool:
 
 
 @dataclass(frozen=True)
-class Engine:
+class VllmProcess:
     """A model to serve: the job's, or its base model alone, from its workspace, on a port of the loopback interface.
 
     `merged`: the job's as merge left it.

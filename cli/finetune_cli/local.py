@@ -36,7 +36,7 @@ from finetune_trainer.evaluation.decision import reported
 
 from finetune_cli import state
 from finetune_cli.ending import Again, Done, Failed, Next, after
-from finetune_cli.engine import START_SECONDS, Engine
+from finetune_cli.engine import START_SECONDS, VllmProcess
 from finetune_cli.errors import ExitCode, UserError, code_of
 from finetune_cli.job import FILE, LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
@@ -256,12 +256,12 @@ class Backend:
         """What the operator's stages decide from."""
         return Context(self._target, self._run.world, self._run.old)
 
-    def _engine(self, port: int, base: bool = False) -> Engine:
+    def _engine(self, port: int, base: bool = False) -> VllmProcess:
         length = self._job.spec.hosting.context_length
         if length is None:
             length = PrepareResult.model_validate_json(self._workspace.prepared.read_bytes()).plan.context_length
         merged = is_merged(self._job.spec, self._context.record)
-        return Engine(self._job, self._workspace, length, port, self._cpu, base, merged)
+        return VllmProcess(self._job, self._workspace, length, port, self._cpu, base, merged)
 
     def _remember(self, key: str, entry: str) -> None:
         self._run = self._run.remember(key, entry)
@@ -297,7 +297,7 @@ class Backend:
         self._run = replace(self._run, old=status)
 
 
-def _await(engine: Engine, child: Child) -> Step:
+def _await(engine: VllmProcess, child: Child) -> Step:
     """Wait until the engine answers."""
     started = time.monotonic()
     while not engine.answers():

@@ -159,10 +159,9 @@ class Runs:
             return Data(note="The rows are not prepared yet.")
         try:
             return await _done(lambda: _look(self._store(job), job.status.revision or ""))
-        except ImportError as error:
-            raise Problem(
-                501, f"Rows are shown with the trainer's libraries: pip install 'finetune-operator[trainer]' ({error})."
-            ) from error
+        except ModuleNotFoundError as error:
+            sentence = f"To show rows needs {error.name}: pip install 'finetune-operator[cli,ui,data]'."
+            raise Problem(501, sentence) from error
 
     async def curve(self, job: Job) -> Sequence[Point]:
         """The losses of its revision, and the one of this moment."""

@@ -16,7 +16,7 @@ PLAYED, HOLD = Path("played.json"), Path("hold")
 
 def run() -> None:
     from finetune_cli import main, run
-    from finetune_cli.engine import Engine
+    from finetune_cli.engine import VllmProcess
     from finetune_cli.store import Store
     from finetune_cli.trainer import Attempt
 
@@ -24,7 +24,7 @@ def run() -> None:
         return [*PROGRAM, "stage", attempt.stage, str(attempt._termination_log)]
 
     Attempt._command = stage  # type: ignore[assignment, method-assign]
-    Engine.command = lambda engine: [*PROGRAM, "engine", str(engine.port)]  # type: ignore[method-assign]
+    VllmProcess.command = lambda engine: [*PROGRAM, "engine", str(engine.port)]  # type: ignore[method-assign]
     run.runs_on_cpu = lambda: True
     run._require_trainer = lambda: None
     main.main()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from finetune_cli import engine, run
-from finetune_cli.engine import Engine, runs_on_cpu
+from finetune_cli.engine import VllmProcess, runs_on_cpu
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob
 from finetune_operator.api.status import Endpoint
@@ -21,7 +21,7 @@ JOB = LocalJob("recipes", "aaaa0001", SPEC, ())
 
 
 def command(cpu: bool) -> str:
-    return " ".join(Engine(JOB, Workspace(Path("/space")), 512, 8001, cpu).command())
+    return " ".join(VllmProcess(JOB, Workspace(Path("/space")), 512, 8001, cpu).command())
 
 
 @pytest.mark.parametrize("cpu", [True, False])
@@ -57,7 +57,7 @@ def test_missing_training_libraries_are_told_before_anything_starts(monkeypatch:
 
 def test_a_reward_model_is_started_as_in_a_cluster_and_asked_to_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = SPEC.model_copy(update={"training": Training.model_validate({"method": "reward"})})
-    found = Engine(LocalJob("judge", "aaaa0001", spec, ()), Workspace(Path("/space")), 512, 8001, True)
+    found = VllmProcess(LocalJob("judge", "aaaa0001", spec, ()), Workspace(Path("/space")), 512, 8001, True)
     started = " ".join(found.command())
     assert "--model /space/artifact/merged --served-model-name judge --runner pooling --max-model-len 512" in started
     assert "lora" not in started
@@ -81,7 +81,8 @@ def test_the_base_model_is_served_alone_beside_what_is_no_lora_adapter() -> None
     spec = SPEC.model_copy(update={"training": Training.model_validate({"adapter": {"type": "none"}})})
     job = LocalJob("recipes", "aaaa0001", spec, ())
     ours, base = (
-        " ".join(Engine(job, Workspace(Path("/space")), 512, 8001, False, base).command()) for base in (False, True)
+        " ".join(VllmProcess(job, Workspace(Path("/space")), 512, 8001, False, base).command())
+        for base in (False, True)
     )
     assert "--model /space/artifact --served-model-name recipes --" in ours
     assert "--model /models/base --served-model-name recipes-base --" in base

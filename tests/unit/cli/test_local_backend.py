@@ -14,7 +14,7 @@ import pytest
 from decisions import decision
 from finetune_cli import local
 from finetune_cli.ending import Ending
-from finetune_cli.engine import Engine
+from finetune_cli.engine import VllmProcess
 from finetune_cli.errors import UserError
 from finetune_cli.job import LocalJob
 from finetune_cli.local import Backend
@@ -59,7 +59,7 @@ class Laptop:
     broken: dict[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
 
-    def start(self, engine: Engine, log: Path) -> "Child":
+    def start(self, engine: VllmProcess, log: Path) -> "Child":
         self.commands[log.stem] = " ".join(engine.command())
         return Child(self, log.stem, self.broken.get(log.stem, ""))
 
@@ -131,8 +131,8 @@ def laptop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     found = Laptop({"prepare": PREPARED, "train": TRAINED, "evaluate": measured})
     monkeypatch.setattr(Attempt, "laptop", found, raising=False)
     monkeypatch.setattr(local, "Attempt", Attempt)
-    monkeypatch.setattr(Engine, "start", lambda engine, log: found.start(engine, log))
-    monkeypatch.setattr(Engine, "answers", lambda engine: not (engine.base and found.broken))
+    monkeypatch.setattr(VllmProcess, "start", lambda engine, log: found.start(engine, log))
+    monkeypatch.setattr(VllmProcess, "answers", lambda engine: not (engine.base and found.broken))
     yield found
     assert found.up == set(), "an engine outlives the run"
 
