@@ -121,6 +121,10 @@ def test_every_device_counts(time: Time, tmp_path: Path, machine: Machine, devic
     found = Budget(1, machine, tmp_path / "spent.json")
     time.now += 7
     assert found.used == 7 * devices
+    assert found.accelerator_seconds == 7 * machine.accelerators
+    # A try that failed has held them, too.
+    (tmp_path / "spent.json").write_text('{"seconds": 56}')
+    assert Budget(1, machine, tmp_path / "spent.json").accelerator_seconds == (56 if machine.accelerators else 0)
 
 
 def test_a_kill_loses_seconds_of_the_count(time: Time, tmp_path: Path) -> None:

@@ -60,15 +60,17 @@ def deliveries(world: World, lora: Lora | None) -> tuple[Action, ...]:
 
 
 def status(world: World, lora: Lora | None) -> list[AdapterStatus]:
-    """Where each adapter stands. What was told last stays until pods that serve have been asked once: an operator that
-    starts has asked none. One that gives no answer counts as one that has nothing.
+    """Where each adapter stands. What pods told last stays until those that serve have been asked once: an operator
+    that starts has asked none. One that gives no answer counts as one that has nothing.
     """
     if lora is None:
         return []
     found = wanted(world.loads)
     unheard = any(pod.live and pod.ready and pod.held is None and not pod.mute for pod in world.loaders)
     before = {told.name: told for told in world.status.adapters} if unheard else {}
-    return [before.get(each.name) or _status(each.name, found.aliases, world.loaders) for each in found.adapters]
+    pods = sum(pod.live and pod.ready for pod in world.loaders)
+    now = (before.get(each.name) or _status(each.name, found.aliases, world.loaders) for each in found.adapters)
+    return [told.model_copy(update={"pods": pods}) for told in now]
 
 
 def awaited(world: World, lora: Lora | None) -> bool:
@@ -143,7 +145,6 @@ def _status(name: str, aliases: Mapping[str, str], loaders: Sequence[Loader]) ->
     failed = ((pod.ref.name, pod.held.failed[name]) for pod in live if pod.held and name in pod.held.failed)
     return AdapterStatus(
         name=name,
-        pods=sum(pod.ready for pod in live),
         loaded=len(having),
         answers_as=[alias for alias in answering if having and all(held.aliases.get(alias) == name for held in having)],
         failed=[AdapterFailure(pod=pod, message=message[:_MESSAGE_LENGTH]) for pod, message in failed],

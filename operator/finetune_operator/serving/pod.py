@@ -101,7 +101,8 @@ def with_env(pod: Manifest, users: list[EnvVar]) -> Manifest:
 
 def container(engine: VllmContainer, settings: Settings) -> Manifest:
     """The container that runs it."""
-    default = settings.hosting_image if devices(engine.resources) else settings.hosting_cpu_image
+    on_cpus = not devices(engine.resources)
+    default = settings.hosting_cpu_image if on_cpus else settings.hosting_image
     wanted = resources(engine.resources)
     return pods.container(names.ENGINE, engine.image or default, settings.image_pull_policy, wanted) | {
         # No command: images of vLLM differ in how it is started, and all of them take its arguments.
@@ -110,7 +111,7 @@ def container(engine: VllmContainer, settings: Settings) -> Manifest:
         "ports": [{"name": names.ENGINE_PORT_NAME, "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         # An engine that gets SIGTERM takes no new request, so its clients have to be elsewhere by then.
         "lifecycle": {"preStop": {"exec": {"command": ["python3", str(inside.DRAIN), str(WITHDRAWAL_SECONDS)]}}},
-        **probes(engine.model, engine.asked, engine.ready),
+        **probes(engine.model, engine.asked, engine.ready, on_cpus),
     }
 
 

@@ -130,12 +130,17 @@ def test_a_large_model_has_an_hour_to_load_and_the_rollout_waits_for_it():
     assert deployment["spec"]["progressDeadlineSeconds"] > seconds
 
 
-def test_an_engine_that_computes_for_a_minute_keeps_its_clients_and_one_that_says_it_is_dead_loses_them_at_once():
+def test_on_cpus_one_that_computes_for_a_minute_keeps_its_clients_and_one_that_says_it_is_dead_loses_them_at_once():
     container = main(host(target()))
     ready, alive = container["readinessProbe"], container["livenessProbe"]
     assert ready["timeoutSeconds"] * ready["failureThreshold"] > 60
     assert alive["timeoutSeconds"] * alive["failureThreshold"] > 60
     assert ready["periodSeconds"] * ready["failureThreshold"] <= 15
+
+
+def test_on_an_accelerator_one_that_hangs_loses_its_clients_soon():
+    ready = main(host(target(hosting={"resources": GPUS})))["readinessProbe"]
+    assert max(ready["timeoutSeconds"], ready["periodSeconds"]) * ready["failureThreshold"] <= 15
 
 
 def test_requests_under_way_finish_before_the_pod_is_killed():

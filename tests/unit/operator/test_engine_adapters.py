@@ -178,6 +178,10 @@ def test_an_operator_that_has_asked_no_pod_yet_repeats_what_was_told(cluster: Cl
     assert status(cluster)[0]["loaded"] == 2
     cluster.answers = {"chat-1": asked["chat-1"]}
     assert status(cluster)[0]["loaded"] == 2
+    # One that came meanwhile is waited for: it may have become ready without.
+    cluster.pod("chat-3", phase="Running", podIP="10.0.0.3", conditions=READY)
+    assert (status(cluster)[0]["loaded"], status(cluster)[0]["pods"]) == (2, 3)
+    cluster.pods.pop()
     cluster.answers["chat-2"] = Held()
     assert status(cluster)[0]["loaded"] == 1
     # A pod that does not serve yet keeps nobody from saying that it has nothing.

@@ -613,7 +613,7 @@ class TestAnEngineThatCanNot:
         assert served.condition("Ready")[0] == "True"
         served.engines[ENGINE]["status"]["adapters"] = []
         served.reconcile()
-        assert served.condition("Hosted")[:2] == ("Unknown", "EngineUnavailable")
+        assert served.condition("Hosted") == ("Unknown", "EngineUnavailable", "No pod of Engine chat answers.")
         assert served.status["servedRevision"] == served.revision
 
 

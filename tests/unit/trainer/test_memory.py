@@ -58,6 +58,29 @@ def test_where_they_are_too_much_it_says_that_without_them_it_would_fit() -> Non
     assert "remove training.adapter.modulesToSave" in failures.remedy(saving(training(gib=32)))
 
 
+def on_cpus(found: Training) -> Training:
+    return replace(found, device=replace(found.device, accelerators=0))
+
+
+@pytest.mark.parametrize(
+    "merged",
+    [training("dora"), saving(training()), training(writes=False)],
+    ids=["DoRA", "modules as a whole", "a reward model"],
+)
+def test_a_whole_model_that_is_written_stands_beside_the_one_that_trains(merged: Training) -> None:
+    found = on_cpus(merged)
+    assert found.memory(found.least) / GIB > 2 * 15
+    lora = on_cpus(training())
+    assert lora.memory(lora.least) / GIB < 20
+
+
+def test_four_bits_are_no_advice_to_a_model_that_judges() -> None:
+    judges = training(gib=12, writes=False)
+    refused = refusal(judges)
+    assert refused is not None
+    assert "qlora" not in refused.message + failures.remedy(judges)
+
+
 def test_a_model_that_judges_makes_no_logits() -> None:
     writes, judges = (training(model=SMOLLM2, learned=1, writes=each) for each in (True, False))
     # 8,192 tokens' worth of 49,152 numbers in float32, three at once, in place of what a block's way back holds.

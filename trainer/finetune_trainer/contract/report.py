@@ -122,7 +122,11 @@ class ArtifactReport(Contract):
 
 
 class Usage(Contract):
-    """What training took. accelerator_seconds counts every device, zero on CPUs."""
+    """What training took.
+
+    `seconds`: of the steps that led to the artifact. `accelerator_seconds`: of every device and every try, the loading
+    of the model included; zero on CPUs.
+    """
 
     trained_tokens: Count
     seconds: float

@@ -16,8 +16,8 @@ from finetune_trainer.evaluation.inspection import TUNED
 TRAINED_TO_SERVED = 3
 # What nobody measures.
 UNCOUNTED = (
-    "Not counted: preparing the data, which holds no accelerator; tries that failed before a checkpoint; waiting for "
-    "pods and images, and loading the model."
+    "Not counted: preparing the data, which holds no accelerator; waiting for pods and images; loading the model to "
+    "evaluate it."
 )
 HOUR, MILLION = 3600, 1_000_000
 

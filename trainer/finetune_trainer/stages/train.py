@@ -84,7 +84,7 @@ def _publish(work: Work, task: Task, write: Write) -> None:
     usage = Usage(
         trained_tokens=trainer.state.num_input_tokens_seen,
         seconds=follow.seconds,
-        accelerator_seconds=follow.seconds * task.machine.accelerators,
+        accelerator_seconds=task.budget.accelerator_seconds,
     )
     publication = Publication(
         trainer.accelerator.unwrap_model(trainer.model),

@@ -30,6 +30,7 @@ class Budget:
 
     def __init__(self, hours: float | None, found: Machine, kept: Path) -> None:
         self.limit = math.inf if hours is None else hours * HOUR
+        self.accelerators = found.accelerators
         self.devices = found.accelerators or found.processes // found.local_processes
         self._kept = kept
         self._before = float(json.loads(kept.read_text())["seconds"]) if kept.exists() else 0.0
@@ -41,6 +42,11 @@ class Budget:
     def used(self) -> float:
         """Seconds taken by now, over all tries and devices."""
         return self._before + (time.monotonic() - self._began) * self.devices
+
+    @property
+    def accelerator_seconds(self) -> float:
+        """The same of accelerators; zero where there are none."""
+        return self.used if self.accelerators else 0.0
 
     def ends(self, now: datetime, eta: datetime | None) -> datetime | None:
         """When training will end that would be done at `eta`: then, or when it has used up what it may take."""

@@ -30,7 +30,7 @@ def remedy(training: Training) -> str:
             advice.append("divide the weights among the devices (training.sharding full)")
     if training.adapter.modules_to_save:
         advice.append("remove training.adapter.modulesToSave")
-    elif training.adapter.type == AdapterType.LORA:
+    elif training.adapter.type == AdapterType.LORA and training.quantisable:
         advice.append("hold the base model in four bits (training.adapter.type qlora)")
     if training.device.accelerators:
         return f"{', '.join(advice)}, or ask for an accelerator with more memory"

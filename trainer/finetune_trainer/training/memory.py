@@ -123,6 +123,11 @@ class Training:
         return int(held + max(HOLES * self._passing(taken), self._published))
 
     @property
+    def quantisable(self) -> bool:
+        """Whether its base model may be held in four bits: nothing is learned as a whole, and it writes."""
+        return self.load.writes and not self.adapter.modules_to_save
+
+    @property
     def _whole(self) -> bool:
         return self.adapter.type == AdapterType.NONE
 
@@ -168,8 +173,15 @@ class Training:
 
     @property
     def _published(self) -> int:
-        """On CPUs the first process holds all weights at once when it writes them."""
-        return LONG * self.model.parameters if self.sharded and not self.device.accelerators else 0
+        """On CPUs a whole model that is written stands beside the one that trains: where that is divided, and in the
+        type that it is stored in, two bytes mostly, where it is an adapter's sum with its base.
+        """
+        if self.device.accelerators:
+            return 0
+        if self.sharded:
+            return LONG * self.model.parameters
+        merged = not self._whole and not (self.adapter.beside_base and self.load.writes)
+        return SHORT * self.model.parameters if merged else 0
 
     @property
     def _gathered(self) -> int:
@@ -279,9 +291,7 @@ def _adapters(training: Training) -> list[str]:
     found = []
     for kind in others.get(training.adapter.type, (AdapterType.QLORA,)):
         other = replace(training, adapter=training.adapter.model_copy(update={"type": kind}))
-        # What is learned as a whole has no place beside four bits.
-        possible = kind != AdapterType.QLORA or not training.adapter.modules_to_save
-        if possible and other.chosen:
+        if (kind != AdapterType.QLORA or training.quantisable) and other.chosen:
             found.append(f"training.adapter.type {kind.value} ({_gib(other.memory(other.least))})")
     if training.adapter.modules_to_save:
         other = replace(training, adapter=training.adapter.model_copy(update={"modules_to_save": ()}))

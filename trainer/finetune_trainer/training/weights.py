@@ -65,7 +65,10 @@ def save_merged(model: PeftModel, adapter: Path, directory: Path, dtype: torch.d
 
 
 def _merged(base: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The weights of a model with an adapter in it, under the names that they have without; one matrix at a time."""
+    """The weights of a model with an adapter in it, under the names that they have without.
+
+    All are held at once, which the plan counts (`memory`).
+    """
     layers = {f"{name}.weight": layer for name, layer in base.named_modules() if isinstance(layer, LoraLayer)}
     kept = {
         name.replace(_FROZEN, ".").replace(_LEARNED, "."): tensor

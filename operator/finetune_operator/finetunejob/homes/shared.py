@@ -150,7 +150,8 @@ class SharedEngine(Home):
             message = f"Engine {self.on} is not ready ({trouble.reason}): {trouble.message}"
             return Standing(State.BLOCKED, Reason.ENGINE_UNAVAILABLE, message)
         loads = f"Engine {self.on} loads adapter {adapter.name}: {adapter.loaded} of {adapter.pods} pods have it."
-        message = loads if adapter.pods else self._asking(adapter)
+        unanswered = f"No pod of Engine {self.on} answers." if serves else self._asking(adapter)
+        message = loads if adapter.pods else unanswered
         return Standing(State.RUNNING, Reason.ENGINE_UNAVAILABLE if serves else Reason.RUNNING, message)
 
     def _asking(self, adapter: AdapterStatus) -> str:
