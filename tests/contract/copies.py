@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, product, zip_longest
 from typing import Any
 
-from control_plane import RECORDED
+from control_plane import PATIENCE, RECORDED
 from finetune_operator import names
 from many import name_of
 from tally import Call
@@ -126,7 +126,7 @@ def _put(etcd: str, pairs: Pairs) -> None:
 
 def _ask(etcd: str, what: str, body: object) -> dict[str, list[dict[str, str]]]:
     request = urllib.request.Request(f"{etcd}/v3/kv/{what}", data=json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return dict(json.load(answer))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from control_plane import PATIENCE
+
 
 class Walk:
     """A tutorial's commands, under way."""
@@ -13,9 +15,9 @@ class Walk:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def ends(self, seconds: float = 60) -> str:
+    def ends(self) -> str:
         """All that was said, once it has ended well."""
-        told, _ = self._process.communicate(timeout=seconds)
+        told, _ = self._process.communicate(timeout=PATIENCE)
         assert self._process.returncode == 0, told
         return told
 

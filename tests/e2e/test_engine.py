@@ -51,7 +51,7 @@ def test_kubectl_scales_it_to_nothing_and_back(served: str) -> None:
 
 
 def test_deleting_it_leaves_nothing(served: str) -> None:
-    kubectl("delete", ENGINE, "-n", served, "--timeout=60s")
+    kubectl("delete", ENGINE, "-n", served, "--timeout=600s")
     for kind in ("deployment", "service", "networkpolicy", "pod"):
         until_gone(served, kind)
 

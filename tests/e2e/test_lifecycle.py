@@ -142,7 +142,7 @@ def test_a_new_seed_trains_a_revision_that_takes_over_without_a_failed_request(s
 
 
 def test_deleting_the_job_leaves_nothing(served: str) -> None:
-    kubectl("delete", "ftj", NAME, "-n", served, "--timeout=60s")
+    kubectl("delete", "ftj", NAME, "-n", served, "--timeout=600s")
     for kind in ("jobs", "deployments", "services", "configmaps", "pvc", "pods"):
         selector = f"finetune.dev/job={NAME}"
         if items(kind, served, selector):

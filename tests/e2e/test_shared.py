@@ -88,5 +88,5 @@ def test_nobodys_requests_fail_while_others_adapters_come_and_go(served: str) ->
 
 
 def test_a_deleted_one_is_unloaded_and_the_others_stay(served: str) -> None:
-    kubectl("delete", "ftj", SAGE, "-n", served, "--timeout=60s")
+    kubectl("delete", "ftj", SAGE, "-n", served, "--timeout=600s")
     until_loaded(served, {f"{name}-{revision(served, name)}": (2, (name,)) for name in (BASIL, DILL, MINT)})

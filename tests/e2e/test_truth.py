@@ -59,7 +59,7 @@ def promoted(real_model: str) -> Iterator[str]:
     apply_job(real_model, job)
     wait(real_model, f"ftj/{BOOKINGS}", "condition=Ready", SECONDS)
     yield real_model
-    kubectl("delete", "ftj", BOOKINGS, "-n", real_model, "--timeout=60s")
+    kubectl("delete", "ftj", BOOKINGS, "-n", real_model, "--timeout=600s")
 
 
 def test_the_tuned_model_beats_every_baseline(promoted: str) -> None:

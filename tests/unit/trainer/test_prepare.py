@@ -32,7 +32,7 @@ from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
-from finetune_trainer.training import plans
+from finetune_trainer.training import plans, targets
 from finetune_trainer.training.activations import BFLOAT16
 from finetune_trainer.training.hyperparameters import Rows
 from finetune_trainer.training.memory import USABLE, Device
@@ -659,18 +659,37 @@ def test_modules_that_cannot_be_adapted_and_served_are_told_before_training(case
     )
 
 
-@pytest.mark.parametrize("module", ["head", "q_proj", "input_layernorm"])
-def test_modules_that_can_not_be_trained_as_a_whole_are_told_before_training(case: Case, module: str) -> None:
-    config = with_targets(case, "q_proj")
-    adapter = config.training.adapter.model_copy(update={"modules_to_save": ("lm_head", module)})
-    training = config.training.model_copy(update={"adapter": adapter})
-    error = case.refused(config.model_copy(update={"training": training}))
+@pytest.mark.parametrize(
+    ("head", "method", "module", "there"),
+    [
+        (True, "sft", "head", "embed_tokens, lm_head"),
+        (True, "sft", "q_proj", "embed_tokens, lm_head"),
+        (True, "sft", "input_layernorm", "embed_tokens, lm_head"),
+        # It is the embeddings, and has no weights of its own.
+        (False, "sft", "lm_head", "embed_tokens"),
+        # It is not loaded.
+        (True, "reward", "lm_head", "embed_tokens"),
+    ],
+)
+def test_modules_that_can_not_be_trained_as_a_whole_are_told_before_training(
+    case: Case, head: bool, method: str, module: str, there: str
+) -> None:
+    weights = {"model.layers.0.self_attn.q_proj.weight": numpy.zeros((4, 4))}
+    output = {"lm_head.weight": numpy.zeros((128, 16))} if head else {}
+    save_file(weights | output, case.model / "model-00002-of-00002.safetensors")
+    adapter = {"modulesToSave": ["embed_tokens", module]}
+    rows = JUDGED if method == "reward" else CHATS
+    error = case.refused(case.config(rows, training={"method": method, "adapter": adapter}))
     assert error.outcome == Outcome.CONFIG_INVALID
     assert error.message == (
-        f"training.adapter.modulesToSave has {module}, and whole modules are trained beside an adapter where they "
-        "stand outside of the model's blocks: choose among embed_tokens, lm_head, or leave it out. An output layer "
-        "that is not among them is the embeddings."
+        f"training.adapter.modulesToSave has {module}, and of this model what can be trained as a whole beside an "
+        f"adapter is {there}: leave out what is not among that, or set training.adapter.type to none, which trains "
+        "everything."
     )
+
+
+def test_of_a_model_whose_embeddings_are_its_output_layer_by_another_name_none_is_trained_as_a_whole() -> None:
+    assert targets.saved({"wte.weight": (128, 16), "wpe.weight": (64, 16), "h.0.attn.weight": (16, 16)}, True) == []
 
 
 def test_modules_of_the_models_blocks_may_be_named_by_their_path(case: Case) -> None:

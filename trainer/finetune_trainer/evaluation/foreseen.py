@@ -101,8 +101,11 @@ def too_long_rejected(test: Sequence[Asked], context: Context, needs: "Needs") -
     """Rows of test that can be asked, and whose rejected answer does not fit the context: how likely it is, is told of
     what fits.
     """
-    asked = [row for row in test if needs.asked(row.question) <= context.planned]
-    places, most = _beyond(asked, context, needs.avoided)
+
+    def need(question: Question) -> int:
+        return needs.avoided(question) if needs.asked(question) <= context.planned else 0
+
+    places, most = _beyond(test, context, need)
     if not places.count:
         return None
     one, more = "1 row of test has a rejected answer that needs", f"{places.count} rows of test have rejected answers"

@@ -23,11 +23,10 @@ from transformers import (
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.training import sharding
+from finetune_trainer.training.targets import EMBEDDINGS
 
 # The library's name for what a reward model has in place of an output layer.
 HEAD = "score"
-# The name under which PEFT knows embeddings that are the output layer, too.
-EMBEDDINGS = "embed_tokens"
 # PEFT's word for every linear layer but the output layer.
 ALL_LINEAR = "all-linear"
 # The alpha of a rank-stabilised adapter: at rank 64 it is scaled by 2, as one of any rank is without that.

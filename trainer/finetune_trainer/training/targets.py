@@ -12,12 +12,14 @@ from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
 
 ALL_LINEAR = ("all-linear",)
+# The one name under which PEFT keeps embeddings and an output layer that are one matrix that.
+EMBEDDINGS = "embed_tokens"
 _WEIGHT = ".weight"
 
 
-def check(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise StageError (CONFIG_INVALID) for modules that can't be trained and served."""
-    _check_saved(adapter, weights)
+def check(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]], writes: bool = True) -> None:
+    """Raise StageError (CONFIG_INVALID) for modules that can't be trained and served. `writes`: see Method."""
+    _check_saved(adapter, saved(weights, writes))
     if adapter.type == AdapterType.NONE or adapter.target_modules == ALL_LINEAR:
         return
     there = linear_layers(weights)
@@ -32,15 +34,14 @@ def check(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]]) -> Non
         )
 
 
-def _check_saved(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]]) -> None:
-    there = outside(weights)
+def _check_saved(adapter: AdapterConfig, there: list[str]) -> None:
     unknown = [name for name in adapter.modules_to_save if name.rpartition(".")[2] not in there]
     if unknown:
         raise StageError(
             Outcome.CONFIG_INVALID,
-            f"training.adapter.modulesToSave has {', '.join(unknown)}, and whole modules are trained beside an adapter "
-            f"where they stand outside of the model's blocks: choose among {', '.join(there)}, or leave it out. An "
-            "output layer that is not among them is the embeddings.",
+            f"training.adapter.modulesToSave has {', '.join(unknown)}, and of this model what can be trained as a "
+            f"whole beside an adapter is {', '.join(there) or 'nothing'}: leave out what is not among that, or set "
+            "training.adapter.type to none, which trains everything.",
         )
 
 
@@ -49,9 +50,21 @@ def linear_layers(weights: Mapping[str, tuple[int, ...]]) -> list[str]:
     return sorted({parts[-1] for parts in _matrices(weights) if any(map(str.isdecimal, parts))})
 
 
-def outside(weights: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The last names of the others: embeddings, and the output layer where it has weights of its own."""
-    return sorted({parts[-1] for parts in _matrices(weights) if not any(map(str.isdecimal, parts))})
+def saved(weights: Mapping[str, tuple[int, ...]], writes: bool) -> list[str]:
+    """The last names of what may be trained as a whole: matrices outside of blocks.
+
+    Where the output layer is the embeddings, they are it alone, if their name lets PEFT keep the two one; and a model
+    that judges is loaded without an output layer.
+    """
+    outside = {
+        parts[-1]: weights[f"{'.'.join(parts)}{_WEIGHT}"][0]
+        for parts in _matrices(weights)
+        if not any(map(str.isdecimal, parts))
+    }
+    tokens = {name for name, rows in outside.items() if rows == max(outside.values())}
+    if not writes:
+        return sorted(outside.keys() - tokens | {EMBEDDINGS} & tokens)
+    return sorted(outside if len(tokens) > 1 else {EMBEDDINGS} & tokens)
 
 
 def _matrices(weights: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
