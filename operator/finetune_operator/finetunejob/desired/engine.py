@@ -30,9 +30,9 @@ def arguments(
 ) -> list[str]:
     """vLLM's arguments for a trained revision: the tuned model answers as `config.name`.
 
-    Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no DoRA adapters, none with whole
-    modules and none of reward models, so train leaves them merged into a full model, served like one that was trained
-    in full. `base`: the base model alone. `step`: of the checkpoint that is served in place of the artifact. `merged`:
+    Beside a LoRA adapter the base model answers too, as `config.base_name`. vLLM loads no adapters of DoRA, with whole
+    modules or of reward models, so train leaves them merged into a full model, served like one that was trained in
+    full. `base`: the base model alone. `step`: of the checkpoint that is served in place of the artifact. `merged`:
     what merge made of the artifact is.
     """
     tuned = workspace.artifact if step is None else workspace.checkpoint(step)
