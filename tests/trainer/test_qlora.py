@@ -7,7 +7,7 @@ import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrainingConfig
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.stages.train import train
-from finetune_trainer.training import flat, model
+from finetune_trainer.training import flat, merging, model
 from peft import PeftModel
 from test_out_of_memory import run
 from trainings import CHATS, PAIRS, MakeCase, Recorder, answers
@@ -19,7 +19,7 @@ ROWS = [{"input_ids": [3, 4, 5, 6], "labels": [IGNORED, 4, 5, 6]}, {"input_ids":
 
 
 def test_what_was_learned_beside_four_bits_is_served_beside_the_weights_as_they_are_stored(
-    make_case: MakeCase, recorder: Recorder, base_model: Path
+    make_case: MakeCase, recorder: Recorder, base_model: Path, tmp_path: Path
 ) -> None:
     # With a validation on the way, after which the weights have to be what they were.
     case = make_case(adapter=QLORA, validation=CHATS[:4], total_steps=80, learning_rate=2e-2)
@@ -31,6 +31,14 @@ def test_what_was_learned_beside_four_bits_is_served_beside_the_weights_as_they_
     assert answers(PeftModel.from_pretrained(stored, case.workspace.artifact), tokenizer) == [c for _, c in PAIRS]
     helper = PEFTHelper.from_local_dir(str(case.workspace.artifact), max_position_embeddings=None)
     assert helper._validate_features() == []
+    # It is merged into those, too, and never into what the four bits stand for.
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    merging.copy(base_model, whole)
+    merging.merge(case.workspace.artifact, whole)
+    merged = AutoModelForCausalLM.from_pretrained(whole)
+    assert answers(merged, tokenizer) == [c for _, c in PAIRS]
+    assert torch.equal(merged.get_input_embeddings().weight, stored.get_input_embeddings().weight)
     card = (case.workspace.artifact / "README.md").read_text()
     assert "trained beside weights in NF4 (QLoRA)" in card
     assert "--enable-lora" in card
