@@ -1,6 +1,7 @@
 """What an evaluation leaves behind: answers that are not asked again, and the report."""
 
 import json
+import shutil
 
 from decisions import TRIALS
 from evaluating import BASELINES, TEST, Case, reply
@@ -117,3 +118,22 @@ def test_of_a_sweep_the_report_has_the_trials_and_what_the_one_was_told_that_is_
     assert decision.manifest["training.learningRate"] == "0.0003"
     assert decision.manifest["plan.totalSteps"] == "9"
     assert not any("sweep" in field for field in decision.manifest)
+
+
+def test_measured_anew_with_the_same_seed_it_comes_to_the_same_verdict(case: Case) -> None:
+    case.prepared()
+    first, second = measured(case), measured(case)
+    assert first == second
+
+
+def measured(case: Case) -> tuple[str, dict[str, object]]:
+    """An evaluation from its beginning: the verdict, and all that was measured but time."""
+    shutil.rmtree(case.workspace.evaluations, ignore_errors=True)
+    case.workspace.answers.unlink(missing_ok=True)
+    asked = len(case.engine.asked)
+    result = case.evaluate(sample_size=12)
+    assert len(case.engine.asked) > asked
+    report = case.workspace.evaluations / result.evaluation / "report.json"
+    found = {"tuned": result.tuned, **result.baselines}
+    scores = {label: contender.model_dump(exclude={"requests"}) for label, contender in found.items()}
+    return Decision.model_validate_json(report.read_bytes()).headline, scores
