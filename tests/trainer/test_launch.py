@@ -11,7 +11,6 @@ from finetune_trainer.contract.config import Method
 from finetune_trainer.contract.outcome import Outcome, Termination
 from finetune_trainer.contract.report import TrainResult
 from finetune_trainer.stages.train import train
-from finetune_trainer.training import machine
 from finetune_trainer.training.launch import launch
 from test_preference import ROWS
 from test_unpaired import ROWS as UNPAIRED
@@ -39,8 +38,6 @@ def test_two_workers_count_each_validation_row_once(
     make_case: MakeCase, method: Method, rows: list[dict[str, Any]], count: int
 ) -> None:
     alone, case = (make_case(name, rows, rows[:count], method=method, total_steps=1) for name in ("alone", "together"))
-    for each in (alone, case):
-        each.workspace.precision.write_text(machine.FP32)
     train(alone.config, alone.workspace, Recorder())
     assert launch(2, arguments(case.config_file, case.workspace.root), case.root / "termination-log") == 0
     ours, theirs = (TrainResult.model_validate_json(each.workspace.trained.read_bytes()) for each in (case, alone))

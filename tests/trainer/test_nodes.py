@@ -13,7 +13,7 @@ import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError, Termination
 from finetune_trainer.contract.report import TrainResult
 from finetune_trainer.stages.train import train
-from finetune_trainer.training import launch, machine
+from finetune_trainer.training import launch
 from finetune_trainer.training.launch import Node
 from safetensors.torch import load_file
 from several import codes, meeting, workers_until
@@ -64,9 +64,6 @@ def checkpoints(case: Case) -> list[str]:
 
 def test_killed_they_go_on_together_and_end_with_the_weights_of_one(make_case: MakeCase) -> None:
     whole, case = make_case("whole"), make_case("together")
-    for each in (whole, case):
-        # In bfloat16 half as many rows in a pass round otherwise.
-        each.workspace.precision.write_text(machine.FP32)
     train(whole.config, whole.workspace, Recorder())
 
     assert workers_until(case, signal.SIGKILL, MIDWAY) == [LOST, -signal.SIGKILL]

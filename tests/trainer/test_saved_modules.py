@@ -40,7 +40,7 @@ def loaded(path: Path) -> Any:
 def test_the_whole_model_has_what_was_learned_of_them(
     make_case: MakeCase, recorder: Recorder, base_model: Path, kind: AdapterType
 ) -> None:
-    case = make_case(adapter=BOTH.model_copy(update={"type": kind}), total_steps=ENOUGH)
+    case = make_case(adapter=BOTH.model_copy(update={"type": kind}), total_steps=ENOUGH, learning_rate=2e-3)
 
     train(case.config, case.workspace, recorder)
 
@@ -60,7 +60,7 @@ def test_the_whole_model_has_what_was_learned_of_them(
 
 
 def test_embeddings_that_are_the_output_layer_stay_that(make_case: MakeCase, recorder: Recorder, tied: Path) -> None:
-    case = make_case(adapter=EMBEDDINGS, base=tied, total_steps=ENOUGH)
+    case = make_case(adapter=EMBEDDINGS, base=tied, total_steps=ENOUGH, learning_rate=2e-3)
 
     train(case.config, case.workspace, recorder)
 

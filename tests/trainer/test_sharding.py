@@ -14,7 +14,7 @@ import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages.train import train
-from finetune_trainer.training import machine, sharding
+from finetune_trainer.training import sharding
 from finetune_trainer.training.attempts import Attempt
 from finetune_trainer.training.launch import launch
 from finetune_trainer.training.sharding import SHARES
@@ -53,10 +53,9 @@ def tied(base_model: Path, tmp_path: Path) -> Path:
 
 
 def begun(case: Case, tokens: int) -> None:
-    """Have a training take passes of so many tokens, as if it had begun so, with activations recomputed, in float32."""
+    """Have a training take passes of so many tokens, as if it had begun so, with activations recomputed."""
     attempt = Attempt(memory=1, tokens=tokens, recompute=True)
     case.workspace.attempt.write_text(attempt.model_dump_json(by_alias=True))
-    case.workspace.precision.write_text(machine.FP32)
 
 
 def in_two(case: Case) -> None:

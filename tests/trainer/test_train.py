@@ -10,6 +10,7 @@ import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages.train import train
+from finetune_trainer.training import machine
 from peft import PeftModel
 from safetensors import safe_open
 from trainings import CHATML, CHATS, PAIRS, Case, MakeCase, Recorder, answers
@@ -31,6 +32,7 @@ def fault(case: Case, recorder: Recorder) -> StageError:
     return raised.value
 
 
+@pytest.mark.parametrize("precision", [machine.FP32, machine.BF16])
 def test_the_adapter_has_learned_the_answers_and_loads_with_peft(
     make_case: MakeCase, recorder: Recorder, base_model: Path
 ) -> None:

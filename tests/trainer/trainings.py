@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -119,16 +118,14 @@ class Case:
 MakeCase = Callable[..., Case]
 
 
-@pytest.fixture(scope="session")
-def precision(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is fast on this machine, measured once: two trainings may measure two, and end with two models."""
-    kept = tmp_path_factory.mktemp("machine") / "precision"
-    machine.look(kept)
-    return kept
+@pytest.fixture
+def precision() -> str:
+    """What a case trains in, whichever is fast on this machine: another one learns another model."""
+    return machine.FP32
 
 
 @pytest.fixture
-def make_case(base_model: Path, precision: Path, tmp_path: Path) -> MakeCase:
+def make_case(base_model: Path, precision: str, tmp_path: Path) -> MakeCase:
     """Make a case: rows, adapter and what differs in the plan."""
 
     def make(
@@ -154,7 +151,7 @@ def make_case(base_model: Path, precision: Path, tmp_path: Path) -> MakeCase:
         workspace = case.workspace
         workspace.data.mkdir(parents=True)
         workspace.checkpoints.mkdir()
-        shutil.copy(precision, workspace.precision)
+        workspace.precision.write_text(precision)
         store(workspace, "train", rows, base)
         if validation:
             store(workspace, "validation", validation, base)
