@@ -18,7 +18,7 @@ import yaml
 from anyio.to_thread import run_sync
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Type
-from finetune_server.caller import PROJECT, Caller, key_of, no_key, unknown_key
+from finetune_server.caller import PROJECT, Caller, elsewhere, key_of, no_key, unknown_key
 from finetune_server.errors import Problem
 from finetune_server.keys import Right
 from finetune_server.limits import Limits
@@ -70,8 +70,7 @@ class Door:
             raise unknown_key()
         asked = namespace or headers.get(PROJECT, HERE)
         if asked != HERE:
-            sentence = f"There is no {asked} on a laptop: leave {PROJECT} out, or name {HERE}."
-            raise Problem(403, sentence, code="namespace")
+            raise Problem(403, f"There is no {asked} on a laptop: {elsewhere(namespace, HERE)}.", code="namespace")
         return Caller(_LAPTOP, HERE, LIMITS, frozenset(Right))
 
 

@@ -514,6 +514,11 @@ def test_web_pages_and_other_keys_are_not_let_in(kitchen: Path) -> None:
             answer = httpx.get(url, headers=headers)
             assert answer.status_code == code
             assert answer.json()["error"]["message"].startswith(said)
+        account = "subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/my-account"
+        answer = httpx.get(f"{address}/{account}/deployments?api-version=2024-10-01", headers=key)
+        assert answer.json()["error"]["message"] == (
+            "There is no my-account on a laptop: the account in the path is local."
+        )
     with listening(application(Background(kitchen, PROGRAM), Settings(models=MODELS))) as address:
         assert httpx.get(f"{address}/v1/models").status_code == 200
 
@@ -524,6 +529,7 @@ def test_what_may_be_fine_tuned_is_the_demos_model_or_what_is_named(tmp_path: Pa
     table = tmp_path / "models.yaml"
     table.write_text(yaml.safe_dump(MODELS))
     assert base_models(table, []) == MODELS
+    (tmp_path / "tiny").mkdir()
     assert base_models(table, ["gpt-4=hf://acme/large", str(tmp_path / "tiny")]) == {
         **MODELS,
         "gpt-4": {"model": {"source": "hf://acme/large"}},
@@ -538,6 +544,13 @@ def test_what_may_be_fine_tuned_is_the_demos_model_or_what_is_named(tmp_path: Pa
         ("[]", [], "has to be a map of base models"),
         ("{", [], "The table of base models, "),
         ("{}", ["small=ftp://acme/x"], "Base model small: spec.model.source"),
+        (
+            "{}",
+            ["acme/small-1.5"],
+            "--model acme/small-1.5: there is no directory acme/small-1.5 here; did you mean hf://acme/small-1.5?",
+        ),
+        ("{}", ["gpt-4o-mini"], "there is no directory gpt-4o-mini here; write NAME=hf://ORG/NAME or NAME=PATH."),
+        ("{}", ["small=../nowhere"], "there is no directory ../nowhere here; write NAME=hf://ORG/NAME"),
     ],
 )
 def test_a_table_that_can_make_no_job_is_told(tmp_path: Path, text: str, model: list[str], said: str) -> None:
@@ -554,6 +567,23 @@ def test_a_port_that_is_taken_is_told() -> None:
         with pytest.raises(UserError) as found:
             CliRunner().invoke(main.app, ["serve", "--port", str(port)], catch_exceptions=False)
     assert found.value.message == f"Port {port} is taken: name another with --port, or end what listens there."
+
+
+def test_a_port_that_this_user_may_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(probe: socket.socket, address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", denied)
+    with pytest.raises(UserError) as found:
+        CliRunner().invoke(main.app, ["serve", "--port", "80"], catch_exceptions=False)
+    assert found.value.message == "Port 80 is root's alone: name one above 1023 with --port."
+
+
+@pytest.mark.parametrize(("verb", "port"), [("serve", "0"), ("serve", "70000"), ("ui", "70000"), ("run", "70000")])
+def test_what_is_no_port_is_told(verb: str, port: str) -> None:
+    said = CliRunner().invoke(main.app, [verb, "--port", port, *(["job.yaml"] if verb == "run" else [])])
+    assert said.exit_code == 2
+    assert "Invalid value for '--port'" in said.output
 
 
 def test_it_needs_neither_the_training_libraries_nor_a_clusters() -> None:
