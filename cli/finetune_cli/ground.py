@@ -10,6 +10,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,19 +18,19 @@ import yaml
 from anyio.to_thread import run_sync
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Type
-from finetune_server.caller import PROJECT, Caller, key_of, no_key, unknown_key
+from finetune_server.caller import PROJECT, Caller, elsewhere, key_of, no_key, unknown_key
 from finetune_server.errors import Problem
 from finetune_server.keys import Right
 from finetune_server.limits import Limits
 from finetune_server.routing import Route
 from finetune_server.settings import Raw
-from finetune_server.tuning import REQUEST
+from finetune_server.tuning import CALLER, REQUEST
 from finetune_server.waking import late
 from starlette.datastructures import Headers
 
 from finetune_cli.background import LOOK_SECONDS, Background, NotBegun
 from finetune_cli.errors import UserError
-from finetune_cli.job import FILE, localize
+from finetune_cli.job import FILE, localize, read
 from finetune_cli.jobs import Job
 from finetune_cli.objects import HERE, Objects
 from finetune_cli.processes import LOOPBACK
@@ -37,13 +38,20 @@ from finetune_cli.processes import LOOPBACK
 T = TypeVar("T")
 # A machine trains one at a time, and what serves is none; how often it is asked is its owner's matter.
 LIMITS = Limits(jobs=1, requests_per_minute=1_000_000)
+_LAPTOP = "laptop"
+# Who made it is not known, so it counts as one of this API's.
+UNREAD = {CALLER: _LAPTOP}
 # The names of this machine that no site could have chosen.
 _HOSTS = (LOOPBACK, "localhost")
 _NOT_MADE_HERE = (
     "{name} was not made by this API, and its manifest is left as it is: `finetune cancel {name}` ends its run, and "
     "`finetune run` of its manifest lets it go on."
 )
-_NO_MANIFEST = "Nothing serves {name}, and {name}.yaml is not in this directory: `finetune run` of its manifest does."
+_NO_MANIFEST = "nothing serves it, and its manifest is not here as {name}.yaml: `finetune run` of that does."
+_ANOTHER = "{name}.yaml or its rows were changed since: `finetune run {name}.yaml` trains what it describes now."
+_UNREADABLE = "{why} Mend that first; `finetune cancel {name}` ends its run as it is."
+# OpenAI's client tries by itself what may be over in a moment.
+_NOT_AGAIN = {"X-Should-Retry": "false"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +70,8 @@ class Door:
             raise unknown_key()
         asked = namespace or headers.get(PROJECT, HERE)
         if asked != HERE:
-            sentence = f"There is no {asked} on a laptop: leave {PROJECT} out, or name {HERE}."
-            raise Problem(403, sentence, code="namespace")
-        return Caller("laptop", HERE, LIMITS, frozenset(Right))
+            raise Problem(403, f"There is no {asked} on a laptop: {elsewhere(namespace, HERE)}.", code="namespace")
+        return Caller(_LAPTOP, HERE, LIMITS, frozenset(Right))
 
 
 class NoEngines:
@@ -102,13 +109,15 @@ class Jobs:
     async def create(self, manifest: Raw) -> Raw:
         """Write it as NAME.yaml and run it; its rows are its own, and stay where the files are deleted."""
         name = manifest["metadata"]["name"]
-        made = await _done(lambda: self._with_rows(manifest))
+        directory = self._directory(name)
+        await run_sync(partial(directory.mkdir, parents=True))
         try:
+            made = await _done(lambda: self._with_rows(manifest, directory))
             await _done(lambda: localize(name, FineTuneJobSpec.model_validate(made["spec"]), self.runs.directory))
             await self.runs.create(name, _text(made))
-        except (Problem, NotBegun) as error:
-            await run_sync(shutil.rmtree, self._directory(name))
-            raise Problem(400, error.why if isinstance(error, NotBegun) else error.message, code="not_begun") from error
+        except (Problem, NotBegun, OSError) as error:
+            await run_sync(shutil.rmtree, directory)
+            raise _not_made(error) from error
         return await self._there(name)
 
     async def patch(self, raw: Raw, body: Raw) -> Raw:
@@ -118,17 +127,21 @@ class Jobs:
         suspend, kept = spec.pop("suspend", None), {**body, "spec": spec}
         undeployed = spec.get("hosting", {}).get("enabled") is False
         async with self._changing[name]:
-            manifest = await run_sync(self.objects.manifest, name)
+            try:
+                manifest = await run_sync(self.objects.manifest, name)
+            except UserError as error:
+                raise Problem(409, _UNREADABLE.format(name=name, why=error.message), code="unreadable") from error
             if REQUEST not in manifest.get("metadata", {}).get("annotations", {}):
                 raise Problem(409, _NOT_MADE_HERE.format(name=name), code="not_made_here")
-            await run_sync(_write, self.runs.manifest(name), _text(patched(manifest, kept)))
             try:
+                # Before it is written: what says that it has ended has.
                 if suspend or undeployed:
                     await self.runs.stop(name)
-                elif suspend is False:
+                await run_sync(_write, self.runs.manifest(name), _text(patched(manifest, kept)))
+                if suspend is False:
                     await self.runs.run(name)
             except UserError as error:
-                raise Problem(409, error.message, code="not_stopped") from error
+                raise Problem(409, error.message, code="not_stopped", headers=_NOT_AGAIN) from error
             except NotBegun as error:
                 raise Problem(400, error.why, code="not_begun") from error
         return await self._there(name)
@@ -150,12 +163,13 @@ class Jobs:
 
     async def _woken(self, name: str) -> str:
         """Where it answers, once its run serves it."""
-        if not await run_sync(self.runs.manifest(name).is_file):
-            raise Problem(503, _NO_MANIFEST.format(name=name), "model", "model_unavailable")
         async with self._changing[name]:
-            if (await self._job(name)).idle:
+            if (job := await self._job(name)).idle:
                 try:
+                    await run_sync(self._check, job)
                     await self.runs.run(name)
+                except UserError as error:
+                    raise _unwilling(name, error.message) from error
                 except NotBegun as error:
                     raise _unwilling(name, error.why) from error
         while (job := await self._job(name)).status.endpoint is None:
@@ -163,6 +177,15 @@ class Jobs:
                 raise _unwilling(name, _why(job))
             await asyncio.sleep(LOOK_SECONDS)
         return job.status.endpoint.url
+
+    def _check(self, job: Job) -> None:
+        """A question serves what was trained, and trains nothing. UserError."""
+        path = self.runs.manifest(job.name)
+        found = read(path) if path.is_file() else None
+        if found is None or found.metadata.name != job.name:
+            raise UserError(_NO_MANIFEST.format(name=job.name))
+        if localize(job.name, found.spec, self.runs.directory).revision != job.status.revision:
+            raise UserError(_ANOTHER.format(name=job.name))
 
     def _awake(self, name: str, task: "asyncio.Task[str]") -> None:
         del self._waking[name]
@@ -181,10 +204,8 @@ class Jobs:
             raise Problem(409, f"{name} was removed meanwhile.", code="conflict")
         return found
 
-    def _with_rows(self, manifest: Raw) -> Raw:
+    def _with_rows(self, manifest: Raw, directory: Path) -> Raw:
         """The manifest as it is written: of no namespace, and with files of rows that are the job's own."""
-        directory = self._directory(manifest["metadata"]["name"])
-        directory.mkdir(parents=True)
         dataset = dict(manifest["spec"]["dataset"])
         for split in ("train", "validation"):
             source = dataset.get(split, {}).get("source", "")
@@ -215,7 +236,13 @@ def _why(job: Job) -> str:
 def _unwilling(name: str, why: str) -> Problem:
     """To try again costs as long as it did."""
     sentence = f"Model {name} can't be woken now: {why}"
-    return Problem(503, sentence, "model", "model_unavailable", {"X-Should-Retry": "false"})
+    return Problem(503, sentence, "model", "model_unavailable", _NOT_AGAIN)
+
+
+def _not_made(error: Problem | NotBegun | OSError) -> Problem:
+    if isinstance(error, OSError):
+        return Problem(503, f"The job can't be written here: {error}.", code="not_written")
+    return Problem(400, error.why if isinstance(error, NotBegun) else error.message, code="not_begun")
 
 
 def _link(path: Path, own: Path) -> None:

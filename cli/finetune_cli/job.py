@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_operator.api.load import ManifestError, load_manifest
+from finetune_operator.api.load import ManifestError, checked, document, load_manifest
 from finetune_operator.api.v1alpha1 import FineTuneJob, FineTuneJobSpec
 from finetune_operator.names import digest, revision_of
 from finetune_trainer.contract.schemes import listed, remote
@@ -46,6 +46,15 @@ def read(path: Path) -> FineTuneJob:
     """The FineTuneJob in a file; UserError with all that is wrong with it."""
     try:
         return load_manifest(path)
+    except ManifestError as error:
+        raise UserError(str(error), ExitCode.USAGE) from error
+
+
+def written(path: Path) -> tuple[FineTuneJob, dict[str, Any]]:
+    """The same, and its document, for whoever changes that."""
+    try:
+        found = document(path)
+        return checked(path, found), found
     except ManifestError as error:
         raise UserError(str(error), ExitCode.USAGE) from error
 

@@ -63,7 +63,7 @@ class Job:
 
     def _stands(self, kind: str) -> bool:
         found = self.condition(kind)
-        return found is None or (found.status != "True" and found.reason != "Released")
+        return found is None or (found.status != "True" and found.reason not in ("Released", "AnswersDiffer"))
 
 
 def job_of(raw: Raw) -> Job:

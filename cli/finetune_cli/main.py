@@ -66,7 +66,9 @@ def options(
 @app.command()
 def run(
     manifest: ManifestFile,
-    port: Annotated[int, typer.Option(help="Where to serve; another free port if this one is taken.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where to serve; another free port if this one is taken.")
+    ] = 8000,
     serve: Annotated[
         bool, typer.Option("--serve/--no-serve", help="Whether to serve the result once it is trained.")
     ] = True,
@@ -269,7 +271,9 @@ def render(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Where to listen; another free port if this one is taken.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where to listen; another free port if this one is taken.")
+    ] = 8080,
 ) -> None:
     """Show the runs of this directory as a web page, on this machine alone, until Ctrl-C.
 
@@ -284,7 +288,7 @@ def ui(
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Where to listen.")] = 8081,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8081,
     models: Annotated[
         Path | None,
         typer.Option(help="What may be fine-tuned: a YAML file like the chart's api.models.", show_default=False),

@@ -6,19 +6,19 @@ it. A model that has passed its gate sleeps when nothing serves it; its endpoint
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 
-import yaml
 from finetune_operator.api.status import Condition, Phase
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.names import RUN_CONFIG
-from yaml import YAMLError
 
 from finetune_cli.background import Background
 from finetune_cli.errors import UserError
+from finetune_cli.job import written
 from finetune_cli.jobs import Job
 from finetune_cli.kubectl import Raw
 from finetune_cli.laptop import Laptop
@@ -28,16 +28,17 @@ from finetune_cli.store import ROOT
 logger = logging.getLogger(__name__)
 # The namespace of all that is here.
 HERE = "local"
-# Beside a run: the revision that has passed its gate.
+# Beside a run: the revision that has passed its gate, and when.
 _PASSED = "passed"
 _NEVER = "1970-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Those of the runs of a directory."""
+    """Those of the runs of a directory. `unread`: the annotations of one whose manifest can't be read now."""
 
     runs: Background
+    unread: Mapping[str, str]
 
     def all(self) -> list[Raw]:
         """All, the newest first."""
@@ -58,13 +59,13 @@ class Objects:
 
     def _seen(self, job: Job) -> Raw:
         """A run as a FineTuneJob of a cluster."""
-        manifest = self.manifest(job.name)
+        manifest = self._manifest(job.name)
         metadata, passed = manifest.get("metadata", {}), self._passed(job)
         told = job.document["status"]
-        if passed:
+        if passed is not None:
             told = {**told, "conditions": [_since(each, passed) for each in told["conditions"]]}
             if not _serves(job):
-                asked = manifest or not _disabled(job.condition(Type.HOSTED))
+                asked = "spec" in manifest or not _disabled(job.condition(Type.HOSTED))
                 told |= {"phase": Phase.SUCCEEDED, "endpoint": {"url": "", "model": job.name} if asked else None}
         return {
             "apiVersion": API_VERSION,
@@ -82,24 +83,31 @@ class Objects:
             },
             "spec": {
                 **(manifest.get("spec") or self._spec(job)),
-                "suspend": job.idle and not passed and job.status.phase == Phase.SUSPENDED,
+                "suspend": job.idle and passed is None and job.status.phase == Phase.SUSPENDED,
             },
             "status": told,
         }
 
-    def _passed(self, job: Job) -> str | None:
-        """When its revision had passed its gate; None before, and where it has missed one since.
+    def _passed(self, job: Job) -> Raw | None:
+        """When what led its revision past its gate came about, by condition; None before, and once it has missed one.
 
         It is kept beside the run: one that serves it again goes through all that was done once more, and may fail.
         """
-        revision, mark = job.status.revision or "", self.laptop.root / job.name / _PASSED
-        if not mark.is_file() or mark.read_text() != revision:
+        revision, path = job.status.revision or "", self.laptop.root / job.name / _PASSED
+        mark = _read(path)
+        if mark.get("revision") != revision:
             if not has_passed(job):
                 return None
-            mark.write_text(revision)
-        if job.status.phase == Phase.REJECTED:
-            return None
-        return datetime.fromtimestamp(mark.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            mark = {"revision": revision, "since": _times(job)}
+            path.write_text(json.dumps(mark))
+        return None if job.status.phase == Phase.REJECTED else dict(mark["since"])
+
+    def _manifest(self, name: str) -> Raw:
+        """The same, whatever has become of it."""
+        try:
+            return self.manifest(name)
+        except UserError:
+            return {"metadata": {"annotations": dict(self.unread)}}
 
     def _spec(self, job: Job) -> Raw:
         """What is known of a manifest that lies elsewhere, from its run config."""
@@ -114,13 +122,12 @@ class Objects:
         }
 
     def manifest(self, name: str) -> Raw:
-        """What lies here as NAME.yaml; nothing where that is no FineTuneJob of the name."""
-        try:
-            found = yaml.safe_load(self.runs.manifest(name).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, YAMLError):
+        """What lies here as NAME.yaml; nothing where that is another job's or not there. UserError with its faults."""
+        path = self.runs.manifest(name)
+        if not path.is_file():
             return {}
-        named = isinstance(found, dict) and found.get("kind") == KIND and found.get("metadata", {}).get("name") == name
-        return found if named and isinstance(found.get("spec"), dict) else {}
+        job, found = written(path)
+        return found if job.metadata.name == name else {}
 
     @property
     def laptop(self) -> Laptop:
@@ -132,7 +139,7 @@ def has_passed(job: Job) -> bool:
     """Whether there is nothing left to do but to serve it, or not even that. Pure."""
     before = [job.condition(stage.condition) for stage in STAGES if not (stage.hosts or stage.serves)]
     asked = [found for found in before if found and not _disabled(found)]
-    ended = job.status.phase == Phase.SUSPENDED and bool(asked) and all(found.status == "True" for found in asked)
+    ended = job.status.phase == Phase.SUSPENDED and bool(asked) and all(map(_done, asked))
     return _serves(job) or ended or job.status.phase == Phase.SUCCEEDED
 
 
@@ -144,6 +151,29 @@ def _disabled(found: Condition | None) -> bool:
     return found is not None and found.reason == Reason.DISABLED
 
 
-def _since(condition: Raw, passed: str) -> Raw:
+def _done(found: Condition) -> bool:
+    # Where a merged model answers otherwise, the adapter is served in its place.
+    return found.status == "True" or found.reason == Reason.ANSWERS_DIFFER
+
+
+def _times(job: Job) -> Raw:
+    """When it was trained, measured and promoted; of one that is not promoted now, when it could have been. Pure."""
+    found = {each["type"]: each for each in job.document["status"].get("conditions", [])}
+    since = {kind: found[kind]["lastTransitionTime"] for kind in (Type.TRAINED, Type.EVALUATED) if kind in found}
+    promoted = found.get(Type.PROMOTED, {})
+    if promoted.get("status") == "True":
+        return since | {Type.PROMOTED: promoted["lastTransitionTime"]}
+    return since | ({Type.PROMOTED: max(since.values())} if since else {})
+
+
+def _since(condition: Raw, passed: Raw) -> Raw:
     """What serves it again is no news."""
-    return {**condition, "lastTransitionTime": passed} if condition["type"] == Type.PROMOTED else condition
+    return {**condition, "lastTransitionTime": passed.get(condition["type"], condition["lastTransitionTime"])}
+
+
+def _read(path: Path) -> Raw:
+    """A mark; nothing where there is none, or half of one."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError):
+        return {}

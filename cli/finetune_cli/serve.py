@@ -3,6 +3,8 @@
 It listens on this machine alone. `ground` is what the routes stand on here.
 """
 
+import re
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,22 +21,23 @@ from starlette.applications import Starlette
 
 from finetune_cli.background import Background
 from finetune_cli.errors import ExitCode, UserError
-from finetune_cli.ground import Door, Jobs, NoEngines
+from finetune_cli.ground import UNREAD, Door, Jobs, NoEngines
 from finetune_cli.job import FILE
 from finetune_cli.objects import Objects
-from finetune_cli.processes import LOOPBACK, free_port
+from finetune_cli.processes import LOOPBACK
 from finetune_cli.store import ROOT, hide
 
 # Which no FineTuneJob can be called.
 _FILES = ".files"
+# A model's name on the Hugging Face Hub, and not a path.
+_HUB = re.compile(r"\w[-.\w]*/\w[-.\w]*")
 _DEFAULT = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def serve(port: int, file: Path | None, models: Sequence[str], key: str, console: Console) -> None:
     """Answer until Ctrl-C. UserError where the table of base models can't be, or the port is taken."""
     settings = Settings(models=base_models(file, models))
-    if free_port(port) != port:
-        raise UserError(f"Port {port} is taken: name another with --port, or end what listens there.", ExitCode.USAGE)
+    _check_port(port)
     said = "with the key that you gave" if key else "with any key; --key asks for one"
     for line in (
         f"export OPENAI_BASE_URL=http://{LOOPBACK}:{port}/v1 OPENAI_API_KEY={'...' if key else 'none'}",
@@ -53,7 +56,7 @@ def application(runs: Background, settings: Settings, key: str = "") -> Starlett
     @asynccontextmanager
     async def ground() -> AsyncIterator[Ground]:
         hide(root)
-        jobs = Jobs(runs, Objects(runs), settings.wait_seconds)
+        jobs = Jobs(runs, Objects(runs, UNREAD), settings.wait_seconds)
         yield Ground(jobs, NoEngines(), Files(in_directory(root / _FILES)), Door(key), jobs)
 
     return app.application(settings, ground)
@@ -68,11 +71,28 @@ def base_models(file: Path | None, models: Sequence[str]) -> Mapping[str, Raw]:
         raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.", ExitCode.USAGE) from error
 
 
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except PermissionError as error:
+            raise UserError(f"Port {port} is root's alone: name one above 1023 with --port.", ExitCode.USAGE) from error
+        except OSError as error:
+            sentence = f"Port {port} is taken: name another with --port, or end what listens there."
+            raise UserError(sentence, ExitCode.USAGE) from error
+
+
 def _base_model(text: str) -> tuple[str, Raw]:
-    """NAME=SOURCE, or SOURCE by its own name; a path is a directory of this machine."""
+    """NAME=SOURCE, or SOURCE by its own name; a path is a directory of this machine. UserError."""
     name, named, source = text.partition("=")
     if not named:
         source, name = text, text.partition("://")[2] or Path(text).name
     if "://" not in source:
+        if not Path(source).is_dir():
+            meant = (
+                f"did you mean hf://{source}?" if _HUB.fullmatch(source) else "write NAME=hf://ORG/NAME or NAME=PATH."
+            )
+            raise UserError(f"--model {text}: there is no directory {source} here; {meant}", ExitCode.USAGE)
         source = f"{FILE}{Path(source).resolve()}"
     return name, {"model": {"source": source}}

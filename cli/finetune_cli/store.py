@@ -68,7 +68,7 @@ class Store:
         self.directory.mkdir(exist_ok=True)
         with self._lock_file.open("a+") as file:
             if not _taken(file):
-                raise UserError(self._held_by(self._holder()))
+                raise UserError(self._held_by(self.holder()))
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -76,10 +76,14 @@ class Store:
             os.set_inheritable(file.fileno(), True)
             yield
 
-    def _holder(self) -> int:
-        """The process that has the lock, or had it before what it left running; 0 where it does not say."""
+    def holder(self) -> int:
+        """The process that has the lock, or had it last, maybe before what it left running; 0 where none says so."""
         for _ in range(_INSTANTS):
-            if text := self._lock_file.read_text():
+            try:
+                text = self._lock_file.read_text()
+            except FileNotFoundError:
+                return 0
+            if text:
                 return int(text)
             time.sleep(_INSTANT_SECONDS)
         return 0
@@ -111,13 +115,17 @@ class Store:
         """Ask the `finetune run` that is under way to end; UserError where there is none."""
         if not self.running:
             raise UserError(f"No `finetune run` of {self.name} is under way.")
-        process = self._holder()
+        process = self.holder()
         if process == 0:
             raise UserError(f"Which process runs {self.name} is not known yet: try again.")
         try:
             os.kill(process, signal.SIGTERM)
         except ProcessLookupError as error:
             raise UserError(self._held_by(process)) from error
+
+    def busy(self) -> str | None:
+        """Who runs it, or what is left of a run, as a sentence; None where the next one may begin."""
+        return self._held_by(self.holder()) if self.running else None
 
     @property
     def running(self) -> bool:

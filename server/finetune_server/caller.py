@@ -60,6 +60,11 @@ def key_of(headers: Headers) -> str:
     return found or headers.get("api-key", "").strip()
 
 
+def elsewhere(account: str | None, home: str) -> str:
+    """What to do about a namespace that is not `home`: it was named in the path as `account`, or else in the header."""
+    return f"the account in the path is {home}" if account else f"leave {PROJECT} out"
+
+
 def no_key() -> Problem:
     """There is none where one is asked for."""
     return Problem(401, f"There is no key in the request: {HOW}.", code="invalid_api_key")

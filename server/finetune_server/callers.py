@@ -9,7 +9,7 @@ from finetune_operator.api.values import SUBDOMAIN
 from starlette.datastructures import Headers
 
 from finetune_server.accounts import Accounts
-from finetune_server.caller import PROJECT, Caller, key_of, no_key, unknown_key
+from finetune_server.caller import PROJECT, Caller, elsewhere, key_of, no_key, unknown_key
 from finetune_server.errors import Problem
 from finetune_server.keys import Keys
 from finetune_server.limits import Limits
@@ -28,13 +28,11 @@ class Callers:
             raise no_key()
         if found := self._keys.find(key):
             name, entry = found
-            if asked not in (None, entry.namespace):
-                raise Problem(
-                    403,
-                    f"This key opens namespace {entry.namespace}, and not {asked}: leave {PROJECT} out.",
-                    code="namespace",
-                )
-            return Caller(name, entry.namespace, entry.limited(self._limits), entry.rights)
+            home = entry.namespace
+            if asked not in (None, home):
+                sentence = f"This key opens namespace {home}, and not {asked}: {elsewhere(namespace, home)}."
+                raise Problem(403, sentence, code="namespace")
+            return Caller(name, home, entry.limited(self._limits), entry.rights)
         account = await self._accounts.find(key) if self._accounts else None
         if account is None:
             raise unknown_key(", and no token of the cluster's" if self._accounts else "")

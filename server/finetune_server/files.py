@@ -155,9 +155,12 @@ class Files:
 
     def _some(self, namespace: str, ids: Sequence[str]) -> list[File]:
         paths = [self._told(namespace, id) for id in ids]
-        found = self._system.cat(paths, on_error="omit") if paths else {}
-        told = {each["id"]: each for each in map(json.loads, found.values())}
-        return [told[id] for id in ids if id in told]
+        # `cat` would take brackets in a path for a pattern.
+        found = self._system.cat_ranges(paths, None, None) if paths else []
+        for each in found:
+            if isinstance(each, Exception) and not isinstance(each, FileNotFoundError):
+                raise each
+        return [json.loads(each) for each in found if not isinstance(each, Exception)]
 
     def _listed(self, namespace: str, end: str) -> list[dict[str, Any]]:
         try:

@@ -182,7 +182,9 @@ def _method(raw: Raw, asked: Raw) -> Raw:
 
 def _error(raw: Raw) -> Raw:
     """Why it failed: the gate's sentence, or the stage's."""
-    failed = (found for found in map(partial(_condition, raw), _TOLD) if _wrong(found))
+    told = map(partial(_condition, raw), _TOLD)
+    # Where a merged model answers otherwise, the adapter went on in its place.
+    failed = (found for found in told if _wrong(found) and found["reason"] != Reason.ANSWERS_DIFFER)
     found = next(failed, _condition(raw, Type.READY))
     reason = found.get("reason", "Failed")
     code = re.sub("(?<=[a-z])(?=[A-Z])", "_", reason).lower()

@@ -1,6 +1,7 @@
 """Reads a manifest for the local backend: YAML as kubectl reads it, checked as the API server checks it.
 
-The command line calls `load_manifest`. All that is wrong with a manifest comes back at once, one sentence a line.
+The command line calls `load_manifest`, or `document` and `checked` where it writes back what it has read. All that is
+wrong with a manifest comes back at once, one sentence a line.
 """
 
 import json
@@ -27,13 +28,19 @@ class ManifestError(Exception):
 
 def load_manifest(path: Path) -> FineTuneJob:
     """Read the FineTuneJob in a file; ManifestError when there is none, or it breaks a rule."""
+    return checked(path, document(path))
+
+
+def checked(path: Path, found: Any) -> FineTuneJob:
+    """The FineTuneJob that a document is; ManifestError when it is none, or breaks a rule."""
     try:
-        return FineTuneJob.model_validate_json(json.dumps(_without_nulls(_document(path)), default=str), strict=True)
+        return FineTuneJob.model_validate_json(json.dumps(found, default=str), strict=True)
     except ValidationError as error:
         raise ManifestError(path, complaints(error)) from error
 
 
-def _document(path: Path) -> Any:
+def document(path: Path) -> Any:
+    """The one document in a file, without what was left empty; ManifestError when it can't be read."""
     try:
         documents = parse_yaml(path.read_text("utf-8"))
     except OSError as error:
@@ -44,7 +51,7 @@ def _document(path: Path) -> Any:
         raise ManifestError(path, [f"is not YAML: {' '.join(str(error).split())}"]) from error
     if len(documents) != 1:
         raise ManifestError(path, [f"has {len(documents)} documents; put one FineTuneJob in a file of its own."])
-    return documents[0]
+    return _without_nulls(documents[0])
 
 
 def _without_nulls(value: Any) -> Any:

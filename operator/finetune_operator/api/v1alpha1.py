@@ -137,6 +137,10 @@ class Metadata(ApiModel):
     """The FineTuneJob's name, and the served model's."""
     namespace: str | None = None
     """Its namespace."""
+    labels: dict[str, str] = {}
+    """Its labels."""
+    annotations: dict[str, str] = {}
+    """Its annotations."""
 
 
 class FineTuneJob(ApiModel):

@@ -228,7 +228,10 @@ def test_deployments_that_cant_be_are_refused(
     assert said(management.get("deployments/a,b"), 404).startswith("No such deployment: a,b.")
     elsewhere = str(management.base_url).replace(namespace, "elsewhere")
     wrong = httpx.get(f"{elsewhere}deployments?api-version={VERSION}", headers=KEYED, timeout=PATIENCE)
-    assert said(wrong, 403) == f"This key opens namespace {namespace}, and not elsewhere: leave OpenAI-Project out."
+    assert (
+        said(wrong, 403)
+        == f"This key opens namespace {namespace}, and not elsewhere: the account in the path is {namespace}."
+    )
 
 
 def test_azures_paths_want_a_version_and_answer_as_openais(azure: AzureOpenAI, client: OpenAI, train: str) -> None:

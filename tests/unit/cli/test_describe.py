@@ -106,6 +106,14 @@ PENDING = ended("Blocked", "DataReady", "SecretNotFound", "Secret hub is not the
 MISSED = ended("Rejected", "Evaluated", "GateNotMet", "It misses gate.minimum.", history=serving()["history"])
 STOPPED = ended("Suspended", "Trained", "Suspended", "spec.suspend is true.", "Unknown")
 PINNED = status(changed={"Ready": ("True", "Pinned", "Service recipes points at aaaa0001.")}, servedRevision="aaaa0001")
+ADAPTER_IN_ITS_PLACE = status(
+    "Failed",
+    {
+        "Merged": ("False", "AnswersDiffer", "2 of 32 answers differ."),
+        "Hosted": ("False", "EngineFailed", "The engine ended."),
+        "Ready": ("False", "EngineFailed", "Hosted: The engine ended."),
+    },
+)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +123,7 @@ PINNED = status(changed={"Ready": ("True", "Pinned", "Service recipes points at 
         (BAD_ROWS, False, "`finetune retry recipes`"),
         (BAD_ROWS, False, "`finetune logs recipes` has what prepare wrote"),
         (BAD_ROWS, True, "`finetune run` of its manifest"),
+        (ADAPTER_IN_ITS_PLACE, False, "`finetune logs recipes` has what host wrote"),
         (PENDING, False, "it goes on by itself"),
         (ended("Invalid", "Accepted", "ObjectNotFound", "ConfigMap rows is not there."), False, "apply it again"),
         (STOPPED, False, "`finetune resume recipes`"),

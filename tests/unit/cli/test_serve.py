@@ -4,23 +4,28 @@ Real: the client, the server, `finetune run` and its files. Played: the trainer 
 """
 
 import asyncio
+import errno
 import json
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 import yaml
-from finetune_cli import main
+from finetune_cli import ground, main
 from finetune_cli.background import Background
 from finetune_cli.errors import UserError
 from finetune_cli.ground import patched
+from finetune_cli.job import localize, read
 from finetune_cli.laptop import Laptop
 from finetune_cli.serve import application, base_models
 from finetune_cli.store import ROOT, Store
@@ -33,7 +38,7 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 from played_run import HOLD, PLAYED, PROGRAM
 from rehearsal import PREPARED, TRAINED
-from statuses import serving, status
+from statuses import NOW, serving, status, training
 from typer.testing import CliRunner
 
 BASE = "gpt-4o-mini-2024-07-18"
@@ -75,7 +80,7 @@ def kitchen(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def client(kitchen: Path) -> Iterator[OpenAI]:
-    server = application(Background(kitchen, PROGRAM), Settings(models=MODELS, wait_seconds=60))
+    server = application(Background(kitchen, PROGRAM, stop_seconds=120), Settings(models=MODELS, wait_seconds=60))
     with listening(server) as address, OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
         yield found
 
@@ -97,6 +102,14 @@ def until(client: OpenAI, id: str, wanted: str) -> FineTuningJob:
             return job
         threading.Event().wait(0.1)
     pytest.fail(f"not {wanted}: {job}")
+
+
+def until_holds(holds: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if holds():
+            return
+        threading.Event().wait(0.1)
+    pytest.fail("it does not come to that")
 
 
 def upload(client: OpenAI, name: str = "train.jsonl") -> str:
@@ -215,8 +228,7 @@ def test_what_is_wrong_with_the_rows_is_the_jobs_error(client: OpenAI, kitchen: 
 def test_what_cannot_begin_is_told_at_once_and_leaves_nothing(client: OpenAI, kitchen: Path) -> None:
     train = upload(client)
     tuned = f"ft:{BASE}:local::recipes"
-    before = serving() | {"revision": "bbbb0002", "servedRevision": "bbbb0002"}
-    made_by_hand(kitchen, "recipes", before, openai_base=BASE)
+    made_by_hand(kitchen, "recipes", serving(), openai_base=BASE)
     said = refused(openai.BadRequestError, lambda: client.fine_tuning.jobs.create(model=tuned, training_file=train))
     assert said == (
         "model.source: recipes was not trained in this directory (trained revisions: none); train it first, with "
@@ -254,6 +266,178 @@ def test_a_model_that_does_not_wake_is_told_and_stays(
     assert not seconds or (kitchen / "tries").read_text() == "x"
 
 
+def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """A manifest, by somebody's hand."""
+    found = yaml.safe_load(path.read_text())
+    change(found)
+    path.write_text(yaml.safe_dump(found))
+
+
+def test_a_question_trains_nothing(kitchen: Path) -> None:
+    made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}), openai_base=BASE)
+    path, again = kitchen / "ended.yaml", (kitchen / "ended.yaml").read_text()
+    started = Background(kitchen, (sys.executable, "-c", ENDS))
+    with listening(application(started, Settings(models=MODELS))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+
+        def said() -> str:
+            (model,) = [each.id for each in client.models.list() if each.id != BASE]
+            return refused(openai.InternalServerError, lambda: ask(client, model))
+
+        changed = (
+            "Model ended can't be woken now: ended.yaml or its rows were changed since: `finetune run ended.yaml` "
+            "trains what it describes now."
+        )
+        edited(path, lambda found: found["spec"]["training"].update(epochs=9))
+        assert said() == changed
+        path.write_text(again)
+        (kitchen / "train.jsonl").write_bytes(ROWS + ROWS)
+        assert said() == changed
+        edited(path, lambda found: found["metadata"].update(name="another"))
+        assert said().startswith("Model ended can't be woken now: nothing serves it, and its manifest is not here as ")
+        path.write_text("spec: [")
+        assert said().startswith(f"Model ended can't be woken now: {path}: is not YAML: ")
+    assert not (kitchen / "tries").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found["spec"].update(hosting=None),
+        lambda found: found["spec"].update(training=None),
+        lambda found: found["spec"].update(dataset=None),
+        lambda found: found["metadata"].update(annotations=None),
+        lambda found: found["metadata"].update(annotations="none"),
+        lambda found: found.update(metadata=None),
+        lambda found: found.update(spec=None),
+    ],
+)
+def test_a_manifest_that_is_being_edited_hides_nothing(
+    client: OpenAI, kitchen: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}), openai_base=BASE)
+    edited(kitchen / "ended.yaml", change)
+    assert [each.status for each in client.fine_tuning.jobs.list()] == ["succeeded"]
+    assert len(list(client.models.list())) == 2
+    assert client.fine_tuning.jobs.list_events("ftjob-ended").data
+
+
+def test_a_manifest_that_cannot_be_read_is_told_and_its_run_counts(client: OpenAI, kitchen: Path) -> None:
+    made_by_hand(kitchen, "typo", training(), openai_base=BASE)
+    (kitchen / "typo.yaml").write_text("spec: [")
+    with Store("typo", kitchen / ROOT).lock():
+        said = refused(openai.ConflictError, lambda: client.fine_tuning.jobs.cancel("ftjob-typo"))
+        assert said.startswith(f"{kitchen}/typo.yaml: is not YAML: ")
+        assert said.endswith(" Mend that first; `finetune cancel typo` ends its run as it is.")
+        train = upload(client)
+        refused(openai.RateLimitError, lambda: client.fine_tuning.jobs.create(model=BASE, training_file=train))
+
+
+def test_what_was_killed_is_not_cancelled_before_its_trainer_has_ended(client: OpenAI, kitchen: Path) -> None:
+    (kitchen / HOLD).touch()
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client))
+    until(client, job.id, "running")
+    lock = kitchen / ROOT / name_of(job) / "lock"
+    killed = psutil.Process(int(lock.read_text()))
+    (trainer,) = killed.children()
+    killed.kill()
+    until_holds(lambda: killed.status() == psutil.STATUS_ZOMBIE)
+    said = refused(openai.ConflictError, lambda: client.fine_tuning.jobs.cancel(job.id))
+    assert said == (
+        f"Process {killed.pid}, which ran {name_of(job)}, was killed and left its trainer or engine running; end that "
+        f"with `fuser -k {lock}` and run again."
+    )
+    assert "finetune.dev/openai-cancelled" not in manifest(kitchen, job)["metadata"]["annotations"]
+    trainer.kill()
+    until_holds(lambda: not Store(name_of(job), kitchen / ROOT).running)
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
+# Takes the lock of a job, as a run that does not hear.
+DEAF = """
+import signal, sys
+from pathlib import Path
+from finetune_cli.store import Store
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with Store(sys.argv[1], Path(sys.argv[2])).lock():
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+def test_what_does_not_end_is_not_cancelled(kitchen: Path) -> None:
+    made_by_hand(kitchen, "deaf", training(), openai_base=BASE)
+    before = (kitchen / "deaf.yaml").read_text()
+    command = [sys.executable, "-c", DEAF, "deaf", str(kitchen / ROOT)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as held:
+        try:
+            assert held.stdout
+            assert held.stdout.readline() == "held\n"
+            runs = Background(kitchen, PROGRAM, stop_seconds=0)
+            with listening(application(runs, Settings(models=MODELS))) as address:
+                # It would try once more by itself, and kill what it waits for.
+                client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=1)
+                said = refused(openai.ConflictError, lambda: client.fine_tuning.jobs.cancel("ftjob-deaf"))
+        finally:
+            held.kill()
+    assert said == (
+        "The run of deaf was asked to end and has not within 0 s: to ask once more kills what it waits for."
+    )
+    assert (kitchen / "deaf.yaml").read_text() == before
+
+
+def test_what_begins_too_late_is_ended_and_leaves_nothing(kitchen: Path) -> None:
+    late = Background(kitchen, (sys.executable, "-c", "import signal; signal.pause()"), start_seconds=0)
+    with listening(application(late, Settings(models=MODELS))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        train = upload(client)
+        said = refused(openai.BadRequestError, lambda: client.fine_tuning.jobs.create(model=BASE, training_file=train))
+    assert said.endswith(
+        ".yaml` had not begun after 0 s, and was ended: try again when this machine has less to do. It had said nothing"
+    )
+    assert [started.returncode for started in late._started.values()] == [-signal.SIGTERM]
+    assert not list(kitchen.glob("*.yaml"))
+    assert sorted(path.name for path in (kitchen / ROOT).iterdir()) == [".files", ".gitignore"]
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_left(
+    client: OpenAI, kitchen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, own: Path) -> None:
+        own.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(own))
+
+    monkeypatch.setattr(ground, "_link", full)
+    train = upload(client)
+    said = refused(openai.InternalServerError, lambda: client.fine_tuning.jobs.create(model=BASE, training_file=train))
+    assert said.startswith("The job can't be written here: [Errno 28] No space left on device: ")
+    assert sorted(path.name for path in (kitchen / ROOT).iterdir()) == [".files", ".gitignore"]
+
+
+def test_when_it_was_done_stays_whoever_looks_and_whatever_wakes(client: OpenAI, kitchen: Path) -> None:
+    done = NOW - timedelta(minutes=14)
+    made_by_hand(kitchen, "ended", serving())
+    store = Store("ended", kitchen / ROOT)
+    for now in (done, NOW):
+        told = serving()
+        for each in told["conditions"]:
+            each["lastTransitionTime"] = now.isoformat()
+        store.write(FineTuneJobStatus.model_validate(told))
+        assert client.fine_tuning.jobs.retrieve("ftjob-ended").finished_at == done.timestamp()
+        (model,) = [each for each in client.models.list() if each.id != BASE]
+        assert model.created == done.timestamp()
+
+
+def test_a_directory_may_be_called_anything(tmp_path: Path) -> None:
+    odd = tmp_path / "rows [a]*?"
+    odd.mkdir()
+    with listening(application(Background(odd, PROGRAM), Settings(models=MODELS))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        train = upload(client)
+        assert [each.id for each in client.files.list()] == [train]
+        assert client.files.content(train).content == ROWS
+
+
 def test_a_base_model_that_only_a_cluster_has_is_refused(kitchen: Path) -> None:
     models = {"shared": {"model": {"source": "pvc://models/small"}}}
     with listening(application(Background(kitchen, PROGRAM), Settings(models=models))) as address:
@@ -270,13 +454,17 @@ def made_by_hand(kitchen: Path, name: str, told: dict[str, Any], openai_base: st
     """What `finetune run` leaves of a job, and its manifest where the base model's name in the table is known."""
     store = Store(name, kitchen / ROOT)
     store.directory.mkdir(parents=True)
-    store.write(FineTuneJobStatus.model_validate(told))
     if openai_base:
+        (kitchen / "train.jsonl").write_bytes(ROWS)
         request = {"model": openai_base, "training_file": "file-1"}
         annotations = {REQUEST: json.dumps(request), "finetune.dev/openai-base-model": openai_base}
         spec = MODELS[openai_base] | {"dataset": {"train": {"source": "file://train.jsonl"}}}
-        job = {"kind": "FineTuneJob", "metadata": {"name": name, "annotations": annotations}, "spec": spec}
-        (kitchen / f"{name}.yaml").write_text(yaml.safe_dump(job))
+        metadata = {"name": name, "annotations": annotations}
+        job = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
+        path = kitchen / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(job))
+        told = told | {"revision": localize(name, read(path).spec, kitchen).revision}
+    store.write(FineTuneJobStatus.model_validate(told))
 
 
 def test_runs_of_the_command_line_are_seen_and_left_alone(client: OpenAI, kitchen: Path) -> None:
@@ -285,20 +473,24 @@ def test_runs_of_the_command_line_are_seen_and_left_alone(client: OpenAI, kitche
     missed = {"Evaluated": ("False", "GateNotMet", gate), "Ready": ("False", "GateNotMet", f"Evaluated: {gate}")}
     made_by_hand(kitchen, "missed", status("Rejected", missed))
     # It had passed another gate.
-    (kitchen / ROOT / "missed" / "passed").write_text("bbbb0002")
+    (kitchen / ROOT / "missed" / "passed").write_text(json.dumps({"revision": "bbbb0002", "since": {}}))
     made_by_hand(kitchen, "stopped", status("Suspended", {"Trained": SUSPENDED, "Evaluated": WAITS}))
+    differs = {"Merged": ("False", "AnswersDiffer", "2 of 32 answers differ."), "Hosted": SUSPENDED, "Promoted": WAITS}
+    made_by_hand(kitchen, "loaded", status("Suspended", differs))
     told = {name_of(job): job for job in client.fine_tuning.jobs.list()}
     assert {name: job.status for name, job in told.items()} == {
         "ended": "succeeded",
+        "loaded": "succeeded",
         "missed": "failed",
         "stopped": "paused",
     }
     assert told["missed"].error
     assert told["missed"].error.message == gate
     model = str(told["ended"].fine_tuned_model)
-    assert [each.id for each in client.models.list()] == [BASE, model]
+    assert {each.id for each in client.models.list()} == {BASE, model, told["loaded"].fine_tuned_model}
     assert refused(openai.InternalServerError, lambda: ask(client, model)) == (
-        "Nothing serves ended, and ended.yaml is not in this directory: `finetune run` of its manifest does."
+        "Model ended can't be woken now: nothing serves it, and its manifest is not here as ended.yaml: `finetune run` "
+        "of that does."
     )
     assert refused(openai.ConflictError, lambda: client.fine_tuning.jobs.cancel("ftjob-stopped")) == (
         "stopped was not made by this API, and its manifest is left as it is: `finetune cancel stopped` ends its run, "
@@ -322,6 +514,11 @@ def test_web_pages_and_other_keys_are_not_let_in(kitchen: Path) -> None:
             answer = httpx.get(url, headers=headers)
             assert answer.status_code == code
             assert answer.json()["error"]["message"].startswith(said)
+        account = "subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/my-account"
+        answer = httpx.get(f"{address}/{account}/deployments?api-version=2024-10-01", headers=key)
+        assert answer.json()["error"]["message"] == (
+            "There is no my-account on a laptop: the account in the path is local."
+        )
     with listening(application(Background(kitchen, PROGRAM), Settings(models=MODELS))) as address:
         assert httpx.get(f"{address}/v1/models").status_code == 200
 
@@ -332,6 +529,7 @@ def test_what_may_be_fine_tuned_is_the_demos_model_or_what_is_named(tmp_path: Pa
     table = tmp_path / "models.yaml"
     table.write_text(yaml.safe_dump(MODELS))
     assert base_models(table, []) == MODELS
+    (tmp_path / "tiny").mkdir()
     assert base_models(table, ["gpt-4=hf://acme/large", str(tmp_path / "tiny")]) == {
         **MODELS,
         "gpt-4": {"model": {"source": "hf://acme/large"}},
@@ -346,6 +544,13 @@ def test_what_may_be_fine_tuned_is_the_demos_model_or_what_is_named(tmp_path: Pa
         ("[]", [], "has to be a map of base models"),
         ("{", [], "The table of base models, "),
         ("{}", ["small=ftp://acme/x"], "Base model small: spec.model.source"),
+        (
+            "{}",
+            ["acme/small-1.5"],
+            "--model acme/small-1.5: there is no directory acme/small-1.5 here; did you mean hf://acme/small-1.5?",
+        ),
+        ("{}", ["gpt-4o-mini"], "there is no directory gpt-4o-mini here; write NAME=hf://ORG/NAME or NAME=PATH."),
+        ("{}", ["small=../nowhere"], "there is no directory ../nowhere here; write NAME=hf://ORG/NAME"),
     ],
 )
 def test_a_table_that_can_make_no_job_is_told(tmp_path: Path, text: str, model: list[str], said: str) -> None:
@@ -362,6 +567,23 @@ def test_a_port_that_is_taken_is_told() -> None:
         with pytest.raises(UserError) as found:
             CliRunner().invoke(main.app, ["serve", "--port", str(port)], catch_exceptions=False)
     assert found.value.message == f"Port {port} is taken: name another with --port, or end what listens there."
+
+
+def test_a_port_that_this_user_may_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(probe: socket.socket, address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", denied)
+    with pytest.raises(UserError) as found:
+        CliRunner().invoke(main.app, ["serve", "--port", "80"], catch_exceptions=False)
+    assert found.value.message == "Port 80 is root's alone: name one above 1023 with --port."
+
+
+@pytest.mark.parametrize(("verb", "port"), [("serve", "0"), ("serve", "70000"), ("ui", "70000"), ("run", "70000")])
+def test_what_is_no_port_is_told(verb: str, port: str) -> None:
+    said = CliRunner().invoke(main.app, [verb, "--port", port, *(["job.yaml"] if verb == "run" else [])])
+    assert said.exit_code == 2
+    assert "Invalid value for '--port'" in said.output
 
 
 def test_it_needs_neither_the_training_libraries_nor_a_clusters() -> None:

@@ -124,6 +124,11 @@ def test_bad_rows_are_an_error_of_the_training_file() -> None:
     assert error == {"code": "data_invalid", "message": "…", "param": "training_file"}
 
 
+def test_a_gate_that_is_missed_is_the_error_where_the_adapter_went_on_for_the_merged_model() -> None:
+    raw = with_status("Rejected", Merged="False AnswersDiffer", Evaluated="False GateNotMet", Ready="False GateNotMet")
+    assert view.job(raw)["error"]["code"] == "gate_not_met"
+
+
 def test_what_was_chosen_takes_the_place_of_auto() -> None:
     raw = made(method={"type": "supervised", "supervised": {"hyperparameters": {"batch_size": "auto"}}})
     assert view.job(raw)["hyperparameters"]["batch_size"] == "auto"
