@@ -29,7 +29,7 @@ def test_it_finds_in_tables_that_it_never_saw_what_was_asked_for(finetune: Finet
     }
     (directory / "job.yaml").write_text(yaml.safe_dump(job))
     run = finetune("run", "job.yaml")
-    endpoint = run.until(lambda status: status.get("phase") == "Serving", 900)["endpoint"]
+    endpoint = run.until(lambda status: status.get("phase") == "Serving")["endpoint"]
     (report,) = (directory / ".finetune" / NAME).glob("*/evaluations/*/report.json")
     result = Decision.model_validate_json(report.read_bytes()).result
     assert [metric.value for metric in result.metrics] == ["sql_execution", "exact_match"]
