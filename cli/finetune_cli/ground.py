@@ -34,6 +34,7 @@ from finetune_cli.job import FILE, localize, read
 from finetune_cli.jobs import Job
 from finetune_cli.objects import HERE, Objects
 from finetune_cli.processes import LOOPBACK
+from finetune_cli.store import write_whole
 
 T = TypeVar("T")
 # A machine trains one at a time, and what serves is none; how often it is asked is its owner's matter.
@@ -137,7 +138,7 @@ class Jobs:
                 # Before it is written: what says that it has ended has.
                 if suspend or undeployed:
                     await self.runs.stop(name)
-                await run_sync(_write, self.runs.manifest(name), _text(patched(manifest, kept)))
+                await run_sync(write_whole, self.runs.manifest(name), _text(patched(manifest, kept)))
                 if suspend is False:
                     await self.runs.run(name)
             except UserError as error:
@@ -255,12 +256,6 @@ def _link(path: Path, own: Path) -> None:
 
 def _text(manifest: Raw) -> str:
     return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_suffix(".yaml.new")
-    draft.write_text(text, "utf-8")
-    draft.replace(path)
 
 
 async def _done(work: Callable[[], T]) -> T:

@@ -57,9 +57,7 @@ class Store:
 
     def write(self, status: FineTuneJobStatus) -> None:
         """Replace the status document; a reader sees the old one or the new one."""
-        draft = self.status_file.with_suffix(".json.new")
-        draft.write_text(as_json(status) + "\n")
-        draft.replace(self.status_file)
+        write_whole(self.status_file, as_json(status) + "\n")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -150,6 +148,13 @@ def _taken(file: TextIO) -> bool:
         else:
             return True
     return False
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file in UTF-8: whoever reads it has the old or the new."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.write_text(text, "utf-8")
+    draft.replace(path)
 
 
 def hide(root: Path) -> None:

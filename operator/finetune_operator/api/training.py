@@ -31,26 +31,20 @@ from finetune_operator.api.values import (
 
 ALL_LINEAR = "all-linear"
 _NAME = "[a-zA-Z0-9_]+([.][a-zA-Z0-9_]+)*"
-_MODULE = f"{ALL_LINEAR}|{_NAME}"
-TargetModule = Annotated[
-    str,
-    Field(max_length=255),
-    Rule(
-        f"self.matches('^({_MODULE})$')",
-        "must be all-linear or a module's name, such as q_proj; patterns are not known here",
-        lambda name: re.fullmatch(_MODULE, name) is not None,
-    ),
-]
 
-SavedModule = Annotated[
-    str,
-    Field(max_length=255),
-    Rule(
-        f"self.matches('^({_NAME})$')",
-        "must be a module's name, such as embed_tokens; patterns are not known here",
-        lambda name: re.fullmatch(_NAME, name) is not None,
-    ),
+
+def _is(pattern: str, what: str) -> Rule:
+    return Rule(
+        f"self.matches('^({pattern})$')",
+        f"must be {what}; patterns are not known here",
+        lambda name: re.fullmatch(pattern, name) is not None,
+    )
+
+
+TargetModule = Annotated[
+    str, Field(max_length=255), _is(f"{ALL_LINEAR}|{_NAME}", "all-linear or a module's name, such as q_proj")
 ]
+SavedModule = Annotated[str, Field(max_length=255), _is(_NAME, "a module's name, such as embed_tokens")]
 
 
 def _of_an_adapter(field: str, unset: str, is_unset: Callable[[Any], bool]) -> Rule:

@@ -6,7 +6,7 @@ model's blocks; vLLM adapts embeddings and the output layer for some architectur
 that isn't there gets no word from PEFT if others are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
@@ -23,9 +23,7 @@ def check(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]], writes
     if adapter.type == AdapterType.NONE or adapter.target_modules == ALL_LINEAR:
         return
     there = linear_layers(weights)
-    # Of a path its end alone: what stands before it may differ between the file and the loaded model.
-    unknown = [target for target in adapter.target_modules if target.rpartition(".")[2] not in there]
-    if unknown:
+    if unknown := _unknown(adapter.target_modules, there):
         raise StageError(
             Outcome.CONFIG_INVALID,
             f"training.adapter.targetModules has {', '.join(unknown)}, and adapters are trained and served of linear "
@@ -35,14 +33,18 @@ def check(adapter: AdapterConfig, weights: Mapping[str, tuple[int, ...]], writes
 
 
 def _check_saved(adapter: AdapterConfig, there: list[str]) -> None:
-    unknown = [name for name in adapter.modules_to_save if name.rpartition(".")[2] not in there]
-    if unknown:
+    if unknown := _unknown(adapter.modules_to_save, there):
         raise StageError(
             Outcome.CONFIG_INVALID,
             f"training.adapter.modulesToSave has {', '.join(unknown)}, and of this model what can be trained as a "
             f"whole beside an adapter is {', '.join(there) or 'nothing'}: leave out what is not among that, or set "
             "training.adapter.type to none, which trains everything.",
         )
+
+
+def _unknown(wanted: Iterable[str], there: list[str]) -> list[str]:
+    """Of a path its end alone counts: what stands before it may differ between the file and the loaded model."""
+    return [name for name in wanted if name.rpartition(".")[2] not in there]
 
 
 def linear_layers(weights: Mapping[str, tuple[int, ...]]) -> list[str]:
