@@ -89,7 +89,7 @@ def test_weights_that_can_not_be_added_to_are_refused(make_case: MakeCase, tmp_p
         merged(case)
     assert error.value.outcome == Outcome.CONFIG_INVALID
     assert error.value.message == (
-        f"The adapter can't be merged: it changes {name}, which its base model stores as torch.int8: that can't be "
+        f"The adapter can't be merged: it changes {name}, which its base model stores as I8: that can't be "
         "merged. Remove hosting.adapter; the adapter is served beside its base model."
     )
     assert files(case) == set()

@@ -1,8 +1,6 @@
 """Config and tokenizer without transformers' auto classes are those that the auto classes would make."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy
@@ -11,7 +9,6 @@ from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.data import base, light
 from safetensors.numpy import save_file
 from shapes import CHATML, tokenizer
-from tiny import write_model
 from transformers import AutoConfig, AutoTokenizer
 
 TEXT = "  the quick\n\n brown 狐 fox <|im_end|>12345 isn't"
@@ -73,17 +70,3 @@ def test_what_is_not_known_for_sure_is_left_to_transformers(tmp_path: Path, give
 
 def test_a_tokenizer_of_another_class_is_left_to_transformers(tmp_path: Path) -> None:
     assert light.tokenizer(model(tmp_path / "model", "qwen2", "TokenizersBackend")) is None
-
-
-def test_preparing_imports_no_torch(tmp_path: Path) -> None:
-    """Nor what else takes ten seconds: a dataset of a few rows is prepared in a moment."""
-    path = write_model(tmp_path / "model")
-    program = (
-        "import sys; from pathlib import Path; import finetune_trainer.stages.prepare\n"
-        "from finetune_trainer.contract.config import ModelConfig, Source\n"
-        "from finetune_trainer.data import base\n"
-        "base.read(Path(sys.argv[1]), ModelConfig(source=Source(uri='pvc://m/tiny')))\n"
-        "print([name for name in ('torch', 'sklearn', 'pandas', 'datasets') if name in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"

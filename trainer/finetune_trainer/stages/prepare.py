@@ -34,7 +34,7 @@ from finetune_trainer.data.stored import ASKED, LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import Context
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters, judges, methods, plans, schedule, targets
+from finetune_trainer.training import hyperparameters, inherit, judges, methods, plans, schedule, targets
 from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
@@ -116,9 +116,6 @@ def _model(config: RunConfig, workspace: Workspace) -> str | None:
     """Bring the base model to the workspace; the commit that a hub's revision stood for."""
     if config.model.origin is None:
         return fetch.model(config.model, workspace.model)
-    # Adapters are merged by torch, which nothing else here needs.
-    from finetune_trainer.training import inherit
-
     inherit.model(config.model.source.uri, config.model.origin, workspace.model)
     return None
 

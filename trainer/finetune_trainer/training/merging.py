@@ -1,7 +1,8 @@
-"""An adapter becomes a part of its base model's weights, while memory holds one of its matrices at a time.
+"""An adapter becomes a part of its base model's weights, while memory holds the adapter's matrices and some rows.
 
 Called by `inherit`, for a training that goes on from it, and by `whole`, for a model that is published. The base
-model's files are copied, and where a matrix was adapted it is written over in place.
+model's files are copied, and where a matrix was adapted it is written over in place. In numpy, since prepare inherits
+and imports no torch; a test holds the sum to PEFT's.
 """
 
 import json
@@ -9,17 +10,23 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import torch
-from safetensors import safe_open
+import numpy
+import numpy.typing
 
 from finetune_trainer.contract.config import RUN_CONFIG
 from finetune_trainer.data import base
 from finetune_trainer.data.digests import BESIDE
 from finetune_trainer.data.fetch import CODE_FILES, MODEL_FILES, matches
 
+Matrix = numpy.typing.NDArray[numpy.float32]
+# What can be added to, by safetensors' names. numpy has no bfloat16, which is a float32 without its lower half.
+TYPES: dict[str, Any] = {"F32": numpy.float32, "F16": numpy.float16, "BF16": numpy.uint16}
+# The numbers that are summed at once.
+AT_ONCE = 2**24
 WEIGHTS = ".safetensors"
 CONFIG, _WEIGHTS = "adapter_config.json", f"adapter_model{WEIGHTS}"
 # PEFT's names: the module's own between the two.
@@ -44,22 +51,24 @@ class Adapter:
     alpha: float
     transposed: bool
 
+    @cached_property
+    def _tensors(self) -> "_File":
+        return _File(self.path)
+
     def adapted(self) -> list[str]:
         """The matrices that it changes. Raises ValueError for weights that are no part of a LoRA adapter."""
-        with safe_open(self.path, framework="pt") as tensors:
-            names = list(tensors.keys())
+        names = list(self._tensors.places)
         if odd := [name for name in names if not name.endswith((_A, _B))]:
             raise ValueError(f"has {odd[0]}, which can't be merged")
         return [f"{name.removeprefix(_BEFORE).removesuffix(_A)}.weight" for name in names if name.endswith(_A)]
 
-    def change(self, weight: str) -> torch.Tensor:
-        """Of one matrix, in float32."""
+    def factors(self, weight: str) -> tuple[Matrix, Matrix, float]:
+        """The two whose product, times the scale, is the change of one matrix."""
         module = f"{_BEFORE}{weight.removesuffix('.weight')}"
-        with safe_open(self.path, framework="pt") as tensors:
-            down, up = (tensors.get_tensor(module + end).float() for end in (_A, _B))
-        rank = down.shape[0]
-        change = (up @ down) * (self.alpha / (math.sqrt(rank) if self.scale_by_root else rank))
-        return change.T if self.transposed else change
+        down, up = (self._tensors.matrix(module + end) for end in (_A, _B))
+        rank = len(down)
+        scale = self.alpha / (math.sqrt(rank) if self.scale_by_root else rank)
+        return (down.T, up.T, scale) if self.transposed else (up, down, scale)
 
 
 def _adapter(artifact: Path) -> Adapter:
@@ -83,24 +92,64 @@ def merge(artifact: Path, target: Path) -> None:
 
 def _merged(path: Path, wanted: Iterable[str], adapter: Adapter) -> Iterator[str]:
     """Write over the wanted matrices that a file has; their names."""
-    places, begin = _places(path)
-    for name in sorted(places.keys() & set(wanted)):
-        with safe_open(path, framework="pt") as tensors:
-            before = tensors.get_tensor(name)
-        if before.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"changes {name}, which its base model stores as {before.dtype}: that can't be merged")
-        after = (before.float() + adapter.change(name)).to(before.dtype).contiguous()
+    tensors = _File(path)
+    for name in sorted(tensors.places.keys() & set(wanted)):
+        stored, shape = tensors.places[name]["dtype"], tuple(tensors.places[name]["shape"])
+        if stored not in TYPES:
+            raise ValueError(f"changes {name}, which its base model stores as {stored}: that can't be merged")
+        left, right, scale = adapter.factors(name)
+        if shape != (changed := (len(left), right.shape[1])):
+            raise ValueError(f"changes {name} as a matrix of {changed}, and its base model has one of {shape}")
+        rows = max(1, AT_ONCE // right.shape[1])
         with path.open("r+b") as file:
-            file.seek(begin + places[name]["data_offsets"][0])
-            file.write(after.view(torch.uint8).numpy().data)
+            for first in range(0, len(left), rows):
+                change = (left[first : first + rows] @ right) * numpy.float32(scale)
+                place = tensors.begin(name) + first * shape[1] * numpy.dtype(TYPES[stored]).itemsize
+                before = _read(file, place, stored, change.size).reshape(change.shape)
+                file.seek(place)
+                file.write(_stored(before + change, stored).tobytes())
         yield name
 
 
-def _places(path: Path) -> tuple[dict[str, Any], int]:
-    """Where a safetensors file has each tensor, and where the first byte of them is.
+class _File:
+    """Where a safetensors file has each tensor.
 
-    The format: eight bytes with the length of the header, the header in JSON, the tensors.
+    The format: eight bytes with the length of the header, the header in JSON, the tensors. numpy can't be handed
+    bfloat16 by safetensors' own reader.
     """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length)), 8 + length
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(length))
+        self._begin = 8 + length
+        self.places = {name: place for name, place in header.items() if name != "__metadata__"}
+
+    def begin(self, name: str) -> int:
+        """The tensor's first byte in the file."""
+        offset: int = self.places[name]["data_offsets"][0]
+        return self._begin + offset
+
+    def matrix(self, name: str) -> Matrix:
+        """One whole."""
+        shape = self.places[name]["shape"]
+        with self._path.open("rb") as file:
+            return _read(file, self.begin(name), self.places[name]["dtype"], math.prod(shape)).reshape(shape)
+
+
+def _read(file: BinaryIO, place: int, stored: str, count: int) -> Matrix:
+    file.seek(place)
+    kind = numpy.dtype(TYPES[stored])
+    found = numpy.frombuffer(file.read(count * kind.itemsize), kind)
+    return (found.astype(numpy.uint32) << 16).view(numpy.float32) if stored == "BF16" else found.astype(numpy.float32)
+
+
+def _stored(numbers: Matrix, stored: str) -> numpy.typing.NDArray[Any]:
+    """As the file has them, rounded to the nearest, and to the even one of two."""
+    if stored != "BF16":
+        return numbers.astype(TYPES[stored])
+    bits = numbers.view(numpy.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(numpy.uint16)
+    # Of a number that is none only the upper half may be left to say so.
+    return numpy.where(numpy.isnan(numbers), numpy.uint16(0x7FC0), rounded)
