@@ -18,6 +18,11 @@ from stages import apply_job
 
 BOOKINGS = "bookings"
 DATA = Path(os.environ.get("FINETUNE_TEST_DATA", ROOT.parent / "shared" / "data" / "restaurant8k"))
+MISSING = (
+    "{path} is not there. Make it of PolyAI's restaurant8k (github.com/PolyAI-LDN/task-specific-datasets, "
+    "span_extraction): a row a message, `messages` with a system message, the guest's, and the spans as a JSON object. "
+    "Then set FINETUNE_TEST_DATA to its directory."
+)
 TRAIN_ROWS, TEST_ROWS = 640, 40
 # Of the rows of test, those that a client asks itself.
 GUESTS = 12
@@ -43,8 +48,8 @@ def lines(found: list[dict[str, Any]]) -> bytes:
 @pytest.fixture(scope="module")
 def promoted(real_model: str) -> Iterator[str]:
     """The job whose tuned model met the gate, and serves."""
-    if not DATA.is_dir():
-        pytest.skip(f"restaurant8k is not there: {DATA} (FINETUNE_TEST_DATA)")
+    for name in ("train.jsonl", "test.jsonl"):
+        assert (DATA / name).is_file(), MISSING.format(path=DATA / name)
     put(
         {
             "bookings-train.jsonl": lines(rows("train", TRAIN_ROWS)),
