@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,15 +23,18 @@ from finetune_operator.finetunejob.desired.hosting import deployment, pod_templa
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
-from finetune_trainer.contract.config import Metric, Prices
+from finetune_trainer.contract.config import Metric, Prices, RunConfig, Workspace
 from finetune_trainer.contract.report import EvaluateResult
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import Learned, Row
 from finetune_trainer.evaluation.page import render
+from finetune_trainer.server import Reporter
+from finetune_trainer.stages.prepare import prepare
 from huggingface_hub import ModelCard
 from rendering import target
 from restricted import violations
 from rich.console import Console
+from tiny import CHATML, write_model
 from typer.testing import CliRunner
 
 
@@ -337,7 +341,8 @@ class TestWhatIsPrinted:
 class TestFailures:
     def rows(self) -> tuple[Row, ...]:
         asked = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes\u2028please"})
-        return (ROWS[0], ROWS[1].model_copy(update={"prompt": asked}), ROWS[2])
+        answers = ROWS[1].answers | {"tuned": "two\u2028of us"}
+        return (ROWS[0], ROWS[1].model_copy(update={"prompt": asked, "answers": answers}), ROWS[2])
 
     def test_wrong_answers_are_preference_pairs_in_trls_form_the_worst_first(self, here: Path) -> None:
         ran(here, "0a1b2c3d", decision(), self.rows())
@@ -348,7 +353,7 @@ class TestFailures:
         assert first == {
             "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "yes\u2028please"}],
             "chosen": [{"role": "assistant", "content": "{}"}],
-            "rejected": [{"role": "assistant", "content": ""}],
+            "rejected": [{"role": "assistant", "content": "two\u2028of us"}],
         }
         assert second["chosen"] == '{"people": "two", "time": "seven"}'
         assert noted.get().startswith(
@@ -356,9 +361,32 @@ class TestFailures:
         )
 
     def test_into_a_file(self, here: Path) -> None:
-        ran(here, "0a1b2c3d", decision())
+        ran(here, "0a1b2c3d", decision(), self.rows())
         printed("--failures", "--save", "pairs.jsonl")
-        assert len((here / "pairs.jsonl").read_text().splitlines()) == 2
+        assert (here / "pairs.jsonl").read_text().count("\n") == 2
+
+    @pytest.mark.parametrize("chat", [True, False])
+    def test_they_are_the_dataset_of_a_dpo_job(self, here: Path, chat: bool) -> None:
+        asked = [{"role": "user", "content": "flour"}, {"role": "assistant", "content": "cups"}]
+        prompts: dict[str, Any] = {
+            answer: (*asked, {"role": "user", "content": f"list {answer}"}) if chat else f"list {answer}: "
+            for answer in ("two eggs", "three", " ", "")
+        }
+        wrong = tuple(
+            Row(prompt=prompt, reference="egg", answers={"tuned": answer}, scores={Metric.EXACT_MATCH: {"tuned": 0}})
+            for answer, prompt in prompts.items()
+        )
+        ran(here, "0a1b2c3d", decision(), wrong)
+        said = printed("--failures", "--save", "pairs.jsonl")
+        pairs = {"uri": "file://pairs.jsonl", "path": here / "pairs.jsonl"}
+        model = {"source": {"uri": "file://model", "path": write_model(here / "model", CHATML if chat else None)}}
+        told = {"name": "better", "revision": "4d5e6f70", "model": model, "dataset": {"train": pairs}}
+        workspace = Workspace(here / "workspace")
+        workspace.root.mkdir()
+        config = RunConfig.model_validate(told | {"training": {"method": "dpo"}})
+        found = prepare(config, workspace, Reporter("prepare"))
+        assert (found.dataset.format, found.dataset.rows.train) == ("preference", 2)
+        assert said.startswith("2 pairs of 200 test rows")
 
 
 class TestCard:

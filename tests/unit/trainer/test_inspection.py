@@ -54,6 +54,6 @@ def test_a_right_answer_is_no_failure_and_by_the_judge_half_a_point_is_right() -
 
 def test_the_right_words_are_never_rejected_and_rows_with_tools_are_left_out() -> None:
     assert pairs([row("a", Metric.INVERSE_PERPLEXITY, answer=" right", tuned=0.1)], Metric.INVERSE_PERPLEXITY) == []
-    called = ROWS[1].model_copy(update={"tools": ({"type": "function"},)})
-    assert len(pairs([ROWS[1]], EXACT)) == 1
+    called = ROWS[0].model_copy(update={"tools": ({"type": "function"},)})
+    assert len(pairs([ROWS[0]], EXACT)) == 1
     assert pairs([called], EXACT) == []

@@ -17,15 +17,16 @@ RIGHT = {Metric.JUDGE: 0.5}
 def pairs(rows: Sequence[Row], metric: Metric) -> list[dict[str, Any]]:
     """The right answer, chosen, and the model's, rejected: of each row that it has not wholly right; the worst first.
 
-    Left out are rows with tools, whose right answer may be a call, and answers that are the right one word for word.
+    Left out are rows with tools, whose right answer may be a call, and answers that are the right one word for word or
+    have no word, which a dataset of preferences may not hold.
     """
     right = RIGHT.get(metric, 1.0)
-    wrong = [row for row in rows if row.scores[metric][TUNED] < right and not row.tools and _differs(row)]
+    wrong = [row for row in rows if row.scores[metric][TUNED] < right and not row.tools and _usable(row)]
     return [_pair(row) for row in sorted(wrong, key=lambda row: row.scores[metric][TUNED])]
 
 
-def _differs(row: Row) -> bool:
-    return row.answers[TUNED].strip() != row.reference.strip()
+def _usable(row: Row) -> bool:
+    return row.answers[TUNED].strip() not in ("", row.reference.strip())
 
 
 def _pair(row: Row) -> dict[str, Any]:
