@@ -11,7 +11,9 @@ from laptop import NAME, Finetune
 
 
 def row(asked: str, answer: str = "egg") -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
+    """A talk with two answers; the small model's own chat template marks none."""
+    greeted = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "What do you cook?"}]
+    return {"messages": [*greeted, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def test_rows_lengths_findings_what_is_learned_and_the_plan_are_shown(
     assert "█" in check.said
     odd = "- 1 row of train.jsonl asks what an earlier one asks and is answered otherwise (train.jsonl:19)."
     assert odd in " ".join(check.said.split())
-    assert "<|im_start|>assistant\n«egg<|im_end|>" in check.said
+    for learned in ("What do you cook?", "egg"):
+        assert f"<|im_start|>assistant\n«{learned}<|im_end|>" in check.said
     assert "learningRate" in check.said
     assert not (directory / ".finetune" / NAME / "status.json").exists()
 
