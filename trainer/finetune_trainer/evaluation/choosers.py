@@ -1,19 +1,25 @@
 """Which rows of train stand as examples in a baseline's prompts.
 
 Called by `stages.evaluate`, which also finds by it the rows of train that are most like one that got worse. Pure: the
-same rows and seed choose the same.
+same rows and seed choose the same. Train may be larger than memory: what is held of it is an index.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
+
+import numpy
+import numpy.typing
 
 from finetune_trainer.contract.config import BaselineConfig, BaselineType
 from finetune_trainer.evaluation.contenders import Question
 from finetune_trainer.evaluation.words import TOKEN
 
 Chooser = Callable[[Question], Sequence[Question]]
+Scores = numpy.typing.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ def none(question: Question) -> Sequence[Question]:
 
 def few_shot(train: Sequence[Question], count: int, seed: int) -> Chooser:
     """The same `count` rows for every question, chosen by the seed."""
-    fixed = sorted(_distinct(train), key=lambda row: _fingerprint(row, seed))[:count]
+    fixed = heapq.nsmallest(count, compress(train, _distinct(train)), key=lambda row: _fingerprint(row, seed))
     return lambda question: fixed
 
 
@@ -51,38 +57,38 @@ def retrieval(train: Sequence[Question], count: int) -> Chooser:
     BM25 as Lucene has it (bm25s' default). Rows that score alike come in the order of train; a question that shares no
     word with train gets its first rows.
     """
-    rows = _distinct(train)
-    similar = _similar([row.asked for row in rows])
+    distinct = _distinct(train)
+    rows: list[int] = numpy.flatnonzero(distinct).tolist()
+    similar = _similar(row.asked for row in compress(train, distinct))
 
     def choose(question: Question) -> Sequence[Question]:
-        scores = similar(question.asked)
-        best = sorted(range(len(rows)), key=lambda row: (-scores[row], row))[:count]
-        return [rows[row] for row in reversed(best)]
+        best = numpy.argsort(-similar(question.asked), kind="stable")[:count]
+        return [train[rows[at]] for at in reversed(best)]
 
     return choose
 
 
-def _similar(texts: list[str]) -> Callable[[str], Sequence[float]]:
+def _similar(texts: Iterable[str]) -> Callable[[str], Scores]:
     """How similar each of the texts is to another one, by BM25."""
-    nothing, corpus = [0.0] * len(texts), _words(texts)
+    corpus = _tokenized(texts, return_ids=True)
+    nothing = numpy.zeros(len(corpus.ids))
     # bm25s fails on texts without any word, such as sums of single digits.
-    if not any(corpus):
+    if not any(corpus.ids):
         return lambda asked: nothing
     index = _bm25s().BM25()
     index.index(corpus, show_progress=False)
 
-    def scores(asked: str) -> Sequence[float]:
-        words = [word for word in _words([asked])[0] if word in index.vocab_dict]
-        return index.get_scores(words) if words else nothing
+    def scores(asked: str) -> Scores:
+        words = [word for word in _tokenized([asked], return_ids=False)[0] if word in index.vocab_dict]
+        found: Scores = index.get_scores(words) if words else nothing
+        return found
 
     return scores
 
 
-def _words(texts: list[str]) -> list[list[str]]:
-    found: list[list[str]] = _bm25s().tokenize(
-        texts, token_pattern=TOKEN, stopwords=None, return_ids=False, show_progress=False
-    )
-    return found
+def _tokenized(texts: Iterable[str], return_ids: bool) -> Any:
+    """Each text's words, or their numbers, which an index is made of. The texts may be read as they come."""
+    return _bm25s().tokenize(texts, token_pattern=TOKEN, stopwords=None, return_ids=return_ids, show_progress=False)
 
 
 def _bm25s() -> Any:
@@ -92,9 +98,12 @@ def _bm25s() -> Any:
     return bm25s
 
 
-def _distinct(rows: Sequence[Question]) -> list[Question]:
-    """Each question and answer once: an example twice in a prompt is an example wasted."""
-    return list({(row.asked, row.reference): row for row in rows}.values())
+def _distinct(rows: Sequence[Question]) -> numpy.typing.NDArray[numpy.bool]:
+    """Of each question and answer the first row alone: an example twice in a prompt is an example wasted."""
+    prints = numpy.fromiter((int.from_bytes(_fingerprint(row, 0)[:8]) for row in rows), numpy.uint64)
+    found = numpy.zeros(len(rows), numpy.bool)
+    found[numpy.unique(prints, return_index=True)[1]] = True
+    return found
 
 
 def _fingerprint(row: Question, seed: int) -> bytes:

@@ -1,7 +1,10 @@
 """The rows of an evaluation and the metrics for them. Called by `evaluate`, and by `prepare`, which refuses early."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import overload
 
 from finetune_trainer.contract.config import (
     DEFAULT_BASELINES,
@@ -18,13 +21,43 @@ from finetune_trainer.evaluation.contenders import Message, Question
 from finetune_trainer.evaluation.leakage import Clean, without_leaks
 
 
-def questions(workspace: Workspace, split: str) -> list[Question]:
-    """A split's rows as prepare left them; none where there is no such split. Raises StageError for rows of text."""
-    path: Path = workspace.data / f"{split}.jsonl"
-    if not path.exists():
-        return []
-    with path.open("rb") as lines:
-        return [contenders.read(line) for line in lines]
+class Rows(Sequence[Question]):
+    """The rows of a file, each read when it is looked at: in memory is only where they begin, eight bytes a row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as lines:
+            self._ends = array("q", accumulate(map(len, lines), initial=0))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[Question]:
+        with self._path.open("rb") as lines:
+            yield from map(contenders.read, lines)
+
+    @overload
+    def __getitem__(self, at: int) -> Question: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Question]: ...
+
+    def __getitem__(self, at: int | slice) -> Question | list[Question]:
+        if isinstance(at, slice):
+            return [self[row] for row in range(*at.indices(len(self)))]
+        row = range(len(self))[at]
+        with self._path.open("rb") as file:
+            file.seek(self._ends[row])
+            return contenders.read(file.read(self._ends[row + 1] - self._ends[row]))
+
+
+def questions(workspace: Workspace, split: str) -> Sequence[Question]:
+    """A split's rows as prepare left them; none where there is no such split.
+
+    Looking at a row raises StageError where it is text.
+    """
+    path = workspace.data / f"{split}.jsonl"
+    return Rows(path) if path.exists() else ()
 
 
 def clean(test: Sequence[Question], train: Sequence[Question], evaluation: EvaluationConfig) -> Clean:
@@ -72,7 +105,7 @@ def _unfit(metric: Metric, test: Sequence[Question]) -> str | None:
 
 
 def check_baselines(evaluation: EvaluationConfig, workspace: Workspace) -> None:
-    """Raises StageError for a baseline that does not fit the rows. Train is held in memory only where one might not."""
+    """Raises StageError for a baseline that does not fit the rows."""
     if any(baseline.type == BaselineType.STRUCTURED for baseline in evaluation.baselines):
         baselines(evaluation, questions(workspace, "train"))
 
