@@ -8,6 +8,7 @@ accelerators nobody has measured it here.
 import logging
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -36,6 +37,14 @@ def worthwhile(kept: Path, operations: float, accelerators: int) -> bool:
         wanted = operations >= LASTING and shutil.which(os.environ.get("CXX", "g++")) is not None
         write_whole(kept, "yes" if wanted else "no")
     return kept.read_text() == "yes"
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """While it lasts, layers run as they are: without gradients each would be compiled once more, which a validation,
+    a small part of the training, does not bring back.
+    """
+    found: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return found
 
 
 def compile_layers(model: PreTrainedModel, bf16: bool) -> None:

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.trainer_utils import EvalLoopOutput
 
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import flat, rows, schedule
+from finetune_trainer.training import compiling, flat, rows, schedule
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.sharding import ShardingTrainer, is_sharded
 
@@ -90,9 +90,7 @@ class FlatTrainer(ShardingTrainer):
     ) -> tuple[torch.Tensor, None, None]:
         """The mean loss over the labels of these rows."""
         total, count = torch.zeros((), device=self.args.device), 0
-        # Compiled layers would be compiled once more, for what is a small part of the training.
-        eager = torch.compiler.set_stance("force_eager")
-        with torch.no_grad(), self.compute_loss_context_manager(), eager:
+        with torch.no_grad(), self.compute_loss_context_manager(), compiling.uncompiled():
             for each in self._passes(inputs):
                 labels = int((each["labels"] != IGNORED).sum())
                 if labels:
