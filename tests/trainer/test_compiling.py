@@ -9,9 +9,10 @@ from finetune_trainer.contract.config import Method
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import compiling, flat
 from test_flat import CONFIGS, ROWS, flattened, gradients, model
+from test_preference import ROWS as PAIRS
 from test_unpaired import ROWS as UNPAIRED
 from torch._dynamo.utils import counters
-from trainings import MakeCase, Recorder
+from trainings import CHATS, MakeCase, Recorder
 
 COMPILE = compiling.compile_layers
 
@@ -36,11 +37,20 @@ def graphs() -> int:
     return int(counters["stats"]["unique_graphs"])
 
 
-def test_what_is_looked_at_without_learning_is_not_compiled_once_more(
-    make_case: MakeCase, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("method", "rows"),
+    # kto's looks at what the base model makes of the rows, and in each step at answers of others.
+    [(Method.SFT, CHATS), (Method.KTO, UNPAIRED), (Method.REWARD, PAIRS)],
+    ids=["sft", "kto", "reward"],
+)
+def test_layers_are_compiled_before_the_first_step_and_never_again(
+    make_case: MakeCase,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Method,
+    rows: list[dict[str, Any]],
 ) -> None:
-    """The base model's answers, those of others in each step, and validations: kto has all three."""
-    case = make_case(rows=UNPAIRED, validation=UNPAIRED, method=Method.KTO, total_steps=2)
+    case = make_case(rows=rows, validation=rows, method=method, total_steps=2)
     case.workspace.compiled.write_text("yes")
     made = []
 

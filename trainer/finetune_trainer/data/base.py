@@ -8,11 +8,11 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerFast
 
@@ -219,11 +219,11 @@ def is_tied(directory: Path, config: ModelConfig, found: Base) -> bool:
 
 def _content(path: Path, name: str) -> bytes:
     """A digest of a tensor's bytes: numpy knows no bfloat16."""
-    with path.open("rb") as file:
-        start = 8 + (length := int.from_bytes(file.read(8), "little"))
-        first, end = json.loads(file.read(length))[name]["data_offsets"]
-    stored = numpy.memmap(path, numpy.uint8, "r", start + first, (end - first,))
-    return hashlib.sha256(stored).digest()
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as stored, memoryview(stored) as view:
+        start = 8 + int.from_bytes(view[:8], "little")
+        first, end = json.loads(bytes(view[8:start]))[name]["data_offsets"]
+        with view[start + first : start + end] as content:
+            return hashlib.sha256(content).digest()
 
 
 def check_tokens(found: Base, highest: int, uri: str) -> None:

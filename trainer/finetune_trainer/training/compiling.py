@@ -62,10 +62,9 @@ def compile_layers(model: PreTrainedModel, bf16: bool) -> None:
     rows = [{"input_ids": [1] * length, "labels": [1] * length} for length in ROWS]
     (inputs,) = flat.passes(flat.flatten(rows), sum(ROWS))
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        # As Trainer calls it.
-        labels = inputs.pop("labels")
-        logits = model(**inputs, num_items_in_batch=torch.tensor(labels.numel())).logits
-        logits.float().sum().backward()
+        # As trainers call it: with another argument it would be compiled once more.
+        del inputs["labels"]
+        model(**inputs).logits.float().sum().backward()
     model.zero_grad()
     model.train(training)
     logger.info("The model's %d layers are compiled.", len(layers))
