@@ -1,9 +1,13 @@
 """What an adapter can be asked for beside its rank: how it is scaled, and how fast its halves learn."""
 
+from typing import Any
+
 import pytest
 import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.stages.train import train
+from finetune_trainer.training import machine
+from finetune_trainer.training.flat_trainer import FlatTrainer
 from peft import PeftModel
 from safetensors.torch import load_file
 from trainings import Case, MakeCase, Recorder
@@ -11,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from vllm.lora.peft_helper import PEFTHelper
 
 RATE = 1e-3
+STEP = FlatTrainer.training_step
 
 
 def halves(case: Case) -> dict[str, torch.Tensor]:
@@ -33,6 +38,25 @@ def test_a_rank_stabilised_adapter_is_scaled_by_the_root_of_its_rank_where_it_is
     served = PEFTHelper.from_local_dir(str(case.workspace.artifact), max_position_embeddings=None)
     assert served.vllm_lora_scaling_factor == scale
     assert served._validate_features() == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "frozen"), [(machine.BF16, torch.bfloat16), (machine.FP32, torch.float32)], ids=["bf16", "fp32"]
+)
+def test_frozen_weights_are_as_short_as_the_products_and_what_learns_is_float32(
+    make_case: MakeCase, monkeypatch: pytest.MonkeyPatch, frozen: torch.dtype
+) -> None:
+    case, seen = make_case(adapter=AdapterConfig(rank=8, modules_to_save=("lm_head",)), total_steps=1), []
+
+    def step(trainer: FlatTrainer, model: torch.nn.Module, *arguments: Any) -> torch.Tensor:
+        seen.extend((weights.requires_grad, weights.dtype) for weights in model.parameters())
+        return STEP(trainer, model, *arguments)
+
+    monkeypatch.setattr(FlatTrainer, "training_step", step)
+
+    train(case.config, case.workspace, Recorder())
+
+    assert set(seen) == {(False, frozen), (True, torch.float32)}
 
 
 @pytest.mark.parametrize("kind", [AdapterType.LORA, AdapterType.QLORA, AdapterType.DORA])

@@ -1,12 +1,20 @@
 """Layers are compiled where that pays, once for rows of any number and length, and come to the same."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from finetune_trainer.contract.config import Method
+from finetune_trainer.stages.train import train
 from finetune_trainer.training import compiling, flat
 from test_flat import CONFIGS, ROWS, flattened, gradients, model
+from test_preference import ROWS as PAIRS
+from test_unpaired import ROWS as UNPAIRED
 from torch._dynamo.utils import counters
+from trainings import CHATS, MakeCase, Recorder
+
+COMPILE = compiling.compile_layers
 
 
 def test_compiled_layers_come_to_the_same_for_any_number_of_rows() -> None:
@@ -23,6 +31,41 @@ def test_compiled_layers_come_to_the_same_for_any_number_of_rows() -> None:
         assert torch.allclose(gradients(found, compiled), gradients(expected, usual), atol=1e-4)
         made.append(counters["stats"]["unique_graphs"])
     assert made[0] == made[-1] > 0
+
+
+def graphs() -> int:
+    return int(counters["stats"]["unique_graphs"])
+
+
+@pytest.mark.parametrize(
+    ("method", "rows"),
+    # kto's looks at what the base model makes of the rows, and in each step at answers of others.
+    [(Method.SFT, CHATS), (Method.KTO, UNPAIRED), (Method.REWARD, PAIRS)],
+    ids=["sft", "kto", "reward"],
+)
+def test_layers_are_compiled_before_the_first_step_and_never_again(
+    make_case: MakeCase,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Method,
+    rows: list[dict[str, Any]],
+) -> None:
+    case = make_case(rows=rows, validation=rows, method=method, total_steps=2)
+    case.workspace.compiled.write_text("yes")
+    made = []
+
+    def compile_layers(*arguments: Any) -> None:
+        COMPILE(*arguments)
+        made.append(graphs())
+
+    monkeypatch.setattr(compiling, "compile_layers", compile_layers)
+    torch.compiler.reset()
+    before = graphs()
+
+    train(case.config, case.workspace, recorder)
+
+    assert recorder.values("validation_loss")
+    assert before < made[0] == graphs()
 
 
 @pytest.mark.parametrize(

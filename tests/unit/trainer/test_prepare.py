@@ -688,6 +688,30 @@ def test_modules_that_can_not_be_trained_as_a_whole_are_told_before_training(
     )
 
 
+def with_output_layer(case: Case, output: Any) -> RunConfig:
+    """A config that trains both as a whole, over a model that says they are one, and has both."""
+    config = json.loads((case.model / "config.json").read_text())
+    (case.model / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    save_file({"lm_head.weight": output}, case.model / "model-00002-of-00002.safetensors")
+    return case.config(CHATS, training={"adapter": {"modulesToSave": ["embed_tokens", "lm_head"]}})
+
+
+def test_an_output_layer_that_is_stored_and_is_the_embeddings_is_not_trained_by_itself(case: Case) -> None:
+    error = case.refused(with_output_layer(case, numpy.zeros((128, 16), numpy.float16)))
+    assert error.outcome == Outcome.CONFIG_INVALID
+    assert error.message == (
+        "training.adapter.modulesToSave has lm_head, and this model's embeddings are its output layer: name "
+        "embed_tokens alone, which is both, where the model has it; or set training.adapter.type to none."
+    )
+
+
+def test_an_output_layer_that_differs_from_the_embeddings_is_one_of_its_own_whatever_the_config_says(
+    case: Case,
+) -> None:
+    case.prepare(with_output_layer(case, numpy.ones((128, 16), numpy.float16)))
+    assert case.workspace.prepared.exists()
+
+
 def test_of_a_model_whose_embeddings_are_its_output_layer_by_another_name_none_is_trained_as_a_whole() -> None:
     assert targets.saved({"wte.weight": (128, 16), "wpe.weight": (64, 16), "h.0.attn.weight": (16, 16)}, True) == []
 

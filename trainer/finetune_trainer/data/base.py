@@ -3,10 +3,12 @@
 Called by `prepare`.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,28 @@ def shapes(directory: Path, uri: str) -> dict[str, tuple[int, ...]]:
     if not files:
         raise _unusable(uri, "it has no weights in safetensors, the one format that can't run code when it is loaded")
     return {name: shape for path in files for name, shape in _shapes(path, uri)}
+
+
+def is_tied(directory: Path, config: ModelConfig, found: Base) -> bool:
+    """Whether its embeddings are its output layer, as transformers finds: its config says so, and where both are stored
+    they are the same.
+    """
+    from transformers import AutoConfig
+
+    if not AutoConfig.from_pretrained(directory, **_options(config)).get_text_config().tie_word_embeddings:
+        return False
+    size, uri = (found.model.vocabulary, found.model.hidden_size), config.source.uri
+    both = {_content(path, name) for path in weights(directory) for name, shape in _shapes(path, uri) if shape == size}
+    return len(both) < 2
+
+
+def _content(path: Path, name: str) -> bytes:
+    """A digest of a tensor's bytes: numpy knows no bfloat16."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as stored, memoryview(stored) as view:
+        start = 8 + int.from_bytes(view[:8], "little")
+        first, end = json.loads(bytes(view[8:start]))[name]["data_offsets"]
+        with view[start + first : start + end] as content:
+            return hashlib.sha256(content).digest()
 
 
 def check_tokens(found: Base, highest: int, uri: str) -> None:

@@ -69,8 +69,7 @@ def prepare(
     commit = _model(config, workspace)
     found = base.read(workspace.base_model(config), config.model)
     judges.check(config.training.method, workspace.base_model(config), config.model)
-    weights = base.shapes(workspace.base_model(config), config.model.source.uri)
-    targets.check(config.training.adapter, weights, config.training.method.writes)
+    _check_adapter(config, workspace.base_model(config), found)
     splits, shape, noticed = _examples(config, workspace, found, reporter, on_sensitive)
     reporter.update(activity="writing the rows")
     longest = splits["train"].longest()
@@ -118,6 +117,14 @@ def _model(config: RunConfig, workspace: Workspace) -> str | None:
         return fetch.model(config.model, workspace.model)
     inherit.model(config.model.source.uri, config.model.origin, workspace.model)
     return None
+
+
+def _check_adapter(config: RunConfig, model: Path, found: Base) -> None:
+    adapter, writes = config.training.adapter, config.training.method.writes
+    targets.check(adapter, base.shapes(model, config.model.source.uri), writes)
+    others = targets.not_both(adapter)
+    if others and writes and base.is_tied(model, config.model, found):
+        raise targets.refusal_of_one_matrix(others)
 
 
 def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelReport:

@@ -8,6 +8,7 @@ accelerators nobody has measured it here.
 import logging
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -38,6 +39,14 @@ def worthwhile(kept: Path, operations: float, accelerators: int) -> bool:
     return kept.read_text() == "yes"
 
 
+def uncompiled() -> AbstractContextManager[None]:
+    """While it lasts, layers run as they are: without gradients each would be compiled once more, which a validation,
+    a small part of the training, does not bring back.
+    """
+    found: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return found
+
+
 def compile_layers(model: PreTrainedModel, bf16: bool) -> None:
     """Compile each layer, for rows of any length; what can't be compiled runs as it is.
 
@@ -53,10 +62,9 @@ def compile_layers(model: PreTrainedModel, bf16: bool) -> None:
     rows = [{"input_ids": [1] * length, "labels": [1] * length} for length in ROWS]
     (inputs,) = flat.passes(flat.flatten(rows), sum(ROWS))
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        # As Trainer calls it.
-        labels = inputs.pop("labels")
-        logits = model(**inputs, num_items_in_batch=torch.tensor(labels.numel())).logits
-        logits.float().sum().backward()
+        # As trainers call it: with another argument it would be compiled once more.
+        del inputs["labels"]
+        model(**inputs).logits.float().sum().backward()
     model.zero_grad()
     model.train(training)
     logger.info("The model's %d layers are compiled.", len(layers))

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.trainer_utils import EvalLoopOutput
 
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import flat, rows, schedule
+from finetune_trainer.training import compiling, flat, rows, schedule
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.sharding import ShardingTrainer, is_sharded
 
@@ -35,6 +35,9 @@ class FlatTrainer(ShardingTrainer):
 
     def __init__(self, tokens_per_pass: int | None, loraplus_lr_ratio: float | None = None, **options: Any) -> None:
         super().__init__(data_collator=flat.flatten, compute_loss_func=self._loss, **options)
+        # The loss is made here. The model would hand a step's labels on to its layers, as one more argument, of which
+        # other methods know nothing: compiled layers would be compiled once more.
+        self.model_accepts_loss_kwargs = False
         self.tokens_per_pass = tokens_per_pass
         self.loraplus_lr_ratio = loraplus_lr_ratio
         # Labels that were the most likely token, and all, since the last log.
@@ -68,7 +71,14 @@ class FlatTrainer(ShardingTrainer):
             len(dataset), self.args.per_device_eval_batch_size, self.args.process_index, self.args.world_size
         )
         self._counts = [counts for _, counts in mine]
-        return DataLoader(dataset, batch_sampler=[some for some, _ in mine], collate_fn=self.data_collator)
+        # A loader draws a number of its own whenever it begins. Drawn from the steps', dropout would go on otherwise
+        # where a validation is made up for: random state is restored after it.
+        return DataLoader(
+            dataset,
+            batch_sampler=[some for some, _ in mine],
+            collate_fn=self.data_collator,
+            generator=torch.Generator(),
+        )
 
     def training_step(
         self, model: torch.nn.Module, inputs: Inputs, num_items_in_batch: torch.Tensor | int | None = None
@@ -90,9 +100,7 @@ class FlatTrainer(ShardingTrainer):
     ) -> tuple[torch.Tensor, None, None]:
         """The mean loss over the labels of these rows."""
         total, count = torch.zeros((), device=self.args.device), 0
-        # Compiled layers would be compiled once more, for what is a small part of the training.
-        eager = torch.compiler.set_stance("force_eager")
-        with torch.no_grad(), self.compute_loss_context_manager(), eager:
+        with torch.no_grad(), self.compute_loss_context_manager(), compiling.uncompiled():
             for each in self._passes(inputs):
                 labels = int((each["labels"] != IGNORED).sum())
                 if labels:

@@ -128,6 +128,21 @@ class Training:
         return self.load.writes and not self.adapter.modules_to_save
 
     @property
+    def _tied(self) -> bool:
+        """Whether its embeddings are its output layer: beside its blocks there is one such matrix."""
+        blocks = self.model.layers * activations.linear_parameters(self.model)
+        return self.model.parameters - blocks < 1.5 * self._embeddings
+
+    @property
+    def _embeddings(self) -> int:
+        return self.model.vocabulary * self.model.hidden_size
+
+    @property
+    def _parameters(self) -> int:
+        """Those that are loaded: a model that judges has no output layer."""
+        return self.model.parameters - (0 if self.load.writes or self._tied else self._embeddings)
+
+    @property
     def _whole(self) -> bool:
         return self.adapter.type == AdapterType.NONE
 
@@ -143,7 +158,7 @@ class Training:
     def _trained(self) -> int:
         """What learns, the modules that do so beside an adapter included: each is a copy of a frozen one."""
         if self._whole:
-            return self.model.parameters
+            return self._parameters
         return activations.adapter_parameters(self.model, self.adapter) + self._saved
 
     @property
@@ -153,7 +168,7 @@ class Training:
     @property
     def _weights(self) -> float:
         """The base model's, and the adapter's beside them."""
-        parameters, frozen = self.model.parameters, self.device.precision.weights
+        parameters, frozen = self._parameters, self.device.precision.weights
         linear = min(parameters, self.model.layers * activations.linear_parameters(self.model))
         if self.sharded:
             return LONG * parameters / self._shares
@@ -179,9 +194,9 @@ class Training:
         if self.device.accelerators:
             return 0
         if self.sharded:
-            return LONG * self.model.parameters
+            return LONG * self._parameters
         merged = not self._whole and not (self.adapter.beside_base and self.load.writes)
-        return SHORT * self.model.parameters if merged else 0
+        return SHORT * self._parameters if merged else 0
 
     @property
     def _gathered(self) -> int:
@@ -191,7 +206,7 @@ class Training:
             return 0
         each = self.device.precision.products
         blocks = 2 * activations.linear_parameters(self.model)
-        return (2 * each + LONG) * blocks + each * self.model.vocabulary * self.model.hidden_size
+        return (2 * each + LONG) * blocks + each * self._embeddings
 
     def _passing(self, taken: Pass) -> float:
         """What comes and goes with a pass: activations and the output layer's logits first, gradients then."""
@@ -222,16 +237,18 @@ class Training:
     @property
     def _output_gradients(self) -> int:
         """The output layer's are made while all activations are still there."""
-        # Where they are divided, each device makes all of them, and puts them in one piece to send them.
-        each = LONG + self.device.precision.products if self.sharded else LONG
-        return each * self.model.vocabulary * self.model.hidden_size if self._whole else 0
+        return self._matrix_gradients if self.load.writes else 0
 
     @property
     def _embedding_gradients(self) -> int:
         """The embeddings' come last; where they are the output layer's too, both and their sum are there."""
-        blocks = self.model.layers * activations.linear_parameters(self.model)
-        tied = self.model.parameters - blocks < 1.5 * self.model.vocabulary * self.model.hidden_size
-        return self._output_gradients * (3 if tied else 1)
+        return self._matrix_gradients * (3 if self._tied and self.load.writes else 1)
+
+    @property
+    def _matrix_gradients(self) -> int:
+        """Either's. Where they are divided, each device makes all of them, and puts them in one piece to send them."""
+        each = LONG + self.device.precision.products if self.sharded else LONG
+        return each * self._embeddings if self._whole else 0
 
     def _most(self, most: int, recompute: bool) -> int:
         """The most tokens that fit, up to `most`; 0 where not even the longest row does."""

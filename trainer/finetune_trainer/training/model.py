@@ -22,13 +22,10 @@ from transformers import (
 
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, ModelConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.training import sharding
-from finetune_trainer.training.targets import EMBEDDINGS
+from finetune_trainer.training import sharding, targets
 
 # The library's name for what a reward model has in place of an output layer.
 HEAD = "score"
-# PEFT's word for every linear layer but the output layer.
-ALL_LINEAR = "all-linear"
 # The alpha of a rank-stabilised adapter: at rank 64 it is scaled by 2, as one of any rank is without that.
 RSLORA_ALPHA = 16
 
@@ -161,14 +158,14 @@ def lora(adapter: AdapterConfig, writes: bool = True, tied: bool = False) -> Lor
 
     `tied`: embeddings that it saves are the output layer, too, and stay that.
     """
-    targets, usual = adapter.target_modules, RSLORA_ALPHA if adapter.use_rslora else 2 * adapter.rank
+    usual = RSLORA_ALPHA if adapter.use_rslora else 2 * adapter.rank
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM if writes else TaskType.SEQ_CLS,
         r=adapter.rank,
         lora_alpha=adapter.alpha or usual,
         lora_dropout=adapter.dropout,
         use_rslora=adapter.use_rslora,
-        target_modules=ALL_LINEAR if targets == (ALL_LINEAR,) else list(targets),
+        target_modules="all-linear" if adapter.target_modules == targets.ALL_LINEAR else list(adapter.target_modules),
         use_dora=adapter.type == AdapterType.DORA,
         modules_to_save=list(adapter.modules_to_save) or None,
         ensure_weight_tying=tied,
@@ -180,14 +177,8 @@ def _tied(model: PreTrainedModel, adapter: AdapterConfig) -> bool:
     output = model.get_output_embeddings()
     if not adapter.modules_to_save or output is None or output.weight is not model.get_input_embeddings().weight:
         return False
-    # PEFT keeps the two one under this name alone; under another, what was learned would be lost in the whole model.
-    if others := [name for name in adapter.modules_to_save if name.rpartition(".")[2] != EMBEDDINGS]:
-        raise StageError(
-            Outcome.CONFIG_INVALID,
-            f"training.adapter.modulesToSave has {', '.join(others)}, and this model's embeddings are its output "
-            f"layer: name {EMBEDDINGS} alone, which is both, where the model has it; or set training.adapter.type to "
-            "none.",
-        )
+    if others := targets.not_both(adapter):
+        raise targets.refusal_of_one_matrix(others)
     return True
 
 

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from finetune_trainer.data.batch import batches
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import preference
+from finetune_trainer.training import compiling, preference
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.preference import REFERENCE, TOGETHER
 from finetune_trainer.training.rewarding_trainer import RewardingTrainer
@@ -64,7 +64,7 @@ class ReferenceTrainer(RewardingTrainer):
         plain = self.model.disable_adapter() if isinstance(self.model, PeftModel) else nullcontext()
         self.model.eval()
         found: list[torch.Tensor] = []
-        with torch.no_grad(), plain, self.accelerator.autocast():
+        with torch.no_grad(), plain, self.accelerator.autocast(), compiling.uncompiled():
             for some in batches(mine, self.args.per_device_train_batch_size):
                 inputs = preference.flatten([rows[number] for number in some])
                 for parts in self.parts(inputs, TOGETHER):

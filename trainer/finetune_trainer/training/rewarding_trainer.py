@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from finetune_trainer.data.batch import batches
-from finetune_trainer.training import flat
+from finetune_trainer.training import compiling, flat
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.flat_trainer import FlatTrainer
 
@@ -38,7 +38,7 @@ class RewardingTrainer(FlatTrainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, None, None]:
         """The mean loss of these rows."""
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self.compute_loss_context_manager(), compiling.uncompiled():
             losses = [self.compute_loss(model, self._prepare_inputs(each)) for each in self._passes(inputs)]
         # Each is a pass's share of the batch's mean.
         count = len(inputs["row_ends"]) // self.together

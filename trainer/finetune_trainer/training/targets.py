@@ -42,6 +42,22 @@ def _check_saved(adapter: AdapterConfig, there: list[str]) -> None:
         )
 
 
+def not_both(adapter: AdapterConfig) -> list[str]:
+    """What it trains as a whole that PEFT would not keep one where embeddings are the output layer: what was learned of
+    it would be lost in the whole model.
+    """
+    return [name for name in adapter.modules_to_save if name.rpartition(".")[2] != EMBEDDINGS]
+
+
+def refusal_of_one_matrix(others: Iterable[str]) -> StageError:
+    """Why these (`not_both`) can't be trained as a whole in a model whose embeddings are its output layer."""
+    return StageError(
+        Outcome.CONFIG_INVALID,
+        f"training.adapter.modulesToSave has {', '.join(others)}, and this model's embeddings are its output layer: "
+        f"name {EMBEDDINGS} alone, which is both, where the model has it; or set training.adapter.type to none.",
+    )
+
+
 def _unknown(wanted: Iterable[str], there: list[str]) -> list[str]:
     """Of a path its end alone counts: what stands before it may differ between the file and the loaded model."""
     return [name for name in wanted if name.rpartition(".")[2] not in there]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
 from finetune_trainer.contract.config import KtoConfig
-from finetune_trainer.training import flat
+from finetune_trainer.training import compiling, flat
 from finetune_trainer.training.flat import Inputs
 from finetune_trainer.training.preference import REFERENCE, SIDES
 from finetune_trainer.training.reference_trainer import ReferenceTrainer, logprobs
@@ -92,7 +92,7 @@ class UnpairedTrainer(ReferenceTrainer):
     def _gained(self, inputs: Inputs) -> torch.Tensor:
         """How much likelier the answers of others have become, in nats each. No gradient flows through it."""
         _, reference = inputs[REFERENCE].unbind(1)
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.accelerator.autocast(), compiling.uncompiled():
             parts = self.parts(inputs[UNRELATED], together=1)
             passes = (self._prepare_inputs({"parts": each})["parts"] for each in parts)
             policy = torch.cat([logprobs(self.model, each) for each in passes])
