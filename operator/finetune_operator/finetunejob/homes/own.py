@@ -40,7 +40,7 @@ class OwnEngine(Home):
     mounts = True
     takes = "not kept (hosting.revisionHistoryLimit, training.keepCheckpoints) or was never trained"
 
-    def unfit(self, target: Target) -> tuple[Reason, str] | None:
+    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
         """It is made for it."""
         return None
 
