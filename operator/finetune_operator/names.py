@@ -16,6 +16,8 @@ JOB = f"{GROUP}/job"
 ENGINE_OF = f"{GROUP}/engine"
 REVISION = f"{GROUP}/revision"
 STAGE = f"{GROUP}/stage"
+# Kubernetes' own, on each pod of a Job.
+CARRIED_BY = "batch.kubernetes.io/job-name"
 INPUTS = f"{GROUP}/inputs"
 APPLIED = f"{GROUP}/applied"
 RETRY = f"{GROUP}/retry"
@@ -139,6 +141,11 @@ def of_adapter(name: str, revision: str, engine: str) -> str:
 def of_asking(name: str, revision: str) -> str:
     """The name of the Service that asks an Engine to take the FineTuneJob's name for a revision, before it serves."""
     return of_stage(name, revision, "on")
+
+
+def of_clients(name: str) -> str:
+    """The name of the NetworkPolicy that says who may ask a FineTuneJob's own engines."""
+    return f"{name}-clients"
 
 
 def adapter_of(adapter: str, engine: str) -> str:

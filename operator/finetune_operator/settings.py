@@ -49,8 +49,10 @@ class Settings:
     )
     engine_clients: str = _setting(
         "everyone",
-        "Who may reach the pods of Engines, at the engine's port alone: everyone, or the pods of the same namespace.",
-        ("everyone", "namespace"),
+        "Who may reach the pods of engines, of Engines and FineTuneJobs alike, at the engine's port alone: everyone, "
+        "the pods of the same namespace, or none but what evaluates and those whom NetworkPolicies of yours add; with "
+        "the last two, also the operator's own namespace, where finetune-api is.",
+        ("everyone", "namespace", "none"),
     )
     metrics_port: int = _setting(9090, "The port of Prometheus metrics, `/metrics`.")
     health_port: int = _setting(8080, "The port of the health check, `/healthz`.")

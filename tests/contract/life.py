@@ -17,7 +17,7 @@ from node import Ending
 from rehearsal import MANIFEST, TEST
 
 NAME = "recipes"
-MADE = ("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap")
+MADE = ("Job", "Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim", "ConfigMap")
 GATED = {"dataset": TEST, "evaluation": {"enabled": True, "gate": {"minimum": 0.5, "margin": 0.01}}}
 # As much of the path as there can be: its base model has an engine of its own while it is measured.
 ALL = GATED | {"training": MANIFEST["training"] | {"adapter": {"type": "none"}}}
@@ -224,6 +224,7 @@ def foreign() -> Iterator[Raw]:
     for version, kind, rest in (
         ("v1", "ConfigMap", {"data": {"notes": "mine"}}),
         ("v1", "Service", {"spec": {"selector": {"app": "mine"}, "ports": [{"port": 80}]}}),
+        ("networking.k8s.io/v1", "NetworkPolicy", {"spec": {"podSelector": {"matchLabels": {"app": "mine"}}}}),
         ("v1", "PersistentVolumeClaim", {"spec": claim}),
         ("batch/v1", "Job", {"spec": {"suspend": True, "template": template}}),
     ):

@@ -10,6 +10,7 @@ import yaml
 from control_plane import ControlPlane, Kubectl
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import FIELD_MANAGER, revision_of
+from finetune_operator.shell.resources import RESOURCES
 from good_manifests import GOOD
 from manifests import manifest as of_fields
 from paths import FINETUNEJOBS
@@ -100,9 +101,7 @@ def test_every_object_of_an_accepted_manifest_can_be_made(fields: dict[str, Any]
 def made_of(found: Target, control_plane: ControlPlane) -> Iterator[Manifest]:
     """The API server's answers to all objects and their pods; none is kept."""
     for each in objects(found):
-        group, kind = each["apiVersion"], each["kind"].lower()
-        root = "/api" if group == "v1" else "/apis"
-        yield created(control_plane, f"{root}/{group}/namespaces/default/{kind}s", each)
+        yield created(control_plane, RESOURCES[each["kind"]].path("default"), each)
     for template in pods(found):
         metadata = template["metadata"] | {"name": "a"}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}

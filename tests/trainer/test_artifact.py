@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, DatasetConfig, Source, SplitConfig
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.report import ModelReport, TrainResult
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import follow
@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from trainings import CHATS, COMMIT, Case, MakeCase, Recorder
 from vllm.lora.peft_helper import PEFTHelper
 
+BASE = ModelReport(commit=COMMIT, parameters=1, context_length=1)
 FORMULA = (
     "find * -type f ! -path artifact.json ! -path provenance.json ! -path bom.json ! -path model.sig "
     "| LC_ALL=C sort | xargs sha256sum | sha256sum"
@@ -91,8 +92,16 @@ def test_the_card_names_the_hubs_datasets_by_their_ids(case: Case) -> None:
     test = SplitConfig(source=Source(uri="hf://datasets/org/drinks/test.jsonl"))
     told = case.config.model_copy(update={"dataset": DatasetConfig(train=train, test=test)})
 
-    assert ModelCard(card(told, COMMIT)).data.datasets == ["org/drinks", "org/foods"]
+    assert ModelCard(card(told, BASE)).data.datasets == ["org/drinks", "org/foods"]
     assert ModelCard.load(case.workspace.artifact / "README.md").data.datasets is None
+
+
+def test_the_card_says_the_base_models_license_and_none_of_its_own(case: Case) -> None:
+    told = ModelCard(card(case.config, BASE.model_copy(update={"license": "apache-2.0"})))
+
+    assert "The license of its base model is apache-2.0." in told.text
+    assert told.data.get("license") is None
+    assert "license" not in card(case.config, BASE)
 
 
 def test_no_path_of_this_machine_is_in_it(case: Case, base_model: Path) -> None:

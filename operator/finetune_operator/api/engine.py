@@ -212,6 +212,8 @@ class AdapterStatus(ApiModel):
     """Pods that answer: each of them should have it."""
     loaded: Annotated[int, Field(ge=0)] = 0
     """Those of them that have it."""
+    missing: Annotated[list[str], Field(max_length=100)] | None = None
+    """The others; left out where all have it."""
     answers_as: Annotated[list[str], Field(max_length=100)] = []
     """Further names that every pod which has it answers by: the FineTuneJob's, once the revision is promoted."""
     failed: Annotated[list[AdapterFailure], KeyedBy("pod"), Field(max_length=100)] = []
@@ -223,6 +225,19 @@ class AdapterStatus(ApiModel):
         return 0 < self.pods <= self.loaded
 
 
+class PodRequests(ApiModel):
+    """How busy one of its pods is."""
+
+    pod: str
+    """Its name."""
+    running: Annotated[int, Field(ge=0)] = 0
+    """Requests that it computes."""
+    waiting: Annotated[int, Field(ge=0)] = 0
+    """Requests that wait for their turn."""
+    cache_used: str | None = None
+    """The share of its cache for conversations that is taken, from 0 to 1."""
+
+
 class EngineRequests(ApiModel):
     """How busy its pods are, by vLLM's metrics; told anew every half a minute at most."""
 
@@ -232,6 +247,8 @@ class EngineRequests(ApiModel):
     """Requests that wait for their turn."""
     cache_used: str | None = None
     """The share of the cache for conversations that is taken, from 0 to 1, in the pod that has least left."""
+    pods: Annotated[list[PodRequests], KeyedBy("pod"), Field(max_length=100)] = []
+    """The same of each pod that answers and has told."""
     at: datetime
     """When they were counted."""
 

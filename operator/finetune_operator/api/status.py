@@ -61,6 +61,8 @@ class ModelStatus(ApiModel):
     """Of an ftj:// source: the revision that it stood for, and what that goes back to in turn."""
     digest: str | None = None
     """Of an ftj:// source: the digest of the artifact that was merged."""
+    license: str | None = None
+    """Under which license it is, as its own card says; left out where that says nothing, or can't be read."""
     parameters: int
     """Its number of parameters."""
     context_length: int

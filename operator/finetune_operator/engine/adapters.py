@@ -141,11 +141,13 @@ def _status(name: str, aliases: Mapping[str, str], loaders: Sequence[Loader]) ->
     """
     live = [pod for pod in loaders if pod.live]
     having = [pod.held for pod in live if pod.ready and pod.held and name in pod.held.loaded]
+    missing = [pod.ref.name for pod in live if pod.ready and not (pod.held and name in pod.held.loaded)]
     answering = (alias for alias, target in sorted(aliases.items()) if target == name)
     failed = ((pod.ref.name, pod.held.failed[name]) for pod in live if pod.held and name in pod.held.failed)
     return AdapterStatus(
         name=name,
         loaded=len(having),
+        missing=missing or None,
         answers_as=[alias for alias in answering if having and all(held.aliases.get(alias) == name for held in having)],
         failed=[AdapterFailure(pod=pod, message=message[:_MESSAGE_LENGTH]) for pod, message in failed],
     )

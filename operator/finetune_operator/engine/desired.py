@@ -32,8 +32,6 @@ from finetune_operator.settings import Settings
 VOLUME = Path("/model")
 _FILES = VOLUME / "files"
 _NONE = Wanted()
-# Every namespace has this label.
-_NAMESPACE = "kubernetes.io/metadata.name"
 
 
 @dataclass(frozen=True)
@@ -119,28 +117,9 @@ def service(target: Target) -> Manifest:
 
 
 def policy(target: Target) -> Manifest:
-    """The NetworkPolicy: the engine's port is all that can be reached, by those whom the operator's settings name."""
-    settings = target.settings
-    clients: Manifest = {"ports": [{"port": names.ENGINE_PORT, "protocol": "TCP"}]}
-    if settings.engine_clients == "namespace":
-        clients["from"] = [{"podSelector": {}}]
-    # How busy a pod is, and which adapters it has, it tells the operator.
-    told = [STATUS_PORT] if target.spec.lora else []
-    operator: Manifest = {}
-    if settings.lease_namespace:
-        told += [names.ENGINE_PORT] if "from" in clients else []
-        operator["from"] = [{"namespaceSelector": {"matchLabels": {_NAMESPACE: settings.lease_namespace}}}]
-    ports = [{"port": port, "protocol": "TCP"} for port in told]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": _metadata(target),
-        "spec": {
-            "podSelector": {"matchLabels": target.selector},
-            "policyTypes": ["Ingress"],
-            "ingress": [clients, *([operator | {"ports": ports}] if ports else ())],
-        },
-    }
+    """The NetworkPolicy. How busy a pod is, and which adapters it has, it tells the operator."""
+    told = (STATUS_PORT,) if target.spec.lora else ()
+    return objects.policy(_metadata(target), {"matchLabels": target.selector}, target.settings, told)
 
 
 def _metadata(target: Target) -> Manifest:

@@ -7,7 +7,7 @@ up, wakes it.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from finetune_operator.api.engine import EngineRequests, EngineSpec
+from finetune_operator.api.engine import EngineRequests, EngineSpec, PodRequests
 from finetune_operator.api.values import seconds
 from finetune_operator.engine import adapters
 from finetune_operator.engine.observe import Loader, World, loaded
@@ -83,16 +83,24 @@ def _left(world: World, spec: EngineSpec) -> timedelta | None:
 
 
 def _counted(world: World, now: datetime) -> EngineRequests | None:
-    loads = _loads([pod for pod in world.loaders if pod.live and pod.ready])
+    heard = [pod for pod in world.loaders if pod.live and pod.ready and pod.load is not None]
+    loads = _loads(heard)
     if not loads:
         return None
-    used = [load.cache for load in loads if load.cache is not None]
     return EngineRequests(
         running=sum(load.running for load in loads),
         waiting=sum(load.waiting for load in loads),
-        cache_used=f"{max(used):.2f}" if used else None,
+        cache_used=_share(max((load.cache for load in loads if load.cache is not None), default=None)),
+        pods=[
+            PodRequests(pod=pod.ref.name, running=load.running, waiting=load.waiting, cache_used=_share(load.cache))
+            for pod, load in zip(heard, loads, strict=True)
+        ],
         at=now.replace(microsecond=0),
     )
+
+
+def _share(used: float | None) -> str | None:
+    return None if used is None else f"{used:.2f}"
 
 
 def _loads(pods: Sequence[Loader]) -> list[Load]:

@@ -208,7 +208,7 @@ def _source(snapshot: Snapshot | None) -> World | None:
 
 
 # The kinds that are made for a FineTuneJob, and that it controls itself.
-OWNED = ("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap")
+OWNED = ("Job", "Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim", "ConfigMap")
 
 
 def status_of(job: Raw) -> FineTuneJobStatus:

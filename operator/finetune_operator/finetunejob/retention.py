@@ -40,7 +40,8 @@ def unneeded(target: Target, world: World, engines: Hosting, finished: bool) -> 
 
     def needed(ref: Ref) -> bool:
         match ref.kind:
-            case "Deployment":
+            # `hosting` removes the ones; the other outlasts the last pods that it keeps from others.
+            case "Deployment" | "NetworkPolicy":
                 return True
             case "ConfigMap" if ref.name in world.adapters:
                 return True

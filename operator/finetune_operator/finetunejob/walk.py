@@ -115,7 +115,7 @@ def _depends_on(target: Target) -> frozenset[Id]:
 
 
 def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
-    if problem := origin.missing(target, world) or home(target).unfit(target):
+    if problem := origin.missing(target, world) or home(target).unfit(target, world):
         return problem
     service = ("Service", target.name)
     needed = sorted(_depends_on(target) - {service})

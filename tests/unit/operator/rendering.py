@@ -65,6 +65,7 @@ def objects(found: Target) -> list[Manifest]:
         *([evaluate(found)] if found.spec.evaluation.enabled else []),
         host(found),
         hosting.candidate_service(found),
+        hosting.policy(found),
         host(found, stage=hosting.BASE),
         hosting.base_service(found),
         hosting.stable_service(found, Seat(found.revision)),

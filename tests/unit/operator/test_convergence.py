@@ -26,7 +26,7 @@ STAGES = ("prepare", "train", "evaluate")
 ADAPTERS = st.sampled_from(("lora", "dora"))
 MADE = TRAINED | {"checkpoints": CHECKPOINTS}
 KEPT = names.checkpoint(CHECKPOINTS[1]["step"])
-KINDS = st.sampled_from(("Job", "Deployment", "Service", "PersistentVolumeClaim", "ConfigMap"))
+KINDS = st.sampled_from(("Job", "Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim", "ConfigMap"))
 STRANGER = {
     "kind": "ConfigMap",
     "metadata": {
@@ -233,7 +233,7 @@ def shape(cluster: Rehearsal) -> dict[tuple[str, str], Any]:
     """
     found = {}
     for (kind, name), raw in cluster.objects.items():
-        if kind in ("Deployment", "Service", "PersistentVolumeClaim") and _of_now(cluster, raw):
+        if kind in ("Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim") and _of_now(cluster, raw):
             found[kind, name] = raw["spec"]
     return found
 
@@ -241,7 +241,7 @@ def shape(cluster: Rehearsal) -> dict[tuple[str, str], Any]:
 def _of_now(cluster: Rehearsal, raw: dict[str, Any]) -> bool:
     revision = raw["metadata"]["labels"].get(names.REVISION)
     return controller_of(raw) == cluster.uid and (
-        raw["kind"] in ("Deployment", "Service") or revision == cluster.revision
+        raw["kind"] in ("Deployment", "Service", "NetworkPolicy") or revision == cluster.revision
     )
 
 

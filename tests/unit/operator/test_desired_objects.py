@@ -94,4 +94,5 @@ def test_every_example_is_rendered(path):
         "Job",
         "Deployment",
         "Service",
+        "NetworkPolicy",
     }

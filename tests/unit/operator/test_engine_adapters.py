@@ -126,11 +126,14 @@ def test_what_can_not_be_meant_keeps_the_others_from_nothing(cluster: Cluster, b
 
 def test_an_adapter_is_there_when_every_pod_has_it(cluster: Cluster) -> None:
     cluster.loads = {"ConfigMap": [adapter()], "Service": [service()]}
-    assert status(cluster) == [{"name": "recipes-0a1b2c3d", "pods": 2, "loaded": 0, "answersAs": [], "failed": []}]
+    (told,) = status(cluster)
+    assert (told["pods"], told["loaded"], told["missing"]) == (2, 0, ["chat-1", "chat-2"])
     asked = {name: each.address for name, each in cluster.look().ask.items() if name in ("chat-1", "chat-2")}
     assert asked == {"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"}
     assert cluster.look().soon
     having = Held(loaded=("recipes-0a1b2c3d",), aliases={"recipes": "recipes-0a1b2c3d"})
+    cluster.answers = {"chat-1": having, "chat-2": Held()}
+    assert status(cluster)[0]["missing"] == ["chat-2"]
     cluster.answers = {"chat-1": having, "chat-2": Held(loaded=("recipes-0a1b2c3d",))}
     assert status(cluster) == [{"name": "recipes-0a1b2c3d", "pods": 2, "loaded": 2, "answersAs": [], "failed": []}]
     assert cluster.look().soon

@@ -206,8 +206,13 @@ def test_the_service_reaches_the_pods_and_only_them() -> None:
     assert "finetune.dev/stage" not in labels, "no policy for stages is meant for them"
 
 
+STAGES_ALONE = {"podSelector": {"matchExpressions": [{"key": "finetune.dev/job", "operator": "Exists"}]}}
+
+
 @pytest.mark.parametrize(
-    ("clients", "peers"), [("everyone", {}), ("namespace", {"from": [{"podSelector": {}}]})], ids=str
+    ("clients", "peers"),
+    [("everyone", {}), ("namespace", {"from": [{"podSelector": {}}]}), ("none", {"from": [STAGES_ALONE]})],
+    ids=str,
 )
 def test_the_engines_port_is_all_that_can_be_reached(clients: str, peers: dict[str, Any]) -> None:
     settings = Settings(**{**vars(SETTINGS), "engine_clients": clients})

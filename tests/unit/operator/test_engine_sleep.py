@@ -207,7 +207,11 @@ def requests(cluster: Cluster) -> Any:
 
 def test_its_requests_are_told_at_most_twice_a_minute(cluster: Cluster) -> None:
     tell(cluster, load(running=2, waiting=1, cache=0.5), load(running=1, cache=0.75))
-    first = {"running": 3, "waiting": 1, "cacheUsed": "0.75", "at": "2026-01-01T00:00:00Z"}
+    each = [
+        {"pod": "chat-1", "running": 2, "waiting": 1, "cacheUsed": "0.50"},
+        {"pod": "chat-2", "running": 1, "waiting": 0, "cacheUsed": "0.75"},
+    ]
+    first = {"running": 3, "waiting": 1, "cacheUsed": "0.75", "pods": each, "at": "2026-01-01T00:00:00Z"}
     assert requests(cluster) == first
     cluster.now += timedelta(seconds=10)
     tell(cluster, load(), load())
@@ -215,7 +219,9 @@ def test_its_requests_are_told_at_most_twice_a_minute(cluster: Cluster) -> None:
     # It is looked at again for that, though nothing else happens.
     assert cluster.look().again_after == 21
     cluster.now += timedelta(seconds=21)
-    idle = {"running": 0, "waiting": 0, "cacheUsed": "0.00", "at": "2026-01-01T00:00:31Z"}
+    nothing = {"running": 0, "waiting": 0, "cacheUsed": "0.00"}
+    each = [{"pod": name} | nothing for name in ("chat-1", "chat-2")]
+    idle = nothing | {"pods": each, "at": "2026-01-01T00:00:31Z"}
     assert requests(cluster) == idle
     # At rest nothing is written.
     cluster.now += timedelta(hours=1)

@@ -57,7 +57,7 @@ class TestANamesake:
 class TestStrangers:
     def test_an_object_with_our_labels_is_neither_read_nor_removed(self, serving: Rehearsal) -> None:
         labels = {"finetune.dev/job": "recipes", "finetune.dev/revision": "0badc0de"}
-        for kind in ("ConfigMap", "Job", "Deployment", "PersistentVolumeClaim", "Service"):
+        for kind in ("ConfigMap", "Job", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "Service"):
             metadata = {"name": "mine", "uid": f"theirs-{kind}", "labels": labels, "resourceVersion": "1"}
             serving.objects[kind, "mine"] = {"kind": kind, "metadata": metadata, "data": {"run.json": "not even JSON"}}
         before = copy.deepcopy(serving.objects)

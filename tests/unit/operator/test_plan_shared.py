@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from finetune_operator import names
-from rehearsal import TEST, Rehearsal, evaluated
+from rehearsal import PREPARED, TEST, Rehearsal, evaluated
 from shared_engines import ENGINE, PLACE, SHARED, SPEC, Lodger, published
 
 ON_CHAT = {names.ENGINE_OF: ENGINE}
@@ -561,14 +561,52 @@ class TestAnEngineThatCanNot:
         served.engines[ENGINE]["status"]["model"] = {"name": ENGINE, "commit": "def456"}
         served.reconcile()
         assert served.condition("Ready")[0] == "True"
-        tell_retrained(served)
+        served.engines[ENGINE]["status"]["model"] = {"name": ENGINE, "commit": "abc123"}
+        _, new = tell_retrained(served)
+        served.engines[ENGINE]["status"]["model"] = {"name": ENGINE, "commit": "def456"}
         served.load()
         served.reconcile()
         assert served.condition("Hosted")[:2] == ("False", "EngineMismatch")
         assert (
-            "serves commit def456 of s3://models/base, and the adapter was trained on abc123"
+            f"serves commit def456 of s3://models/base, and revision {new} is of commit abc123"
             in (served.condition("Hosted")[2])
         )
+
+    def test_one_that_serves_another_commit_than_prepare_found_is_told_before_anything_is_trained(
+        self, lodger: Lodger
+    ) -> None:
+        """What main stands for, nobody knows before."""
+        lodger.engines[ENGINE]["status"]["model"] = {"name": ENGINE, "commit": "def456"}
+        lodger.reconcile()
+        assert lodger.condition("Accepted")[0] == "True"
+        lodger.complete("prepare", PREPARED)
+        lodger.reconcile()
+        assert not lodger.exists("Job", "-train")
+        status, reason, message = lodger.condition("Trained")
+        assert (status, reason) == ("False", "EngineMismatch")
+        assert message == (
+            f"Engine chat serves commit def456 of s3://models/base, and revision {lodger.revision} is of commit "
+            "abc123: set model.revision of the Engine to that, or of both to the same commit."
+        )
+        lodger.engines[ENGINE]["status"]["model"] = {"name": ENGINE, "commit": "abc123"}
+        lodger.reconcile()
+        assert lodger.exists("Job", "-train")
+
+    def test_one_that_takes_no_such_adapter_by_now_lets_a_training_that_is_under_way_go_on(
+        self, lodger: Lodger
+    ) -> None:
+        lodger.reconcile()
+        lodger.complete("prepare", PREPARED)
+        lodger.reconcile()
+        lodger.running("train")
+        lodger.engine(spec=SPEC | {"lora": {"maxRank": 1}})
+        lodger.reconcile()
+        assert lodger.condition("Trained")[:2] == ("Unknown", "Running")
+        lodger.edit(training={**lodger.job["spec"]["training"], "resources": {"limits": {"memory": "9Gi"}}})
+        lodger.reconcile()
+        lodger.collect()
+        lodger.reconcile()
+        assert "takes adapters up to rank 1" in lodger.condition("Trained")[2]
 
     def test_one_that_goes_while_it_serves(self, served: Lodger) -> None:
         del served.engines[ENGINE]

@@ -19,7 +19,7 @@ _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revi
 class Repository:
     """Files by commit; `branches` to commits. `token`: the one that may read it; `gated`: its terms aren't accepted.
 
-    `storage`: where the client is sent for the files' bytes.
+    `storage`: where the client is sent for the files' bytes. `card`: the front matter of its card.
     """
 
     commits: dict[str, dict[str, bytes]]
@@ -27,6 +27,7 @@ class Repository:
     token: str | None = None
     gated: bool = False
     storage: str | None = None
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Hub:
         commit = self._resolved(repository, found[2] or "main")
         if commit is None:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-        return _json({"id": found[1], "sha": commit, "siblings": []})
+        return _json({"id": found[1], "sha": commit, "siblings": [], "cardData": repository.card})
 
     def _tree(self, found: re.Match[str]) -> tuple[int, dict[str, str], bytes]:
         repository = self._repository(found)

@@ -70,11 +70,14 @@ class DatasetReport(Contract):
 
 
 class ModelReport(Contract):
-    """The base model as prepare resolved it. `digest` and `lineage`: of one that another FineTuneJob has trained."""
+    """The base model as prepare resolved it. `digest` and `lineage`: of one that another FineTuneJob has trained.
+    `license`: None where its card says none.
+    """
 
     commit: str | None = None
     digest: str | None = None
     lineage: tuple[str, ...] = ()
+    license: str | None = None
     parameters: Count
     context_length: Count
 

@@ -24,7 +24,7 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
-from finetune_trainer.data import base, batch, examples, fetch, formats, gather, sensitive, split, trained
+from finetune_trainer.data import base, batch, examples, fetch, formats, gather, licenses, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.findings import DataReport, Finding
@@ -133,6 +133,7 @@ def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelRepo
         commit=commit,
         digest=origin and origin.digest,
         lineage=origin.lineage if origin else (),
+        license=None if origin else licenses.of(config.model, commit),
         parameters=model.parameters,
         context_length=model.context_length,
     )

@@ -122,7 +122,6 @@ class Publication:
         config, staging = self.config, self.workspace.artifact.with_name("artifact.staging")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
-        commit = self.prepared.model.commit
         if candidate is None:
             self.write(staging)
         else:
@@ -135,7 +134,7 @@ class Publication:
                 self.tokenizer.save_pretrained(directory)
         (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in self.rows))
         (staging / RUN_CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
-        (staging / "README.md").write_text(card.card(config, commit))
+        (staging / "README.md").write_text(card.card(config, self.prepared.model))
         size = sum(path.stat().st_size for path in files(staging))
         return staging, ArtifactReport(digest=digest(staging), bytes=size)
 

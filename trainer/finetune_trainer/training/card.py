@@ -15,14 +15,15 @@ from finetune_trainer.contract.config import (
     RunConfig,
 )
 from finetune_trainer.contract.published import MERGED
+from finetune_trainer.contract.report import ModelReport
 
 HUB, DATASETS = "hf://", "hf://datasets/"
 # Where a base model lies that was made by `inherit`, as the artifact sees it.
 BESIDE = "../model"
 
 
-def card(config: RunConfig, commit: str | None) -> str:
-    """The model card."""
+def card(config: RunConfig, base_model: ModelReport) -> str:
+    """The model card. `base_model`: as prepare resolved it."""
     adapter, base, origin = config.training.adapter, config.model.name, config.model.origin
     whole, writes = adapter.type == AdapterType.NONE, config.training.method.writes
     merged = config.training.merged
@@ -34,6 +35,7 @@ def card(config: RunConfig, commit: str | None) -> str:
         pipeline_tag="text-generation" if writes else "text-classification",
         tags=["finetune-operator", config.training.method.value, adapter.type.value],
     )
+    commit = f" at commit {base_model.commit}" if base_model.commit else ""
     saved = f" and {', '.join(adapter.modules_to_save)} trained as a whole" if adapter.modules_to_save else ""
     what = {
         AdapterType.LORA: f"a LoRA adapter of rank {adapter.rank}{saved} for",
@@ -51,8 +53,8 @@ def card(config: RunConfig, commit: str | None) -> str:
 
 # {config.name}
 
-This is {what} {base}{f" at commit {commit}" if commit else ""}, trained on {config.dataset.train.uri}.
-{_origin(origin)}\
+This is {what} {base}{commit}, trained on {config.dataset.train.uri}.
+{_origin(origin)}{_license(base_model.license)}\
 `{RUN_CONFIG}` says how, `metrics.jsonl` how it went, `{ARTIFACT}` what it took, `{PROVENANCE}` and `{BOM}` \
 what it was made of; the digest there covers all files but these three.
 
@@ -69,6 +71,11 @@ Serve it:
 vllm serve {serve}
 ```
 """
+
+
+def _license(found: str | None) -> str:
+    """In words alone: as metadata it would be the license of what was trained, which is for its owner to say."""
+    return f"The license of its base model is {found}.\n" if found else ""
 
 
 def _datasets(config: RunConfig) -> list[str]:

@@ -1,5 +1,6 @@
-"""The Deployment that serves a revision, its Service, and the stable Service; those of the base model that it is
-compared with, where the first engine can't answer as that; and what asks a shared Engine for an adapter. For `homes`.
+"""The Deployment that serves a revision, its Service, the stable Service, and who may ask; those of the base model that
+it is compared with, where the first engine can't answer as that; and what asks a shared Engine for an adapter. For
+`homes`.
 """
 
 from finetune_trainer.contract.adapters import Adapter
@@ -51,6 +52,14 @@ def deployment(target: Target, pod: Manifest, replicas: int, stage: str = HOST) 
     rollout = Rollout.RECREATE if stage == BASE else hosting.rollout
     selector = _selector(target.name, target.revision, stage)
     return objects.deployment(_metadata(target, stage), selector, with_env(pod, hosting.pod.env), replicas, rollout)
+
+
+def policy(target: Target) -> Manifest:
+    """The NetworkPolicy of all engines of the FineTuneJob: of its pods, those that no Job carries."""
+    described = metadata(target.owner, names.of_clients(target.name), names.labels(target.name))
+    engines = [{"key": names.STAGE, "operator": "Exists"}, {"key": names.CARRIED_BY, "operator": "DoesNotExist"}]
+    pods = {"matchLabels": {names.JOB: target.name}, "matchExpressions": engines}
+    return objects.policy(described, pods, target.settings)
 
 
 def candidate_service(target: Target) -> Manifest:

@@ -54,8 +54,8 @@ class Home(ABC):
     takes: str
 
     @abstractmethod
-    def unfit(self, target: Target) -> tuple[Reason, str] | None:
-        """Why it can't have any revision of this manifest; None where it can."""
+    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
+        """Why it can't have the revision, as far as the manifest and what prepare has found tell; None where it can."""
 
     @abstractmethod
     def can(self, target: Target, world: World, address: str) -> bool:

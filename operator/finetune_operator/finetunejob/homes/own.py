@@ -15,6 +15,7 @@ from finetune_operator.finetunejob.desired.hosting import (
     deployment,
     engine_name,
     pod_template,
+    policy,
     stable_service,
 )
 from finetune_operator.finetunejob.homes.base import Asked, Home, Tenant
@@ -39,7 +40,7 @@ class OwnEngine(Home):
     mounts = True
     takes = "not kept (hosting.revisionHistoryLimit, training.keepCheckpoints) or was never trained"
 
-    def unfit(self, target: Target) -> tuple[Reason, str] | None:
+    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
         """It is made for it."""
         return None
 
@@ -53,8 +54,8 @@ class OwnEngine(Home):
         return "Deployment", engine_name(target.name, tenant.revision, tenant.stage)
 
     def make(self, target: Target, world: World, tenant: Tenant, replicas: int) -> tuple[Action, ...]:
-        """The Deployment. Its pods are made once for each hosting that the manifest asks for, and kept in the record:
-        another version of the operator would make others, and roll every engine.
+        """The Deployment, after what says who may ask. Its pods are made once for each hosting that the manifest asks
+        for, and kept in the record: another version of the operator would make others, and roll every engine.
         """
         state = world.records.get(target.revision)
         found = world.deployments.get(engine_name(target.name, tenant.revision, tenant.stage))
@@ -68,7 +69,7 @@ class OwnEngine(Home):
         pod = state.record.template(inputs)
         if pod is not None:
             service = (applied(base_service(target)),) if tenant.stage == BASE else ()
-            return (applied(deployment(target, pod, replicas, tenant.stage)), *service)
+            return (applied(policy(target)), applied(deployment(target, pod, replicas, tenant.stage)), *service)
         config, prepared = state.record.run_config, state.record.prepared
         if config is None or prepared is None:
             return ()

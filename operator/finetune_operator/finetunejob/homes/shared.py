@@ -36,9 +36,9 @@ class SharedEngine(Home):
         "reads it, as no checkpoint is"
     )
 
-    def unfit(self, target: Target) -> tuple[Reason, str] | None:
-        """It serves another base model, or is not there."""
-        return unfit(target.spec, self.engine, self.on, target.namespace)
+    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
+        """It serves another base model, or another commit of it, takes no such adapter, or is not there."""
+        return self._unlike(target) or self._moved(target, world)
 
     def can(self, target: Target, world: World, address: str) -> bool:
         """What is published where the manifest says now, and what it has been asked for before."""
@@ -67,7 +67,7 @@ class SharedEngine(Home):
     def standing(self, target: Target, world: World, serves: bool, look: Look) -> Standing:
         """What the Engine tells of the adapter."""
         adapter = self._told(target, target.revision)
-        if problem := self.unfit(target) or (None if serves else self._moved(target, world)):
+        if problem := self._unlike(target) if serves else self.unfit(target, world):
             return Standing(State.BLOCKED, *problem)
         if asleep := self._asleep(serves):
             return asleep
@@ -118,15 +118,18 @@ class SharedEngine(Home):
         name = names.of_revision(target.name, address)
         return self.engine.adapter(name) if self.engine else AdapterStatus(name=name)
 
+    def _unlike(self, target: Target) -> tuple[Reason, str] | None:
+        return unfit(target.spec, self.engine, self.on, target.namespace)
+
     def _moved(self, target: Target, world: World) -> tuple[Reason, str] | None:
-        """Another commit of the base model than the adapter was trained on."""
+        """Another commit of the base model than the adapter is of."""
         prepared, model = world.record(target.revision).prepared, self.engine.status.model if self.engine else None
         trained, served = prepared.model.commit if prepared else None, model.commit if model else None
         if not trained or served in (None, trained):
             return None
         return Reason.ENGINE_MISMATCH, (
-            f"Engine {self.on} serves commit {served} of {target.spec.model.source}, and the adapter was "
-            f"trained on {trained}: set model.revision of the Engine to that, or of both to the same commit."
+            f"Engine {self.on} serves commit {served} of {target.spec.model.source}, and revision {target.revision} is "
+            f"of commit {trained}: set model.revision of the Engine to that, or of both to the same commit."
         )
 
     def _asleep(self, serves: bool) -> Standing | None:

@@ -11,6 +11,7 @@ from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import budget, sweep, tracking
 from finetune_operator.finetunejob.desired.jobs import Work, meeting_point, processes, sharding
+from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.record import TRAINED
 from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
@@ -78,6 +79,13 @@ class Train(JobStage):
     def noted(self, context: Context) -> dict[str, str]:
         """What the next revision's time is foreseen by."""
         return {TRAINED_ON: trained_on(context.spec.training)}
+
+    def waits(self, context: Context) -> Step | None:
+        """Nothing is held for what its home could not have; a training that is under way goes on to its artifact."""
+        target, world = context.target, context.world
+        begun = names.of_stage(target.name, target.revision, self.name) in world.jobs
+        problem = None if begun else home(target).unfit(target, world)
+        return Step(State.BLOCKED, *problem) if problem else None
 
     def entry(self, target: Target) -> str:
         """One for each revision."""
