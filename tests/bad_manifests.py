@@ -32,7 +32,8 @@ DATA_URIS = (
     "pvc://CLAIM/PATH or configmap://NAME/KEY"
 )
 OUTPUT_URIS = (
-    "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX or oci://REGISTRY/REPO"
+    "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX, oci://REGISTRY/REPO or "
+    "pvc://CLAIM/PATH"
 )
 MODEL_REMOTE = "goes with hf://, s3://, gs://, abfs:// or oci:// sources only: remove it, or choose such a source"
 ROWS_REMOTE = "goes with hf://, s3://, gs:// or abfs:// sources only: remove it, or choose such a source"
@@ -465,6 +466,13 @@ BAD = [
         "needs output.destination: the pods of the Engine read the artifact there",
     ),
     Bad(
+        "a shared engine for what is published on a claim",
+        {"spec.hosting.engine": {"name": "chat"}, "spec.output.destination": "pvc://models/recipes"},
+        "spec.output.destination",
+        "must be hf://, s3://, gs://, abfs:// or oci:// with hosting.engine: its pods, which run already, can't mount "
+        "another volume",
+    ),
+    Bad(
         "a shared engine for what goes on from another FineTuneJob",
         SHARED | {MODEL: "ftj://base"},
         MODEL,
@@ -722,6 +730,7 @@ BAD = [
         "abfs://models/",
         "hf://org",
         "hf://a/b@c",
+        "pvc://models",
         "/a",
     ),
     *each(
@@ -733,6 +742,12 @@ BAD = [
         {"spec.output": {"credentials": {"secretRef": {"name": "bucket"}}}},
         "spec.output.credentials",
         "goes with output.destination: set it, or remove the credentials",
+    ),
+    Bad(
+        "credentials for a claim",
+        {"spec.output": {"destination": "pvc://models/recipes", "credentials": {"secretRef": {"name": "bucket"}}}},
+        "spec.output.credentials",
+        "goes with hf://, s3://, gs://, abfs:// or oci:// destinations only: remove it, or choose such a destination",
     ),
     Bad(
         "a merged model that is not published",
