@@ -60,6 +60,7 @@ BAD = [
     *each(TRAIN, DATA_URIS, "configmap://rows", "configmap://rows/a/b", "pvc://Claim/rows"),
     *each(TRAIN, DATA_URIS, "http://host/rows.csv", "https://host", "https://host/*.csv", "https://a:b@host/rows.csv"),
     *each(TRAIN, DATA_URIS, "https://host/rows.csv?key=secret", "https://host/rows.csv#part"),
+    *each(TRAIN, DATA_URIS, "oci://ghcr.io/acme/rows:1.0", "ftj://recipes"),
     *(
         replace(bad, cluster_only=True)
         for path, uris in ((MODEL, MODEL_URIS), (TRAIN, DATA_URIS))
