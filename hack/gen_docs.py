@@ -83,6 +83,8 @@ def _addresses() -> str:
         "`AZURE_STORAGE_TENANT_ID`, `AZURE_STORAGE_CLIENT_ID` and `AZURE_STORAGE_CLIENT_SECRET`.",
         "oci:// takes a registry's user and password, or a robot's name and its token; `REPO@sha256:…` is a model, "
         "too. A registry at localhost or 127.0.0.1 is asked without TLS, as Docker does.",
+        "What the table leaves empty is refused when the manifest is applied. A model is many files, which no web "
+        "server lists: put them into a bucket. In what form a registry has rows, nobody has agreed on.",
         "https:// is one file on a web server that asks nobody who they are; what follows a `?` is often a secret and "
         "is refused, and so is a redirect to http://. `checksum`, beside any `source` of one file, is what `sha256sum` "
         "prints for it, behind `sha256:`: with another content the job ends as `DataInvalid`.",

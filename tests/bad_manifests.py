@@ -32,7 +32,8 @@ DATA_URIS = (
     "pvc://CLAIM/PATH or configmap://NAME/KEY"
 )
 OUTPUT_URIS = (
-    "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX or oci://REGISTRY/REPO"
+    "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX, oci://REGISTRY/REPO or "
+    "pvc://CLAIM/PATH"
 )
 MODEL_REMOTE = "goes with hf://, s3://, gs://, abfs:// or oci:// sources only: remove it, or choose such a source"
 ROWS_REMOTE = "goes with hf://, s3://, gs:// or abfs:// sources only: remove it, or choose such a source"
@@ -59,6 +60,7 @@ BAD = [
     *each(TRAIN, DATA_URIS, "configmap://rows", "configmap://rows/a/b", "pvc://Claim/rows"),
     *each(TRAIN, DATA_URIS, "http://host/rows.csv", "https://host", "https://host/*.csv", "https://a:b@host/rows.csv"),
     *each(TRAIN, DATA_URIS, "https://host/rows.csv?key=secret", "https://host/rows.csv#part"),
+    *each(TRAIN, DATA_URIS, "oci://ghcr.io/acme/rows:1.0", "ftj://recipes"),
     *(
         replace(bad, cluster_only=True)
         for path, uris in ((MODEL, MODEL_URIS), (TRAIN, DATA_URIS))
@@ -465,6 +467,13 @@ BAD = [
         "needs output.destination: the pods of the Engine read the artifact there",
     ),
     Bad(
+        "a shared engine for what is published on a claim",
+        {"spec.hosting.engine": {"name": "chat"}, "spec.output.destination": "pvc://models/recipes"},
+        "spec.output.destination",
+        "must be hf://, s3://, gs://, abfs:// or oci:// with hosting.engine: its pods, which run already, can't mount "
+        "another volume",
+    ),
+    Bad(
         "a shared engine for what goes on from another FineTuneJob",
         SHARED | {MODEL: "ftj://base"},
         MODEL,
@@ -722,6 +731,7 @@ BAD = [
         "abfs://models/",
         "hf://org",
         "hf://a/b@c",
+        "pvc://models",
         "/a",
     ),
     *each(
@@ -733,6 +743,12 @@ BAD = [
         {"spec.output": {"credentials": {"secretRef": {"name": "bucket"}}}},
         "spec.output.credentials",
         "goes with output.destination: set it, or remove the credentials",
+    ),
+    Bad(
+        "credentials for a claim",
+        {"spec.output": {"destination": "pvc://models/recipes", "credentials": {"secretRef": {"name": "bucket"}}}},
+        "spec.output.credentials",
+        "goes with hf://, s3://, gs://, abfs:// or oci:// destinations only: remove it, or choose such a destination",
     ),
     Bad(
         "a merged model that is not published",

@@ -17,6 +17,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "spec.output.destination": "oci://ghcr.io/acme/recipes",
     },
     "a repository of the hub": {"spec.output.destination": "hf://acme/Recipes-1.0"},
+    "an artifact on a claim": {"spec.output.destination": "pvc://models/recipes"},
     "Google's and Azure's buckets": {
         MODEL: "gs://my_models.example/base",
         TRAIN: "abfs://rows/train-*.jsonl",

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.names import of_revision
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.published import without_base
 from finetune_trainer.data.places import published_to
@@ -27,11 +28,6 @@ def fetch_artifact(
     if uri.startswith(FILE):
         console.print(f"The artifact of {what} is on this machine: {uri.removeprefix(FILE)}", soft_wrap=True)
         return
-    if not published_to(uri):
-        raise UserError(
-            f"The artifact of {what} is {uri}, on the workspace's volume: set output.destination, and it is published "
-            "where it can be fetched from."
-        )
     target = to or Path(re.split("[/@:]", uri.rstrip("/"))[-1])
     if target.exists():
         raise UserError(f"{target} exists: name another directory with --to.", ExitCode.USAGE)
@@ -56,4 +52,10 @@ def _address(name: str, cluster: Cluster | None) -> str:
         status = (cluster or Cluster()).job(name).status
     if status.artifact is None:
         raise UserError(f"{name} has no artifact yet.")
-    return status.artifact.uri
+    uri = status.artifact.uri
+    if uri.startswith(f"pvc://{of_revision(name, str(status.revision))}/"):
+        raise UserError(
+            f"The artifact of {name} is {uri}, on the workspace's volume: set output.destination, and it is published "
+            "where it can be fetched from."
+        )
+    return uri

@@ -18,6 +18,7 @@ from finetune_trainer.contract.schemes import listed, remote
 from finetune_cli.errors import ExitCode, UserError
 
 FILE = "file://"
+_PATH = "file://PATH"
 # In the name of a file of rows: every file of such a name.
 MANY = "*"
 _CLUSTER_SOURCES = {
@@ -63,7 +64,7 @@ def localize(name: str, spec: FineTuneJobSpec, directory: Path) -> LocalJob:
     """Fit a manifest that lies in `directory` to this machine; UserError for what can only be had in a cluster."""
     if spec.suspend:
         raise UserError(f"{name} has suspend: true, so nothing is run; set it to false, or remove it.")
-    for field, source in (*sources(spec), *_tasks(spec)):
+    for field, source in (*sources(spec), *_tasks(spec), ("output.destination", spec.output.destination or "")):
         _refuse_cluster_source(field, source)
     absolute = FineTuneJobSpec.model_validate(_absolute(spec.model_dump(by_alias=True, exclude_unset=True), directory))
     return LocalJob(name, _revision(spec, absolute), absolute, notes(spec))
@@ -114,12 +115,12 @@ def _secrets(spec: FineTuneJobSpec) -> list[str]:
 
 def _refuse_cluster_source(field: str, source: str) -> None:
     of = field.partition(".")[0]
-    fetched = remote(of) if of in ("model", "dataset") else []
+    taken = {"model": [*remote("model"), _PATH], "dataset": [*remote("dataset"), _PATH], "output": remote("output")}
     for scheme, what in _CLUSTER_SOURCES.items():
         if source.startswith(scheme):
             raise UserError(
                 f"{field}: {source} is {what}, which only a cluster has; `finetune run` takes "
-                f"{listed([*fetched, 'file://PATH'], 'and')}.",
+                f"{listed(taken.get(of, [_PATH]), 'and')}.",
                 ExitCode.USAGE,
             )
 

@@ -21,11 +21,10 @@ from finetune_operator.finetunejob.stages import HOST, JOBS, origin, wanted
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import of_revision, parted, revision_of
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.pods.sources import CLAIMS
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.adapters import Adapter
 from finetune_trainer.contract.config import Origin, Source
-from finetune_trainer.contract.schemes import listed, remote
+from finetune_trainer.contract.schemes import CLAIMS, listed, remote
 
 from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.job import FILE, read, sources

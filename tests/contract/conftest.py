@@ -84,8 +84,8 @@ def hub_server() -> Iterator[WritableHub]:
         yield found
 
 
-@pytest.fixture(params=("hf", "oci", "s3", "gs", "abfs"))
-def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> stores.Store:
+@pytest.fixture(params=("hf", "oci", "s3", "gs", "abfs", "pvc"))
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> stores.Store:
     """Each place that artifacts are published to, and a destination there of the test's own."""
     name, found = request.node.originalname, request.getfixturevalue("blob_server")
     match request.param:
@@ -95,6 +95,10 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
             return stores.oci(request.getfixturevalue("oci_server"), monkeypatch, name)
         case "s3":
             return stores.s3(request.getfixturevalue("bucket"), name)
+        case "pvc":
+            claims = tmp_path / "claims"
+            claims.mkdir()
+            return stores.pvc(claims, monkeypatch, name)
         case "gs":
             return stores.gs(request.getfixturevalue("google_server"), found.endpoint, monkeypatch, name)
         case _:

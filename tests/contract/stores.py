@@ -1,7 +1,7 @@
 """Every place that artifacts are published to, for tests that hold for all of them alike.
 
 Each is asked by the library that stages ask it by. For s3:// and gs:// there are servers, versitygw and
-fake-gcs-server; for abfs:// there is `blobs`.
+fake-gcs-server; for abfs:// there is `blobs`; a claim is a directory.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import httpx
 import pytest
 from control_plane import PATIENCE, binary, free_port
 from finetune_trainer.data import bucket
+from finetune_trainer.data.filesystems import pvc as claims
 from finetune_trainer.data.places import hub as hub_place
 from finetune_trainer.data.places import oci as oci_place
 from hub_writes import WritableHub
@@ -82,6 +83,10 @@ class Store:
         """What is claimed with a revision's address."""
         return uri
 
+    def mounted(self, uri: str) -> Path | None:
+        """Where a pod that reads it has it; None where it is fetched."""
+        return None
+
     def dies(self, at: int) -> None:
         """The process is killed as it begins to write for this time."""
         make = bucket.filesystem
@@ -99,6 +104,22 @@ class Store:
     def put(self, uri: str, content: bytes) -> None:
         """Write an object, whatever is there."""
         self._filesystem.pipe_file(uri.partition("://")[2], content)
+
+
+@dataclass(frozen=True)
+class ClaimStore(Store):
+    """A claim that is mounted."""
+
+    root: Path
+
+    def mounted(self, uri: str) -> Path | None:
+        """In a directory called like the claim."""
+        return self.root / uri.removeprefix("pvc://")
+
+    def names(self, uri: str) -> set[str]:
+        """What lies below an address, without it."""
+        found = self.root / uri.removeprefix("pvc://")
+        return {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
 
 
 @dataclass(frozen=True)
@@ -306,3 +327,15 @@ def oci(address: str, environment: pytest.MonkeyPatch, name: str) -> RegistrySto
         lambda: environment.setenv("FINETUNE_OUTPUT_REGISTRY_PASSWORD", "wrong"),
         environment,
     )
+
+
+def pvc(root: Path, environment: pytest.MonkeyPatch, name: str) -> ClaimStore:
+    """The claim models; in the place of wrong credentials it is on a disk that nobody may write to."""
+    (root / "models").mkdir()
+    environment.setattr(claims, "root", root)
+
+    def wrong() -> None:
+        (root / "models").rmdir()
+        (root / "models").symlink_to("/sys/kernel")
+
+    return ClaimStore("pvc", f"pvc://models/{name}", "pvc://no-such-claim/recipes", (), wrong, environment, root)

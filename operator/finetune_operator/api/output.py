@@ -1,5 +1,7 @@
 """The manifest's `output`."""
 
+from finetune_trainer.contract.schemes import listed, remote
+
 from finetune_operator.api.model import Credentials
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
@@ -21,8 +23,9 @@ class Output(ApiModel):
     """s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or abfs://CONTAINER/PREFIX: each revision's artifact lies in a directory
     of its own there, named like the revision, with manifest.json written last. hf://ORG/NAME: the repository is made,
     and private, unless it is there; each revision is a commit with a tag, named like the revision. oci://REGISTRY/REPO:
-    each revision is a tag, named like it and written last. status.artifact.uri says where. It stays when the
-    FineTuneJob is deleted. Left out: the artifact stays in the workspace."""
+    each revision is a tag, named like it and written last. pvc://CLAIM/PATH: a directory of a claim of yours, which the
+    pod that publishes mounts, and whoever reads it; only in a cluster. status.artifact.uri says where. It stays when
+    the FineTuneJob is deleted. Left out: the artifact stays in the workspace."""
     credentials: Credentials | None = None
     """For the destination: they may write there. Nothing else gets them."""
     merge: bool = False
@@ -39,6 +42,12 @@ class Output(ApiModel):
             "!has(self.credentials) || has(self.destination)",
             "goes with output.destination: set it, or remove the credentials",
             lambda output: output.credentials is None or output.destination is not None,
+            "credentials",
+        ),
+        Rule(
+            "!has(self.credentials) || !has(self.destination) || !self.destination.startsWith('pvc://')",
+            f"goes with {listed(remote('output'))} destinations only: remove it, or choose such a destination",
+            lambda output: output.credentials is None or not (output.destination or "").startswith("pvc://"),
             "credentials",
         ),
         Rule(

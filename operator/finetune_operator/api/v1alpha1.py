@@ -7,6 +7,7 @@ acts on does not belong here.
 
 from typing import Literal
 
+from finetune_trainer.contract.schemes import listed, remote
 from pydantic import ConfigDict
 
 from finetune_operator.api.dataset import Dataset
@@ -74,6 +75,14 @@ class FineTuneJobSpec(ApiModel):
             "needs output.destination: the pods of the Engine read the artifact there",
             lambda spec: spec.hosting.engine is None or spec.output.destination is not None,
             "hosting.engine",
+        ),
+        Rule(
+            "!has(self.hosting.engine) || !has(self.output) || !has(self.output.destination) || "
+            "!self.output.destination.startsWith('pvc://')",
+            f"must be {listed(remote('output'))} with hosting.engine: its pods, which run already, can't mount another "
+            "volume",
+            lambda spec: spec.hosting.engine is None or not (spec.output.destination or "").startswith("pvc://"),
+            "output.destination",
         ),
         Rule(
             "!has(self.hosting.engine) || !has(self.training) || !has(self.training.adapter) || "

@@ -163,7 +163,7 @@ _BEHIND = {
     "oci": {"model": f"{_REPOSITORY}(:{_TAG}|@sha256:[0-9a-f]{{64}})", "output": _REPOSITORY},
     # No * either, for nothing lists a server's files; what follows a ? is often a secret.
     "https": {"dataset": f"{_REGISTRY}/[^?#@*]+"},
-    "pvc": {"model": f"{SUBDOMAIN}/.+", "dataset": f"{SUBDOMAIN}/.+"},
+    "pvc": {"model": f"{SUBDOMAIN}/.+", "dataset": f"{SUBDOMAIN}/.+", "output": f"{SUBDOMAIN}/.+"},
     "configmap": {"dataset": f"{SUBDOMAIN}/{_DATA_KEY}"},
     "ftj": {"model": f"[a-z]([-a-z0-9]*[a-z0-9])?(/{_ADDRESS})?"},
 }

@@ -104,10 +104,13 @@ def _held(target: Target, world: World, status: FineTuneJobStatus, first: Stage)
 
 
 def _depends_on(target: Target) -> frozenset[Id]:
-    """What is not ours and matters before a revision's first object is made: the sources, and the Service's name."""
+    """What is not ours and matters before a revision's first object is made: what is read and written, and the
+    Service's name.
+    """
     found = target.origin
     base = [found.base.uri, found.cache.uri if found.cache else ""] if found else []
-    uris = [target.spec.model.source, target.cache, *data_uris(target.spec.dataset), *base]
+    written = target.spec.output.destination or ""
+    uris = [target.spec.model.source, target.cache, written, *data_uris(target.spec.dataset), *base]
     claims = {("PersistentVolumeClaim", name) for uri in uris if (name := claim_of(uri))}
     maps = {("ConfigMap", name) for uri in uris if (name := config_map_of(uri))}
     service = {("Service", target.name)} if target.spec.hosting.enabled else set()
@@ -122,7 +125,7 @@ def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
     missing = [f"{kind} {name}" for kind, name in needed if not world.named[kind, name]]
     if missing:
         return Reason.OBJECT_NOT_FOUND, (
-            f"Not in namespace {world.namespace}: {', '.join(missing)}. Create what is missing, or correct the source "
+            f"Not in namespace {world.namespace}: {', '.join(missing)}. Create what is missing, or correct the address "
             "that names it."
         )
     if world.before:

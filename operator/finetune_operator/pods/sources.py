@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from finetune_trainer.contract.config import Source
-from finetune_trainer.contract.schemes import scheme_of
+from finetune_trainer.contract.schemes import CLAIMS, scheme_of
 
 from finetune_operator import names
 from finetune_operator.api.model import Credentials
 from finetune_operator.pods.environment import Variable, from_secret
 from finetune_operator.pods.mounts import Mount
 
-CLAIMS = Path("/mnt/claims")
 CONFIG_MAPS = Path("/mnt/configmaps")
 _CLAIM, _CONFIG_MAP, _FILE = "pvc://", "configmap://", "file://"
 

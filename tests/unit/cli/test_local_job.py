@@ -106,6 +106,10 @@ def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
             {"dataset": {"train": {"source": "s3://b/t"}, "test": {"source": "pvc://rows/test.jsonl"}}},
             "dataset.test.source: pvc://rows/test.jsonl is a PersistentVolumeClaim",
         ),
+        (
+            {"output": {"destination": "pvc://models/recipes"}},
+            "output.destination: pvc://models/recipes is a PersistentVolumeClaim",
+        ),
     ],
 )
 def test_a_clusters_source_is_refused_with_what_to_use(sections: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -115,6 +119,7 @@ def test_a_clusters_source_is_refused_with_what_to_use(sections: dict[str, Any],
         "model": "hf://, s3://, gs://, abfs://, oci:// and file://PATH",
         "dataset": "hf://, s3://, gs://, abfs://, https:// and file://PATH",
         "evaluation": "file://PATH",
+        "output": "hf://, s3://, gs://, abfs:// and oci://",
     }
     (section,) = sections
     assert failure.value.message == f"{words}, which only a cluster has; `finetune run` takes {taken[section]}."

@@ -43,6 +43,11 @@ def train(found: Target) -> Manifest:
     return JOBS["train"].job(found, "inputs")
 
 
+def publish(found: Target) -> Manifest:
+    """The publish Job."""
+    return JOBS["publish"].job(found, "inputs")
+
+
 def evaluate(found: Target) -> Manifest:
     """The evaluate Job."""
     return JOBS["evaluate"].job(found, "inputs")
@@ -62,6 +67,7 @@ def objects(found: Target) -> list[Manifest]:
         prepare(found),
         *JOBS["train"].beside(found),
         train(found),
+        *([publish(found)] if found.spec.output.destination else []),
         *([evaluate(found)] if found.spec.evaluation.enabled else []),
         host(found),
         hosting.candidate_service(found),

@@ -7,7 +7,7 @@ import pytest
 from finetune_operator.finetunejob.desired import workspace
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_trainer.contract.config import RunConfig, Source, Workspace
-from rendering import example, host, main, mounts, pods, prepare, target, train
+from rendering import evaluate, example, host, main, mounts, pods, prepare, publish, target, train
 
 TOGETHER = {
     "labelSelector": {"matchLabels": {"finetune.dev/job": "recipes", "finetune.dev/revision": target().revision}},
@@ -107,6 +107,29 @@ def test_a_claim_may_have_the_rows_and_the_cache():
     )
     (mount,) = [each for each in main(prepare(found))["volumeMounts"] if each["mountPath"].startswith("/mnt")]
     assert "readOnly" not in mount
+
+
+def test_a_destination_on_a_claim_is_written_by_publish_and_seen_by_nobody_else():
+    found = target(
+        model={"source": "pvc://models/llama"}, output={"destination": "pvc://models/published", "merge": True}
+    )
+    (mount,) = [each for each in main(publish(found))["volumeMounts"] if each["mountPath"].startswith("/mnt")]
+    assert mount["mountPath"] == "/mnt/claims/models"
+    assert "readOnly" not in mount
+    assert mounts(publish(found))["/mnt/claims/models"]["persistentVolumeClaim"] == {"claimName": "models"}
+    for workload in (prepare(found), train(found), evaluate(found), host(found)):
+        source = mounts(workload)["/mnt/claims/models"]["persistentVolumeClaim"]
+        assert source == {"claimName": "models", "readOnly": True}
+    apart = target(model={"source": "hf://org/model"}, output={"destination": "pvc://models/published"})
+    assert "/mnt/claims/models" in mounts(publish(apart))
+    assert [path for each in (prepare, train, evaluate, host) for path in mounts(each(apart)) if "/mnt" in path] == []
+
+
+def test_what_is_published_on_a_claim_is_read_from_it_by_its_address():
+    found = target(model={"source": "pvc://models/published/0a1b2c3d"})
+    config = run_config(found.name, found.revision, found.spec)
+    assert str(config.model.source.path) == "/mnt/claims/models/published/0a1b2c3d"
+    assert mounts(host(found))["/mnt/claims/models"]["persistentVolumeClaim"]["readOnly"]
 
 
 def test_training_sees_the_users_model_and_not_the_users_rows():

@@ -384,6 +384,18 @@ class TestWhatStandsInTheWay:
         assert cluster.condition("Accepted")[:2] == ("False", "ObjectNotFound")
         assert "PersistentVolumeClaim shared" in cluster.condition("Accepted")[2]
 
+    def test_so_is_the_claim_that_the_artifact_is_to_go_to(self) -> None:
+        cluster = Rehearsal(output={"destination": "pvc://published/recipes"})
+        cluster.absent.add(("PersistentVolumeClaim", "published"))
+        cluster.reconcile()
+        assert cluster.condition("Accepted") == (
+            "False",
+            "ObjectNotFound",
+            "Not in namespace kitchen: PersistentVolumeClaim published. Create what is missing, or correct the address "
+            "that names it.",
+        )
+        assert cluster.objects == {}
+
     def test_a_dataset_that_is_removed_after_it_was_prepared_disturbs_nothing(self, serving: Rehearsal) -> None:
         serving.absent.add(("ConfigMap", "rows"))
         serving.reconcile()

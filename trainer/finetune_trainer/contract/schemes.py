@@ -6,6 +6,10 @@ Secrets (`desired/credentials`), docs/addresses.md and what asks them (`data/sto
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+# Where pods have the claims of pvc://, each in a directory of its name.
+CLAIMS = Path("/mnt/claims")
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ SCHEMES = (
         extra="data",
     ),
     Scheme("https", dataset=("HOST/PATH",), library="httpx", extra="data"),
-    Scheme("pvc", model=("CLAIM/PATH",), dataset=("CLAIM/PATH",)),
+    Scheme("pvc", model=("CLAIM/PATH",), dataset=("CLAIM/PATH",), output=("CLAIM/PATH",)),
     Scheme("configmap", dataset=("NAME/KEY",)),
     Scheme("ftj", model=("NAME", "NAME/REVISION")),
 )

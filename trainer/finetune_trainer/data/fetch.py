@@ -40,6 +40,7 @@ def model(config: ModelConfig, target: Path) -> str | None:
     source = config.source
     if source.path is not None:
         _require(source, source.path)
+        published.verify(source.path, source.uri, ours=False)
         return None
     secrets = bucket.credentials("model")
     wanted = (*MODEL_FILES, *(CODE_FILES if config.trust_remote_code else ()))

@@ -71,8 +71,10 @@ def whole(place: places.Place) -> Manifest | None:
         raise StageError(Outcome.DATA_INVALID, f"{place.uri}/{MANIFEST} is no manifest of an artifact.") from error
 
 
-def verify(directory: Path, uri: str) -> None:
-    """Hold the files of a model against the manifest that was published beside them, if one was. Raises StageError."""
+def verify(directory: Path, uri: str, ours: bool = True) -> None:
+    """Hold the files of a model against the manifest that was published beside them, if one was. `ours`: it was
+    fetched, and what differs is removed, so that the next try brings it anew. Raises StageError.
+    """
     try:
         manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -80,8 +82,8 @@ def verify(directory: Path, uri: str) -> None:
     for name, expected in manifest.files.items():
         local = directory / inside(name, uri)
         if local.exists() and digests.of_file(local) != expected:
-            # So that the next try brings it anew.
-            local.unlink()
+            if ours:
+                local.unlink()
             raise StageError(Outcome.DATA_INVALID, f"{uri}/{name} is not what was published: its digest differs.")
 
 

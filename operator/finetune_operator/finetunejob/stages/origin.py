@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.contract.config import ModelConfig, Origin
+from finetune_trainer.contract.schemes import CLAIMS
 
 from finetune_operator import names
 from finetune_operator.conditions import Reason, Type
@@ -16,7 +17,6 @@ from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages.base import Step
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
-from finetune_operator.pods.sources import CLAIMS
 
 SCHEME = "ftj://"
 _SHARED = {"ReadWriteMany", "ReadOnlyMany"}

@@ -36,10 +36,10 @@ class Publish(JobStage):
 
     def work(self, target: Target) -> Work:
         """It reads the volume, and writes what it finds there to the destination."""
-        spec = target.spec
+        spec, written = target.spec, target.spec.output.destination or ""
         return Work(
             environment=output_credentials(spec),
-            mounts=user_mounts([spec.model.source, target.cache]) if spec.output.merge else [],
+            mounts=user_mounts([spec.model.source, target.cache] if spec.output.merge else [], written),
             arguments=destination(spec.output, target.uid),
         )
 

@@ -32,7 +32,7 @@ class Place(Protocol):
 
 
 # The module of this package for each scheme that an artifact can be published to.
-_MODULES = {"hf": "hub", "s3": "bucket", "gs": "bucket", "abfs": "bucket", "oci": "oci"}
+_MODULES = {"hf": "hub", "s3": "bucket", "gs": "bucket", "abfs": "bucket", "pvc": "bucket", "oci": "oci"}
 
 
 class _Module(Protocol):

@@ -1,4 +1,4 @@
-"""A directory of a bucket, DESTINATION/REVISION. Its claim is a conditional write; the manifest is the last object."""
+"""A directory of a bucket or volume, DESTINATION/REVISION. Its claim is a conditional write; the manifest is last."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def found(uri: str, owner: str, secrets: dict[str, str]) -> "Directory":
 
 @dataclass(frozen=True)
 class Directory:
-    """`filesystem` is fsspec's for the bucket."""
+    """`filesystem` is fsspec's for the bucket, or what is like it for a volume."""
 
     filesystem: Any
     uri: str
