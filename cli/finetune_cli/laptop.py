@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune_operator.api.v1alpha1 import API_VERSION
+from finetune_operator.names import RUN_CONFIG
 
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, Reached
+from finetune_cli.kubectl import Raw
 from finetune_cli.state import interrupted
 from finetune_cli.store import ROOT, Store, as_json, find, known
 
@@ -80,6 +82,11 @@ class Laptop:
                 yield from file
                 time.sleep(POLL_SECONDS)
             yield from file
+
+    def asked(self, job: Job) -> Raw:
+        """The run config of its revision, which is what a manifest comes to here."""
+        path = self.store(job.name).workspace(job.status.revision or "").root / RUN_CONFIG
+        return dict(json.loads(path.read_text("utf-8"))) if job.status.revision and path.exists() else {}
 
     def suspend(self, name: str, suspended: bool) -> None:
         """Ask the `finetune run` that is under way to end, as Ctrl-C does."""

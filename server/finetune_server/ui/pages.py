@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from anyio import sleep
+from finetune_cli.differences import differences
 from finetune_cli.jobs import Job
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -271,7 +272,7 @@ class Pages:
             both.append(
                 (shape, html("regions/state", shape=shape), curve, html("regions/result", shape=shape, reports=False))
             )
-        changed = views.differences(*(visit.place.asked(job) for job in jobs))
+        changed = differences(*(visit.place.asked(job) for job in jobs))
         return visit.page("compare", names=names, asked=asked, both=both, changed=changed)
 
     async def new(self, visit: Visit) -> Response:
