@@ -492,8 +492,8 @@ class TestOnThisMachine:
             ),
             (
                 "promote recipes --unpin",
-                "recipes is a run of this machine: `finetune run` of its manifest serves the revision that the "
-                "manifest describes, and no other. --namespace names a cluster's.",
+                "recipes is a run of this machine: `finetune run` of its manifest serves the revision that it "
+                "describes once that passes evaluation.gate, and no other. --namespace names a cluster's.",
             ),
             ("rollback recipes", "Nothing of recipes serves; `finetune promote recipes REVISION` names what is to."),
         ],
