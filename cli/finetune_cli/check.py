@@ -9,6 +9,7 @@ from pathlib import Path
 
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
+from finetune_operator.finetunejob.stages.prepare import planned
 from finetune_trainer.contract.report import PrepareResult
 from finetune_trainer.data import base, seen
 from finetune_trainer.data.findings import DataReport
@@ -22,6 +23,7 @@ from finetune_cli.errors import UserError, code_of
 from finetune_cli.job import LocalJob, localize, read
 from finetune_cli.local import POLL_SECONDS
 from finetune_cli.output import Output, dump
+from finetune_cli.plan import plan_table, print_plan
 from finetune_cli.progress import View, view
 from finetune_cli.report import table
 from finetune_cli.store import Store
@@ -46,6 +48,22 @@ class Checked:
 
 def check_manifest(path: Path, output: Output, console: Console, notes: Console) -> None:
     """Check the FineTuneJob of a file, and print what there is to know. UserError when its data can't be trained."""
+    job, store, result = _prepared(path, notes)
+    checked = _look(job, store, result)
+    if output == Output.TABLE:
+        console.print(Group(*told(checked)))
+    else:
+        dump({"prepared": _json(result), **_json(checked.found)}, output, console)
+
+
+def plan_manifest(path: Path, output: Output, console: Console, notes: Console) -> None:
+    """Print how the FineTuneJob of a file would be trained. UserError when its data can't be."""
+    _, _, result = _prepared(path, notes)
+    print_plan(planned(result.plan), output, console)
+
+
+def _prepared(path: Path, notes: Console) -> tuple[LocalJob, Store, PrepareResult]:
+    """Run prepare on the FineTuneJob of a file, while nobody else runs it."""
     manifest = read(path)
     job = localize(manifest.metadata.name, manifest.spec, path.parent)
     store = Store(job.name)
@@ -54,14 +72,9 @@ def check_manifest(path: Path, output: Output, console: Console, notes: Console)
         for note in job.notes:
             shown.say(note)
         try:
-            result = _prepare(job, store, shown)
+            return job, store, _prepare(job, store, shown)
         finally:
             shown.close()
-    checked = _look(job, store, result)
-    if output == Output.TABLE:
-        console.print(Group(*told(checked)))
-    else:
-        dump({"prepared": _json(result), **_json(checked.found)}, output, console)
 
 
 def _json(document: PrepareResult | DataReport) -> dict[str, object]:
@@ -107,7 +120,7 @@ def told(checked: Checked) -> Iterator[RenderableType]:
     yield Text("A short, a middling and a long row as the model sees them, «what is learned» marked", "bold")
     yield from (_row(row) for row in checked.rows)
     yield Text("\nThe plan", "bold")
-    yield _plan(checked.result)
+    yield plan_table(planned(checked.result.plan))
 
 
 def _rows(checked: Checked) -> Table:
@@ -140,11 +153,3 @@ def _marked(parts: Parts) -> Text:
     for part, learned in parts:
         shown.append(f"«{part}»" if learned else part, "bold green" if learned else "default")
     return shown if len(shown) <= SHOWN else Text.assemble(shown[: SHOWN // 2], (" … ", "dim"), shown[-SHOWN // 2 :])
-
-
-def _plan(result: PrepareResult) -> Table:
-    plan = result.plan.model_dump(mode="json", by_alias=True, exclude={"reasons"})
-    shown = Table.grid(padding=(0, 2))
-    for name, value in plan.items():
-        shown.add_row(f" {name}", f"{value:,}" if isinstance(value, int) else f"{value}", result.plan.reasons.get(name))
-    return shown

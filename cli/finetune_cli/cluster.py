@@ -79,6 +79,10 @@ class Cluster:
         newest = max(first, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
         return self._kubectl.lines("logs", f"pod/{newest}", *(["--follow"] if follow else []))
 
+    def asked(self, job: Job) -> Raw:
+        """Its spec."""
+        return dict(job.document["spec"])
+
     def suspend(self, name: str, suspended: bool) -> None:
         """By spec.suspend."""
         patch = json.dumps({"spec": {"suspend": suspended}})

@@ -117,6 +117,9 @@ class Place(Protocol):
     def logs(self, job: Job, stage: str, follow: bool) -> Iterator[str]:
         """The lines that a stage of its revision has written; with `follow` also those that it will write."""
 
+    def asked(self, job: Job) -> Raw:
+        """What its manifest asks for, as far as it is known here; empty before that."""
+
     def suspend(self, name: str, suspended: bool) -> None:
         """Stop its work, which keeps a checkpoint, or let it go on."""
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune_operator.api.v1alpha1 import API_VERSION
+from finetune_operator.names import RUN_CONFIG
 
 from finetune_cli.errors import UserError
+from finetune_cli.job import read
 from finetune_cli.jobs import Job, Reached
+from finetune_cli.kubectl import Raw
 from finetune_cli.state import interrupted
 from finetune_cli.store import ROOT, Store, as_json, find, known
 
@@ -81,11 +84,17 @@ class Laptop:
                 time.sleep(POLL_SECONDS)
             yield from file
 
+    def asked(self, job: Job) -> Raw:
+        """The run config of its revision, which is what a manifest comes to here."""
+        path = self.store(job.name).workspace(job.status.revision or "").root / RUN_CONFIG
+        return dict(json.loads(path.read_text("utf-8"))) if job.status.revision and path.exists() else {}
+
     def suspend(self, name: str, suspended: bool) -> None:
-        """Ask the `finetune run` that is under way to end, as Ctrl-C does."""
-        if not suspended:
-            raise UserError(_RUN.format(name=name, what="goes on from where it stopped"))
-        self.store(name).stop()
+        """Ask the `finetune run` that is under way to end, as Ctrl-C does, or run it again in the background."""
+        if suspended:
+            self.store(name).stop()
+        else:
+            self._run_again(name, "goes on from where it stopped")
 
     def remove(self, name: str) -> None:
         """Its directory; base models are everybody's, and stay."""
@@ -98,7 +107,23 @@ class Laptop:
 
     def retry(self, name: str) -> None:
         """There is one way to go on."""
-        raise UserError(_RUN.format(name=name, what="tries again what failed"))
+        self._run_again(name, "tries again what failed")
+
+    def _run_again(self, name: str, what: str) -> None:
+        """By its manifest, where that is NAME.yaml beside .finetune: where else it may lie is not known here."""
+        # What only these two verbs need.
+        from anyio import run
+
+        from finetune_cli.background import Background, NotBegun
+
+        runs = Background(self.root.parent.resolve())
+        manifest = runs.manifest(name)
+        if not manifest.is_file() or read(manifest).metadata.name != name:
+            raise UserError(_RUN.format(name=name, what=what))
+        try:
+            run(runs.run, name)
+        except NotBegun as error:
+            raise UserError(error.why) from error
 
     @contextmanager
     def reach(self, job: Job) -> Iterator[Reached]:
@@ -110,7 +135,11 @@ class Laptop:
 
     def promote(self, name: str, address: str | None) -> None:
         """There is no endpoint that outlives the run."""
-        raise UserError(_RUN.format(name=name, what="serves the revision that the manifest describes, and no other"))
+        raise UserError(
+            _RUN.format(
+                name=name, what="serves the revision that it describes once that passes evaluation.gate, and no other"
+            )
+        )
 
     def store(self, name: str | None) -> Store:
         """Its directory; without a name, that of the only one."""

@@ -6,6 +6,8 @@ finetune status [NAME]      what a job has come to, and the other verbs about jo
 finetune chat [NAME]        ask the model that is being served
 finetune report [NAME]      whether it was worth it
 finetune report A B         two runs or revisions side by side
+finetune compare A B        two jobs side by side, measured or not
+finetune plan NAME|FILE     how a job trains, and why
 finetune fetch NAME         bring the artifact that was published
 finetune import FILE        another tool's configuration as a FineTuneJob
 finetune ui                 the runs of this directory as a web page
@@ -30,9 +32,10 @@ from finetune_cli.extras import extra
 from finetune_cli.importer import Given, Tool, import_file
 from finetune_cli.output import Output
 from finetune_cli.places import find
+from finetune_cli.plan import plan_of, print_plan
 from finetune_cli.render import render_manifest
 from finetune_cli.run import run_manifest
-from finetune_cli.verbs import PROGRAM, JobName, KubeContext, Namespace, Printed, cluster
+from finetune_cli.verbs import PROGRAM, JobName, KubeContext, Namespace, Printed, cluster, proposed
 
 out = Console()
 err = Console(stderr=True)
@@ -128,6 +131,56 @@ def check(
 
 
 @app.command()
+def plan(
+    program: typer.Context,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]", help="A job, or a file with a FineTuneJob that is not run yet.", show_default=False
+        ),
+    ] = None,
+    namespace: Namespace = None,
+    context: KubeContext = None,
+    output: Printed = Output.TABLE,
+) -> None:
+    """Tell how a job trains, and why: batch, learning rate, steps, memory.
+
+    Of a job what was chosen for it, once its data is prepared. The data of a file is prepared here, as `finetune check`
+    does.
+    """
+    if what is None or not ("." in what or "/" in what):
+        _, job = find(what, cluster(program, namespace, context))
+        return print_plan(plan_of(job), output, out)
+    if namespace or context:
+        raise UserError(f"{what} is planned on this machine: leave --namespace and --context out.", ExitCode.USAGE)
+    with extra("data"):
+        from finetune_cli.check import plan_manifest
+
+    return plan_manifest(Path(what), output, out, err)
+
+
+@app.command()
+def compare(
+    program: typer.Context,
+    first: Annotated[str, typer.Argument(metavar="NAME", help="A job.", show_default=False, autocompletion=proposed)],
+    second: Annotated[
+        str, typer.Argument(metavar="OTHER", help="Another one.", show_default=False, autocompletion=proposed)
+    ],
+    namespace: Namespace = None,
+    context: KubeContext = None,
+    output: Printed = Output.TABLE,
+) -> None:
+    """Show two jobs side by side: where they are, what is known of them, and what was asked for differently.
+
+    `finetune report NAME OTHER` compares what was measured, row by row.
+    """
+    from finetune_cli.side_by_side import side_by_side
+
+    there = cluster(program, namespace, context)
+    side_by_side(find(first, there), find(second, there), output, out)
+
+
+@app.command()
 def report(
     program: typer.Context,
     first: Annotated[
@@ -180,7 +233,7 @@ def report(
 
     Of a run in this directory, else of a FineTuneJob in the cluster that kubectl points at.
     """
-    from finetune_cli.compare import compare
+    from finetune_cli.compare import compare as compare_reports
     from finetune_cli.report import answer_checklist, given_prices, report_on, write_failures
 
     there = cluster(program, namespace, context)
@@ -198,7 +251,7 @@ def report(
     if checklist:
         return answer_checklist(first, there, prices, save, output, out)
     if first and second:
-        return compare(first, second, there, output, out)
+        return compare_reports(first, second, there, output, out)
     return report_on(first, there, prices, save, output, out)
 
 

@@ -116,8 +116,7 @@ class Runs:
 
     def asked(self, job: Job) -> Mapping[str, object]:
         """The run config of its revision, which is what a manifest comes to here."""
-        path = self._root(job) / RUN_CONFIG
-        return dict(json.loads(path.read_text())) if job.status.revision and path.exists() else {}
+        return self._laptop.asked(job)
 
     async def system(self, job: Job) -> str:
         """The system message that all rows have."""

@@ -29,13 +29,17 @@ from finetune_server.files import PURPOSE, seen
 from finetune_server.ground import Ground
 from finetune_server.keys import Right
 from finetune_server.limits import Rates, Standing
+from finetune_server.not_here import why_not
 from finetune_server.routing import Route as Place
 from finetune_server.settings import Raw, Settings, merged
+from finetune_server.streams import Watched, followed
 
 # Bytes of a request for a job, and of one for a model: a long conversation.
 _JOB, _QUESTION = 2**20, 2**20
 # The most files that a page of their list has, as many as it has unless it is asked for more, and lists at a time.
 _FILES, _FILES_PAGE, _LISTS = 10_000, 1000, 16
+# Streams of events at a time, and how often each looks again, in seconds.
+_STREAMS, _STREAM_SECONDS = 64, 2.0
 Handler = Callable[["Server", Request, Caller], Awaitable[Response]]
 
 
@@ -47,6 +51,7 @@ class Server:
         self._stand_on(ground)
         self.uploads = incoming.Turns(settings.uploads, "The uploads under way")
         self.lists = incoming.Turns(_LISTS, "The lists of files under way")
+        self.streams = incoming.Turns(_STREAMS, "The streams of events under way")
         # Jobs are counted and begun one after the other.
         self.begins: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -141,9 +146,28 @@ class Server:
 
     async def events(self, request: Request, caller: Caller) -> Response:
         """GET /v1/fine_tuning/jobs/ID/events."""
-        incoming.only(request, "after", "limit")
+        incoming.only(request, "after", "limit", "stream")
+        if incoming.flag(request, "stream"):
+            return await self._follow(request, caller)
         found = view.events(await self._job(request, caller), datetime.now(UTC))
         return JSONResponse(incoming.page(request, found, 20))
+
+    async def _follow(self, request: Request, caller: Caller) -> Response:
+        """Its events as they happen, until it has ended."""
+        incoming.only(request, "after", "stream")
+        now = view.events(await self._job(request, caller), datetime.now(UTC))
+        after = request.query_params.get("after")
+        left = incoming.behind(now[::-1], after) if after else now
+        known = {each["id"] for each in now} - {each["id"] for each in left}
+
+        async def look() -> tuple[list[Raw], bool]:
+            # A key may have been taken back meanwhile.
+            again = await request.app.state.callers.find(request.headers)
+            await again.need(Right.READ)
+            raw = await self.of(again)._job(request, again)
+            return view.events(raw, datetime.now(UTC)), view.status_of(raw) in view.ENDED
+
+        return Watched(followed(look, known, _STREAM_SECONDS), self.streams.turn(caller.namespace))
 
     async def checkpoints(self, request: Request, caller: Caller) -> Response:
         """GET /v1/fine_tuning/jobs/ID/checkpoints."""
@@ -422,8 +446,14 @@ async def _refused(request: Request, problem: Problem) -> Response:
 
 async def _unknown(request: Request, error: HTTPException) -> Response:
     where = f"{request.method} {request.url.path}"
+    why = why_not(request.url.path) if error.status_code in (404, 405) else None
     message = f"{where} is not known here." if error.status_code in (404, 405) else f"{where}: {error.detail}"
-    return JSONResponse(Problem(error.status_code, message).document(), error.status_code, error.headers)
+    problem = (
+        Problem(error.status_code, f"{where} is not here: {why}.", code="not_here")
+        if why
+        else Problem(error.status_code, message)
+    )
+    return JSONResponse(problem.document(), error.status_code, error.headers)
 
 
 async def _left(_: Request, error: ClientDisconnect) -> Response:

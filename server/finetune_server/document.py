@@ -26,7 +26,7 @@ _QUERIES: dict[str, Raw] = {
         "purpose": _TEXT,
     },
     "list_jobs": _PAGE | _METADATA,
-    "events": _PAGE,
+    "events": _PAGE | {"stream": {"enum": ["true", "false"]}},
     "checkpoints": _PAGE,
 }
 _FORM = {
@@ -121,7 +121,7 @@ def _body(name: str, path: str, schemas: Raw) -> Raw | None:
 
 def _responses(name: str) -> Raw:
     kinds = {"content": ["application/jsonl"], "ask": ["application/json", "text/event-stream"]}
-    kinds["ask_deployment"] = kinds["ask"]
+    kinds["ask_deployment"] = kinds["events"] = kinds["ask"]
     schemas = {"application/json": {"type": "object"}}
     answer = {kind: {"schema": schemas.get(kind, {})} for kind in kinds.get(name, ["application/json"])}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}

@@ -110,12 +110,20 @@ def only(request: Request, *known: str) -> None:
             raise Problem(400, f"{name} is not known here, and nothing is ignored: remove it.", name)
 
 
+def flag(request: Request, name: str) -> bool:
+    """A parameter of the query that is true or false; left out, false. Raises Problem."""
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise Problem(400, f"{name} must be true or false, not {text[:20]}.", name)
+    return text == "true"
+
+
 def page(request: Request, items: Sequence[Raw], default: int, most: int = 100) -> Raw:
     """The part of a list behind `after`, as long as `limit`."""
     text = request.query_params.get("limit", str(default))
     if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
         raise Problem(400, f"limit must be a number from 1 to {most}, not {text[:20]}.", "limit")
-    left = _behind(items, request.query_params.get("after"))
+    left = behind(items, request.query_params.get("after"))
     shown = left[: int(text)]
     ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {}
     return {"object": "list", "data": shown, "has_more": len(left) > len(shown), **ends}
@@ -131,7 +139,8 @@ def with_metadata(request: Request, items: Iterable[Raw]) -> list[Raw]:
     return [each for each in items if asked.items() <= (each["metadata"] or {}).items()]
 
 
-def _behind(items: Sequence[Raw], after: str | None) -> Sequence[Raw]:
+def behind(items: Sequence[Raw], after: str | None) -> Sequence[Raw]:
+    """The part of a list behind an id. Raises Problem where it is not in there."""
     if after is None:
         return items
     place = next((number for number, each in enumerate(items, 1) if each["id"] == after), None)

@@ -84,6 +84,19 @@ def test_what_a_verb_changes_stands_in_the_object(line: Line, kubectl: Kubectl) 
         line("logs", "recipes", "--stage", "host")
 
 
+def test_how_a_job_trains_and_two_side_by_side(line: Line, kubectl: Kubectl) -> None:
+    with pytest.raises(UserError, match=r"recipes has no plan yet: prepare makes it, once it has seen the rows\.$"):
+        line("plan", "recipes")
+    tells(kubectl, serving())
+    assert "learningRate 2e-4 usual for lora" in line("plan", "recipes")
+    kubectl("apply", "-f-", document=changed({"metadata.name": "cakes", "spec.training.epochs": 7}))
+    told = line("compare", "recipes", "cakes")
+    assert "training.epochs - 7" in told
+    assert "tuned, token_f1 0.925 -" in told
+    fields = json.loads(line("compare", "recipes", "cakes", "-o", "json"))["changed"]
+    assert fields == {"training.epochs": [None, "7"]}
+
+
 def test_what_only_a_cluster_refuses_is_told_in_its_words_and_what_it_takes_is_applied(
     line: Line, kubectl: Kubectl, namespace: str
 ) -> None:

@@ -5,7 +5,6 @@ Every page works without scripts; with them what changes is shown as it does.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -14,16 +13,17 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from anyio import sleep
+from finetune_cli.differences import differences
 from finetune_cli.jobs import Job
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
 
 from finetune_server import incoming
 from finetune_server.errors import Problem
+from finetune_server.streams import STILL_HERE, Watched
 from finetune_server.ui import door as doors
 from finetune_server.ui import views
 from finetune_server.ui.door import Door
@@ -220,10 +220,10 @@ class Pages:
                     if seen.get(name) != text:
                         yield f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.split("\n")) + "\n"
                 seen = now
-                yield ": still here\n\n"
+                yield STILL_HERE
                 await sleep(self._seconds)
 
-        return _Watched(events(), self._watched.turn(visit.place.name))
+        return Watched(events(), self._watched.turn(visit.place.name))
 
     async def data(self, visit: Visit) -> Response:
         """What its rows are like, a part of its page."""
@@ -271,7 +271,7 @@ class Pages:
             both.append(
                 (shape, html("regions/state", shape=shape), curve, html("regions/result", shape=shape, reports=False))
             )
-        changed = views.differences(*(visit.place.asked(job) for job in jobs))
+        changed = differences(*(visit.place.asked(job) for job in jobs))
         return visit.page("compare", names=names, asked=asked, both=both, changed=changed)
 
     async def new(self, visit: Visit) -> Response:
@@ -335,18 +335,6 @@ class Pages:
         if "hx-request" in visit.request.headers:
             return HTMLResponse(html("regions/conversation", around=visit.around, **values))
         return visit.page("chat", 200, **values)
-
-
-class _Watched(StreamingResponse):
-    """Server-sent events, while there is a turn for them."""
-
-    def __init__(self, events: AsyncIterator[str], turn: AbstractContextManager[None]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-        self._turn = turn
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._turn:
-            await super().__call__(scope, receive, send)
 
 
 async def _brought(request: Request) -> dict[str, str]:

@@ -6,7 +6,6 @@ What is said is `finetune describe`'s; `pages` gives it to the templates.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import yaml
 from finetune_cli.advice import advice
@@ -106,15 +105,6 @@ class Shape:
     answers: bool
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A field of the manifest that two jobs have different values in."""
-
-    field: str
-    first: str
-    second: str
-
-
 def line(job: Job, now: datetime) -> Line:
     """A job in the list."""
     status, measured = job.status, job.status.evaluation
@@ -154,13 +144,6 @@ def shape(job: Job, now: datetime) -> Shape:
 def manifest(asked: Mapping[str, object]) -> str:
     """What was asked for, as people write it."""
     return yaml.safe_dump(dict(asked), sort_keys=False, allow_unicode=True) if asked else ""
-
-
-def differences(first: Mapping[str, object], second: Mapping[str, object]) -> tuple[Difference, ...]:
-    """The fields in which two manifests differ."""
-    old, new = (dict(_leaves(each)) for each in (first, second))
-    fields = [each for each in {**old, **new} if old.get(each) != new.get(each)]
-    return tuple(Difference(each, old.get(each, ""), new.get(each, "")) for each in sorted(fields))
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
@@ -242,16 +225,3 @@ def _kept(status: FineTuneJobStatus) -> tuple[Kept, ...]:
         for each in (status.checkpoints or [])[1:]
     ]
     return (*history, *checkpoints)
-
-
-def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}" if path else str(key))]
-    return [
-        (
-            path,
-            value
-            if isinstance(value, str)
-            else yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip(),
-        )
-    ]

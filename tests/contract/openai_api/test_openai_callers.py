@@ -115,6 +115,34 @@ def test_who_may_only_look_at_jobs_sees_no_rows(account: OpenAI, allow: Callable
     assert wrong.startswith(f"{STRANGER} may not create finetunejobs in namespace ")
 
 
+def test_the_page_lets_an_account_in_by_its_token(
+    account: OpenAI, admin: Kubectl, control_plane: ControlPlane, namespace: str
+) -> None:
+    admin("-n", namespace, "create", "serviceaccount", "cook")
+    resource, cook = "finetunejobs.finetune.dev", f"system:serviceaccount:{namespace}:cook"
+    admin("-n", namespace, "create", "role", "look", f"--resource={resource}", "--verb=get", "--verb=list")
+    admin("-n", namespace, "create", "rolebinding", "look", "--role=look", f"--serviceaccount={namespace}:cook")
+    control_plane.until_allowed(cook, "list", "finetunejobs", "finetune.dev", namespace)
+    token = admin("-n", namespace, "create", "token", "cook").strip()
+
+    page = f"{str(account.base_url).removesuffix('/v1/')}/ui"
+    with httpx.Client(trust_env=False) as browser:
+        nobody = browser.post(f"{page}/login", data={"secret": "token-of-nobody"})
+        assert nobody.status_code == 401
+        assert "and no token of the cluster" in nobody.text
+        stranger = browser.post(f"{page}/login", data={"secret": TOKEN})
+        assert stranger.status_code == 403
+        assert f"{STRANGER} may not list finetunejobs in namespace default" in stranger.text
+        assert not browser.cookies
+        assert browser.post(f"{page}/login", data={"secret": token}).headers["location"] == "/ui/"
+        jobs = browser.get(f"{page}/").text
+    assert f"namespace {namespace}" in jobs
+    assert "There is no job here yet." in jobs
+    # It may look, and no more.
+    assert "New job" not in jobs
+    assert {each["objectRef"]["resource"] for each in control_plane.calls(cook)} >= {"selfsubjectreviews"}
+
+
 def test_a_token_opens_nothing_where_they_are_not_let_in(client: OpenAI, allow: Callable[..., None]) -> None:
     allow("finetunejobs.finetune.dev", "get", "list")
     wrong = refused(openai.AuthenticationError, lambda: client.with_options(api_key=TOKEN).files.list())

@@ -4,6 +4,7 @@ from typing import Any
 
 import openai
 from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJobEvent
 from openai_server import BASE, CHAT, KEY, MODELS, PAIR, PLAIN, Engine, Told, refused, rows
 
 GATE = "token_f1 is 0.41, and 0.02 above the best baseline (retrieval, 0.43) was asked for."
@@ -56,6 +57,14 @@ def test_from_rows_to_a_model_that_answers(
     assert job.finished_at >= job.created_at
     assert job.fine_tuned_model == f"ft:{BASE}:{namespace}:Recipe NER:{job.id.removeprefix('ftjob-')}"
     messages = [each.message for each in client.fine_tuning.jobs.list_events(job.id)]
+    streamed = client.get(
+        f"/fine_tuning/jobs/{job.id}/events",
+        cast_to=FineTuningJobEvent,
+        options={"params": {"stream": "true"}},
+        stream=True,
+        stream_cls=openai.Stream[FineTuningJobEvent],
+    )
+    assert [each.message for each in streamed] == messages[::-1]
     assert messages[:2] == [
         "The job has successfully completed",
         f"New fine-tuned model created: {job.fine_tuned_model}",

@@ -112,5 +112,7 @@ def test_rows_are_checked_without_torch(installed_with: Callable[..., Finetune],
     check = finetune("check", "job.yaml")
     assert check.returncode == 0, check.stderr
     assert "rows to train on" in check.stdout
+    plan = finetune("plan", "job.yaml", "-o", "json")
+    assert json.loads(plan.stdout)["totalSteps"] > 0, plan.stderr
     run = finetune("run", "--no-serve", "job.yaml")
     assert "Training needs the trainer's libraries: pip install 'finetune-operator[trainer]'." in run.stderr

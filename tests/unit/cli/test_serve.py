@@ -35,7 +35,7 @@ from finetune_server.tuning import REQUEST
 from finetune_trainer.contract.outcome import Outcome, Termination
 from listening import listening
 from openai import OpenAI
-from openai.types.fine_tuning import FineTuningJob
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from played_run import HOLD, PLAYED, PROGRAM
 from rehearsal import PREPARED, TRAINED
 from statuses import NOW, serving, status, training
@@ -320,6 +320,60 @@ def test_a_manifest_that_is_being_edited_hides_nothing(
     assert [each.status for each in client.fine_tuning.jobs.list()] == ["succeeded"]
     assert len(list(client.models.list())) == 2
     assert client.fine_tuning.jobs.list_events("ftjob-ended").data
+
+
+def stream(client: OpenAI, id: str, **asked: str) -> openai.Stream[FineTuningJobEvent]:
+    return client.get(
+        f"/fine_tuning/jobs/{id}/events",
+        cast_to=FineTuningJobEvent,
+        options={"params": {"stream": "true", **asked}},
+        stream=True,
+        stream_cls=openai.Stream[FineTuningJobEvent],
+    )
+
+
+def test_events_are_streamed_as_they_happen_until_the_job_has_ended(client: OpenAI, kitchen: Path) -> None:
+    (kitchen / HOLD).touch()
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client))
+    told = []
+    with stream(client, job.id) as events:
+        for event in events:
+            told.append(event)
+            if event.message.startswith("DataReady: "):
+                # It trains on only now, while somebody reads.
+                (kitchen / HOLD).unlink()
+    listed = list(client.fine_tuning.jobs.list_events(job.id))
+    assert told[0].message == f"Created fine-tuning job: {job.id}"
+    assert {each.id for each in listed} <= {each.id for each in told}
+    assert told[-1].message == "The job has successfully completed"
+    assert len({each.id for each in told}) == len(told)
+    with stream(client, job.id, after=listed[1].id) as events:
+        assert [each.message for each in events] == ["The job has successfully completed"]
+
+
+def test_what_a_stream_does_not_take_is_refused(client: OpenAI, kitchen: Path) -> None:
+    made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}), openai_base=BASE)
+    for asked, sentence in (
+        ({"stream": "yes"}, "stream must be true or false, not yes."),
+        ({"limit": "5"}, "limit is not known here, and nothing is ignored: remove it."),
+        ({"after": "ftevent-1"}, "after names ftevent-1, which is not in the list: begin anew without it."),
+    ):
+        assert refused(openai.BadRequestError, lambda asked=asked: stream(client, "ftjob-ended", **asked)) == sentence
+    assert refused(openai.NotFoundError, lambda: stream(client, "ftjob-none")) == "No such fine-tuning job: ftjob-none."
+
+
+def test_an_endpoint_of_openais_that_is_not_here_says_why(client: OpenAI) -> None:
+    checkpoint = "ft:x:local::a:ckpt-step-5"
+    permissions = client.fine_tuning.checkpoints.permissions
+    why = "is not here: a model belongs to its namespace, and every key of that may ask it."
+    for call in (
+        lambda: permissions.list(checkpoint),
+        lambda: permissions.create(checkpoint, project_ids=["proj_1"]),
+        lambda: permissions.delete("perm_1", fine_tuned_model_checkpoint=checkpoint),
+    ):
+        assert refused(openai.NotFoundError, call).endswith(why)
+    said = refused(openai.NotFoundError, lambda: client.embeddings.create(model=BASE, input="egg"))
+    assert said == "POST /v1/embeddings is not here: what is tuned here writes."
 
 
 def test_a_manifest_that_cannot_be_read_is_told_and_its_run_counts(client: OpenAI, kitchen: Path) -> None:

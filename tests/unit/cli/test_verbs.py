@@ -14,6 +14,7 @@ from finetune_cli.main import app
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.stages import STAGES
+from finetune_operator.names import RUN_CONFIG
 from manifests import SMALLEST
 from played_kubectl import Kubectl
 from statuses import Raw, ended, raw, serving, status, training
@@ -254,6 +255,85 @@ class TestInACluster:
         assert "Serving" in result.output
 
 
+class TestPlan:
+    def test_what_was_chosen_and_why(self, kubectl: Kubectl) -> None:
+        told = said("plan", "recipes")
+        assert "batchSize 16 " in told
+        assert "learningRate 2e-4 usual for lora" in told
+        found = json.loads(said("plan", "-o", "json"))
+        assert found == raw(serving())["status"]["plan"]
+
+    def test_of_a_run_of_this_machine(self, here: Store) -> None:
+        with here.lock():
+            here.write(FineTuneJobStatus.model_validate(serving()))
+        assert "totalSteps 120" in said("plan", "recipes")
+        assert yaml.safe_load(CliRunner().invoke(app, ["plan", "-o", "yaml"]).output)["totalSteps"] == 120
+
+    def test_before_the_data_is_prepared_there_is_none(self, kubectl: Kubectl) -> None:
+        kubectl.has(raw(BAD_ROWS))
+        message, code = refused("plan", "recipes")
+        assert message == (
+            "recipes has no plan yet: prepare makes it, once it has seen the rows. DataReady is False (DataInvalid): "
+            "No rows."
+        )
+        assert code == ExitCode.FAILED
+
+    def test_a_file_is_planned_here_and_in_no_cluster(self, kubectl: Kubectl) -> None:
+        assert refused("plan", "job.yaml", "-n", "kitchen") == (
+            "job.yaml is planned on this machine: leave --namespace and --context out.",
+            ExitCode.USAGE,
+        )
+        assert refused("plan", "job.yaml")[1] == ExitCode.USAGE
+        assert not (kubectl.directory / "asked").exists()
+
+
+class TestCompare:
+    @pytest.fixture
+    def two(self, here: Store) -> None:
+        other = Store("cakes", here.directory.parent)
+        with other.lock():
+            other.write(FineTuneJobStatus.model_validate(serving()))
+        for store, epochs in ((here, 3), (other, 5)):
+            root = store.workspace("bbbb0002").root
+            root.mkdir()
+            (root / RUN_CONFIG).write_text(json.dumps({"training": {"epochs": epochs, "seed": 42}}))
+
+    @pytest.mark.usefixtures("two")
+    def test_runs_of_this_machine(self) -> None:
+        told = said("compare", "recipes", "cakes")
+        assert "Suspended · revision bbbb0002" in told
+        assert "tuned, token_f1 - 0.925" in told
+        assert "few-shot, token_f1 - 0.380" in told
+        assert "training.epochs 3 5" in told
+        assert "training.seed" not in told
+        # Only one of them was measured.
+        assert "finetune report" not in told
+
+    @pytest.mark.usefixtures("two")
+    def test_for_programs(self) -> None:
+        found = json.loads(said("compare", "recipes", "cakes", "-o", "json"))
+        assert [each["metadata"]["name"] for each in found["jobs"]] == ["recipes", "cakes"]
+        assert found["changed"] == {"training.epochs": ["3", "5"]}
+
+    @pytest.mark.usefixtures("two")
+    def test_with_itself(self) -> None:
+        assert "Nothing was asked for differently. `finetune report cakes cakes` has the costs" in said(
+            "compare", "cakes", "cakes"
+        )
+
+    def test_a_run_and_a_clusters_job_are_not_compared_by_what_was_asked_for(
+        self, kubectl: Kubectl, here: Store
+    ) -> None:
+        kubectl.has(raw(serving(), name="cakes"))
+        assert "one is a run of this machine, the other a cluster's." in said("compare", "recipes", "cakes")
+        assert "changed" not in json.loads(said("compare", "recipes", "cakes", "-o", "json"))
+
+    def test_a_job_that_is_not_there(self, kubectl: Kubectl) -> None:
+        message, code = refused("compare", "recipes", "missing")
+        assert message.startswith("No job missing was run in this directory, and in a cluster: ")
+        assert code == ExitCode.USAGE
+
+
 class TestCompletion:
     def proposed(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         monkeypatch.setattr(sys, "argv", ["kubectl_complete-finetune", *words])
@@ -412,8 +492,8 @@ class TestOnThisMachine:
             ),
             (
                 "promote recipes --unpin",
-                "recipes is a run of this machine: `finetune run` of its manifest serves the revision that the "
-                "manifest describes, and no other. --namespace names a cluster's.",
+                "recipes is a run of this machine: `finetune run` of its manifest serves the revision that it "
+                "describes once that passes evaluation.gate, and no other. --namespace names a cluster's.",
             ),
             ("rollback recipes", "Nothing of recipes serves; `finetune promote recipes REVISION` names what is to."),
         ],

@@ -19,6 +19,8 @@ def test_every_route_is_told_and_every_reference_leads_somewhere() -> None:
     assert told == {(method, path.replace(":path}", "}")) for method, path, *_ in (*ROUTES, *AZURE_ROUTES)}
     names = re.findall('"#/components/schemas/([^"]+)"', json.dumps(TOLD))
     assert {"Create", "Asked", "Error"} <= set(names) <= TOLD["components"]["schemas"].keys()
+    kinds = TOLD["paths"]["/v1/fine_tuning/jobs/{id}/events"]["get"]["responses"]["200"]["content"]
+    assert kinds.keys() == {"application/json", "text/event-stream"}
     operation = TOLD["paths"]["/openai/files"]["get"]
     wanted = {each["name"]: each.get("required", False) for each in operation["parameters"]}
     assert wanted == {"after": False, "limit": False, "order": False, "purpose": False, "api-version": True}

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from finetune_cli.differences import differences
 from finetune_cli.jobs import job_of
 from finetune_server.errors import Problem
 from finetune_server.ui import api, door, form, render, rows, views
@@ -57,7 +58,7 @@ def test_a_curve_is_told_in_words() -> None:
 def test_manifests_differ_by_field() -> None:
     one = {"model": {"source": "a"}, "training": {"epochs": 3, "sweep": [1]}}
     other = {"model": {"source": "a"}, "training": {"epochs": 5}, "suspend": True}
-    found = {each.field: (each.first, each.second) for each in views.differences(one, other)}
+    found = {each.field: (each.first, each.second) for each in differences(one, other)}
     assert found == {"training.epochs": ("3", "5"), "training.sweep": ("[1]", ""), "suspend": ("", "true")}
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from finetune_trainer.contract.config import OnSensitive
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.report import Plan, PrepareResult
 
 from finetune_operator import names
 from finetune_operator.api.dataset import Dataset
@@ -139,7 +139,6 @@ def _told(result: PrepareResult) -> Step:
     """Fill status.model, status.dataset and status.plan."""
     rows = result.dataset.rows
     told = f"{rows.train} rows to train on, {rows.validation} to validate, {rows.test} set aside."
-    plan = result.plan.model_dump(exclude={"learning_rate", "estimated_memory_bytes"})
     return Step(
         State.SUCCEEDED,
         Reason.SUCCEEDED,
@@ -147,10 +146,15 @@ def _told(result: PrepareResult) -> Step:
         report={
             "model": ModelStatus(**result.model.model_dump()),
             "dataset": DatasetStatus(**result.dataset.model_dump(mode="json")),
-            "plan": PlanStatus(
-                **plan,
-                learning_rate=f"{result.plan.learning_rate:g}",
-                estimated_memory=f"{result.plan.estimated_memory_bytes / GIBIBYTE:.1f}Gi",
-            ),
+            "plan": planned(result.plan),
         },
+    )
+
+
+def planned(plan: Plan) -> PlanStatus:
+    """What prepare has chosen, as status tells it."""
+    return PlanStatus(
+        **plan.model_dump(exclude={"learning_rate", "estimated_memory_bytes"}),
+        learning_rate=f"{plan.learning_rate:g}",
+        estimated_memory=f"{plan.estimated_memory_bytes / GIBIBYTE:.1f}Gi",
     )
