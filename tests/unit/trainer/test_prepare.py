@@ -3,6 +3,8 @@
 import hashlib
 import itertools
 import json
+import pickle
+import select
 import shutil
 from pathlib import Path
 from typing import Any
@@ -399,7 +401,7 @@ def test_a_process_that_is_killed_among_others_is_told(case: Case, monkeypatch: 
     model = base.read(case.model, config.model)
     reading = Reading(examples.shape_of(config.dataset, Format.PROMPT_COMPLETION, chat=True))
     lines = (Line(f"train.jsonl:{number}", QUESTIONS[0]) for number in itertools.count())
-    made = batch.each(lines, reading, model, (case.model, config.model))
+    made = batch.each(lines, reading, model, (case.model, config.model), case.workspace.spool)
     next(made)
     workers = [process for process in psutil.Process().children() if "popen_loky_posix" in " ".join(process.cmdline())]
     workers[0].kill()
@@ -411,6 +413,16 @@ def test_a_process_that_is_killed_among_others_is_told(case: Case, monkeypatch: 
         "One of the processes that made tokens of the dataset was killed, which is done when memory is full: raise "
         "the memory in training.resources."
     )
+
+
+def test_a_process_hands_on_its_batch_at_once_so_that_one_killed_leaves_no_half_to_wait_for(case: Case) -> None:
+    config = case.config(QUESTIONS)
+    reading = Reading(examples.shape_of(config.dataset, Format.PROMPT_COMPLETION, chat=True))
+    lines = [Line(f"train.jsonl:{number}", QUESTIONS[0]) for number in range(batch.BATCH)]
+    case.workspace.spool.mkdir()
+    handed = batch._make(lines, reading, case.model, config.model, case.workspace.spool)
+    assert len(pickle.dumps(handed)) < select.PIPE_BUF
+    assert pickle.loads(handed.read_bytes()).rows == batch.BATCH
 
 
 def test_what_is_needed_only_while_it_is_prepared_is_gone(case: Case) -> None:

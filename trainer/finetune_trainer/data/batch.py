@@ -1,15 +1,17 @@
 """Lines become examples, a batch at a time: in this process, or where there are many in one for each core.
 
-Called by `gather`. What costs time is done here and travels between processes in Arrow: rows are checked, rendered,
+Called by `gather`. What costs time is done here, and processes hand it on in files: rows are checked, rendered,
 tokenized, and looked at by themselves.
 """
 
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 import pyarrow as pa
@@ -97,24 +99,35 @@ def _look(row: Checked, reading: Reading) -> Odd:
     return notices.look(row.row, reading.odd, sensitive.kinds(row.line) if reading.private else ())
 
 
-def each(lines: Iterable[Line], reading: Reading, found: Base, model: tuple[Path, ModelConfig]) -> Iterator[Made]:
-    """Every batch, in order. `model`: where other processes find the base model that was read as `found`."""
+def each(
+    lines: Iterable[Line], reading: Reading, found: Base, model: tuple[Path, ModelConfig], between: Path
+) -> Iterator[Made]:
+    """Every batch, in order. `model`: where other processes find the base model that was read as `found`.
+
+    `between`: a directory for what they hand on; a batch lies there until it is taken.
+    """
     left = batches(lines, BATCH)
     for batch in islice(left, HERE):
         yield make(batch, reading, found)
     for batch in left:
-        yield from _spread(chain([batch], left), reading, model)
+        yield from _spread(chain([batch], left), reading, model, between)
 
 
-def _spread(left: Iterator[list[Line]], reading: Reading, model: tuple[Path, ModelConfig]) -> Iterator[Made]:
+def _spread(
+    left: Iterator[list[Line]], reading: Reading, model: tuple[Path, ModelConfig], between: Path
+) -> Iterator[Made]:
     # Not worth its import for a small dataset.
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     # As many as there are cores, or as the container may use; twice as many batches are under way.
     spread = Parallel(n_jobs=-1, return_as="generator", batch_size=1, max_nbytes=None)
+    between.mkdir(parents=True, exist_ok=True)
     try:
-        yield from spread(delayed(_make)(batch, reading, *model) for batch in left)
+        for file in spread(delayed(_make)(batch, reading, *model, between) for batch in left):
+            made = pickle.loads(file.read_bytes())  # noqa: S301, a process of ours wrote it
+            file.unlink()
+            yield made
     except BrokenProcessPool as error:
         raise StageError(
             Outcome.OUT_OF_MEMORY,
@@ -123,9 +136,16 @@ def _spread(left: Iterator[list[Line]], reading: Reading, model: tuple[Path, Mod
         ) from error
 
 
-def _make(lines: list[Line], reading: Reading, directory: Path, config: ModelConfig) -> Made:
-    """`make` in another process, which reads the base model once."""
-    return make(lines, reading, _base(directory, config))
+def _make(lines: list[Line], reading: Reading, directory: Path, config: ModelConfig, between: Path) -> Path:
+    """`make` in another process, which reads the base model once. The file in `between` that has what it made.
+
+    The processes share one pipe: if one is killed with half of what it made in there, the reader waits forever for the
+    rest. A path is written at once.
+    """
+    made = make(lines, reading, _base(directory, config))
+    with NamedTemporaryFile(dir=between, suffix=".batch", delete=False) as file:
+        pickle.dump(made, file, pickle.HIGHEST_PROTOCOL)
+    return Path(file.name)
 
 
 @cache

@@ -188,7 +188,13 @@ def _examples(
             _lines(files[name]),
             source.uri,
             reading,
-            partial(batch.each, reading=reading, found=found, model=(workspace.base_model(config), config.model)),
+            partial(
+                batch.each,
+                reading=reading,
+                found=found,
+                model=(workspace.base_model(config), config.model),
+                between=workspace.spool,
+            ),
             workspace.spool / f"{name}.arrow",
             told=lambda rows: reporter.update(step=rows),
         )
