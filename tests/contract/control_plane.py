@@ -4,11 +4,9 @@ Used by `conftest.py`. Both processes listen on loopback ports that nobody else 
 directory, and are stopped by their own process ids. RBAC is on; the users and groups stand in a static token file.
 """
 
-import itertools
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -25,6 +23,7 @@ from uuid import uuid4
 import yaml
 from finetune_operator.api.crd import DEFINITIONS
 from paths import ROOT
+from ports import free_port
 
 READY_WITHIN = 180.0
 # Seconds that anything is waited for which has to come. It costs nothing where it comes, and machines can be very busy.
@@ -32,10 +31,6 @@ PATIENCE = 120
 ADMIN = "admin"
 # A namespace whose writes stand in the audit log with their bodies.
 RECORDED = "recorded"
-
-# Each process of the tests has its own share of the ports below those that the kernel gives to connections: neither a
-# connection nor another process takes one between the moment that it is found free and the moment that it is used.
-PORTS_EACH = 2000
 
 
 def binary(name: str) -> Path:
@@ -337,27 +332,3 @@ def with_crd(plane: ControlPlane) -> Kubectl:
 
 def _token(user: str) -> str:
     return f"token-of-{user}"
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that is given to nobody else of the tests."""
-    while True:
-        port = next(_ports)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-
-
-def _share() -> Iterator[int]:
-    """The ports of this process of the tests, over and over. It begins anywhere: others may use this machine."""
-    end = max(12_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    ports = range(end - PORTS_EACH * (worker + 1), end - PORTS_EACH * worker)
-    first = os.getpid() % len(ports)
-    return itertools.cycle((*ports[first:], *ports[:first]))
-
-
-_ports = _share()

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from api_client import Api, Mirror
-from control_plane import ControlPlane, Kubectl, free_port
+from control_plane import ControlPlane, Kubectl
 from controllers import Controllers
 from fault_proxy import Decide, FaultProxy, harmless
 from forked_operator import ForkedOperator
 from node import Node
+from ports import free_port
 
 T = TypeVar("T")
 # Until an operator finds by itself what no event told it.

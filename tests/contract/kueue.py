@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from control_plane import PATIENCE, ControlPlane, Kubectl, binary, free_port, until_established
+from control_plane import PATIENCE, ControlPlane, Kubectl, binary, until_established
+from ports import free_port
 
 Raw = dict[str, Any]
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from control_plane import PATIENCE, free_port
+from control_plane import PATIENCE
+from ports import free_port
 
 
 class OperatorProcess:

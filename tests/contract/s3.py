@@ -10,8 +10,9 @@ from pathlib import Path
 import botocore.session
 import pytest
 from botocore.client import BaseClient, Config
-from control_plane import PATIENCE, binary, free_port
+from control_plane import PATIENCE, binary
 from finetune_trainer.contract.outcome import StageError
+from ports import free_port
 
 KEY, SECRET = "the-access-key", "the-secret-key"
 

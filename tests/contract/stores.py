@@ -16,12 +16,13 @@ from typing import Any
 import blobs
 import httpx
 import pytest
-from control_plane import PATIENCE, binary, free_port
+from control_plane import PATIENCE, binary
 from finetune_trainer.data import bucket
 from finetune_trainer.data.filesystems import pvc as claims
 from finetune_trainer.data.places import hub as hub_place
 from finetune_trainer.data.places import oci as oci_place
 from hub_writes import WritableHub
+from ports import free_port
 from s3 import KEY, SECRET, Bucket
 
 TOKEN = "hf_the-token"

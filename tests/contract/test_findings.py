@@ -111,8 +111,7 @@ async def test_going_back_to_a_revision_whose_trainer_is_still_ending(life: Life
     await life.until(lambda life: life.condition("Accepted")[0] == "True")
     life.space.node.lingering = set()
     await life.plays(train=Ending.SUCCEED)
-    await life.until(lambda life: life.serves)
-    assert life.served == first
+    await life.until(lambda life: life.serves and life.served == first)
     assert not going(life.of(first, "PersistentVolumeClaim"))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import OPERATOR, new_ground
+from control_plane import PATIENCE
 from ground import Ground, Space
 from kueue import Kueue
 from life import Life
@@ -55,6 +56,9 @@ async def queue(space: Space, name: str = "team-a") -> None:
     }
     await apply(space, made("ClusterQueue", space.name, spec))
     await apply(space, made("LocalQueue", name, {"clusterQueue": space.name}))
+    # Kueue knows of it: a Job that comes before that goes by without.
+    active = ("wait", f"localqueue/{name}", "--for=condition=Active", f"--timeout={PATIENCE}s")
+    await asyncio.to_thread(space.kubectl, *active)
 
 
 def training(**more: Any) -> dict[str, Any]:

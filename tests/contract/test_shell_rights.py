@@ -186,4 +186,5 @@ def test_two_namespaces_by_roles_alone(
     # None is discovery: whether the CustomResourceDefinition is there.
     assert asked - {None} == {first, second, chart.SYSTEM}
     assert third not in asked
-    assert operator.metric('finetune_jobs{phase="Serving"}') == 2
+    # It counts what it has told a moment after it was told.
+    operator.eventually(lambda: operator.metric('finetune_jobs{phase="Serving"}') == 2)

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from httpx import Limits
+from httpx import Limits, Timeout
 from openai import DefaultHttpxClient, OpenAI, OpenAIError
 
 # Seconds. A machine that stands still is no reason to end before the story that is asked about has.
@@ -20,6 +20,8 @@ PAUSE, LONGEST = 0.5, 7200.0
 # The engine closes a connection that was idle for 5 seconds. Whoever goes on with it at that moment, which is when a
 # machine that stood still goes on, gets no answer; so this client has given it up by then.
 IDLE = 2.0
+# As the client has it, but for connecting: five seconds are soon over where everything shares two cores.
+TIMEOUT = Timeout(600, connect=60)
 # How long a connection that a policy forbids is tried.
 REACH = 15
 
@@ -64,4 +66,4 @@ if __name__ == "__main__":
         ask(OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none")), names)
     else:
         http = DefaultHttpxClient(limits=Limits(keepalive_expiry=IDLE))
-        load(OpenAI(base_url=url, api_key="none", max_retries=0, http_client=http), names[0])
+        load(OpenAI(base_url=url, api_key="none", max_retries=0, timeout=TIMEOUT, http_client=http), names[0])

@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from finetune_cli.processes import free_port
 from finetune_operator.api.engine import EngineSpec
 from finetune_operator.engine import desired
 from finetune_operator.serving import inside
@@ -25,6 +24,7 @@ from finetune_trainer.contract.report import ArtifactReport
 from finetune_trainer.data import digests
 from hub import Hub, Repository, listening
 from laptop import TINY
+from ports import free_port
 from safetensors.numpy import save_file
 
 HIDDEN, VALUES, LAYERS = 64, 32, 2

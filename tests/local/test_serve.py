@@ -9,11 +9,11 @@ import pytest
 import yaml
 from finetune_cli.background import Background
 from finetune_cli.laptop import Laptop
-from finetune_cli.processes import free_port
 from finetune_cli.store import ROOT
-from laptop import ROWS, TINY, Command, Finetune
+from laptop import ANSWERS, ROWS, TINY, Command, Finetune
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
+from ports import free_port
 
 MODELS = {
     "gpt-4o-mini-2024-07-18": {
@@ -34,7 +34,7 @@ def no_run_outlives_the_story(directory: Path) -> Iterator[None]:
 
 def ended(client: OpenAI, id: str, server: Command) -> FineTuningJob:
     """The job once it is at its end; fails with what the server said when that ends before."""
-    for _ in range(1200):
+    for _ in range(int(ANSWERS / 0.2)):
         job = client.fine_tuning.jobs.retrieve(id)
         if job.status in ("succeeded", "failed"):
             return job

@@ -14,7 +14,7 @@ from typing import Any
 import laptop_pages
 import pytest
 import yaml
-from browsing import chromium
+from browsing import chromium, visitor
 from finetune_cli.main import app
 from finetune_cli.ui import application
 from finetune_operator.api.v1alpha1 import FineTuneJob
@@ -95,9 +95,8 @@ def odd() -> dict[str, Any]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    found = browser.new_context(viewport={"width": DESK, "height": 900})
-    yield found
-    found.close()
+    with visitor(browser, viewport={"width": DESK, "height": 900}) as found:
+        yield found
 
 
 @pytest.fixture
@@ -140,6 +139,7 @@ def test_without_the_token_nobody_is_let_in(context: BrowserContext, ground: Gro
     (cookie,) = context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/ui")
     page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_url(f"{ground.address}/login")
     assert context.cookies() == []
 
 
@@ -364,16 +364,17 @@ def test_it_can_be_used_by_everybody(
     browser: Browser, ground: Ground, width: int, scheme: Any, paths: tuple[str, ...]
 ) -> None:
     """axe's rules, WCAG 2.2 AA and what is good practice besides; and nothing is wider than the screen."""
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True)
-    page.goto(f"{ground.address}/?token={TOKEN}")
-    for path in paths:
-        page.goto(f"{ground.address}{path}")
-        PAGES[path](page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        page.add_script_tag(path=AXE)
-        found = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")
-        assert [f"{each['id']}: {each['nodes'][0]['html']}" for each in found["violations"]] == [], path
-    page.close()
+    options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "bypass_csp": True}
+    with visitor(browser, **options) as context:
+        page = context.new_page()
+        page.goto(f"{ground.address}/?token={TOKEN}")
+        for path in paths:
+            page.goto(f"{ground.address}{path}")
+            PAGES[path](page)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+            page.add_script_tag(path=AXE)
+            found = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")
+            assert [f"{each['id']}: {each['nodes'][0]['html']}" for each in found["violations"]] == [], path
 
 
 def test_a_keyboard_is_enough(page: Page, ground: Ground) -> None:
@@ -391,18 +392,17 @@ def test_a_keyboard_is_enough(page: Page, ground: Ground) -> None:
 
 
 def test_without_scripts_everything_is_there(browser: Browser, ground: Ground) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(f"{ground.address}/?token={TOKEN}")
-    page.get_by_role("link", name="recipes").click()
-    expect(page.get_by_text("Training loss 1.905 at step 1")).to_be_visible()
-    page.get_by_role("link", name="What its rows are like").click()
-    expect(page.locator("mark").first).to_be_visible()
-    page.goto(f"{ground.address}/jobs/recipes/chat")
-    page.get_by_label("Your question").fill("Pancakes?")
-    page.get_by_role("button", name="Ask both").click()
-    expect(page.get_by_role("article")).to_contain_text("recipes-base was asked")
-    context.close()
+    with visitor(browser, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{ground.address}/?token={TOKEN}")
+        page.get_by_role("link", name="recipes").click()
+        expect(page.get_by_text("Training loss 1.905 at step 1")).to_be_visible()
+        page.get_by_role("link", name="What its rows are like").click()
+        expect(page.locator("mark").first).to_be_visible()
+        page.goto(f"{ground.address}/jobs/recipes/chat")
+        page.get_by_label("Your question").fill("Pancakes?")
+        page.get_by_role("button", name="Ask both").click()
+        expect(page.get_by_role("article")).to_contain_text("recipes-base was asked")
 
 
 def shot(page: Page, name: str, height: int) -> None:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import chromium
+from browsing import chromium, visitor
 from decisions import decision
 from finetune_trainer.evaluation.page import render
 from playwright.sync_api import Browser, Page
@@ -34,19 +35,17 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
     """Opens the report from its file."""
     path = tmp_path / "report.html"
     path.write_text(render(decision()))
-    opened = []
+    opened = ExitStack()
 
     def page(width: int, scheme: Any = "light") -> Page:
         # The page needs no script of its own, which its policy forbids; ours has to look at it.
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True)
-        opened.append(context)
-        shown = context.new_page()
+        options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "bypass_csp": True}
+        shown = opened.enter_context(visitor(browser, **options)).new_page()
         shown.goto(path.as_uri())
         return shown
 
-    yield page
-    for context in opened:
-        context.close()
+    with opened:
+        yield page
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
@@ -132,16 +131,16 @@ def test_dark_is_dark(show: Callable[..., Page]) -> None:
 def test_it_asks_nobody_for_anything_and_complains_of_nothing(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(render(decision()))
-    page = browser.new_page(java_script_enabled=False)
-    asked: list[str] = []
-    said: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.goto(path.as_uri())
-    assert page.locator("h2").count() == len(SECTIONS)
-    assert asked == [path.as_uri()]
-    assert said == []
-    page.close()
+    with visitor(browser, java_script_enabled=False) as context:
+        page = context.new_page()
+        asked: list[str] = []
+        said: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(path.as_uri())
+        assert page.locator("h2").count() == len(SECTIONS)
+        assert asked == [path.as_uri()]
+        assert said == []
 
 
 def luminance(colour: str) -> float:

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ports import free_port
 from trainings import Case
 
 # Seconds; libraries alone are read for half a minute where others share the cores.
@@ -15,9 +15,7 @@ PATIENCE = 1200
 
 
 def meeting() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def workers_until(case: Case, number: signal.Signals, step: int, *more: str) -> list[int]:

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from finetune_cli.processes import free_port
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import TrainResult
@@ -26,6 +25,7 @@ from finetune_trainer.training import track
 from finetune_trainer.training.build import Beside
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from ports import free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import metrics
 from trainings import CHATS, Case, MakeCase, Recorder

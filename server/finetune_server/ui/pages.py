@@ -135,7 +135,9 @@ class Pages:
     def _refused(self, request: Request, problem: Problem) -> Response:
         if problem.status == HTTPStatus.UNAUTHORIZED:
             found = self._login(problem)
-            doors.forget(self._door, found)
+            # What a page asks for by itself, its news and its rows, shows the sentence to nobody.
+            if request.headers.get("sec-fetch-dest", "document") == "document":
+                doors.forget(self._door, found)
             return found
         return HTMLResponse(html("problem", message=problem.message, around=None), problem.status)
 

@@ -16,9 +16,10 @@ import chart
 import httpx
 import pytest
 from chart import RELEASE, SYSTEM
-from control_plane import PATIENCE, ControlPlane, Kubectl, free_port
+from control_plane import PATIENCE, ControlPlane, Kubectl
 from finetune_server import cluster
 from finetune_server.settings import PREFIX, ClusterSettings
+from ports import free_port
 from test_chart_objects import EVERYTHING, dry_run, labels_of, matches
 
 NAME = f"{RELEASE}-api"

@@ -211,7 +211,14 @@ class TestLate:
             "code": "model_waking",
         }
 
-    def test_one_that_can_not_start_says_why(self, serves: Callable[..., None], ask: Ask) -> None:
+
+class TestOfThoseThatCanNotStart:
+    @pytest.fixture
+    def waits(self) -> dict[str, int]:
+        # It has to be looked at once within that time.
+        return {"waiting": 2, "wait_seconds": 4}
+
+    def test_one_says_why(self, serves: Callable[..., None], ask: Ask) -> None:
         serves(pods=0, ready="False", message="No node has what the pod asks for.", replicas=0, idleAfter="30m")
         said = refused(openai.InternalServerError, ask)
         assert said == "Model chat can't be woken now: No node has what the pod asks for."

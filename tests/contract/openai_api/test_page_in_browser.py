@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from browsing import chromium
+from browsing import chromium, visitor
 from control_plane import Kubectl
 from openai import OpenAI
 from openai_server import BASE, KEY, PLAIN, Engine, Keyring, Told
@@ -33,11 +33,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
     """Before the door."""
-    context = browser.new_context()
-    found = context.new_page()
-    found.goto(url.replace("/v1", "/ui/"))
-    yield found
-    context.close()
+    with visitor(browser) as context:
+        found = context.new_page()
+        found.goto(url.replace("/v1", "/ui/"))
+        yield found
 
 
 def log_in(page: Page, key: str = KEY) -> None:
@@ -127,6 +126,7 @@ def job(page: Page, train: str, client: OpenAI) -> str:
     name = client.fine_tuning.jobs.create(model=PLAIN, training_file=train).id.removeprefix("ftjob-")
     log_in(page)
     page.get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", name="Where it is")).to_be_visible()
     return name
 
 
@@ -211,12 +211,16 @@ def test_another_namespaces_job_is_not_there(page: Page, job: str, keys: Keyring
     page.get_by_role("button", name="Log out").click()
     keys.give("sk-neighbour", "kube-public")
     log_in(page, "sk-neighbour")
+    expect(page.get_by_text("There is no job here yet.")).to_be_visible()
     page.goto(here)
     expect(page.get_by_role("alert")).to_have_text(f"No such job: {job}.")
 
 
 def test_a_key_that_was_taken_back_sees_no_more(page: Page, job: str, keys: Keyring, told: Told) -> None:
     keys.take()
+    # However soon a part of the page is asked for anew.
+    part = page.request.get(f"{page.url}/data", headers={"Sec-Fetch-Dest": "empty"})
+    assert part.status == 401
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("The key is not known here")
     assert page.context.cookies() == []

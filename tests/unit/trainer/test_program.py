@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import socket
 import sys
 import urllib.request
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from finetune_trainer import __main__ as program
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.data import fetch
 from hub import Hub, Repository, listening
+from ports import free_port
 from tiny import write_model
 
 ROWS = '{"prompt": "list two eggs", "completion": "eggs"}\n' * 4
@@ -36,9 +36,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def port() -> int:
     """One that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
