@@ -77,7 +77,7 @@ def verify(directory: Path, uri: str, ours: bool = True) -> None:
     """
     try:
         manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
         return
     for name, expected in manifest.files.items():
         local = directory / inside(name, uri)
