@@ -21,7 +21,7 @@ PAUSE, LONGEST = 0.5, 7200.0
 # machine that stood still goes on, gets no answer; so this client has given it up by then.
 IDLE = 2.0
 # As the client has it, but for connecting: five seconds are soon over where everything shares two cores.
-TIMEOUT = Timeout(600, connect=60)
+TIMEOUT = Timeout(600, connect=30)
 # How long a connection that a policy forbids is tried.
 REACH = 15
 

@@ -171,18 +171,6 @@ def load(namespace: str, name: str, model: str) -> Iterator[list[dict[str, Any]]
     said += answers(namespace, name, CLIENT_SECONDS)
 
 
-def until_answered_again(namespace: str, name: str) -> None:
-    """Until that client was answered after it had not been: its newest answer may be of before."""
-    answered = [True]
-
-    def met(line: str) -> bool:
-        if line.startswith("{"):
-            answered.append(json.loads(line)["ok"])
-        return answered[-1] and not all(answered)
-
-    until_logged(namespace, f"job/{name}", met)
-
-
 def until_answered(namespace: str, name: str) -> None:
-    """Until that client's newest question was answered; it ends by itself if none ever is."""
-    until_logged(namespace, f"job/{name}", lambda line: json.loads(line)["ok"], "--tail=1")
+    """Until that client is answered from now on; it ends by itself if it never is."""
+    until_logged(namespace, f"job/{name}", lambda line: json.loads(line)["ok"], "--tail=0")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from kube import apply, evict, get, kubectl, node, wait
-from recipes import NAME, load, manifest, until_answered_again
+from recipes import NAME, load, manifest, until_answered
 from stages import (
     FTJ,
     READY_SECONDS,
@@ -51,7 +51,7 @@ def test_an_evicted_engine_is_started_again_and_answers(served: str) -> None:
         pod = running(served, "host", first_revision(served))
         evict(served, pod)
         wait(served, f"pod/{pod}", "delete", STAGE_SECONDS)
-        until_answered_again(served, "eviction")
+        until_answered(served, "eviction")
         wait(served, FTJ, "condition=Ready", READY_SECONDS)
     # One replica: nobody answers until the next engine is up. Then it does, without anybody's help.
     ok = [answer["ok"] for answer in said]
