@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +36,17 @@ class Stop:
         if now - self._heard > INSISTENCE_SECONDS:
             self._heard = now
             raise KeyboardInterrupt
+
+    def dropped(self, exception: "sys.UnraisableHookArgs") -> None:
+        """A hook of `sys` for what a destructor or a callback raises, which Python drops: a KeyboardInterrupt is raised
+        again, outside of it.
+        """
+        if not isinstance(exception.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(exception)
+            return
+        self._heard = -math.inf
+        # Asked here, the handler would run in this hook, and Python would drop that, too.
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
 class Child:

@@ -48,6 +48,7 @@ def _hear_every_stop() -> None:
     """Take a request to end, or a closed terminal, for Ctrl-C: the processes started here end with this one."""
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
+    sys.unraisablehook = stop.dropped
     # Under nohup a closed terminal is to be ignored, and in the background of a script Ctrl-C.
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:

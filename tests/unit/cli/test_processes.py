@@ -93,6 +93,29 @@ def test_one_ctrl_c_that_comes_twice_kills_nothing(tmp_path: Path) -> None:
     assert ended.stdout.strip() == "75"
 
 
+DROPPED = """
+import signal
+from finetune_cli.run import _hear_every_stop
+
+class Held:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        print("asked", flush=True)
+
+_hear_every_stop()
+try:
+    Held()
+    signal.pause()
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+def test_who_asks_while_a_destructor_runs_is_heard() -> None:
+    ended = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, timeout=120, check=True)
+    assert (ended.stdout.split(), ended.stderr) == (["heard"], "")
+
+
 def test_what_a_wrapper_passes_on_interrupts_once_and_who_insists_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: now[0]))
