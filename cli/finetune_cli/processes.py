@@ -3,18 +3,21 @@
 A group of its own keeps the terminal's Ctrl-C from the child: `local` hears it and asks the child to end.
 """
 
+import fcntl
 import math
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TextIO
 
 LOOPBACK = "127.0.0.1"
 # A wrapper (make, timeout, npm) may pass on a Ctrl-C that the terminal has sent already; the user insists later.
@@ -105,13 +108,32 @@ class Child:
 
 
 def free_port(preferred: int = 0) -> int:
-    """`preferred` when nothing on this machine listens there, else one that the kernel picks."""
-    for port in (preferred, 0):
+    """`preferred` when nothing on this machine listens there or is about to, else one that the kernel picks."""
+    for port in (preferred, 0, 0, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            found = int(probe.getsockname()[1])
+        if _claimed(found):
+            return found
     raise OSError("no free port on the loopback interface")
+
+
+# A program takes a minute to listen where it was told to, and meanwhile the port looks free to the runs beside this one.
+_claims: dict[int, TextIO] = {}
+
+
+def _claimed(port: int) -> bool:
+    """Keep a port from other runs of this user as long as this process lives; whether it is this one's."""
+    if port not in _claims:
+        file = Path(tempfile.gettempdir(), f"finetune-{os.getuid()}-{port}.port").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        _claims[port] = file
+    return True

@@ -61,6 +61,15 @@ def test_a_port_that_is_taken_is_left_alone() -> None:
     assert free_port(taken) == taken
 
 
+def test_a_port_that_another_run_is_about_to_listen_on_is_not_free() -> None:
+    wanted = free_port()
+    beside = "import sys; from finetune_cli.processes import free_port; print(free_port(int(sys.argv[1])))"
+    ended = subprocess.run([sys.executable, "-c", beside, str(wanted)], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) != wanted
+    # This one asks for it again, as when its engine begins anew.
+    assert free_port(wanted) == wanted
+
+
 # A child that takes a second to end, and a parent that is interrupted, and once more while it waits for that.
 TWICE = """
 import os, signal, sys
