@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TextIO
 
 LOOPBACK = "127.0.0.1"
 # A wrapper (make, timeout, npm) may pass on a Ctrl-C that the terminal has sent already; the user insists later.
@@ -122,18 +121,20 @@ def free_port(preferred: int = 0) -> int:
     raise OSError("no free port on the loopback interface")
 
 
-# A program takes a minute to listen where it was told to, and meanwhile the port looks free to the runs beside this one.
-_claims: dict[int, TextIO] = {}
+# The descriptor of the file that keeps each port: a program takes a minute to listen where it was told to, and meanwhile
+# the port looks free to the runs beside this one.
+_claims: dict[int, int] = {}
 
 
 def _claimed(port: int) -> bool:
     """Keep a port from other runs of this user as long as this process lives; whether it is this one's."""
     if port not in _claims:
-        file = Path(tempfile.gettempdir(), f"finetune-{os.getuid()}-{port}.port").open("a")
+        name = Path(tempfile.gettempdir(), f"finetune-{os.getuid()}-{port}.port")
+        file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(file)
             return False
         _claims[port] = file
     return True
