@@ -121,8 +121,8 @@ def free_port(preferred: int = 0) -> int:
     raise OSError("no free port on the loopback interface")
 
 
-# The descriptor of the file that keeps each port: a program takes a minute to listen where it was told to, and meanwhile
-# the port looks free to the runs beside this one.
+# By port, the descriptor of the file that keeps it: a program takes a minute to listen where it was told to, and
+# meanwhile the port looks free to the runs beside this one.
 _claims: dict[int, int] = {}
 
 
