@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -121,20 +122,19 @@ def free_port(preferred: int = 0) -> int:
     raise OSError("no free port on the loopback interface")
 
 
-# By port, the descriptor of the file that keeps it: a program takes a minute to listen where it was told to, and
-# meanwhile the port looks free to the runs beside this one.
-_claims: dict[int, int] = {}
+@cache
+def _ports() -> int:
+    """The file in which runs of this user keep ports, each the byte of its number. Closed, it would keep none."""
+    return os.open(Path(tempfile.gettempdir(), f"finetune-{os.getuid()}.ports"), os.O_WRONLY | os.O_CREAT, 0o600)
 
 
 def _claimed(port: int) -> bool:
-    """Keep a port from other runs of this user as long as this process lives; whether it is this one's."""
-    if port not in _claims:
-        name = Path(tempfile.gettempdir(), f"finetune-{os.getuid()}-{port}.port")
-        file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return False
-        _claims[port] = file
+    """Keep a port from other runs as long as this process lives; whether it is this one's.
+
+    A program takes a minute to listen where it was told to, and meanwhile the port looks free to the runs beside this.
+    """
+    try:
+        fcntl.lockf(_ports(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):
+        return False
     return True
