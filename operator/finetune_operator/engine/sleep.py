@@ -4,16 +4,15 @@ Asleep it has no pods, by its own spec.replicas: autoscalers leave what is scale
 up, wakes it.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from finetune_operator.api.engine import EngineRequests, EngineSpec, PodRequests
 from finetune_operator.api.values import seconds
 from finetune_operator.engine import adapters
-from finetune_operator.engine.observe import Loader, World, loaded
+from finetune_operator.engine.observe import World, loaded
 from finetune_operator.kinds.actions import Action, Scale
 from finetune_operator.kinds.questions import Question
-from finetune_operator.serving.load import LOAD, Load
+from finetune_operator.serving.load import LOAD
 
 # Each count that is told is a write, and news for every FineTuneJob on the Engine.
 COUNT_SECONDS = 30.0
@@ -75,7 +74,7 @@ def _left(world: World, spec: EngineSpec) -> timedelta | None:
     if spec.idle_after is None or spec.replicas == 0 or world.deployment is None or not world.deployment.rolled_out:
         return None
     pods = [pod for pod in world.loaders if pod.live]
-    loads = _loads(pods)
+    loads = [pod.load for pod in pods if pod.load is not None]
     if not loads or len(loads) < len(pods):
         return None
     idle = min(load.idle for load in loads)
@@ -83,17 +82,17 @@ def _left(world: World, spec: EngineSpec) -> timedelta | None:
 
 
 def _counted(world: World, now: datetime) -> EngineRequests | None:
-    heard = [pod for pod in world.loaders if pod.live and pod.ready and pod.load is not None]
-    loads = _loads(heard)
-    if not loads:
+    heard = [(pod.ref.name, pod.load) for pod in world.loaders if pod.live and pod.ready and pod.load is not None]
+    if not heard:
         return None
+    loads = [load for _, load in heard]
     return EngineRequests(
         running=sum(load.running for load in loads),
         waiting=sum(load.waiting for load in loads),
         cache_used=_share(max((load.cache for load in loads if load.cache is not None), default=None)),
         pods=[
-            PodRequests(pod=pod.ref.name, running=load.running, waiting=load.waiting, cache_used=_share(load.cache))
-            for pod, load in zip(heard, loads, strict=True)
+            PodRequests(pod=pod, running=load.running, waiting=load.waiting, cache_used=_share(load.cache))
+            for pod, load in heard
         ],
         at=now.replace(microsecond=0),
     )
@@ -101,10 +100,6 @@ def _counted(world: World, now: datetime) -> EngineRequests | None:
 
 def _share(used: float | None) -> str | None:
     return None if used is None else f"{used:.2f}"
-
-
-def _loads(pods: Sequence[Loader]) -> list[Load]:
-    return [pod.load for pod in pods if pod.load is not None]
 
 
 def _same(one: EngineRequests, other: EngineRequests) -> bool:
