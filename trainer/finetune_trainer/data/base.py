@@ -20,6 +20,7 @@ from finetune_trainer.contract.config import ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import light
 from finetune_trainer.data.tokens import CantRender, Encoded, Row
+from finetune_trainer.data.weights_file import WeightsFile
 
 # A tokenizer that knows no longest input says so with a number beyond any model's.
 UNLIMITED = 10**9
@@ -219,11 +220,14 @@ def is_tied(directory: Path, config: ModelConfig, found: Base) -> bool:
 
 def _content(path: Path, name: str) -> bytes:
     """A digest of a tensor's bytes: numpy knows no bfloat16."""
-    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as stored, memoryview(stored) as view:
-        start = 8 + int.from_bytes(view[:8], "little")
-        first, end = json.loads(bytes(view[8:start]))[name]["data_offsets"]
-        with view[start + first : start + end] as content:
-            return hashlib.sha256(content).digest()
+    tensors = WeightsFile(path)
+    with (
+        path.open("rb") as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as stored,
+        memoryview(stored) as whole,
+        whole[tensors.begin(name) : tensors.end(name)] as content,
+    ):
+        return hashlib.sha256(content).digest()
 
 
 def check_tokens(found: Base, highest: int, uri: str) -> None:

@@ -21,6 +21,7 @@ from finetune_trainer.contract.config import RUN_CONFIG
 from finetune_trainer.data import base
 from finetune_trainer.data.digests import BESIDE
 from finetune_trainer.data.fetch import CODE_FILES, MODEL_FILES, matches
+from finetune_trainer.data.weights_file import WeightsFile
 
 Matrix = numpy.typing.NDArray[numpy.float32]
 # What can be added to, by safetensors' names. numpy has no bfloat16, which is a float32 without its lower half.
@@ -52,8 +53,8 @@ class Adapter:
     transposed: bool
 
     @cached_property
-    def _tensors(self) -> "_File":
-        return _File(self.path)
+    def _tensors(self) -> WeightsFile:
+        return WeightsFile(self.path)
 
     def adapted(self) -> list[str]:
         """The matrices that it changes. Raises ValueError for weights that are no part of a LoRA adapter."""
@@ -65,7 +66,7 @@ class Adapter:
     def factors(self, weight: str) -> tuple[Matrix, Matrix, float]:
         """The two whose product, times the scale, is the change of one matrix."""
         module = f"{_BEFORE}{weight.removesuffix('.weight')}"
-        down, up = (self._tensors.matrix(module + end) for end in (_A, _B))
+        down, up = (_matrix(self._tensors, module + end) for end in (_A, _B))
         rank = len(down)
         scale = self.alpha / (math.sqrt(rank) if self.scale_by_root else rank)
         return (down.T, up.T, scale) if self.transposed else (up, down, scale)
@@ -92,7 +93,7 @@ def merge(artifact: Path, target: Path) -> None:
 
 def _merged(path: Path, wanted: Iterable[str], adapter: Adapter) -> Iterator[str]:
     """Write over the wanted matrices that a file has; their names."""
-    tensors = _File(path)
+    tensors = WeightsFile(path)
     for name in sorted(tensors.places.keys() & set(wanted)):
         stored, shape = tensors.places[name]["dtype"], tuple(tensors.places[name]["shape"])
         if stored not in TYPES:
@@ -111,31 +112,10 @@ def _merged(path: Path, wanted: Iterable[str], adapter: Adapter) -> Iterator[str
         yield name
 
 
-class _File:
-    """Where a safetensors file has each tensor.
-
-    The format: eight bytes with the length of the header, the header in JSON, the tensors. numpy can't be handed
-    bfloat16 by safetensors' own reader.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header: dict[str, Any] = json.loads(file.read(length))
-        self._begin = 8 + length
-        self.places = {name: place for name, place in header.items() if name != "__metadata__"}
-
-    def begin(self, name: str) -> int:
-        """The tensor's first byte in the file."""
-        offset: int = self.places[name]["data_offsets"][0]
-        return self._begin + offset
-
-    def matrix(self, name: str) -> Matrix:
-        """One whole."""
-        shape = self.places[name]["shape"]
-        with self._path.open("rb") as file:
-            return _read(file, self.begin(name), self.places[name]["dtype"], math.prod(shape)).reshape(shape)
+def _matrix(tensors: WeightsFile, name: str) -> Matrix:
+    shape = tensors.places[name]["shape"]
+    with tensors.path.open("rb") as file:
+        return _read(file, tensors.begin(name), tensors.places[name]["dtype"], math.prod(shape)).reshape(shape)
 
 
 def _read(file: BinaryIO, place: int, stored: str, count: int) -> Matrix:
