@@ -5,7 +5,6 @@ here. `prepared.json` is written last: a run for the same revision that finds it
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +26,7 @@ from finetune_trainer.contract.report import DatasetReport, ModelReport, Prepare
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, licenses, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
+from finetune_trainer.data.disk import fsync
 from finetune_trainer.data.findings import DataReport, Finding
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
@@ -261,13 +261,8 @@ def _mark(workspace: Workspace, content: bytes) -> None:
     for directory in (workspace.model, workspace.data, workspace.trials):
         for path in directory.rglob("*"):
             if path.is_file():
-                _flush(path)
+                fsync(path)
     partial = workspace.prepared.with_name(f"{workspace.prepared.name}.partial")
     partial.write_bytes(content)
-    _flush(partial)
+    fsync(partial)
     partial.rename(workspace.prepared)
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -6,24 +6,16 @@ Called by `train` and its callback. No torch.
 """
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from finetune_trainer.data.disk import fsync
+
 STAGING = "staging"
 NAME = re.compile(r"checkpoint-(\d+)")
 ELAPSED = "elapsed.json"
-
-
-def fsync(path: Path) -> None:
-    """Flush a file, or a directory's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str) -> None:

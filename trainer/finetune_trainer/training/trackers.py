@@ -26,8 +26,8 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.data.disk import fsync
 from finetune_trainer.evaluation.manifest import trained
-from finetune_trainer.training.checkpoints import fsync
 
 # Of a library that waits: one more try, and no longer than that for each. Training waits with it.
 _MLFLOW = {

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.schemes import CLAIMS
+from finetune_trainer.data.disk import fsync
 
 # Where pods have the claims.
 root = CLAIMS
@@ -80,7 +81,7 @@ class Claims:
         try:
             _write(made / target.name, content)
             made.rename(target.parent)
-            _sync(target.parent.parent)
+            fsync(target.parent.parent)
         except OSError as error:
             shutil.rmtree(made, ignore_errors=True)
             if error.errno not in _TAKEN:
@@ -99,7 +100,7 @@ class Claims:
         try:
             _write(partial, source)
             partial.rename(target)
-            _sync(target.parent)
+            fsync(target.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -122,16 +123,7 @@ def _write(path: Path, content: Any) -> None:
             file.write(content)
         else:
             shutil.copyfileobj(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    found = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(found)
-    finally:
-        os.close(found)
+    fsync(path)
 
 
 @contextmanager
