@@ -755,6 +755,12 @@ def test_a_file_is_no_model(case: Case) -> None:
     assert unusable(case) == "it is no directory, and a model is one."
 
 
+def test_the_license_of_the_base_model_is_told_where_its_card_says_it(case: Case) -> None:
+    assert case.prepare(case.config(QUESTIONS)).model.license is None
+    (case.model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    assert case.prepare(case.config(QUESTIONS)).model.license == "apache-2.0"
+
+
 def test_a_broken_config_is_refused_in_one_line(case: Case) -> None:
     (case.model / "config.json").write_text("{")
     assert unusable(case).startswith("its config.json can't be read: It looks like the config file at ")
