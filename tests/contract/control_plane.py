@@ -127,8 +127,9 @@ class ControlPlane:
         return self._processes[program].pid
 
     def stop(self) -> None:
-        """Stop everything, etcd last."""
+        """Kill everything, etcd last: an API server that is asked to stop waits a minute for those who still watch."""
         for program in reversed(list(self._processes)):
+            self._processes[program].kill()
             self.end(program)
 
     def spawn(self, program: str, **flags: object) -> None:
