@@ -12,7 +12,7 @@ from pathlib import Path
 from finetune_operator.finetunejob.desired.engine import arguments, asked
 from finetune_operator.finetunejob.desired.evaluation import base_alone
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.serving import vllm
+from finetune_operator.serving import inside, vllm
 from finetune_operator.serving.inside.finetune_answers import fault
 from finetune_trainer.contract.config import RunConfig, Workspace
 
@@ -67,7 +67,8 @@ class VllmProcess:
     def start(self, log: Path) -> Child:
         """Start it."""
         environment = {**vllm.ENVIRONMENT, **(vllm.CPU_ENVIRONMENT if self.cpu else {}), **os.environ}
-        return Child(self.command(), log, environment, STOP_SECONDS)
+        path = os.pathsep.join(filter(None, (str(inside.HERE), os.environ.get("PYTHONPATH"))))
+        return Child(self.command(), log, environment | {"PYTHONPATH": path}, STOP_SECONDS)
 
     def command(self) -> list[str]:
         """The engine's command line."""

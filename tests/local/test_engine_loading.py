@@ -64,6 +64,15 @@ class Pod:
         assert answer.status_code == 200, answer.text
         return answer.json()["model"], answer.json()["choices"][0]["text"]
 
+    def ask_together(self, *models: str) -> dict[str, set[str]]:
+        """What each says to those who ask it while others ask the others."""
+        asked = [model for _ in range(4) for model in models]
+        with ThreadPoolExecutor(len(asked)) as pool:
+            answers = list(pool.map(self.ask, asked))
+        return {
+            model: {said[1] for name, said in zip(asked, answers, strict=True) if name == model} for model in models
+        }
+
     def models(self) -> set[str]:
         return {found["id"] for found in self.get(f"{self.url}/v1/models").json()["data"]}
 
@@ -221,6 +230,11 @@ def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: Adapter, tmp_pa
     after = pod.ask("recipes-2")[1]
     assert after != before
     assert {text for model, text in answers if model == "recipes-2"} == {after}
+
+
+def test_the_base_model_answers_as_itself_beside_adapters(pod: Pod) -> None:
+    alone = {model: {pod.ask(model)[1]} for model in ("chat", "recipes-2")}
+    assert pod.ask_together("chat", "recipes-2") == alone
 
 
 def test_one_that_cant_be_loaded_is_told_and_the_others_answer(pod: Pod, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from finetune_operator.serving import inside
+
 # The engine answers from files alone, and tells nobody that it runs.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
 # On CPUs: a KV cache of 1 GiB (45,000 tokens of a 135M model, 8,000 of an 8B one), every core for the engine, the model
@@ -15,7 +17,11 @@ CPU_ENVIRONMENT = {
 }
 # Where it serves no adapter, vLLM would compile the model in every pod: that takes Python's headers, which few images
 # have, and half a minute of all cores at each start.
-CPU_ARGUMENTS = ["--enforce-eager", "--distributed-executor-backend", "uni"]
+CPU_ARGUMENTS = [
+    "--enforce-eager",
+    *("--distributed-executor-backend", "uni"),
+    *("--worker-extension-cls", inside.WORKER_EXTENSION),
+]
 
 
 def served(path: Path, name: str) -> list[str]:

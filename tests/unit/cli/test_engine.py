@@ -34,8 +34,9 @@ def test_both_models_are_served_to_this_machine_alone(cpu: bool) -> None:
 
 
 def test_only_a_cpu_takes_the_settings_for_cpus() -> None:
-    assert "--distributed-executor-backend uni" in command(cpu=True)
-    assert "--distributed-executor-backend" not in command(cpu=False)
+    for wanted in ("--distributed-executor-backend uni", "--worker-extension-cls finetune_lora.BaseModelApart"):
+        assert wanted in command(cpu=True)
+        assert wanted.split()[0] not in command(cpu=False)
 
 
 def test_a_missing_engine_is_told_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +61,7 @@ def test_a_reward_model_is_started_as_in_a_cluster_and_asked_to_rate(monkeypatch
     found = VllmProcess(LocalJob("judge", "aaaa0001", spec, ()), Workspace(Path("/space")), 512, 8001, True)
     started = " ".join(found.command())
     assert "--model /space/artifact/merged --served-model-name judge --runner pooling --max-model-len 512" in started
-    assert "lora" not in started
+    assert "--enable-lora" not in started
     asked = []
     monkeypatch.setattr(engine, "fault", lambda *told: asked.append(told))
     assert found.answers()

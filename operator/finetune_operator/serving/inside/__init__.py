@@ -14,10 +14,17 @@ from finetune_operator.serving.inside import finetune_adapters, finetune_answers
 DIRECTORY = Path("/etc/finetune")
 ANSWERS = DIRECTORY / "finetune_answers.py"
 DRAIN = DIRECTORY / "finetune_drain.py"
+# What vLLM's workers on CPUs are given. It imports vLLM, so it is not imported here.
+WORKER_EXTENSION = "finetune_lora.BaseModelApart"
 MIDDLEWARE = f"{finetune_drain.AskToReconnect.__module__.rpartition('.')[2]}.{finetune_drain.AskToReconnect.__name__}"
 ADAPTERS_MIDDLEWARE = f"{finetune_adapters.Names.__module__.rpartition('.')[2]}.{finetune_adapters.Names.__name__}"
 
-_SOURCES = {ANSWERS: inspect.getsource(finetune_answers), DRAIN: inspect.getsource(finetune_drain)}
+HERE = Path(__file__).parent
+_SOURCES = {
+    ANSWERS: inspect.getsource(finetune_answers),
+    DRAIN: inspect.getsource(finetune_drain),
+    DIRECTORY / "finetune_lora.py": (HERE / "finetune_lora.py").read_text(),
+}
 _OF_ADAPTERS = {DIRECTORY / "finetune_adapters.py": inspect.getsource(finetune_adapters)}
 
 
