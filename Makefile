@@ -116,7 +116,7 @@ trainer: venv ## The train stage with the real libraries, on a tiny model
 
 .PHONY: local
 local: model ## `finetune run` with the real trainer, engine and small model
-	@.venv/bin/python -m pytest tests/local
+	@.venv/bin/python -m pytest tests/local -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: e2e
 e2e: model ground ## The whole path on the kind cluster

@@ -10,6 +10,15 @@ import yaml
 from laptop import NAME, SMOLLM2, TINY, Command, Finetune
 
 
+# Those with most to do first, or one core would be idle while the last of them ends.
+LONGEST = ["test_text_to_sql", "test_measured", "test_run"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files, two at a time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def hear_ctrl_c() -> Iterator[None]:
     """A shell starts its background jobs deaf to Ctrl-C, and so would be what this starts."""
