@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from finetune_server import azure, tuning
 from finetune_server.files import PURPOSE
 from finetune_server.keys import Right
+from finetune_server.not_here import NOT_ASKED
 from finetune_server.settings import Raw
 
 _TEXT: Raw = {"type": "string"}
@@ -36,8 +37,11 @@ _FORM = {
     "properties": {"file": {"type": "string", "format": "binary"}, "purpose": {"enum": [PURPOSE]}},
 }
 # What else it has is the engine's to judge.
-_QUESTION = {"type": "object", "required": ["model"], "properties": {"model": _TEXT}}
-_BY_PATH = {"type": "object"}
+_BY_PATH: Raw = {
+    "type": "object",
+    "properties": {name: {"enum": [None, *nothing]} for name, (nothing, _) in NOT_ASKED.items()},
+}
+_QUESTION = {**_BY_PATH, "required": ["model"], "properties": {"model": _TEXT, **_BY_PATH["properties"]}}
 _MODELS: dict[str, type[BaseModel]] = {
     "create": tuning.Create,
     "create_undeployed": tuning.Create,

@@ -59,7 +59,8 @@ def url(
 
 @pytest.fixture
 def client(url: str) -> Iterator[OpenAI]:
-    with OpenAI(base_url=url, api_key=KEY, max_retries=0) as found:
+    # Strict: every answer is held to the type that OpenAI's specification has for it.
+    with OpenAI(base_url=url, api_key=KEY, max_retries=0, _strict_response_validation=True) as found:
         yield found
 
 

@@ -84,7 +84,9 @@ def kitchen(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def client(kitchen: Path) -> Iterator[OpenAI]:
     server = application(Background(kitchen, PROGRAM, stop_seconds=120), Settings(models=MODELS, wait_seconds=PATIENCE))
-    with listening(server) as address, OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
+    # Strict: every answer is held to the type that OpenAI's specification has for it.
+    given: Any = {"api_key": "none", "max_retries": 0, "_strict_response_validation": True}
+    with listening(server) as address, OpenAI(base_url=f"{address}/v1", **given) as found:
         yield found
 
 
