@@ -1,4 +1,4 @@
-"""What of OpenAI's is not here, and why: endpoints, told by `app` to who asks, and by docs/openai-endpoints.md; and what
+"""What of OpenAI's is not here, and why: endpoints, told by `app` to who asks and by docs/openai-endpoints.md; and what
 a question may have that vLLM would pass over in silence, told by `incoming`.
 """
 
@@ -15,7 +15,7 @@ NOT_HERE = {
     "embeddings": "what is tuned here writes",
 }
 # Parameters of questions: the values that ask for nothing beyond what is there, and why others are refused. What only
-# says how OpenAI bills, caches or traces a question (prompt_cache_key, service_tier, …) changes no answer, and may stay.
+# says how OpenAI bills, caches or traces a question (prompt_cache_key, service_tier) changes no answer, and may stay.
 NOT_ASKED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((), "what is tuned here writes"),
     "best_of": ((1,), "as many answers are made as n asks for"),
