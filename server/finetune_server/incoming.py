@@ -113,12 +113,12 @@ def only(request: Request, *known: str) -> None:
             raise Problem(400, f"{name} is not known here, and nothing is ignored: remove it.", name)
 
 
-def flag(request: Request, name: str) -> bool:
-    """A parameter of the query that is true or false; left out, false. Raises Problem."""
-    text = request.query_params.get(name, "false")
-    if text not in ("true", "false"):
-        raise Problem(400, f"{name} must be true or false, not {text[:20]}.", name)
-    return text == "true"
+def chosen(request: Request, name: str, *words: str) -> str:
+    """A parameter of the query that is one of so many words; left out, the first. Raises Problem."""
+    text = request.query_params.get(name, words[0])
+    if text not in words:
+        raise Problem(400, f"{name} must be {' or '.join(words)}, not {text[:20]}.", name)
+    return text
 
 
 def page(request: Request, items: Sequence[Raw], default: int, most: int = 100) -> Raw:

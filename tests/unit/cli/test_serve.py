@@ -368,7 +368,7 @@ def test_events_are_streamed_as_they_happen_until_the_job_has_ended(client: Open
 def test_what_a_stream_does_not_take_is_refused(client: OpenAI, kitchen: Path) -> None:
     made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}), openai_base=BASE)
     for asked, sentence in (
-        ({"stream": "yes"}, "stream must be true or false, not yes."),
+        ({"stream": "yes"}, "stream must be false or true, not yes."),
         ({"limit": "5"}, "limit is not known here, and nothing is ignored: remove it."),
         ({"after": "ftevent-1"}, "after names ftevent-1, which is not in the list: begin anew without it."),
     ):
