@@ -116,7 +116,7 @@ def test_who_may_only_look_at_jobs_sees_no_rows(account: OpenAI, allow: Callable
 
 
 def test_the_page_lets_an_account_in_by_its_token(
-    account: OpenAI, admin: Kubectl, control_plane: ControlPlane, namespace: str
+    account: OpenAI, allow: Callable[..., None], admin: Kubectl, control_plane: ControlPlane, namespace: str
 ) -> None:
     admin("-n", namespace, "create", "serviceaccount", "cook")
     resource, cook = "finetunejobs.finetune.dev", f"system:serviceaccount:{namespace}:cook"
@@ -134,6 +134,20 @@ def test_the_page_lets_an_account_in_by_its_token(
         assert stranger.status_code == 403
         assert f"{STRANGER} may not list finetunejobs in namespace default" in stranger.text
         assert not browser.cookies
+        # A person's token opens what the person may see, whichever namespace is named.
+        named = {"secret": TOKEN, "namespace": namespace}
+        shut = browser.post(f"{page}/login", data=named)
+        assert f"{STRANGER} may not list finetunejobs in namespace {namespace}" in shut.text
+        assert f'value="{namespace}"' in shut.text
+        odd = browser.post(f"{page}/login", data=named | {"namespace": "../x"})
+        assert (odd.status_code, "is no name of a namespace" in odd.text) == (400, True)
+        allow("finetunejobs.finetune.dev", "get", "list", "create")
+        allow("engines.finetune.dev", "list")
+        assert browser.post(f"{page}/login", data=named).headers["location"] == "/ui/"
+        assert f"namespace {namespace}" in browser.get(f"{page}/").text
+        # What the page asks of the API by itself is asked of that namespace, too.
+        assert "There are no rows here yet" in browser.get(f"{page}/new").text
+        browser.cookies.clear()
         assert browser.post(f"{page}/login", data={"secret": token}).headers["location"] == "/ui/"
         jobs = browser.get(f"{page}/").text
     assert f"namespace {namespace}" in jobs
