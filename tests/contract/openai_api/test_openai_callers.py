@@ -216,6 +216,26 @@ def test_a_key_has_so_many_jobs_at_once(limited: Callable[..., OpenAI], client: 
     assert jobs.resume(first.id).status == "validating_files"
 
 
+def test_another_replica_counts_what_is_there_and_its_own_requests(
+    limited: Callable[..., OpenAI], control_plane: ControlPlane, keys: Keyring, train: str
+) -> None:
+    few = limited(jobs=1, files=2)
+    few.fine_tuning.jobs.create(model=BASE, training_file=train)
+    settings = openai_server.settings("s3://data/openai", keys.directory)
+    with openai_server.serving(control_plane, settings) as url:
+        other = few.with_options(base_url=url)
+        told = refused(openai.RateLimitError, lambda: other.fine_tuning.jobs.create(model=BASE, training_file=train))
+        assert told.startswith("1 of this key's jobs are under way, and it may have 1 at once")
+        upload = lambda: other.files.create(file=("a.jsonl", rows(CHAT)), purpose="fine-tune")  # noqa: E731
+        upload()
+        assert refused(openai.RateLimitError, upload).startswith(
+            "2 files are kept, and this key may add to no more than 2"
+        )
+        # A minute's only request, in each.
+        seldom = limited(requestsPerMinute=1)
+        assert [each.models.list().object for each in (seldom, seldom.with_options(base_url=url))] == ["list"] * 2
+
+
 def test_a_namespace_keeps_so_many_files(limited: Callable[..., OpenAI], client: OpenAI, train: str) -> None:
     few = limited(files=1)
     upload = lambda: few.files.create(file=("a.jsonl", rows(CHAT)), purpose="fine-tune")  # noqa: E731
