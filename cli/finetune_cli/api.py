@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_operator.api.complaints import complaints
+from finetune_operator.api.status import PlanStatus
 from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_trainer.contract.config import Prices
 from finetune_trainer.evaluation.decision import Decision, again
@@ -25,14 +26,18 @@ from rich.console import Console
 
 from finetune_cli import follow, places
 from finetune_cli.cluster import Cluster
+from finetune_cli.differences import Difference
 from finetune_cli.errors import ExitCode
 from finetune_cli.errors import UserError as Error
+from finetune_cli.extras import extra
 from finetune_cli.job import read
 from finetune_cli.jobs import Job, Logged
 from finetune_cli.periods import period
+from finetune_cli.plan import is_file, plan_of
 from finetune_cli.reported import reported
+from finetune_cli.side_by_side import differing
 
-__all__ = ["Error", "Job", "Logged", "apply", "job", "jobs", "logs", "report", "wait"]
+__all__ = ["Difference", "Error", "Job", "Logged", "apply", "compare", "job", "jobs", "logs", "plan", "report", "wait"]
 
 
 def apply(manifest: str | Path | Mapping[str, Any], *, namespace: str | None = None, context: str | None = None) -> Job:
@@ -77,6 +82,38 @@ def logs(
     """The lines that a stage has written so far; without `stage`, the one that is under way."""
     place, found = places.find(name, _cluster(namespace, context))
     return place.logs(found, stage.value if stage else found.current, follow=False)
+
+
+def plan(
+    what: str | Path | None = None, *, namespace: str | None = None, context: str | None = None, progress: bool = True
+) -> PlanStatus:
+    """How a job trains, and why: batch, learning rate, steps, memory. Of a job (NAME, or the only one) what was chosen;
+    the data of a FILE is prepared here, which takes what `finetune check` does. Error where there is none yet, or the
+    data can't be trained.
+    """
+    if what is None or (isinstance(what, str) and not is_file(what)):
+        return plan_of(job(what, namespace=namespace, context=context))
+    if namespace or context:
+        raise Error(f"{what} is planned on this machine: leave namespace and context out.", ExitCode.USAGE)
+    with extra("data"):
+        from finetune_cli.check import plan_of_file
+
+    return plan_of_file(Path(what), Console(quiet=not progress))
+
+
+def compare(
+    first: str, second: str, *, namespace: str | None = None, context: str | None = None
+) -> tuple[Difference, ...]:
+    """The fields in which what two jobs were asked for differs. Error where one is a run of this machine and the other
+    a cluster's: they say the same in different fields.
+    """
+    there = _cluster(namespace, context)
+    found = differing(places.find(first, there), places.find(second, there))
+    if found is None:
+        raise Error(
+            f"{first} and {second} are not at one place: compare two runs of this machine, or two of a cluster's."
+        )
+    return found
 
 
 def report(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_operator.api.status import PlanStatus
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.prepare import planned
@@ -23,7 +24,7 @@ from finetune_cli.errors import UserError, code_of
 from finetune_cli.job import LocalJob, localize, read
 from finetune_cli.local import POLL_SECONDS
 from finetune_cli.output import Output, dump
-from finetune_cli.plan import plan_table, print_plan
+from finetune_cli.plan import plan_table
 from finetune_cli.progress import View, view
 from finetune_cli.report import table
 from finetune_cli.store import Store
@@ -56,10 +57,10 @@ def check_manifest(path: Path, output: Output, console: Console, notes: Console)
         dump({"prepared": _json(result), **_json(checked.found)}, output, console)
 
 
-def plan_manifest(path: Path, output: Output, console: Console, notes: Console) -> None:
-    """Print how the FineTuneJob of a file would be trained. UserError when its data can't be."""
+def plan_of_file(path: Path, notes: Console) -> PlanStatus:
+    """How the FineTuneJob of a file would be trained. UserError when its data can't be."""
     _, _, result = _prepared(path, notes)
-    print_plan(planned(result.plan), output, console)
+    return planned(result.plan)
 
 
 def _prepared(path: Path, notes: Console) -> tuple[LocalJob, Store, PrepareResult]:

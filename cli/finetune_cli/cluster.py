@@ -21,7 +21,7 @@ from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 
 from finetune_cli.errors import UserError
-from finetune_cli.jobs import Job, Reached, job_of
+from finetune_cli.jobs import Job, Reached, before, job_of
 from finetune_cli.kubectl import Kubectl, Raw
 
 RESOURCE = f"{PLURAL}.{GROUP}"
@@ -112,6 +112,12 @@ class Cluster:
                 f"{address} of {name} is not kept any more (hosting.revisionHistoryLimit): it has to be trained again."
             )
         return self._annotate(name, f"{names.PROMOTE}={address}")
+
+    def rollback(self, job: Job) -> str:
+        """Likewise."""
+        address = before(job)
+        self.promote(job.name, address)
+        return address
 
     def _annotate(self, name: str, annotation: str) -> None:
         self._kubectl("annotate", RESOURCE, name, annotation, "--overwrite")

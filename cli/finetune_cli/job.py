@@ -101,16 +101,18 @@ def notes(spec: FineTuneJobSpec) -> tuple[str, ...]:
         said.append(f"Only a cluster acts on {', '.join(found)}; here the job takes what this machine has.")
     if secrets := _secrets(spec):
         said.append(
-            "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, OPENAI_API_KEY, …), not from "
-            f"Secret {' and '.join(secrets)}."
+            "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, OPENAI_API_KEY, "
+            f"SIGNING_KEY, …), not from Secret {' and '.join(secrets)}."
         )
     return tuple(said)
 
 
 def _secrets(spec: FineTuneJobSpec) -> list[str]:
     asked = (spec.evaluation.judge, *(spec.evaluation.baselines or ()))
-    given = (spec.model, spec.dataset, *(each for each in (*asked, spec.training.tracking) if each))
-    return list(dict.fromkeys(each.credentials.secret_ref.name for each in given if each.credentials))
+    given = (spec.model, spec.dataset, *(each for each in (*asked, spec.training.tracking) if each), spec.output)
+    references = [each.credentials.secret_ref for each in given if each.credentials]
+    references += [spec.output.sign.secret_ref] if spec.output.sign else []
+    return list(dict.fromkeys(each.name for each in references))
 
 
 def _refuse_cluster_source(field: str, source: str) -> None:

@@ -138,6 +138,9 @@ class Place(Protocol):
     def promote(self, name: str, address: str | None) -> None:
         """Have a revision or a checkpoint serve, whatever the gate says; None: what passes the gate."""
 
+    def rollback(self, job: Job) -> str:
+        """Have the revision serve that served before the one that serves; which that is."""
+
 
 @dataclass(frozen=True)
 class Ending:

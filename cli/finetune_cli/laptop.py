@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from finetune_operator.api.v1alpha1 import API_VERSION
 from finetune_operator.names import RUN_CONFIG
@@ -55,7 +55,14 @@ class Laptop:
             "metadata": {"name": name},
             "status": json.loads(as_json(status)),
         }
-        return Job(name, status, document, idle=not running, resumes="`finetune run` of its manifest")
+        return Job(name, status, document, idle=not running, resumes=self._resumes(name))
+
+    def _resumes(self, name: str) -> str:
+        return f"`finetune resume {name}`" if self._manifest(name).is_file() else "`finetune run` of its manifest"
+
+    def _manifest(self, name: str) -> Path:
+        """What is run again: where else a manifest may lie is not known here."""
+        return self.root.parent.resolve() / f"{name}.yaml"
 
     def watch(self, name: str, seconds: float | None) -> Generator[Job, None, None]:
         """It now and after each change."""
@@ -110,14 +117,13 @@ class Laptop:
         self._run_again(name, "tries again what failed")
 
     def _run_again(self, name: str, what: str) -> None:
-        """By its manifest, where that is NAME.yaml beside .finetune: where else it may lie is not known here."""
+        """By its manifest, where that is NAME.yaml beside .finetune."""
         # What only these two verbs need.
         from anyio import run
 
         from finetune_cli.background import Background, NotBegun
 
-        runs = Background(self.root.parent.resolve())
-        manifest = runs.manifest(name)
+        runs, manifest = Background(self.root.parent.resolve()), self._manifest(name)
         if not manifest.is_file() or read(manifest).metadata.name != name:
             raise UserError(_RUN.format(name=name, what=what))
         try:
@@ -133,7 +139,11 @@ class Laptop:
         rows = self.store(job.name).workspace(job.status.revision or "").data / "train.jsonl"
         yield Reached(job.status.endpoint, common_system_message(rows))
 
-    def promote(self, name: str, address: str | None) -> None:
+    def rollback(self, job: Job) -> str:
+        """Nor is there one to go back on."""
+        return self.promote(job.name, None)
+
+    def promote(self, name: str, address: str | None) -> NoReturn:
         """There is no endpoint that outlives the run."""
         raise UserError(
             _RUN.format(

@@ -32,7 +32,7 @@ from finetune_cli.extras import extra
 from finetune_cli.importer import Given, Tool, import_file
 from finetune_cli.output import Output
 from finetune_cli.places import find
-from finetune_cli.plan import plan_of, print_plan
+from finetune_cli.plan import is_file, plan_of, print_plan
 from finetune_cli.render import render_manifest
 from finetune_cli.run import run_manifest
 from finetune_cli.verbs import PROGRAM, JobName, KubeContext, Namespace, Printed, cluster, proposed
@@ -148,15 +148,15 @@ def plan(
     Of a job what was chosen for it, once its data is prepared. The data of a file is prepared here, as `finetune check`
     does.
     """
-    if what is None or not ("." in what or "/" in what):
+    if what is None or not is_file(what):
         _, job = find(what, cluster(program, namespace, context))
         return print_plan(plan_of(job), output, out)
     if namespace or context:
         raise UserError(f"{what} is planned on this machine: leave --namespace and --context out.", ExitCode.USAGE)
     with extra("data"):
-        from finetune_cli.check import plan_manifest
+        from finetune_cli.check import plan_of_file
 
-    return plan_manifest(Path(what), output, out, err)
+    return print_plan(plan_of_file(Path(what), err), output, out)
 
 
 @app.command()

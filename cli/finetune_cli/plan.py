@@ -22,6 +22,11 @@ def plan_of(job: Job) -> PlanStatus:
     raise UserError(f"{job.name} has no plan yet: prepare makes it, once it has seen the rows.{why}")
 
 
+def is_file(what: str) -> bool:
+    """Whether what is to be planned is a file: no job's name has a dot or a slash."""
+    return "." in what or "/" in what
+
+
 def print_plan(plan: PlanStatus, output: Output, console: Console) -> None:
     """Print it, or for programs what status.plan has."""
     if output == Output.TABLE:

@@ -21,17 +21,23 @@ Found = tuple[Place, Job]
 
 def side_by_side(first: Found, second: Found, output: Output, console: Console) -> None:
     """Print both; `changed` is left out where one is a run of this machine and the other a cluster's."""
-    (place, one), (other_place, other) = first, second
-    # A run config and a spec say the same in different fields.
-    alike = type(place) is type(other_place)
-    changed = differences(place.asked(one), other_place.asked(other)) if alike else None
+    (_, one), (_, other) = first, second
+    changed = differing(first, second)
     if output == Output.TABLE:
         for part in _parts(one, other, changed):
             console.print(part)
         return
     fields = {each.field: [each.first or None, each.second or None] for each in changed or ()}
     told = {"jobs": [one.document, other.document]}
-    dump(told | {"changed": fields} if alike else told, output, console)
+    dump(told if changed is None else told | {"changed": fields}, output, console)
+
+
+def differing(first: Found, second: Found) -> tuple[Difference, ...] | None:
+    """The fields in which what was asked for differs; None where one is a run of this machine and the other one of a
+    cluster's: a run config and a spec say the same in different fields.
+    """
+    (place, one), (other_place, other) = first, second
+    return differences(place.asked(one), other_place.asked(other)) if type(place) is type(other_place) else None
 
 
 def _parts(one: Job, other: Job, changed: tuple[Difference, ...] | None) -> Iterator[RenderableType]:

@@ -82,6 +82,7 @@ class TokenDoor:
     cookie: str
     prompt: str = "The token at the end of the address that `finetune ui` printed"
     by_address: bool = True
+    namespaces: bool = False
 
     async def enter(self, app: Starlette, secret: str) -> "Runs":
         """The directory's runs."""

@@ -18,7 +18,7 @@ from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.follow import started
 from finetune_cli.follow import wait as wait_for
 from finetune_cli.job import read
-from finetune_cli.jobs import Logged, Place, before, chosen
+from finetune_cli.jobs import Logged, Place, chosen
 from finetune_cli.output import Output, dump
 from finetune_cli.periods import period
 from finetune_cli.show import table
@@ -235,9 +235,7 @@ def promote(
 def rollback(program: typer.Context, name: Named, namespace: Namespace = None, context: KubeContext = None) -> None:
     """Have the revision serve that served before the one that serves, until `promote --unpin`."""
     place, job = places.find(name, cluster(program, namespace, context))
-    address = before(job)
-    place.promote(job.name, address)
-    _say(_pinned(job.name, address))
+    _say(_pinned(job.name, place.rollback(job)))
 
 
 @app.command()

@@ -79,10 +79,10 @@ class Server:
     async def list_files(self, request: Request, caller: Caller) -> Response:
         """GET /v1/files."""
         incoming.only(request, "after", "limit", "order", "purpose")
-        asked = request.query_params
+        asked, order = request.query_params, incoming.chosen(request, "order", "desc", "asc")
         with self.lists.turn(caller.namespace):
             ids = await self.files.ids(caller.namespace) if asked.get("purpose", PURPOSE) == PURPOSE else []
-            if asked.get("order") == "asc":
+            if order == "asc":
                 ids.reverse()
             page = incoming.page(request, [{"id": id} for id in ids], _FILES_PAGE, _FILES)
             shown = await self.files.some(caller.namespace, [each["id"] for each in page["data"]])
@@ -147,7 +147,7 @@ class Server:
     async def events(self, request: Request, caller: Caller) -> Response:
         """GET /v1/fine_tuning/jobs/ID/events."""
         incoming.only(request, "after", "limit", "stream")
-        if incoming.flag(request, "stream"):
+        if incoming.chosen(request, "stream", "false", "true") == "true":
             return await self._follow(request, caller)
         found = view.events(await self._job(request, caller), datetime.now(UTC))
         return JSONResponse(incoming.page(request, found, 20))

@@ -22,9 +22,9 @@ from finetune_server.settings import Raw
 # What a job that Azure's paths make begins with.
 UNDEPLOYED = {"hosting": {"enabled": False}}
 _NAME = re.compile("[a-zA-Z0-9]([-._a-zA-Z0-9]{0,61}[a-zA-Z0-9])?")
-_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
-# Of the paths that have their version in them.
-_V1 = ("v1", "preview", "latest")
+VERSION = "[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?"
+# And of the paths that have their version in them.
+V1 = ("v1", "preview", "latest")
 _TYPE = "Microsoft.CognitiveServices/accounts/deployments"
 
 
@@ -137,7 +137,7 @@ def no_version(request: Request, versioned: bool) -> Request:
     if versioned and not versions:
         raise Problem(400, "api-version is required, such as ?api-version=2024-10-21.", "api-version")
     for each in versions:
-        if not _VERSION.fullmatch(each) and (versioned or each not in _V1):
+        if not re.fullmatch(VERSION, each) and (versioned or each not in V1):
             raise Problem(400, f"api-version {each[:40]} is no version: send one such as 2024-10-21.", "api-version")
     left = str(QueryParams([each for each in given if each[0] != "api-version"]))
     return Request({**request.scope, "query_string": left.encode()}, request.receive)

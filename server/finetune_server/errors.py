@@ -44,7 +44,7 @@ def missing(what: str, param: str | None = None) -> Problem:
 def invalid(error: ValidationError) -> Problem:
     """Parameters that are wrong, each with its name; `param` is the first one's."""
     errors = error.errors()
-    return Problem(400, " ".join(map(_sentence, errors)), _path(errors[0]["loc"]))
+    return Problem(400, " ".join(map(_sentence, errors)), _path(errors[0]["loc"]) or None)
 
 
 def _sentence(error: ErrorDetails) -> str:

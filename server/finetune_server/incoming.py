@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from finetune_server.errors import Problem
+from finetune_server.not_here import why_not_asked
 from finetune_server.settings import Raw
 
 T = TypeVar("T")
@@ -67,6 +68,8 @@ def _question(text: bytes) -> tuple[str, bytes]:
     name = found.pop("model", None)
     if not isinstance(name, str):
         raise Problem(400, "model is required, the name of a model.", "model")
+    if refused := why_not_asked(found):
+        raise Problem(400, f"{refused[0]} can't be had here: {refused[1]}.", refused[0])
     return name, json.dumps(found).encode()
 
 
@@ -110,12 +113,12 @@ def only(request: Request, *known: str) -> None:
             raise Problem(400, f"{name} is not known here, and nothing is ignored: remove it.", name)
 
 
-def flag(request: Request, name: str) -> bool:
-    """A parameter of the query that is true or false; left out, false. Raises Problem."""
-    text = request.query_params.get(name, "false")
-    if text not in ("true", "false"):
-        raise Problem(400, f"{name} must be true or false, not {text[:20]}.", name)
-    return text == "true"
+def chosen(request: Request, name: str, *words: str) -> str:
+    """A parameter of the query that is one of so many words; left out, the first. Raises Problem."""
+    text = request.query_params.get(name, words[0])
+    if text not in words:
+        raise Problem(400, f"{name} must be {' or '.join(words)}, not {text[:20]}.", name)
+    return text
 
 
 def page(request: Request, items: Sequence[Raw], default: int, most: int = 100) -> Raw:
@@ -125,8 +128,8 @@ def page(request: Request, items: Sequence[Raw], default: int, most: int = 100) 
         raise Problem(400, f"limit must be a number from 1 to {most}, not {text[:20]}.", "limit")
     left = behind(items, request.query_params.get("after"))
     shown = left[: int(text)]
-    ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {}
-    return {"object": "list", "data": shown, "has_more": len(left) > len(shown), **ends}
+    first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
+    return {"object": "list", "data": shown, "has_more": len(left) > len(shown), "first_id": first, "last_id": last}
 
 
 def with_metadata(request: Request, items: Iterable[Raw]) -> list[Raw]:

@@ -45,7 +45,7 @@ def application(settings: ClusterSettings) -> Starlette:
                 waking=Waking(engines, settings.waiting, settings.wait_seconds),
             )
 
-    return app.application(settings, ground, [Pages(KeyDoor()).mount()])
+    return app.application(settings, ground, [Pages(KeyDoor(settings.cluster_tokens)).mount()])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,9 +37,14 @@ def _auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 3.0 is 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _Auto = Literal["auto"] | None
-_Epochs = Annotated[int, Field(ge=1, le=50)]
-_Batch = Annotated[int, Field(ge=1, le=256)]
+_Epochs = Annotated[int, Field(ge=1, le=50), BeforeValidator(_whole)]
+_Batch = Annotated[int, Field(ge=1, le=256), BeforeValidator(_whole)]
 _Times = Annotated[float, Field(gt=0)]
 _Beta = Annotated[float, Field(gt=0, le=2)]
 
@@ -119,7 +124,7 @@ class Create(_Part):
     training_file: str
     validation_file: str | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2147483647), BeforeValidator(_whole)] | None = None
     metadata: (
         Annotated[
             dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)

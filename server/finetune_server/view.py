@@ -94,7 +94,7 @@ def job(raw: Raw) -> Raw:
     """The job."""
     metadata, told, asked = raw["metadata"], raw.get("status", {}), _request(raw)
     status = status_of(raw)
-    method = _method(raw, asked)
+    chosen = _hyperparameters(raw, asked)
     return {
         "id": id_of(metadata["name"]),
         "object": "fine_tuning.job",
@@ -108,8 +108,8 @@ def job(raw: Raw) -> Raw:
         "result_files": [],
         "seed": raw["spec"].get("training", {}).get("seed", 42),
         "trained_tokens": told.get("usage", {}).get("trainedTokens"),
-        "hyperparameters": method[method["type"]]["hyperparameters"],
-        "method": method,
+        "hyperparameters": chosen,
+        **_method(raw, chosen),
         "error": _error(raw) if status == "failed" else None,
         "finished_at": _finished(raw, status),
         "estimated_finish": _seconds(told["progress"]["eta"]) if "eta" in told.get("progress", {}) else None,
@@ -164,20 +164,32 @@ def _request(raw: Raw) -> Raw:
     return asked_for(raw) or made | {"base": made["model"]}
 
 
-def _method(raw: Raw, asked: Raw) -> Raw:
-    """The method with what is in use in place of auto, once that is known."""
+def _learns(raw: Raw) -> str:
+    return str(raw["spec"].get("training", {}).get("method", "sft"))
+
+
+def _hyperparameters(raw: Raw, asked: Raw) -> Raw:
+    """What is in use in place of auto, once that is known. Parts of an epoch can't be told: OpenAI's are whole."""
     training, plan = raw["spec"].get("training", {}), raw.get("status", {}).get("plan", {})
-    ours = training.get("method", "sft")
-    kind = _METHODS.get(ours, ours)
-    given = {**asked.get("hyperparameters", {}), **asked.get("method", {}).get(kind, {}).get("hyperparameters", {})}
-    found = {
-        "n_epochs": training.get("epochs", "auto"),
+    of_method = asked.get("method", {}).get(_METHODS.get(_learns(raw), ""), {})
+    given = {**asked.get("hyperparameters", {}), **of_method.get("hyperparameters", {})}
+    epochs = training.get("epochs")
+    whole = {"n_epochs": int(epochs)} if epochs and not epochs % 1 else {}
+    return {
+        **(whole if epochs else {"n_epochs": "auto"}),
         "batch_size": plan.get("batchSize") or training.get("batchSize", "auto"),
         "learning_rate_multiplier": given.get("learning_rate_multiplier", "auto"),
     }
-    if kind == "dpo":
-        found["beta"] = training.get("dpo", {}).get("beta", "auto")
-    return {"type": kind, kind: {"hyperparameters": found}}
+
+
+def _method(raw: Raw, chosen: Raw) -> Raw:
+    """How it learns; empty for what OpenAI has no word for, which was made by kubectl."""
+    learns = _learns(raw)
+    if learns not in _METHODS:
+        return {}
+    own = {"beta": raw["spec"]["training"].get("dpo", {}).get("beta", "auto")} if learns == "dpo" else {}
+    kind = _METHODS[learns]
+    return {"method": {"type": kind, kind: {"hyperparameters": chosen | own}}}
 
 
 def _error(raw: Raw) -> Raw:

@@ -114,7 +114,8 @@ class Engine:
         message = {"role": "assistant", "content": "flour, eggs"}
         choice = {"index": 0, "finish_reason": "stop", "message": message, "text": "flour, eggs"}
         headers = {"Connection": "close", "X-Request-Id": "abc"}
-        return JSONResponse(_answer(body, choice, "chat.completion"), headers=headers)
+        kind = "chat.completion" if "messages" in body else "text_completion"
+        return JSONResponse(_answer(body, choice, kind), headers=headers)
 
     async def _pieces(self, body: dict[str, Any]) -> AsyncIterator[str]:
         held, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import laptop_pages
+import pictures
 import pytest
 import yaml
 from browsing import chromium, visitor
@@ -410,3 +411,4 @@ def shot(page: Page, name: str, height: int) -> None:
     if SHOTS:
         page.wait_for_load_state("load")
         page.screenshot(path=Path(SHOTS) / f"{name}.png", clip={"x": 0, "y": 0, "width": DESK, "height": height})
+        pictures.note(Path(SHOTS)).write_text(pictures.made_from())

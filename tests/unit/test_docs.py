@@ -7,6 +7,7 @@ import pytest
 from finetune_operator.conditions import MEANINGS, REASONS, Reason, Type
 from finetune_trainer.contract.outcome import Outcome
 from paths import ROOT
+from pictures import made_from, note
 
 PAGES: dict[Path, str] = runpy.run_path(str(ROOT / "hack/gen_docs.py"))["pages"]()
 
@@ -26,3 +27,8 @@ def test_a_reader_of_a_failed_stage_finds_its_reason_on_both_pages(outcome: Outc
     row = f"| {outcome.exit.code} | `{outcome.exit.reason}` | {'yes' if outcome.exit.retry else 'no'} |"
     assert row in PAGES[Path("docs/exit-codes.md")]
     assert f"| `{outcome.exit.reason}` |" in PAGES[Path("docs/conditions.md")]
+
+
+def test_the_pictures_show_the_page_as_it_is() -> None:
+    how = "FINETUNE_SCREENSHOTS=docs pytest tests/report/test_page.py"
+    assert note(ROOT / "docs").read_text() == made_from(), f"docs/web-page-*.png show another page: {how}, and commit"

@@ -8,6 +8,7 @@ same rights.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx
@@ -23,7 +24,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from finetune_server import tuning, view
-from finetune_server.caller import Caller
+from finetune_server.caller import PROJECT, Caller
 from finetune_server.engines import Engines
 from finetune_server.errors import Problem, missing
 from finetune_server.files import Files
@@ -62,19 +63,27 @@ class Server(Protocol):
         """The FineTuneJob that a request asks for."""
 
 
+@dataclass(frozen=True)
 class KeyDoor:
-    """Lets in who has a key of finetune-api, or a token that it takes."""
+    """Lets in who has a key of finetune-api, or a token that it takes. `namespaces`: whether it takes any."""
 
+    namespaces: bool
     cookie = "finetune-key"
     prompt = "Your key, the one that OpenAI's client has as api_key"
     by_address = False
 
     async def enter(self, app: Starlette, secret: str) -> "Api":
         """What the key opens."""
-        caller = await app.state.callers.find(Headers({"Authorization": f"Bearer {secret}"}))
+        key, _, namespace = secret.partition("\n")
+        caller = await app.state.callers.find(Headers(_shown(key, namespace)))
         await caller.need(Right.READ)
         may = frozenset([right for right in Right if await _may(caller, right)])
-        return Api(app, app.state.server.of(caller), caller, secret, may)
+        return Api(app, app.state.server.of(caller), caller, key, may)
+
+
+def _shown(key: str, namespace: str) -> dict[str, str]:
+    """What a request shows."""
+    return {"Authorization": f"Bearer {key}", **({PROJECT: namespace} if namespace else {})}
 
 
 class Api:
@@ -219,7 +228,7 @@ class Api:
 
     async def _call(self, method: str, path: str, body: Raw | None = None) -> Raw:
         """A request to a route of this server, as the key's owner would send it. Raises Problem with its sentence."""
-        return await _sent(self._app, method, path, body, {"Authorization": f"Bearer {self._key}"})
+        return await _sent(self._app, method, path, body, _shown(self._key, self._caller.namespace))
 
 
 def _address(job: Job, action: str, choice: str) -> str | None:

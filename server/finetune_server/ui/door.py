@@ -51,6 +51,10 @@ class Door(Protocol):
     def by_address(self) -> bool:
         """Whether the secret may stand in the address (?token=…), as a program prints it."""
 
+    @property
+    def namespaces(self) -> bool:
+        """Whether a secret may open several namespaces, of which its owner names one in a second line of it."""
+
     async def enter(self, app: Starlette, secret: str) -> Place:
         """What this secret opens. Raises Problem where that is nothing."""
 

@@ -145,12 +145,16 @@ class Pages:
         """Ask for the key, and keep it where it opens something."""
         if request.method == "GET":
             return doors.guarded(self._login(None))
+        namespace = ""
         try:
             doors.own(request)
-            secret = (await _brought(request)).get("secret", "").strip()
+            given = await _brought(request)
+            secret, namespace = given.get("secret", "").strip(), given.get("namespace", "").strip()
+            if self._door.namespaces and namespace:
+                secret = f"{secret}\n{namespace}"
             await self._door.enter(request.app, secret)
         except Problem as problem:
-            return doors.guarded(self._login(problem))
+            return doors.guarded(self._login(problem, namespace))
         return self._let_in(request, secret)
 
     def _let_in(self, request: Request, secret: str) -> Response:
@@ -158,11 +162,10 @@ class Pages:
         doors.keep(self._door, request, found, secret)
         return doors.guarded(found)
 
-    def _login(self, problem: Problem | None) -> Response:
+    def _login(self, problem: Problem | None, namespace: str = "") -> Response:
         said = problem.message if problem else ""
-        return HTMLResponse(
-            html("login", prompt=self._door.prompt, said=said, around=None), problem.status if problem else 200
-        )
+        told = html("login", door=self._door, said=said, namespace=namespace, around=None)
+        return HTMLResponse(told, problem.status if problem else 200)
 
     async def logout(self, request: Request) -> Response:
         """Forget the key."""

@@ -116,7 +116,7 @@ def test_who_may_only_look_at_jobs_sees_no_rows(account: OpenAI, allow: Callable
 
 
 def test_the_page_lets_an_account_in_by_its_token(
-    account: OpenAI, admin: Kubectl, control_plane: ControlPlane, namespace: str
+    account: OpenAI, allow: Callable[..., None], admin: Kubectl, control_plane: ControlPlane, namespace: str
 ) -> None:
     admin("-n", namespace, "create", "serviceaccount", "cook")
     resource, cook = "finetunejobs.finetune.dev", f"system:serviceaccount:{namespace}:cook"
@@ -134,6 +134,20 @@ def test_the_page_lets_an_account_in_by_its_token(
         assert stranger.status_code == 403
         assert f"{STRANGER} may not list finetunejobs in namespace default" in stranger.text
         assert not browser.cookies
+        # A person's token opens what the person may see, whichever namespace is named.
+        named = {"secret": TOKEN, "namespace": namespace}
+        shut = browser.post(f"{page}/login", data=named)
+        assert f"{STRANGER} may not list finetunejobs in namespace {namespace}" in shut.text
+        assert f'value="{namespace}"' in shut.text
+        odd = browser.post(f"{page}/login", data=named | {"namespace": "../x"})
+        assert (odd.status_code, "is no name of a namespace" in odd.text) == (400, True)
+        allow("finetunejobs.finetune.dev", "get", "list", "create")
+        allow("engines.finetune.dev", "list")
+        assert browser.post(f"{page}/login", data=named).headers["location"] == "/ui/"
+        assert f"namespace {namespace}" in browser.get(f"{page}/").text
+        # What the page asks of the API by itself is asked of that namespace, too.
+        assert "There are no rows here yet" in browser.get(f"{page}/new").text
+        browser.cookies.clear()
         assert browser.post(f"{page}/login", data={"secret": token}).headers["location"] == "/ui/"
         jobs = browser.get(f"{page}/").text
     assert f"namespace {namespace}" in jobs
@@ -200,6 +214,26 @@ def test_a_key_has_so_many_jobs_at_once(limited: Callable[..., OpenAI], client: 
     assert refused(openai.RateLimitError, lambda: jobs.resume(first.id)) == full
     told.serves(second.id, "http://127.0.0.1:9")
     assert jobs.resume(first.id).status == "validating_files"
+
+
+def test_another_replica_counts_what_is_there_and_its_own_requests(
+    limited: Callable[..., OpenAI], control_plane: ControlPlane, keys: Keyring, train: str
+) -> None:
+    few = limited(jobs=1, files=2)
+    few.fine_tuning.jobs.create(model=BASE, training_file=train)
+    settings = openai_server.settings("s3://data/openai", keys.directory)
+    with openai_server.serving(control_plane, settings) as url:
+        other = few.with_options(base_url=url)
+        told = refused(openai.RateLimitError, lambda: other.fine_tuning.jobs.create(model=BASE, training_file=train))
+        assert told.startswith("1 of this key's jobs are under way, and it may have 1 at once")
+        upload = lambda: other.files.create(file=("a.jsonl", rows(CHAT)), purpose="fine-tune")  # noqa: E731
+        upload()
+        assert refused(openai.RateLimitError, upload).startswith(
+            "2 files are kept, and this key may add to no more than 2"
+        )
+        # A minute's only request, in each.
+        seldom = limited(requestsPerMinute=1)
+        assert [each.models.list().object for each in (seldom, seldom.with_options(base_url=url))] == ["list"] * 2
 
 
 def test_a_namespace_keeps_so_many_files(limited: Callable[..., OpenAI], client: OpenAI, train: str) -> None:

@@ -1,5 +1,6 @@
 """The Python interface for notebooks: the command line's own functions, typed, with errors that are sentences."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from finetune_cli import api as finetune
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.finetunejob.stages.evaluate import evaluated
+from finetune_operator.names import RUN_CONFIG
 from finetune_trainer.contract.config import Prices
 from manifests import SMALLEST
 from played_kubectl import Kubectl
@@ -82,6 +84,34 @@ def test_of_a_run_of_this_machine_logs_and_report(tmp_path: Path, monkeypatch: p
     assert list(finetune.logs("bookings", finetune.Logged.TRAIN)) == ["step 1\n"]
     assert finetune.report().headline.startswith("Ship it: exact_match 0.670")
     assert finetune.report(prices=Prices(accelerator_hour=2.5)).making.money == 2.5
+
+
+def run_here(tmp_path: Path, name: str, epochs: int) -> None:
+    store = Store(name, tmp_path / ".finetune")
+    root = store.workspace("bbbb0002").root
+    root.mkdir(parents=True)
+    (root / RUN_CONFIG).write_text(json.dumps({"training": {"epochs": epochs, "seed": 42}}))
+    with store.lock():
+        store.write(FineTuneJobStatus.model_validate(serving()))
+
+
+def test_the_plan_and_what_two_were_asked_differently(kubectl: Kubectl, tmp_path: Path) -> None:
+    kubectl.has(raw(serving()))
+    assert finetune.plan("recipes").learning_rate == "2e-4"
+    for name, epochs in (("bread", 3), ("cakes", 5)):
+        run_here(tmp_path, name, epochs)
+    assert finetune.plan("cakes").total_steps == 120
+    assert finetune.compare("bread", "cakes") == (finetune.Difference("training.epochs", "3", "5"),)
+    with pytest.raises(finetune.Error) as error:
+        finetune.compare("bread", "recipes")
+    assert error.value.message == (
+        "bread and recipes are not at one place: compare two runs of this machine, or two of a cluster's."
+    )
+    with pytest.raises(finetune.Error) as error:
+        finetune.plan("job.yaml", namespace="kitchen")
+    assert error.value.message == "job.yaml is planned on this machine: leave namespace and context out."
+    with pytest.raises(finetune.Error, match=r"job\.yaml"):
+        finetune.plan(Path("job.yaml"))
 
 
 def test_it_is_imported_without_what_trains() -> None:

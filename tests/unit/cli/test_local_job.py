@@ -161,7 +161,7 @@ def test_a_manifest_for_one_machine_needs_no_word(tmp_path: Path) -> None:
 
 
 def test_credentials_are_said_to_come_from_the_environment(tmp_path: Path) -> None:
-    hub, bucket, large = ({"secretRef": {"name": name}} for name in ("hub", "bucket", "large"))
+    hub, bucket, large, out, key = ({"secretRef": {"name": name}} for name in ("hub", "bucket", "large", "out", "key"))
     job = local(
         tmp_path,
         model={"source": "hf://org/model", "credentials": hub},
@@ -169,10 +169,11 @@ def test_credentials_are_said_to_come_from_the_environment(tmp_path: Path) -> No
         evaluation={
             "baselines": [{"type": "endpoint", "url": "https://api/v1", "model": "large", "credentials": large}]
         },
+        output={"destination": "s3://b/models", "credentials": out, "sign": key},
     )
     assert job.notes == (
-        "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, OPENAI_API_KEY, …), "
-        "not from Secret hub and bucket and large.",
+        "Credentials come from this shell's environment (HF_TOKEN, AWS_ACCESS_KEY_ID, OPENAI_API_KEY, SIGNING_KEY, …), "
+        "not from Secret hub and bucket and large and out and key.",
     )
 
 

@@ -84,8 +84,16 @@ def kitchen(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def client(kitchen: Path) -> Iterator[OpenAI]:
     server = application(Background(kitchen, PROGRAM, stop_seconds=120), Settings(models=MODELS, wait_seconds=PATIENCE))
-    with listening(server) as address, OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
+    # Strict: every answer is held to the type that OpenAI's specification has for it.
+    given: Any = {"api_key": "none", "max_retries": 0, "_strict_response_validation": True}
+    with listening(server) as address, OpenAI(base_url=f"{address}/v1", **given) as found:
         yield found
+
+
+@pytest.fixture
+def lenient(client: OpenAI) -> OpenAI:
+    """The same for what OpenAI's types don't have: status paused."""
+    return client.with_options(_extra_kwargs={"_strict_response_validation": False})
 
 
 def refused(error: type[openai.APIStatusError], what: Callable[[], object]) -> str:
@@ -199,16 +207,16 @@ def test_from_rows_to_a_model_that_sleeps_wakes_and_is_deployed(client: OpenAI, 
     assert refused(openai.NotFoundError, lambda: ask(client, model)) == f"No such model: {model}."
 
 
-def test_one_at_a_time_paused_resumed_and_cancelled(client: OpenAI, kitchen: Path) -> None:
+def test_one_at_a_time_paused_resumed_and_cancelled(client: OpenAI, lenient: OpenAI, kitchen: Path) -> None:
     (kitchen / HOLD).touch()
     train = upload(client)
     job = client.fine_tuning.jobs.create(model=BASE, training_file=train)
     until(client, job.id, "running")
     said = refused(openai.RateLimitError, lambda: client.fine_tuning.jobs.create(model=BASE, training_file=train))
     assert said.startswith("1 of this key's jobs are under way, and it may have 1 at once")
-    assert client.fine_tuning.jobs.pause(job.id).status == "paused"
+    assert lenient.fine_tuning.jobs.pause(job.id).status == "paused"
     assert not Store(name_of(job), kitchen / ROOT).running
-    assert client.fine_tuning.jobs.retrieve(job.id).status == "paused"
+    assert lenient.fine_tuning.jobs.retrieve(job.id).status == "paused"
     # A paused job is in nobody's way, and a manifest that `finetune run` takes.
     assert "suspend" not in manifest(kitchen, job)["spec"]
     assert client.fine_tuning.jobs.resume(job.id).status != "paused"
@@ -360,7 +368,7 @@ def test_events_are_streamed_as_they_happen_until_the_job_has_ended(client: Open
 def test_what_a_stream_does_not_take_is_refused(client: OpenAI, kitchen: Path) -> None:
     made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}), openai_base=BASE)
     for asked, sentence in (
-        ({"stream": "yes"}, "stream must be true or false, not yes."),
+        ({"stream": "yes"}, "stream must be false or true, not yes."),
         ({"limit": "5"}, "limit is not known here, and nothing is ignored: remove it."),
         ({"after": "ftevent-1"}, "after names ftevent-1, which is not in the list: begin anew without it."),
     ):
@@ -527,7 +535,7 @@ def made_by_hand(kitchen: Path, name: str, told: dict[str, Any], openai_base: st
     store.write(FineTuneJobStatus.model_validate(told))
 
 
-def test_runs_of_the_command_line_are_seen_and_left_alone(client: OpenAI, kitchen: Path) -> None:
+def test_runs_of_the_command_line_are_seen_and_left_alone(client: OpenAI, lenient: OpenAI, kitchen: Path) -> None:
     made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}))
     gate = "token_f1 is 0.41, and 0.5 was asked for."
     missed = {"Evaluated": ("False", "GateNotMet", gate), "Ready": ("False", "GateNotMet", f"Evaluated: {gate}")}
@@ -537,7 +545,7 @@ def test_runs_of_the_command_line_are_seen_and_left_alone(client: OpenAI, kitche
     made_by_hand(kitchen, "stopped", status("Suspended", {"Trained": SUSPENDED, "Evaluated": WAITS}))
     differs = {"Merged": ("False", "AnswersDiffer", "2 of 32 answers differ."), "Hosted": SUSPENDED, "Promoted": WAITS}
     made_by_hand(kitchen, "loaded", status("Suspended", differs))
-    told = {name_of(job): job for job in client.fine_tuning.jobs.list()}
+    told = {name_of(job): job for job in lenient.fine_tuning.jobs.list()}
     assert {name: job.status for name, job in told.items()} == {
         "ended": "succeeded",
         "loaded": "succeeded",

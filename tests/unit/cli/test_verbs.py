@@ -455,6 +455,8 @@ class TestOnThisMachine:
     def test_a_run_that_is_over_is_not_said_to_train(self, here: Store) -> None:
         assert "recipes Suspended" in said("list")
         assert "What next `finetune run` of its manifest goes on." in said("describe")
+        Path("recipes.yaml").touch()
+        assert "What next `finetune resume recipes` goes on." in said("describe")
         assert json.loads(said("status", "-o", "json"))["phase"] == "Suspended"
         assert yaml.safe_load(CliRunner().invoke(app, ["describe", "-o", "yaml"]).output)["metadata"] == {
             "name": "recipes"
@@ -495,7 +497,11 @@ class TestOnThisMachine:
                 "recipes is a run of this machine: `finetune run` of its manifest serves the revision that it "
                 "describes once that passes evaluation.gate, and no other. --namespace names a cluster's.",
             ),
-            ("rollback recipes", "Nothing of recipes serves; `finetune promote recipes REVISION` names what is to."),
+            (
+                "rollback recipes",
+                "recipes is a run of this machine: `finetune run` of its manifest serves the revision that it "
+                "describes once that passes evaluation.gate, and no other. --namespace names a cluster's.",
+            ),
         ],
     )
     def test_a_mistake_has_a_sentence(self, here: Store, line: str, sentence: str) -> None:

@@ -35,6 +35,8 @@ def method(**hyperparameters: Any) -> dict[str, Any]:
     [
         ({}, True),
         (method(n_epochs=2, batch_size="auto", learning_rate_multiplier=0.5), True),
+        (method(n_epochs=2.0), True),
+        (method(n_epochs=2.5), False),
         (method(n_epochs=51), False),
         (method(n_epochs="many"), False),
         (method(beta=0.1), False),
