@@ -149,11 +149,11 @@ class Needs:
 
     def rated(self, question: Question) -> int:
         """Its prompt with the longer answer behind it, as `ranking` sends it."""
-        return max(contenders.answered(self._tokenizer, self._prompt(question), each) for each in question.answers)
+        return max(contenders.tokens_with(self._tokenizer, self._prompt(question), each) for each in question.answers)
 
     def avoided(self, question: Question) -> int:
         """Its prompt with the rejected answer, and the one token that the engine wants room for behind it."""
-        return contenders.answered(self._tokenizer, self._prompt(question), question.answers[1]) + 1
+        return contenders.tokens_with(self._tokenizer, self._prompt(question), question.answers[1]) + 1
 
     def _prompt(self, question: Question) -> Prompt:
         return contenders.with_examples(question, (), self._framing)

@@ -85,25 +85,25 @@ class Judge:
 
             return await understood(self._endpoint.name, ask)
 
-    def judged(self, questions: Sequence[Question], answers: Sequence[str], told: Callable[[int], None]) -> Judged:
+    def judged(self, questions: Sequence[Question], predictions: Sequence[str], told: Callable[[int], None]) -> Judged:
         """Each answer held against its question's reference."""
-        pairs = list(zip(questions, answers, strict=True))
+        pairs = list(zip(questions, predictions, strict=True))
         # The same text needs no judge.
-        duels = [self._duel(question, answer) for question, answer in pairs if answer != question.reference]
+        duels = [self._duel(question, prediction) for question, prediction in pairs if prediction != question.reference]
         found = self._endpoint.ask(
             [each for duel in duels for each in duel], self._kept, partial(_judge, self._manner), told
         )
         both = zip(found[::2], found[1::2], strict=True)
         worth = iter([(_worth(ours) + 1 - _worth(swapped)) / 2 for ours, swapped in both])
         unread = sum(judgement.winner is None for judgement in found)
-        scores = tuple(0.5 if answer == question.reference else next(worth) for question, answer in pairs)
+        scores = tuple(0.5 if prediction == question.reference else next(worth) for question, prediction in pairs)
         return Judged(scores, unread)
 
-    def _duel(self, question: Question, answer: str) -> tuple[Comparison, Comparison]:
+    def _duel(self, question: Question, prediction: str) -> tuple[Comparison, Comparison]:
         asked = question.text
         return (
-            Comparison(self._model, asked, answer, question.reference),
-            Comparison(self._model, asked, question.reference, answer),
+            Comparison(self._model, asked, prediction, question.reference),
+            Comparison(self._model, asked, question.reference, prediction),
         )
 
 

@@ -1,6 +1,6 @@
-"""From answers to the result that is reported: scores, comparisons with each baseline, and what the requests took.
+"""From predictions to the result that is reported: scores, comparisons with each baseline, and what the requests took.
 
-Called by `stages.evaluate`. Pure: the same answers give the same result.
+Called by `stages.evaluate`. Pure: the same predictions give the same result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from finetune_trainer.contract.config import EvaluationConfig, Metric
 from finetune_trainer.contract.report import Benchmark, Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.evaluation import calls, general, intervals
-from finetune_trainer.evaluation.ask import Answer
+from finetune_trainer.evaluation.ask import Prediction
 from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.endpoint import CONCURRENCY
 from finetune_trainer.evaluation.intervals import Differing
@@ -36,7 +36,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predictions:
     """One contender's texts by row, and what its requests took. A row that could not be asked has an empty text."""
 
     asked: Asked
@@ -48,31 +48,33 @@ class Answered:
 class Measured:
     """One contender with all that could be measured of it, and the judge's words about it that could not be read."""
 
-    answered: Answered
+    predictions: Predictions
     statistics: Mapping[Metric, Statistic]
     unread: int = 0
 
     @property
     def name(self) -> str:
         """The contender's."""
-        return self.answered.asked.name
+        return self.predictions.asked.name
 
 
-def answered(asked: Asked, answers: Mapping[tuple[str, int], Answer], questions: Sequence[Question]) -> Answered:
-    """`answers` by contender and row; there is none for a prompt that did not fit. Tool calls are told as such."""
-    own = {row: answer for (name, row), answer in answers.items() if name == asked.name}
+def predictions_of(
+    asked: Asked, predictions: Mapping[tuple[str, int], Prediction], questions: Sequence[Question]
+) -> Predictions:
+    """`predictions` by contender and row; there is none for a prompt that did not fit. Tool calls are told as such."""
+    own = {row: prediction for (name, row), prediction in predictions.items() if name == asked.name}
     told = (own[row].text if row in own else "" for row in range(len(asked.prompts)))
     texts = tuple(calls.said(text) if question.calls else text for text, question in zip(told, questions, strict=True))
-    return Answered(asked, texts, took(list(own.values()), asked))
+    return Predictions(asked, texts, took(list(own.values()), asked))
 
 
-def took(answers: Sequence[Answer], asked: Asked) -> Requests:
+def took(predictions: Sequence[Prediction], asked: Asked) -> Requests:
     """What a contender's requests took.
 
     Requests per second are those of an endpoint kept busy: concurrency over mean latency (Little's law).
     """
     fitting = [prompt for prompt in asked.prompts if prompt is not None]
-    if not answers:
+    if not predictions:
         return Requests(
             prompt_tokens=0,
             completion_tokens=0,
@@ -81,18 +83,18 @@ def took(answers: Sequence[Answer], asked: Asked) -> Requests:
             requests_per_second=0,
             too_long=len(asked.prompts),
         )
-    seconds = [answer.seconds for answer in answers]
-    busy = min(CONCURRENCY, len(answers))
-    cached = [answer.cached_tokens for answer in answers if answer.cached_tokens is not None]
+    seconds = [prediction.seconds for prediction in predictions]
+    busy = min(CONCURRENCY, len(predictions))
+    cached = [prediction.cached_tokens for prediction in predictions if prediction.cached_tokens is not None]
     return Requests(
-        prompt_tokens=_mean([answer.prompt_tokens for answer in answers]),
-        completion_tokens=_mean([answer.completion_tokens for answer in answers]),
+        prompt_tokens=_mean([prediction.prompt_tokens for prediction in predictions]),
+        completion_tokens=_mean([prediction.completion_tokens for prediction in predictions]),
         latency_p50=round(float(np.percentile(seconds, 50)), 3),
         latency_p95=round(float(np.percentile(seconds, 95)), 3),
         requests_per_second=round(busy * len(seconds) / max(sum(seconds), 1e-9), 2),
         too_long=len(asked.prompts) - len(fitting),
         fewer_examples=sum(prompt.examples < asked.wanted for prompt in fitting),
-        cut=sum(answer.cut for answer in answers),
+        cut=sum(prediction.cut for prediction in predictions),
         cached_tokens=_mean(cached) if cached else None,
     )
 
@@ -133,13 +135,13 @@ def summed_up(
         near_duplicates=clean.near,
         metrics=chosen,
         reason=reason,
-        tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests, unread=tuned.unread),
+        tuned=Contender(scores=scores(tuned), requests=tuned.predictions.requests, unread=tuned.unread),
         baselines={
             found.name: Contender(
-                model=found.answered.asked.model if found.answered.asked.remote else None,
+                model=found.predictions.asked.model if found.predictions.asked.remote else None,
                 scores=scores(found),
                 comparisons=comparisons(found),
-                requests=found.answered.requests,
+                requests=found.predictions.requests,
                 unread=found.unread,
             )
             for found in baselines

@@ -78,7 +78,7 @@ def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen
             prompt=question.prompt,
             tools=question.tools,
             reference=question.reference,
-            answers={name: each.answered.texts[row] for name, each in found.items()},
+            answers={name: each.predictions.texts[row] for name, each in found.items()},
             scores={metric: {name: rows[row] for name, rows in by.items()} for metric, by in scores.items()},
         )
         for row, question in enumerate(questions)
