@@ -57,8 +57,8 @@ def choice_of(completion: Any) -> Any:
     return choices[0]
 
 
-class Asked(Protocol):
-    """Something to ask."""
+class Keyed(Protocol):
+    """A request that is known by its key."""
 
     @property
     def key(self) -> str:
@@ -71,7 +71,7 @@ class Line(Contract):
     key: str
 
 
-Request = TypeVar("Request", bound=Asked)
+Request = TypeVar("Request", bound=Keyed)
 Kind = TypeVar("Kind", bound=Line)
 
 

@@ -29,7 +29,7 @@ from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
 from finetune_trainer.evaluation.others import probed
 from finetune_trainer.evaluation.remote import Remote
-from finetune_trainer.evaluation.result import TUNED, Asked, Measured, Predictions, predictions_of
+from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, predictions_of
 from finetune_trainer.server import Reporter
 
 
@@ -82,7 +82,7 @@ class Measuring:
         statistics = {
             metric: metrics.mean(judged.scores) if judged and metric == Metric.JUDGE else self._statistic(metric, found)
             for metric in chosen
-            if not (found.asked.remote and metric.likely)
+            if not (found.contender.remote and metric.likely)
         }
         return Measured(found, statistics, judged.unread if judged else 0)
 
@@ -116,17 +116,17 @@ class Measuring:
         for engine in self._engines.values():
             engine.served()
 
-    def _baseline(self, baseline: BaselineConfig, form: Message | None) -> Asked:
+    def _baseline(self, baseline: BaselineConfig, form: Message | None) -> ContenderPrompts:
         choose = self._choosers.of(baseline)
         more = (form or {}) if baseline.type == BaselineType.STRUCTURED else {}
         framing = Framing(self._framing.extra | more, baseline.prompt)
         return self._asked(baseline.type.value, self._base_name, baseline.examples, choose, framing)
 
-    def _asked(self, name: str, model: str, examples: int, choose: Chooser, framing: Framing) -> Asked:
+    def _asked(self, name: str, model: str, examples: int, choose: Chooser, framing: Framing) -> ContenderPrompts:
         prompts = (self._fitting.fit(row, choose(row), framing) for row in self._questions)
-        return Asked(name, model, tuple(prompts), examples)
+        return ContenderPrompts(name, model, tuple(prompts), examples)
 
-    def _ask(self, contenders: Sequence[Asked]) -> list[Predictions]:
+    def _ask(self, contenders: Sequence[ContenderPrompts]) -> list[Predictions]:
         asked = by_engine([_requests(contender) for contender in contenders], self._engines)
         total, names = sum(len(requests) for _, requests in asked), ", ".join(each.name for each in contenders)
         found: dict[tuple[str, int], Prediction] = {}
@@ -146,11 +146,11 @@ class Measuring:
         return metrics.statistic(metric, found.texts, self._references)
 
     def _judged(self, judge: Judge, found: Predictions) -> Judged:
-        told = partial(self._told, f"judging {found.asked.name}", 0, 2 * len(found.texts))
+        told = partial(self._told, f"judging {found.contender.name}", 0, 2 * len(found.texts))
         return judge.judged(self._questions, [said(text) for text in found.texts], told)
 
     def _likely(self, found: Predictions) -> Statistic:
-        known = self._likelihoods(found.asked, self._questions)
+        known = self._likelihoods(found.contender, self._questions)
         rows = range(len(self._questions))
         tokens = [known[row].tokens if row in known else self._base.count(self._references[row]) + 1 for row in rows]
         vocabulary = len(self._base.tokenizer)
@@ -163,13 +163,13 @@ class Measuring:
         rejected = [question.rejected or question for question in self._questions]
         gains: list[dict[int, float]] = []
         for answers in (self._questions, rejected):
-            own, bases = (self._likelihoods(asked, answers) for asked in (found.asked, base))
+            own, bases = (self._likelihoods(asked, answers) for asked in (found.contender, base))
             gains.append({row: own[row].logprob - bases[row].logprob for row in own})
         chosen, other = gains
         rows = range(len(self._questions))
         return metrics.mean([likelihood.preferred(chosen[row], other[row]) if row in chosen else 0.0 for row in rows])
 
-    def _likelihoods(self, contender: Asked, answers: Sequence[Question]) -> dict[int, Likelihood]:
+    def _likelihoods(self, contender: ContenderPrompts, answers: Sequence[Question]) -> dict[int, Likelihood]:
         """How likely a contender finds these answers, by row; of rows that fit the context."""
         fitting = [(row, prompt) for row, prompt in enumerate(contender.prompts) if prompt is not None]
         pairs = [(row, likelihood.reference(self._base.tokenizer, prompt, answers[row])) for row, prompt in fitting]
@@ -188,7 +188,7 @@ class Measuring:
         self._reporter.update(activity=activity, step=before + there, total_steps=total)
 
 
-def _requests(contender: Asked) -> list[Request]:
+def _requests(contender: ContenderPrompts) -> list[Request]:
     return [
         Request(contender.name, row, contender.model, prompt, prompt.max_tokens)
         for row, prompt in enumerate(contender.prompts)

@@ -23,7 +23,7 @@ from finetune_trainer.evaluation.ask import WARMING, Prediction, Whom, engines, 
 from finetune_trainer.evaluation.contenders import PLAIN, TEMPLATE_KWARGS, Message, Prompt, Question, rendered
 from finetune_trainer.evaluation.endpoint import CONCURRENCY, Kept, Unreadable, digest
 from finetune_trainer.evaluation.metrics import Statistic
-from finetune_trainer.evaluation.result import TUNED, Asked, Measured, Predictions, took
+from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, took
 from finetune_trainer.server import Reporter
 
 
@@ -89,7 +89,7 @@ class Ranking:
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
         """The tuned model, by the one metric that there is for it."""
         prompts = tuple(self._fitting(question) for question in self._questions)
-        asked = Asked(TUNED, self._model, prompts, 0)
+        asked = ContenderPrompts(TUNED, self._model, prompts, 0)
         requests = [
             self._request(row, prompt, answer)
             for row, prompt in enumerate(prompts)

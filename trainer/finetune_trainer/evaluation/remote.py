@@ -17,7 +17,7 @@ from finetune_trainer.evaluation.contenders import Framing, Prompt, Question, wi
 from finetune_trainer.evaluation.endpoint import Endpoint, Kept, key_of
 from finetune_trainer.evaluation.manner import BRIEF, Manner, understood
 from finetune_trainer.evaluation.normalise import said
-from finetune_trainer.evaluation.result import Asked, Predictions, predictions_of
+from finetune_trainer.evaluation.result import ContenderPrompts, Predictions, predictions_of
 
 # Room for a number, and for no thoughts.
 EASY = Prompt(({"role": "user", "content": "How much is two and two? Reply with the number alone."},), 0, max_tokens=16)
@@ -58,7 +58,7 @@ class Remote:
         requests = [self._request(row, prompt, self._manner) for row, prompt in enumerate(asked)]
         predictions = self._endpoint.ask(requests, kept, complete, told)
         found = {(self.name, row): prediction for row, prediction in enumerate(predictions)}
-        return predictions_of(Asked(self.name, self._config.model, asked, 0, remote=True), found, questions)
+        return predictions_of(ContenderPrompts(self.name, self._config.model, asked, 0, remote=True), found, questions)
 
     def _request(self, row: int, prompt: Prompt, manner: Manner) -> Request:
         return Request(self.name, row, self._config.model, prompt, prompt.max_tokens, self._config.url, manner)

@@ -22,7 +22,7 @@ TUNED = "tuned"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ContenderPrompts:
     """One contender: its prompts by row, None where it does not fit, and how many examples were `wanted` in each.
 
     `remote`: the model is behind an endpoint of its own.
@@ -39,7 +39,7 @@ class Asked:
 class Predictions:
     """One contender's texts by row, and what its requests took. A row that could not be asked has an empty text."""
 
-    asked: Asked
+    contender: ContenderPrompts
     texts: tuple[str, ...]
     requests: Requests
 
@@ -55,25 +55,25 @@ class Measured:
     @property
     def name(self) -> str:
         """The contender's."""
-        return self.predictions.asked.name
+        return self.predictions.contender.name
 
 
 def predictions_of(
-    asked: Asked, predictions: Mapping[tuple[str, int], Prediction], questions: Sequence[Question]
+    contender: ContenderPrompts, predictions: Mapping[tuple[str, int], Prediction], questions: Sequence[Question]
 ) -> Predictions:
     """`predictions` by contender and row; there is none for a prompt that did not fit. Tool calls are told as such."""
-    own = {row: prediction for (name, row), prediction in predictions.items() if name == asked.name}
-    told = (own[row].text if row in own else "" for row in range(len(asked.prompts)))
+    own = {row: prediction for (name, row), prediction in predictions.items() if name == contender.name}
+    told = (own[row].text if row in own else "" for row in range(len(contender.prompts)))
     texts = tuple(calls.said(text) if question.calls else text for text, question in zip(told, questions, strict=True))
-    return Predictions(asked, texts, took(list(own.values()), asked))
+    return Predictions(contender, texts, took(list(own.values()), contender))
 
 
-def took(predictions: Sequence[Prediction], asked: Asked) -> Requests:
+def took(predictions: Sequence[Prediction], contender: ContenderPrompts) -> Requests:
     """What a contender's requests took.
 
     Requests per second are those of an endpoint kept busy: concurrency over mean latency (Little's law).
     """
-    fitting = [prompt for prompt in asked.prompts if prompt is not None]
+    fitting = [prompt for prompt in contender.prompts if prompt is not None]
     if not predictions:
         return Requests(
             prompt_tokens=0,
@@ -81,7 +81,7 @@ def took(predictions: Sequence[Prediction], asked: Asked) -> Requests:
             latency_p50=0,
             latency_p95=0,
             requests_per_second=0,
-            too_long=len(asked.prompts),
+            too_long=len(contender.prompts),
         )
     seconds = [prediction.seconds for prediction in predictions]
     busy = min(CONCURRENCY, len(predictions))
@@ -92,8 +92,8 @@ def took(predictions: Sequence[Prediction], asked: Asked) -> Requests:
         latency_p50=round(float(np.percentile(seconds, 50)), 3),
         latency_p95=round(float(np.percentile(seconds, 95)), 3),
         requests_per_second=round(busy * len(seconds) / max(sum(seconds), 1e-9), 2),
-        too_long=len(asked.prompts) - len(fitting),
-        fewer_examples=sum(prompt.examples < asked.wanted for prompt in fitting),
+        too_long=len(contender.prompts) - len(fitting),
+        fewer_examples=sum(prompt.examples < contender.wanted for prompt in fitting),
         cut=sum(prediction.cut for prediction in predictions),
         cached_tokens=_mean(cached) if cached else None,
     )
@@ -138,7 +138,7 @@ def summed_up(
         tuned=Contender(scores=scores(tuned), requests=tuned.predictions.requests, unread=tuned.unread),
         baselines={
             found.name: Contender(
-                model=found.predictions.asked.model if found.predictions.asked.remote else None,
+                model=found.predictions.contender.model if found.predictions.contender.remote else None,
                 scores=scores(found),
                 comparisons=comparisons(found),
                 requests=found.predictions.requests,

@@ -32,7 +32,7 @@ from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
 from finetune_trainer.data.stored import ASKED, LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
-from finetune_trainer.evaluation.foreseen import Context
+from finetune_trainer.evaluation.foreseen import ContextLength
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import hyperparameters, inherit, judges, methods, plans, schedule, targets
 from finetune_trainer.training.checkpoints import write_whole
@@ -89,7 +89,7 @@ def prepare(
         asked = foreseen.asked(splits.get("test", ()))
         testset.chosen(evaluation, [row.question for row in asked], config.training.method)
         testset.check_baselines(evaluation, workspace)
-        context = Context(plan.context_length, found.model.context_length)
+        context = ContextLength(plan.context_length, found.model.context_length)
         method = config.training.method
         noticed += foreseen.findings(asked, splits["train"].asked(), context, found, evaluation, method)
         _probe(evaluation, workspace, reporter)
