@@ -32,7 +32,7 @@ class Tenant:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationEndpoint:
     """Whom an evaluation asks: the URL, and the key that it takes. `models`: the names of what was trained and of its
     base model, where the trainer doesn't know them by itself.
     """
@@ -90,5 +90,5 @@ class Home(ABC):
         """What wakes it, where it sleeps until it is needed."""
 
     @abstractmethod
-    def asked(self, target: Target) -> Asked:
+    def asked(self, target: Target) -> EvaluationEndpoint:
         """Whom an evaluation of the revision asks."""

@@ -18,7 +18,7 @@ from finetune_operator.finetunejob.desired.hosting import (
     policy,
     stable_service,
 )
-from finetune_operator.finetunejob.homes.base import Asked, Home, Tenant
+from finetune_operator.finetunejob.homes.base import EvaluationEndpoint, Home, Tenant
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import template_key
 from finetune_operator.finetunejob.remember import remember
@@ -105,6 +105,6 @@ class OwnEngine(Home):
         """It does not sleep."""
         return ()
 
-    def asked(self, target: Target) -> Asked:
+    def asked(self, target: Target) -> EvaluationEndpoint:
         """The candidate's Service."""
-        return Asked(candidate_url(target), target.spec.hosting.api_key)
+        return EvaluationEndpoint(candidate_url(target), target.spec.hosting.api_key)

@@ -12,7 +12,7 @@ from finetune_operator import names
 from finetune_operator.api.engine import AdapterStatus
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.hosting import adapter_data, adapter_map, asking_service, stable_service
-from finetune_operator.finetunejob.homes.base import Asked, Home, Tenant
+from finetune_operator.finetunejob.homes.base import EvaluationEndpoint, Home, Tenant
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.shared import EngineState, unfit
@@ -101,11 +101,11 @@ class SharedEngine(Home):
         """As many pods as it had before."""
         return self.engine.woken() if self.engine else ()
 
-    def asked(self, target: Target) -> Asked:
+    def asked(self, target: Target) -> EvaluationEndpoint:
         """The Engine itself, which has the base model, too."""
         models = names.of_revision(target.name, target.revision), self.on
         spec = self.engine.spec if self.engine else None
-        return Asked(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
+        return EvaluationEndpoint(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
 
     def _adapter(self, target: Target, world: World, address: str) -> Adapter | None:
         """What is published of a revision."""
