@@ -36,7 +36,7 @@ from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
 from finetune_trainer.training import plans, targets
 from finetune_trainer.training.activations import BFLOAT16
-from finetune_trainer.training.hyperparameters import Rows
+from finetune_trainer.training.hyperparameters import TrainCounts
 from finetune_trainer.training.memory import USABLE, Device
 from pyarrow import ipc
 from safetensors.numpy import save_file
@@ -49,7 +49,7 @@ CHATS = [
     for number in range(20)
 ]
 MAX_LENGTH = 64
-COUNTED = Rows(count=16, tokens=16 * 13, learned=16 * 2, longest=13)
+COUNTED = TrainCounts(count=16, tokens=16 * 13, learned=16 * 2, longest=13)
 TWO_ANSWERS = {"messages": [*CHATS[0]["messages"], *CHATS[1]["messages"]]}
 
 

@@ -81,7 +81,7 @@ def prepare(
         base.check_tokens(found, content.highest, config.model.source.uri)
         noticed += trained.findings(name, content, max_length)
     train = stored.learned["train"]
-    counted = hyperparameters.Rows(train.rows, train.tokens, train.learned, longest)
+    counted = hyperparameters.TrainCounts(train.rows, train.tokens, train.learned, longest)
     planned = plans.choose(config, counted, found.model, device, sharding, validated="validation" in stored.learned)
     plan = plans.of_all(config, planned)
     if evaluation is not None and _measured(evaluation, shape):
