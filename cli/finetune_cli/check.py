@@ -27,7 +27,7 @@ from finetune_cli.plan import plan_table, print_plan
 from finetune_cli.progress import View, view
 from finetune_cli.report import table
 from finetune_cli.store import Store
-from finetune_cli.trainer import Attempt, write_evaluation_config, write_run_config
+from finetune_cli.trainer import StageProcess, write_evaluation_config, write_run_config
 
 STAGE = "prepare"
 BINS, BAR = 8, 40
@@ -86,9 +86,9 @@ def _prepare(job: LocalJob, store: Store, shown: View) -> PrepareResult:
     write_run_config(job, store)
     write_evaluation_config(job, store)
     shown.begin(STAGE, "starting")
-    with Attempt(JOBS[STAGE], job, store) as attempt:
-        while (ending := attempt.wait(POLL_SECONDS)) is None:
-            if progress := attempt.progress():
+    with StageProcess(JOBS[STAGE], job, store) as process:
+        while (ending := process.wait(POLL_SECONDS)) is None:
+            if progress := process.progress():
                 shown.update(progress)
     ended = after(ending, failures=0, retries=0)
     if isinstance(ended, Done):

@@ -42,7 +42,7 @@ from finetune_cli.job import FILE, LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.progress import View
 from finetune_cli.store import Store
-from finetune_cli.trainer import Attempt, write_evaluation_config, write_run_config
+from finetune_cli.trainer import StageProcess, write_evaluation_config, write_run_config
 
 # How often a stage is asked how far it is, and the engine whether it answers, in seconds.
 POLL_SECONDS = 0.5
@@ -179,9 +179,9 @@ class Backend:
 
     def _attempt(self, stage: JobStage, base: str | None, deadline: float | None, failures: int) -> Next:
         endpoint = self._run.url if self._child else None
-        with Attempt(stage, self._job, self._store, endpoint, base) as attempt, self._stoppable(stage):
-            while (ending := attempt.wait(POLL_SECONDS)) is None:
-                self._follow(attempt)
+        with StageProcess(stage, self._job, self._store, endpoint, base) as process, self._stoppable(stage):
+            while (ending := process.wait(POLL_SECONDS)) is None:
+                self._follow(process)
                 if deadline is not None and time.monotonic() > deadline:
                     return Failed(
                         Reason.DEADLINE_EXCEEDED,
@@ -275,8 +275,8 @@ class Backend:
             self._view.say(f"Stopping: {stage.name} {stage.stops}; Ctrl-C again kills it.")
             raise
 
-    def _follow(self, attempt: Attempt) -> None:
-        progress = attempt.progress()
+    def _follow(self, process: StageProcess) -> None:
+        progress = process.progress()
         if progress and progress != self._run.progress:
             self._view.update(progress)
             self._run = self._run.at(progress)

@@ -71,7 +71,7 @@ class Laptop:
         raise KeyboardInterrupt
 
 
-class Attempt:
+class EndedProcess:
     """A stage's process, which ends at once."""
 
     laptop: Laptop
@@ -82,7 +82,7 @@ class Attempt:
         self.laptop.beside[stage.name] = set(self.laptop.up)
         self.laptop.arguments[stage.name] = arguments
 
-    def __enter__(self) -> "Attempt":
+    def __enter__(self) -> "EndedProcess":
         return self
 
     def __exit__(self, *ended: object) -> None:
@@ -129,8 +129,8 @@ def job(**sections: Any) -> LocalJob:
 def laptop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     measured = evaluated(evaluation_config(job().spec, Settings()).id)
     found = Laptop({"prepare": PREPARED, "train": TRAINED, "evaluate": measured})
-    monkeypatch.setattr(Attempt, "laptop", found, raising=False)
-    monkeypatch.setattr(local, "Attempt", Attempt)
+    monkeypatch.setattr(EndedProcess, "laptop", found, raising=False)
+    monkeypatch.setattr(local, "StageProcess", EndedProcess)
     monkeypatch.setattr(VllmProcess, "start", lambda engine, log: found.start(engine, log))
     monkeypatch.setattr(VllmProcess, "answers", lambda engine: not (engine.base and found.broken))
     yield found
