@@ -25,7 +25,7 @@ from finetune_trainer import signals
 from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, Adapter, Held, Wanted
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import published
-from finetune_trainer.server import Answer, answering
+from finetune_trainer.server import Response, answering
 from finetune_trainer.stages import adapter_steps as decide
 from finetune_trainer.stages.adapter_engine import Refused, VllmClient
 from finetune_trainer.stages.adapter_steps import Failure, Fetch, Point, Remove, Seen, Step, Unload
@@ -91,9 +91,9 @@ class Keeper:
         self._fetches: dict[str, tuple[Adapter, Future[None]]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE)
 
-    def answer(self, path: str) -> Answer | None:
+    def answer(self, path: str) -> Response | None:
         """What the operator asks for."""
-        return Answer(self._held.model_dump_json(by_alias=True).encode()) if path == "/status" else None
+        return Response(self._held.model_dump_json(by_alias=True).encode()) if path == "/status" else None
 
     def look(self) -> None:
         """Once: see how it stands, do what can be done, until nothing is left to do."""
