@@ -18,8 +18,8 @@ from finetune_trainer.evaluation.contenders import Message, Prompt
 from finetune_trainer.evaluation.endpoint import (
     CONCURRENCY,
     Endpoint,
-    Kept,
-    Line,
+    Response,
+    ResponseFile,
     Unreadable,
     choice_of,
     digest,
@@ -52,7 +52,7 @@ class Request:
         return digest(self.model, self.prompt.prompt, self.prompt.tools, self.max_tokens, *more)
 
 
-class Prediction(Line):
+class Prediction(Response):
     """A model's answer: one line of answers.jsonl.
 
     `row` counts the rows that were evaluated, from 0; `seconds` from sent to whole.
@@ -87,7 +87,7 @@ class Served:
 class VllmEndpoint:
     """An engine's endpoint. Raises StageError when it gives no more answers; `kept` has those that engines gave."""
 
-    def __init__(self, endpoint: Endpoint, kept: Kept[Prediction]) -> None:
+    def __init__(self, endpoint: Endpoint, kept: ResponseFile[Prediction]) -> None:
         self.endpoint = endpoint
         self._kept = kept
 
@@ -121,7 +121,7 @@ class Whom:
     base: str
 
 
-def engines(whom: Whom, kept: Kept[Prediction]) -> dict[str, VllmEndpoint]:
+def engines(whom: Whom, kept: ResponseFile[Prediction]) -> dict[str, VllmEndpoint]:
     """Who answers, by the model's name: the tuned model, and its base model where that is served, too.
 
     Raises StageError for an engine of something else.

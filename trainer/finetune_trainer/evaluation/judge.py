@@ -16,7 +16,7 @@ import openai
 
 from finetune_trainer.contract.config import EndpointConfig
 from finetune_trainer.evaluation.contenders import Question
-from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, choice_of, digest, key_of
+from finetune_trainer.evaluation.endpoint import Endpoint, Response, ResponseFile, choice_of, digest, key_of
 from finetune_trainer.evaluation.manner import BRIEF, Manner, understood
 
 INSTRUCTION = (
@@ -46,7 +46,7 @@ class Comparison:
         return digest(self.model, self.asked, self.first, self.second)
 
 
-class Judgement(Line):
+class Judgement(Response):
     """One line of judgements.jsonl. `winner`: A, B or TIE; None when the judge said something else."""
 
     winner: str | None
@@ -69,7 +69,7 @@ class Judge:
     def __init__(self, config: EndpointConfig, file: Path) -> None:
         self._endpoint = Endpoint("The judge", config.url, key_of("JUDGE"), MEND)
         self._model = config.model
-        self._kept = Kept(Judgement, file)
+        self._kept = ResponseFile(Judgement, file)
         self._manner = BRIEF
 
     def probe(self) -> None:

@@ -22,7 +22,7 @@ from finetune_trainer.evaluation import benchmarks, choosers, contenders, genera
 from finetune_trainer.evaluation.ask import Prediction, Request, Served, Whom, by_engine, engines
 from finetune_trainer.evaluation.choosers import Chooser, Choosers
 from finetune_trainer.evaluation.contenders import Framing, Message, Prompt, Question
-from finetune_trainer.evaluation.endpoint import Kept
+from finetune_trainer.evaluation.endpoint import ResponseFile
 from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.likelihood import Likelihood, Reference
 from finetune_trainer.evaluation.metrics import Statistic
@@ -49,7 +49,7 @@ class Measuring:
         self._name, self._evaluation, self._workspace, self._reporter = whom.model, evaluation, workspace, reporter
         self._questions = questions
         self._references = [question.reference for question in questions]
-        self._predictions = Kept(Prediction, workspace.answers)
+        self._predictions = ResponseFile(Prediction, workspace.answers)
         self._engines = engines(whom, self._predictions)
         self._base_name = whom.base
         self._compared = whom.base in self._engines

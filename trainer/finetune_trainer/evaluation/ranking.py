@@ -21,7 +21,7 @@ from finetune_trainer.data import base
 from finetune_trainer.evaluation import contenders, metrics
 from finetune_trainer.evaluation.ask import WARMING, Prediction, Whom, engines, sent
 from finetune_trainer.evaluation.contenders import PLAIN, TEMPLATE_KWARGS, Message, Prompt, Question, rendered
-from finetune_trainer.evaluation.endpoint import CONCURRENCY, Kept, Unreadable, digest
+from finetune_trainer.evaluation.endpoint import CONCURRENCY, ResponseFile, Unreadable, digest
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, took
 from finetune_trainer.server import Reporter
@@ -77,9 +77,9 @@ class Ranking:
         reporter: Reporter,
     ) -> None:
         self._model, self._questions, self._reporter = whom.model, questions, reporter
-        self._engine = engines(whom, Kept(Prediction, workspace.answers))[whom.model]
+        self._engine = engines(whom, ResponseFile(Prediction, workspace.answers))[whom.model]
         self._url = asked_at(whom.url, config.training.method)
-        self._kept = Kept(Rating, workspace.evaluations / "ratings.jsonl")
+        self._kept = ResponseFile(Rating, workspace.evaluations / "ratings.jsonl")
         found = base.read(workspace.base_model(config), config.model)
         self._tokenizer = found.tokenizer
         self._framing = contenders.template(evaluation.chat_template_kwargs) if found.chat else PLAIN

@@ -14,7 +14,7 @@ import openai
 from finetune_trainer.contract.config import EndpointConfig
 from finetune_trainer.evaluation.ask import Prediction, Request, complete
 from finetune_trainer.evaluation.contenders import Framing, Prompt, Question, with_examples
-from finetune_trainer.evaluation.endpoint import Endpoint, Kept, key_of
+from finetune_trainer.evaluation.endpoint import Endpoint, ResponseFile, key_of
 from finetune_trainer.evaluation.manner import BRIEF, Manner, understood
 from finetune_trainer.evaluation.normalise import said
 from finetune_trainer.evaluation.result import ContenderPrompts, Predictions, predictions_of
@@ -48,7 +48,11 @@ class Remote:
         return bool(said(prediction.text)) and not prediction.cut
 
     def ask(
-        self, questions: Sequence[Question], max_tokens: int, kept: Kept[Prediction], told: Callable[[int], None]
+        self,
+        questions: Sequence[Question],
+        max_tokens: int,
+        kept: ResponseFile[Prediction],
+        told: Callable[[int], None],
     ) -> Predictions:
         """Its answers, each of at most so many tokens; `told` hears how many there are after each."""
         framing = Framing(system=self._prompt)
