@@ -14,7 +14,7 @@ from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Action, Id
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.serving.rollout import Look, Standing
+from finetune_operator.serving.rollout import Look, Readiness
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Home(ABC):
         """What the revision has there beside that, once it is on its way."""
 
     @abstractmethod
-    def standing(self, target: Target, world: World, serves: bool, look: Look) -> Standing:
+    def readiness(self, target: Target, world: World, serves: bool, look: Look) -> Readiness:
         """How the revision stands there. `serves`: it is what users get."""
 
     @abstractmethod

@@ -78,7 +78,7 @@ class Host(Stage):
     def _assess(self, context: Context) -> Step:
         target, world = context.target, context.world
         place = home(target)
-        found = place.standing(target, world, context.serves, context.evidence)
+        found = place.readiness(target, world, context.serves, context.evidence)
         if found.state == State.FAILED:
             # What serves may recover, with nothing changed in the manifest.
             failure = Failure(found.reason, found.message)

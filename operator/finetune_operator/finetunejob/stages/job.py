@@ -23,9 +23,9 @@ from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Action, Create, Delete, Patch, applied
 from finetune_operator.kinds.plan import State
-from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
+from finetune_operator.pods.diagnose import Diagnosis, diagnose, last_exit, stuck
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.pods.state import Exit, PodState
+from finetune_operator.pods.state import ContainerExit, PodState
 
 
 class JobStage(Stage):
@@ -176,7 +176,7 @@ class JobStage(Stage):
         pod = last_exit(self._pods(context))
         found = diagnose(context.evidence(pod)) if pod else None
         if found is None:
-            found = Finding(Reason.CONTAINER_FAILED, f"Job {job.ref.name} failed: {job.failure_message}")
+            found = Diagnosis(Reason.CONTAINER_FAILED, f"Job {job.ref.name} failed: {job.failure_message}")
         return Failure(found.reason, found.message)
 
     def _watch(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
@@ -250,5 +250,5 @@ def _retried(current: Sequence[PodState], pods: tuple[PodState, ...]) -> str:
     return f"{running} running, after {len(early)} that ended early; the last one: {why}"
 
 
-def _wordless(ended: Exit) -> str:
+def _wordless(ended: ContainerExit) -> str:
     return "it was killed at its memory limit" if ended.oom_killed else f"it ended with code {ended.code}"
