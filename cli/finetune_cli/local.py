@@ -109,7 +109,7 @@ class Backend:
             self._run = self._run.released(why)
             self._write()
         # What missed the gate is worth a look, too.
-        if found := step.report.get("evaluation"):
+        if found := step.status.get("evaluation"):
             shown.measured(Path(unquote(found.report.removeprefix(FILE))))
         if not step.passed:
             raise _failure(stage, step)

@@ -79,7 +79,7 @@ class Run:
         status = begin(world, self.revision)
         steps = self._with_the_next()
         for step in steps.values():
-            status = status.model_copy(update=step.report)
+            status = status.model_copy(update=step.status)
         return tell(world, Walk(status, steps), self.wanted, gives_way=False, now=now)
 
     def _with_the_next(self) -> Mapping[str, Step]:

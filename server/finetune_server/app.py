@@ -28,7 +28,7 @@ from finetune_server.errors import Problem, missing
 from finetune_server.files import PURPOSE, seen
 from finetune_server.ground import Ground
 from finetune_server.keys import Right
-from finetune_server.limits import Rates, RateLimit
+from finetune_server.limits import RateLimit, Rates
 from finetune_server.not_here import why_not
 from finetune_server.routing import Route as Place
 from finetune_server.settings import Raw, Settings, merged

@@ -10,7 +10,7 @@ from finetune_operator import names
 from finetune_operator.conditions import Reason
 from finetune_operator.kinds.plan import State
 from finetune_operator.kinds.snapshot import DeploymentState
-from finetune_operator.pods.diagnose import Evidence, Diagnosis, diagnose, stuck
+from finetune_operator.pods.diagnose import Diagnosis, Evidence, diagnose, stuck
 from finetune_operator.pods.state import RESTARTS, PodState
 
 # An engine that has crashed RESTARTS times in one pod does not start by itself, unless it ran for long in between: the

@@ -80,7 +80,7 @@ class TestPrinted:
         (directory / "report.json").write_text(decision(manifest=MANIFEST).model_dump_json(by_alias=True))
         step = evaluated(decision().result, target("bookings").spec, (directory / "report.html").as_uri())
         with store.lock():
-            store.write(FineTuneJobStatus(revision="0a1b2c3d", evaluation=step.report["evaluation"]))
+            store.write(FineTuneJobStatus(revision="0a1b2c3d", evaluation=step.status["evaluation"]))
 
     def test_with_prices_that_are_given_now(self) -> None:
         console = Console(width=40, color_system=None)

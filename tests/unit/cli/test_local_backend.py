@@ -236,7 +236,7 @@ def test_a_new_stage_needs_no_word_here(laptop: Laptop, tmp_path: Path, monkeypa
         def entry(self, target: Target) -> str:
             return "quantize.json"
 
-        def verdict(self, context: Context) -> Step | None:
+        def recorded(self, context: Context) -> Step | None:
             known = self.entry(context.target) in context.record
             return Step(State.SUCCEEDED, local.Reason.SUCCEEDED, "It is smaller.") if known else None
 

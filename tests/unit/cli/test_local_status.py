@@ -222,7 +222,7 @@ def test_of_a_sweep_the_trials_are_shown_and_which_was_taken() -> None:
     record = Record("aaaa0001", entries={TRAINED: text(swept)})
     ref = Ref("ConfigMap", "recipes-aaaa0001", "", "aaaa0001")
     world = World("recipes", "", "", records={"aaaa0001": RecordState(ref, "", record)})
-    step = JOBS["train"].verdict(Context(target, world, FineTuneJobStatus()))
+    step = JOBS["train"].recorded(Context(target, world, FineTuneJobStatus()))
     assert step is not None
     told = shown(prepared(NEW).after("train", step).status(NOW), running=True)
     lines = [line.split() for line in told.splitlines()]

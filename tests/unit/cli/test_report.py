@@ -46,7 +46,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     job = {
         "metadata": {"name": "recipes"},
         "spec": found.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "status": {"evaluation": step.report["evaluation"].model_dump(mode="json", by_alias=True, exclude_none=True)},
+        "status": {"evaluation": step.status["evaluation"].model_dump(mode="json", by_alias=True, exclude_none=True)},
     }
     files = {
         "ftj.json": job,
@@ -247,7 +247,7 @@ def ran(root: Path, revision: str, decided: Decision, rows: tuple[Row, ...] = RO
     (directory / "rows.jsonl").write_text("".join(row.model_dump_json(by_alias=True) + "\n" for row in rows))
     (directory / "report.html").write_text(render(decided))
     step = evaluated(decided.result, target("bookings").spec, (directory / "report.html").as_uri())
-    store.write(FineTuneJobStatus(revision=revision, evaluation=step.report["evaluation"]))
+    store.write(FineTuneJobStatus(revision=revision, evaluation=step.status["evaluation"]))
 
 
 @pytest.fixture

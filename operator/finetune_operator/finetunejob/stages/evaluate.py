@@ -94,7 +94,7 @@ class Evaluate(JobStage):
         """One for each measurement."""
         return evaluated_key(evaluation_config(target.spec, target.settings).id)
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """What was measured, held against the gate as it is now."""
         prepared, spec = context.record.prepared, context.spec
         if prepared and prepared.dataset.format == Format.TEXT:
@@ -109,7 +109,7 @@ class Evaluate(JobStage):
         if found is None or found.passed or context.world.promote != context.target.revision:
             return found
         message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."
-        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
+        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, status=found.status)
 
     def waits(self, context: Context) -> Step | None:
         """A shared Engine that sleeps; and the base model's engine, where it is asked at one of its own: one that never
@@ -154,8 +154,8 @@ def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Ste
     verdict = check(result, gate)
     told = {"evaluation": evaluation_status(result, deciding(result, gate), verdict.passed, report)}
     if verdict.passed:
-        return Step(State.SUCCEEDED, Reason.SUCCEEDED, verdict.message, report=told)
-    return Step(State.FAILED, Reason.GATE_NOT_MET, verdict.message, report=told)
+        return Step(State.SUCCEEDED, Reason.SUCCEEDED, verdict.message, status=told)
+    return Step(State.FAILED, Reason.GATE_NOT_MET, verdict.message, status=told)
 
 
 def evaluation_status(result: EvaluateResult, metric: Metric, passed: bool, report: str) -> EvaluationStatus:

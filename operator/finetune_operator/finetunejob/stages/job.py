@@ -50,7 +50,7 @@ class JobStage(Stage):
         """The record's entry that has its result."""
 
     @abstractmethod
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """What the result in the record comes to; None while there is none."""
 
     def job(self, target: Target, inputs: str) -> Manifest:
@@ -86,8 +86,8 @@ class JobStage(Stage):
         }
 
     def ended(self, context: Context) -> Step | None:
-        """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
-        return self.verdict(context) or context.failed_before(self.name, self.inputs(context))
+        """The step of a stage that is done, or failed and is not tried again; None while there is work."""
+        return self.recorded(context) or context.failed_before(self.name, self.inputs(context))
 
     def beside(self, target: Target) -> tuple[Manifest, ...]:
         """What its pods need beside the volume and the record."""

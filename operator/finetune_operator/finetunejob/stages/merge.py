@@ -41,7 +41,7 @@ class Merge(JobStage):
         """One for a revision."""
         return MERGED
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """The model, or what keeps it from being served."""
         found = context.record.merged
         if found is None:

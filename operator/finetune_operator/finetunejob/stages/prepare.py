@@ -88,7 +88,7 @@ class Prepare(JobStage):
         """One for each revision."""
         return PREPARED
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """How many rows there are, and the plan; or that this is more than its budget."""
         found = context.record.prepared
         if found is None:
@@ -96,7 +96,7 @@ class Prepare(JobStage):
         foreseen, told = pace(context), _told(found)
         told = _foreseen(told, foreseen) if foreseen else told
         refused = too_long(context, foreseen)
-        return replace(refused, report=told.report) if refused else told
+        return replace(refused, status=told.status) if refused else told
 
 
 def _copied(target: Target) -> tuple[str, ...]:
@@ -129,10 +129,10 @@ def _memory(target: Target) -> tuple[str, ...]:
 
 def _foreseen(step: Step, foreseen: Pace) -> Step:
     """With status.plan's time."""
-    plan: PlanStatus = step.report["plan"]
+    plan: PlanStatus = step.status["plan"]
     reasons = {**plan.reasons, "estimatedSeconds": foreseen.reason}
     told = plan.model_copy(update={"estimated_seconds": round(foreseen.seconds), "reasons": reasons})
-    return replace(step, report={**step.report, "plan": told})
+    return replace(step, status={**step.status, "plan": told})
 
 
 def _told(result: PrepareResult) -> Step:
@@ -143,7 +143,7 @@ def _told(result: PrepareResult) -> Step:
         State.SUCCEEDED,
         Reason.SUCCEEDED,
         " ".join((told, *result.warnings)),
-        report={
+        status={
             "model": ModelStatus(**result.model.model_dump()),
             "dataset": DatasetStatus(**result.dataset.model_dump(mode="json")),
             "plan": planned(result.plan),

@@ -51,7 +51,7 @@ class Publish(JobStage):
         """One for each destination, and what else is wanted there."""
         return published_key(target.spec.output)
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """The artifact's address."""
         found = context.record.published(context.spec.output)
         if found is None:
@@ -60,7 +60,7 @@ class Publish(JobStage):
         merged = f" Merged with its base model it is {found.merged}." if found.merged else ""
         lacking = f" {without_base(found.lineage)}" if found.lineage else ""
         told = f"The artifact is {found.uri}.{merged}{lacking}"
-        return Step(State.SUCCEEDED, Reason.SUCCEEDED, told, report={"artifact": artifact})
+        return Step(State.SUCCEEDED, Reason.SUCCEEDED, told, status={"artifact": artifact})
 
     def _outdated(self, context: Context, job: JobState) -> bool:
         """A Job that published elsewhere says nothing, complete or not."""

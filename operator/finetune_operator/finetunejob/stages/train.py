@@ -91,7 +91,7 @@ class Train(JobStage):
         """One for each revision."""
         return TRAINED
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """The artifact, and what it took."""
         found = context.record.trained
         return _told(found, context.target) if found else None
@@ -167,7 +167,7 @@ def _told(result: TrainResult, target: Target) -> Step:
         State.SUCCEEDED,
         Reason.BUDGET_SPENT if result.spent else Reason.SUCCEEDED,
         " ".join(said for said in (told, result.spent, ranked, result.chosen, result.notice, lost) if said),
-        report={
+        status={
             "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
             "checkpoints": [
                 CheckpointStatus(
