@@ -98,7 +98,7 @@ def _publish(work: Work, task: Task, write: Write) -> None:
         metrics(trainer.state.log_history, follow.steps_per_epoch),
         write,
         trainer.state.global_step,
-        work.track and work.track.report,
+        work.track and work.track.tracked,
         task.attempt.notice,
         follow.outdone,
         task.budget.ended(trainer.state.global_step, trainer.state.max_steps) if follow.spent else "",

@@ -34,7 +34,7 @@ class Track(TrainerCallback):  # type: ignore[misc]  # the library comes without
         self._next = -math.inf
 
     @property
-    def report(self) -> Tracked:
+    def tracked(self) -> Tracked:
         """Where the run is, and what of it did not get there."""
         return Tracked(type=self.tracking.type, url=self.tracker.url, problem=self.problem)
 
