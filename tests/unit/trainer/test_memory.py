@@ -12,13 +12,13 @@ from finetune_trainer.data.base import Model
 from finetune_trainer.training import activations, attempts, failures, host
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt
-from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Load, Pass, Training, divided, refusal
+from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Pass, TokenLoad, Training, divided, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
 LLAMA_8B = Model(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
 SMOLLM2 = Model(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
-LOAD = Load(longest=512, step=16 * 512, learned=0.3)
+LOAD = TokenLoad(longest=512, step=16 * 512, learned=0.3)
 
 
 def training(kind: str = "lora", model: Model = LLAMA_8B, gib: float | None = 80, **load: Any) -> Training:

@@ -28,7 +28,7 @@ from finetune_trainer.data import published
 from finetune_trainer.server import Response, answering
 from finetune_trainer.stages import adapter_steps as decide
 from finetune_trainer.stages.adapter_engine import Refused, VllmClient
-from finetune_trainer.stages.adapter_steps import Failure, Fetch, Point, Remove, Seen, Step, Unload
+from finetune_trainer.stages.adapter_steps import Failure, Fetch, Observed, Remove, SetAliases, Step, Unload
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Keeper:
         self._settings = settings
         self._engine = engine
         self._wanted = Wanted()
-        self._seen = Seen(aliases=_aliases(settings.root))
+        self._seen = Observed(aliases=_aliases(settings.root))
         for draft in settings.root.glob(f"{_DRAFT}*@*"):
             shutil.rmtree(draft)
         self._fetches: dict[str, tuple[Adapter, Future[None]]] = {}
@@ -145,7 +145,7 @@ class Keeper:
                 self._fetches[place] = adapter, self._pool.submit(fetch, adapter, root / place, self._settings.signed)
             case decide.Load(adapter, instead):
                 self._load(adapter, instead)
-            case Point(aliases, closing):
+            case SetAliases(aliases, closing):
                 _write(root / LEAVING, json.dumps(sorted(closing)))
                 _write(root / ALIASES, _NAMES.dump_json(dict(aliases)).decode())
                 self._seen = replace(self._seen, aliases=aliases, closing=closing)

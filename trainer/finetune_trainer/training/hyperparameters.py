@@ -10,7 +10,7 @@ from finetune_trainer.contract.config import AdapterType, Sharding, TrainingConf
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.report import Plan
 from finetune_trainer.data.base import Model
-from finetune_trainer.training.memory import ASSUMED, GIB, Device, Load, Pass, Training, divided, refusal
+from finetune_trainer.training.memory import ASSUMED, GIB, Device, Pass, TokenLoad, Training, divided, refusal
 from finetune_trainer.training.methods import RECIPES
 
 # Lengths are rounded up to this, so that a few longer rows in the next version of the data change nothing.
@@ -52,7 +52,7 @@ def choose(
     recipe = RECIPES[training.method]
     longest = recipe.sequences * min(counts.longest, max_length)
     step = batch_size // devices * longest
-    load = Load(longest, step, counts.learned / counts.tokens, recipe.sequences, training.method.writes)
+    load = TokenLoad(longest, step, counts.learned / counts.tokens, recipe.sequences, training.method.writes)
     sized = divided(Training(model, training.adapter, device, load), sharding)
     if refused := refusal(sized.at_best):
         raise refused

@@ -58,7 +58,7 @@ UNKNOWN = Device(None, 0, FLOAT32)
 
 
 @dataclass(frozen=True)
-class Load:
+class TokenLoad:
     """What passes: tokens of the longest row, those of a step on one device at most, and the share that is learned.
 
     `sequences`: how many of tokens a row has, which pass together. `writes`: see Method.
@@ -86,7 +86,7 @@ class Training:
     model: Model
     adapter: AdapterConfig
     device: Device
-    load: Load
+    load: TokenLoad
     sharded: bool = False
 
     @property
