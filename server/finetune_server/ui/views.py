@@ -13,7 +13,7 @@ from finetune_cli.jobs import Job
 from finetune_cli.words import age, facts, of_status, where, why
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus, Phase
 from finetune_operator.conditions import KSTATUS, Reason
-from finetune_trainer.evaluation.trials import Shown, shown
+from finetune_trainer.evaluation.trials import TrialRow, shown
 
 from finetune_server.ui.place import Point
 
@@ -98,7 +98,7 @@ class JobView:
     next: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     steps: tuple[ConditionLine, ...]
-    trials: tuple[Shown, ...]
+    trials: tuple[TrialRow, ...]
     evaluation: Evaluation | None
     history: tuple[HistoryLine, ...]
     tracking: str

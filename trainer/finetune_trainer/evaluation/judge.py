@@ -32,8 +32,8 @@ WORTH = {"A": 1.0, "B": 0.0, "TIE": 0.5}
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two answers to one question."""
+class PairwiseRequest:
+    """Which of two answers to one question is better."""
 
     model: str
     asked: str
@@ -77,7 +77,7 @@ class Judge:
         self._manner = asyncio.run(self._probe())
 
     async def _probe(self) -> Manner:
-        easy = Comparison(self._model, "How much is two and two?", "Four.", "I like cheese.")
+        easy = PairwiseRequest(self._model, "How much is two and two?", "Four.", "I like cheese.")
         async with self._endpoint.client(kept="") as client:
 
             async def ask(manner: Manner) -> bool:
@@ -99,11 +99,11 @@ class Judge:
         scores = tuple(0.5 if prediction == question.reference else next(worth) for question, prediction in pairs)
         return Judged(scores, unread)
 
-    def _duel(self, question: Question, prediction: str) -> tuple[Comparison, Comparison]:
+    def _duel(self, question: Question, prediction: str) -> tuple[PairwiseRequest, PairwiseRequest]:
         asked = question.text
         return (
-            Comparison(self._model, asked, prediction, question.reference),
-            Comparison(self._model, asked, question.reference, prediction),
+            PairwiseRequest(self._model, asked, prediction, question.reference),
+            PairwiseRequest(self._model, asked, question.reference, prediction),
         )
 
 
@@ -111,7 +111,7 @@ def _worth(judgement: Judgement) -> float:
     return WORTH[judgement.winner or "TIE"]
 
 
-async def _judge(manner: Manner, client: openai.AsyncOpenAI, asked: Comparison) -> Judgement:
+async def _judge(manner: Manner, client: openai.AsyncOpenAI, asked: PairwiseRequest) -> Judgement:
     text = f"Request:\n{asked.asked}\n\nAnswer A:\n{asked.first}\n\nAnswer B:\n{asked.second}\n\nWhich is better?"
     messages: Any = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}]
     options = manner.options(WORD_TOKENS)
