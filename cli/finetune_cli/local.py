@@ -48,7 +48,7 @@ from finetune_cli.trainer import StageProcess, write_evaluation_config, write_ru
 POLL_SECONDS = 0.5
 
 
-class Shown(Protocol):
+class Listener(Protocol):
     """Who tells the user of what came out."""
 
     def measured(self, page: Path) -> None:
@@ -83,7 +83,7 @@ class Backend:
         self._stage = self._run.wanted[0]
         self._child: Child | None = None
 
-    def carry_out(self, shown: Shown) -> None:
+    def carry_out(self, listener: Listener) -> None:
         """Take each stage in turn; what is complete ends at once. Then serve the result, where that is wanted.
 
         Until KeyboardInterrupt. UserError when a stage fails, or the engine ends.
@@ -95,13 +95,13 @@ class Backend:
         try:
             for stage in self._run.wanted:
                 self._stage = stage
-                self._take(stage, shown)
+                self._take(stage, listener)
             if self._child:
-                self._answer(self._child, shown)
+                self._answer(self._child, listener)
         finally:
             self._stop_engine()
 
-    def _take(self, stage: Stage, shown: Shown) -> None:
+    def _take(self, stage: Stage, listener: Listener) -> None:
         step = self._step(stage)
         self._tell(stage, step)
         if self._child and (why := HOST.released(self._context)):
@@ -110,7 +110,7 @@ class Backend:
             self._write()
         # What missed the gate is worth a look, too.
         if found := step.status.get("evaluation"):
-            shown.measured(Path(unquote(found.report.removeprefix(FILE))))
+            listener.measured(Path(unquote(found.report.removeprefix(FILE))))
         if not step.passed:
             raise _failure(stage, step)
 
@@ -211,9 +211,9 @@ class Backend:
             self._view.end(step.message)
         return step
 
-    def _answer(self, child: Child, shown: Shown) -> None:
+    def _answer(self, child: Child, listener: Listener) -> None:
         """Serve until the engine ends."""
-        shown.answering(Endpoint(url=self._address, model=self._job.name))
+        listener.answering(Endpoint(url=self._address, model=self._job.name))
         with self._stoppable(HOST):
             while child.wait(POLL_SECONDS) is None:
                 pass

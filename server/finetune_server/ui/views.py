@@ -13,7 +13,7 @@ from finetune_cli.jobs import Job
 from finetune_cli.words import age, facts, of_status, where, why
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus, Phase
 from finetune_operator.conditions import KSTATUS, Reason
-from finetune_trainer.evaluation.trials import TrialRow, shown
+from finetune_trainer.evaluation.trials import TrialRow, trial_rows
 
 from finetune_server.ui.place import Point
 
@@ -133,7 +133,7 @@ def job_view(job: Job, now: datetime) -> JobView:
         next=tuple(advice(job)),
         facts=tuple(facts(status)),
         steps=tuple(_steps(status, now)),
-        trials=tuple(shown([of_status(trial) for trial in status.trials])) if status.trials else (),
+        trials=tuple(trial_rows([of_status(trial) for trial in status.trials])) if status.trials else (),
         evaluation=_evaluation(status.evaluation) if status.evaluation else None,
         history=_history(status),
         tracking=(status.tracking.url or "") if status.tracking else "",

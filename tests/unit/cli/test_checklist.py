@@ -8,7 +8,7 @@ from decisions import contender, decision, result
 from finetune_cli.checklist import UNKNOWN, checklist, markdown
 from finetune_cli.errors import UserError
 from finetune_cli.main import app
-from finetune_cli.output import Output
+from finetune_cli.output import OutputFormat
 from finetune_cli.report import answer_checklist
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
@@ -85,7 +85,7 @@ class TestPrinted:
     def test_with_prices_that_are_given_now(self) -> None:
         console = Console(width=40, color_system=None)
         with console.capture() as capture:
-            answer_checklist("bookings", None, Prices(accelerator_hour=2.5), None, Output.TABLE, console)
+            answer_checklist("bookings", None, Prices(accelerator_hour=2.5), None, OutputFormat.TABLE, console)
         assert capture.get() == PAGE
 
     def test_as_json_and_into_a_file(self) -> None:

@@ -15,7 +15,7 @@ from finetune_cli.compare import versus
 from finetune_cli.errors import UserError
 from finetune_cli.kubectl import complaint
 from finetune_cli.main import app
-from finetune_cli.output import Output
+from finetune_cli.output import OutputFormat
 from finetune_cli.report import given_prices, report_on, summary, write_failures
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
@@ -82,7 +82,7 @@ def told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     console = Console(width=200, color_system=None)
     with console.capture() as capture:
-        report_on(name, Cluster("kitchen"), Prices(), None, Output.TABLE, console)
+        report_on(name, Cluster("kitchen"), Prices(), None, OutputFormat.TABLE, console)
     return capture.get()
 
 

@@ -16,7 +16,7 @@ from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED, unmeasured
 from finetune_trainer.evaluation.inspection import TUNED
-from finetune_trainer.evaluation.trials import shown
+from finetune_trainer.evaluation.trials import trial_rows
 
 # A longer text is cut, and says so.
 TEXT_LENGTH = 600
@@ -80,7 +80,7 @@ def render(decision: Decision) -> str:
         cached=cached(decision.costs, decision.prices),
         unmeasured=unmeasured(result),
         benchmarks=told(result.benchmarks),
-        trials=shown(decision.trials),
+        trials=trial_rows(decision.trials),
         remote={name: found.model for name, found in result.baselines.items() if found.remote},
     )
 

@@ -16,7 +16,7 @@ class TrialRow:
     taken: bool
 
 
-def shown(trials: Sequence[Trial]) -> list[TrialRow]:
+def trial_rows(trials: Sequence[Trial]) -> list[TrialRow]:
     """A row for each trial, in order."""
     names = sorted({name for trial in trials for name in trial.parameters})
     columns = ("trial", *names, "validation loss", "tokens", "seconds", "outcome")

@@ -116,10 +116,10 @@ def name_of(directory: str) -> str:
 
 def steps(wanted: Wanted, seen: Observed, now: float) -> list[Step]:
     """All that can be done at once; what follows from it is decided anew."""
-    point = _aliases(wanted, seen, now)
+    aliases = _aliases(wanted, seen, now)
     return [
         *_brought(wanted, seen, now),
-        *([point] if (point.aliases, point.closing) != (seen.aliases, seen.closing) else ()),
+        *([aliases] if (aliases.aliases, aliases.closing) != (seen.aliases, seen.closing) else ()),
         *(Unload(name) for name, since in seen.resting.items() if now - since >= REST_SECONDS),
         *(Remove(found) for found, since in seen.left.items() if now - since >= KEPT_SECONDS),
     ]
