@@ -92,7 +92,7 @@ def job_of(raw: Raw) -> Job:
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class ReachableModel:
     """What serves a job, from here. `system`: the system message that it knows its task by, where that is known."""
 
     endpoint: Endpoint
@@ -132,7 +132,7 @@ class Place(Protocol):
     def remove_earlier(self, job: Job) -> list[str]:
         """Remove what was made for revisions before the newest; which these were."""
 
-    def reach(self, job: Job) -> AbstractContextManager[ServedModel]:
+    def reach(self, job: Job) -> AbstractContextManager[ReachableModel]:
         """Make what serves it answer on this machine, as long as the context lasts."""
 
     def promote(self, name: str, address: str | None) -> None:

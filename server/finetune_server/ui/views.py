@@ -65,7 +65,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationView:
     """What was measured, and whether that was enough."""
 
     passed: bool
@@ -99,7 +99,7 @@ class JobView:
     facts: tuple[tuple[str, str], ...]
     steps: tuple[ConditionLine, ...]
     trials: tuple[TrialRow, ...]
-    evaluation: Evaluation | None
+    evaluation: EvaluationView | None
     history: tuple[HistoryLine, ...]
     tracking: str
     answers: bool
@@ -192,10 +192,10 @@ def _steps(status: FineTuneJobStatus, now: datetime) -> list[ConditionLine]:
     ]
 
 
-def _evaluation(measured: EvaluationStatus) -> Evaluation:
+def _evaluation(measured: EvaluationStatus) -> EvaluationView:
     scores = {TUNED: measured.tuned, **measured.baselines}
     tokens = measured.prompt_tokens_per_request
-    return Evaluation(
+    return EvaluationView(
         passed=measured.passed,
         said=f"Measured on {measured.rows} test rows; it {'passes' if measured.passed else 'misses'} the gate.",
         metric=measured.metric,

@@ -24,7 +24,7 @@ from finetune_operator.api.status import Endpoint, FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.stages import wanted
 from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
@@ -230,8 +230,8 @@ def test_a_new_stage_needs_no_word_here(laptop: Laptop, tmp_path: Path, monkeypa
         phase = Phase.TRAINING
         result = TrainResult
 
-        def work(self, target: Target) -> Work:
-            return Work()
+        def needs(self, target: Target) -> JobNeeds:
+            return JobNeeds()
 
         def entry(self, target: Target) -> str:
             return "quantize.json"

@@ -45,7 +45,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Polyline:
     """A curve as the points of an SVG polyline, where it ends, and its last value."""
 
     name: str
@@ -103,15 +103,15 @@ def _points(decision: Decision) -> list[tuple[int, float]]:
     return [*decision.curve.loss, *decision.curve.validation_loss]
 
 
-def _lines(decision: Decision) -> list[Curve]:
+def _lines(decision: Decision) -> list[Polyline]:
     every = _points(decision)
     if not every:
         return []
     steps, highest = max(step for step, _ in every) or 1, max(loss for _, loss in every) or 1
 
-    def line(name: str, curve: Sequence[tuple[int, float]]) -> Curve:
+    def line(name: str, curve: Sequence[tuple[int, float]]) -> Polyline:
         places = [f"{WIDTH * step / steps:.1f},{HEIGHT * (1 - loss / highest):.1f}" for step, loss in curve]
-        return Curve(name, " ".join(places), places[-1], curve[-1][1])
+        return Polyline(name, " ".join(places), places[-1], curve[-1][1])
 
     named = (("training", decision.curve.loss), ("validation", decision.curve.validation_loss))
     return [line(name, curve) for name, curve in named if curve]

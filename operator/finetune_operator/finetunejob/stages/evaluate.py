@@ -25,7 +25,7 @@ from finetune_operator.finetunejob.desired.evaluation import (
     tasks_uris,
 )
 from finetune_operator.finetunejob.desired.hosting import BASE, base_url
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.record import Failure, evaluated_key
@@ -64,12 +64,12 @@ class Evaluate(JobStage):
         """Where the candidate's engine can't answer as the base model."""
         return base_alone(spec)
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """It asks the candidate, reads rows and tokenizer from the volume, and gets keys of whom else it asks."""
         asked = home(target).asked(target)
         base = ("--base-endpoint", base_url(target)) if self.asks_base(target.spec) else ()
         models = ("--model", asked.models[0], "--base-model", asked.models[1]) if asked.models else ()
-        return Work(
+        return JobNeeds(
             measured=True,
             environment=[*variables({"HF_HUB_OFFLINE": "1"}), *endpoint_keys(target.spec), *engine_key(asked.key)],
             mounts=user_mounts([target.spec.model.source, target.cache, *tasks_uris(target.spec.evaluation)]),

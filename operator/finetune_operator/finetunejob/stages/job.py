@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from finetune_operator import names
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import jobs
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.queue import WorkloadState, waits_for
 from finetune_operator.finetunejob.record import Failure, text
@@ -42,7 +42,7 @@ class JobStage(Stage):
         return True
 
     @abstractmethod
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """What it needs of its Job."""
 
     @abstractmethod
@@ -55,7 +55,7 @@ class JobStage(Stage):
 
     def job(self, target: Target, inputs: str) -> Manifest:
         """The Job; `inputs` as `pod_inputs` has them."""
-        return jobs.job(target, self.name, self.grace_seconds, self.work(target), inputs)
+        return jobs.job(target, self.name, self.grace_seconds, self.needs(target), inputs)
 
     def inputs(self, context: Context) -> str:
         """A digest of all that could mend a failure, so that a change tries it again: what its pods are made from, how
@@ -144,7 +144,7 @@ class JobStage(Stage):
             return _suspended(self.name)
         if waiting := self.waits(context):
             return waiting
-        adjusted = _adjust(context, job, self.work(context.target).trials)
+        adjusted = _adjust(context, job, self.needs(context.target).trials)
         actions = (*(applied(manifest) for manifest in self.beside(context.target)), *adjusted)
         if job.suspended:
             return _held(job, context.world.workloads.get(job.ref.name), actions)
@@ -183,7 +183,7 @@ class JobStage(Stage):
         pods = self._pods(context)
         # One that has ended well is taken for running until its Job has counted it, a moment later.
         current = [pod for pod in pods if (pod.live or _well(pod)) and not pod.deleting]
-        wanted = jobs.pods(context.spec.training, self.work(context.target))
+        wanted = jobs.pods(context.spec.training, self.needs(context.target))
         if not current:
             return self._without_pod(context, job, actions)
         if found := next(filter(None, (stuck(context.evidence(pod)) for pod in reversed(current))), None):

@@ -13,7 +13,7 @@ from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import tracking
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
-from finetune_operator.finetunejob.desired.jobs import Work, sharding
+from finetune_operator.finetunejob.desired.jobs import JobNeeds, sharding
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.record import PREPARED
 from finetune_operator.finetunejob.stages import origin
@@ -36,14 +36,14 @@ class Prepare(JobStage):
     phase = Phase.PREPARING
     result = PrepareResult
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """It fetches the model and the rows, asks whether judge and endpoints answer, and gets credentials for that.
 
         It plans for the devices to come.
         """
         spec = target.spec
         sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation), *_copied(target)]
-        return Work(
+        return JobNeeds(
             measured=True,
             near=_holders(target),
             environment=[*credentials(target.spec), *endpoint_keys(target.spec)],

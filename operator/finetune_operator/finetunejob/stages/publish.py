@@ -11,7 +11,7 @@ from finetune_operator.api.status import ArtifactStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.credentials import output_credentials
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.record import Record, published_key
 from finetune_operator.finetunejob.stages.base import Context, Step
@@ -34,10 +34,10 @@ class Publish(JobStage):
         """Where there is a destination."""
         return spec.output.destination is not None
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """It reads the volume, and writes what it finds there to the destination."""
         spec, written = target.spec, target.spec.output.destination or ""
-        return Work(
+        return JobNeeds(
             environment=output_credentials(spec),
             mounts=user_mounts([spec.model.source, target.cache] if spec.output.merge else [], written),
             arguments=destination(spec.output, target.uid),

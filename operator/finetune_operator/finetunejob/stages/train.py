@@ -10,7 +10,7 @@ from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase
 from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import budget, sweep, tracking
-from finetune_operator.finetunejob.desired.jobs import Work, meeting_point, processes, sharding
+from finetune_operator.finetunejob.desired.jobs import JobNeeds, meeting_point, processes, sharding
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.record import TRAINED
 from finetune_operator.finetunejob.stages.base import Context, Step
@@ -38,10 +38,10 @@ class Train(JobStage):
     stops = "finishes its step and keeps a checkpoint"
     resumes = "goes on from its last checkpoint"
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """What it needs lies on the volume: it gets no credential but a tracker's, and asks no hub."""
         training = target.spec.training
-        return Work(
+        return JobNeeds(
             devices=True,
             trials=sweep.trials(training),
             environment=[*variables({"HF_HUB_OFFLINE": "1"}), *tracking.keys(training)],
