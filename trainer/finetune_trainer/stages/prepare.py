@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
+from finetune_trainer.contract.report import DatasetInfo, ModelInfo, PrepareResult, Rows
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, licenses, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
@@ -99,7 +99,7 @@ def prepare(
         revision=config.revision,
         on_sensitive=on_sensitive,
         model=_told(config, commit, found.model),
-        dataset=_report(shape, stored, longest),
+        dataset=_dataset_info(shape, stored, longest),
         plan=plan,
         warnings=tuple(finding.sentence for finding in noticed),
     )
@@ -127,9 +127,9 @@ def _check_adapter(config: RunConfig, model: Path, found: Base) -> None:
         raise targets.refusal_of_one_matrix(others)
 
 
-def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelReport:
+def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelInfo:
     origin = config.model.origin
-    return ModelReport(
+    return ModelInfo(
         commit=commit,
         digest=origin and origin.digest,
         lineage=origin.lineage if origin else (),
@@ -243,9 +243,9 @@ def _nothing(config: RunConfig, split: str, rows: Spool, max_length: int) -> str
     )
 
 
-def _report(shape: examples.Shape, stored: Stored, longest: int) -> DatasetReport:
+def _dataset_info(shape: examples.Shape, stored: Stored, longest: int) -> DatasetInfo:
     train = stored.learned["train"]
-    return DatasetReport(
+    return DatasetInfo(
         format=shape.format,
         rows=Rows(**stored.rows | {name: content.rows for name, content in stored.learned.items()}),
         tokens=train.tokens,
