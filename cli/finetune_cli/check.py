@@ -10,7 +10,7 @@ from pathlib import Path
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.prepare import planned
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.data import base, seen
 from finetune_trainer.data.findings import DataReport
 from finetune_trainer.data.seen import Parts, Prepared, Seen

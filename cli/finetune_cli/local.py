@@ -31,7 +31,7 @@ from finetune_operator.kinds.plan import State
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.asked import asked_at
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.evaluation.decision import reported
 
 from finetune_cli import state

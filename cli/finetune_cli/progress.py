@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from finetune_operator.finetunejob.stages import STAGES
-from finetune_trainer.contract.report import Progress as StageProgress
+from finetune_trainer.contract.results import Progress as StageProgress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 

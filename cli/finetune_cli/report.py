@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
-from finetune_trainer.contract.report import Contender, EvaluateResult, Score
+from finetune_trainer.contract.results import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked

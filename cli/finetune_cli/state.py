@@ -19,7 +19,7 @@ from finetune_operator.finetunejob.summary import tell
 from finetune_operator.finetunejob.walk import Walk, begin
 from finetune_operator.kinds.actions import Ref
 from finetune_operator.kinds.plan import State
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 
 WAITS = "An earlier stage comes first."
 # A file has no generations; a condition must speak of one.

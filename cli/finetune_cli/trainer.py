@@ -19,7 +19,7 @@ from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.config import Source
 from finetune_trainer.contract.outcome import Termination
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 from pydantic import ValidationError
 
 from finetune_cli import origin

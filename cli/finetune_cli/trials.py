@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from finetune_trainer.contract.report import Trial
+from finetune_trainer.contract.results import Trial
 from finetune_trainer.evaluation.trials import trial_rows
 from rich import box
 from rich.table import Table

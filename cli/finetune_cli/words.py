@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from finetune_operator.api.status import FineTuneJobStatus, PlanStatus, TrialStatus
 from finetune_operator.conditions import Type
-from finetune_trainer.contract.report import Progress, Trial, Usage
+from finetune_trainer.contract.results import Progress, Trial, Usage
 
 from finetune_cli.jobs import Job
 

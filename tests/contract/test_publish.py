@@ -19,7 +19,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import ArtifactInfo, PublishResult, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, PublishResult, TrainResult, Usage
 from finetune_trainer.data import digests
 from finetune_trainer.data import fetch as models
 from finetune_trainer.server import Reporter

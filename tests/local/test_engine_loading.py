@@ -20,7 +20,7 @@ from finetune_operator.serving import inside
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.adapters import LIST, Adapter, Held, Wanted
 from finetune_trainer.contract.published import MANIFEST, Manifest, written
-from finetune_trainer.contract.report import ArtifactInfo
+from finetune_trainer.contract.results import ArtifactInfo
 from finetune_trainer.data import digests
 from hub import Hub, Repository, listening
 from laptop import TINY

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, DatasetConfig, Source, SplitConfig
-from finetune_trainer.contract.report import ModelInfo, TrainResult
+from finetune_trainer.contract.results import ModelInfo, TrainResult
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import follow

@@ -9,7 +9,7 @@ import pytest
 import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method, ModelConfig, Origin, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import inherit

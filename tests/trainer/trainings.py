@@ -21,7 +21,7 @@ from finetune_trainer.contract.config import (
     TrainingConfig,
     Workspace,
 )
-from finetune_trainer.contract.report import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
+from finetune_trainer.contract.results import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
 from finetune_trainer.data import examples, spool, tokens, trained
 from finetune_trainer.data.base import Base, Model
 from finetune_trainer.data.examples import Example

@@ -26,7 +26,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageError
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.frame import Ending, leave, run

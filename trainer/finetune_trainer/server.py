@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 
 # Seconds; how often the server looks whether its stage has ended.
 STOP_WITHIN = 0.05
@@ -35,7 +35,7 @@ class Reporter:
         self._progress = Progress(stage=stage)
 
     def update(self, **fields: Any) -> None:
-        """Replace fields of `finetune_trainer.contract.report.Progress`."""
+        """Replace fields of `finetune_trainer.contract.results.Progress`."""
         with self._lock:
             self._progress = self._progress.model_copy(update=fields)
 

@@ -14,7 +14,7 @@ from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.contract.config import Prices
-from finetune_trainer.contract.report import Benchmark
+from finetune_trainer.contract.results import Benchmark
 from finetune_trainer.evaluation.decision import Decision
 from rendering import target
 from rich.console import Console

@@ -32,7 +32,7 @@ from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.outcome import Outcome, Termination
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.evaluation.decision import REPORT
 from rehearsal import PREPARED, TRAINED, evaluated
 from rich.console import Console

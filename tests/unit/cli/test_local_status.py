@@ -20,7 +20,7 @@ from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Ref
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.report import ArtifactInfo, Progress, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, Progress, TrainResult, Usage
 from rich.console import Console
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

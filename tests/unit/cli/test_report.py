@@ -24,7 +24,7 @@ from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.contract.config import Metric, Prices, RunConfig, Workspace
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import Learned, Row
 from finetune_trainer.evaluation.page import render

@@ -19,7 +19,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import StageError
-from finetune_trainer.contract.report import ArtifactInfo, EvaluateResult, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, EvaluateResult, TrainResult, Usage
 from finetune_trainer.evaluation.ask import Whom
 from finetune_trainer.evaluation.general import PROMPTS
 from finetune_trainer.server import Reporter

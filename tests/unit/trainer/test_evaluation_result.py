@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
-from finetune_trainer.contract.report import Comparison
+from finetune_trainer.contract.results import Comparison
 from finetune_trainer.evaluation import metrics
 from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.leakage import Clean

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan
+from finetune_trainer.contract.results import Plan
 from finetune_trainer.data.base import Model
 from finetune_trainer.training import hyperparameters, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32

@@ -14,7 +14,7 @@ from finetune_trainer.contract.config import (
     Origin,
     Source,
 )
-from finetune_trainer.contract.report import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
+from finetune_trainer.contract.results import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
 from finetune_trainer.evaluation.manifest import fields
 
 PREPARED = PrepareResult(

@@ -25,7 +25,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import ModelInfo, PrepareResult
+from finetune_trainer.contract.results import ModelInfo, PrepareResult
 from finetune_trainer.data import base, batch, examples, seen
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line

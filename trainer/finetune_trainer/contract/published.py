@@ -6,7 +6,7 @@ The stage publish writes both; whoever fetches an artifact reads the manifest.
 from collections.abc import Sequence
 
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.report import ArtifactInfo
+from finetune_trainer.contract.results import ArtifactInfo
 
 CLAIM, MANIFEST = "claim.json", "manifest.json"
 # The whole model that an adapter makes lies beside the adapter: REVISION-merged.

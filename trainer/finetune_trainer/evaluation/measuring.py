@@ -15,7 +15,7 @@ from finetune_trainer.contract.config import (
     RunConfig,
     Workspace,
 )
-from finetune_trainer.contract.report import Benchmark, PrepareResult
+from finetune_trainer.contract.results import Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import benchmarks, choosers, contenders, general, likelihood, metrics, sql, testset

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.config import Contract, EvaluationConfig, Metric, RunConfig, Workspace
-from finetune_trainer.contract.report import Benchmark, PrepareResult
+from finetune_trainer.contract.results import Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.evaluation import contenders, metrics
 from finetune_trainer.evaluation.ask import WARMING, Prediction, Whom, engines, sent

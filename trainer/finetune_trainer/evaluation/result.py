@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
-from finetune_trainer.contract.report import Benchmark, Comparison, Contender, EvaluateResult, Requests, Score
+from finetune_trainer.contract.results import Benchmark, Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.evaluation import calls, general, intervals
 from finetune_trainer.evaluation.ask import Prediction
 from finetune_trainer.evaluation.contenders import Prompt, Question

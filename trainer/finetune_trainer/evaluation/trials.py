@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_trainer.contract.report import Trial
+from finetune_trainer.contract.results import Trial
 
 
 @dataclass(frozen=True)

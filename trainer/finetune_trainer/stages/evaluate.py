@@ -13,7 +13,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric, RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
+from finetune_trainer.contract.results import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.contract.sweep import of_trial
 from finetune_trainer.evaluation import choosers, decision, manifest, page, testset
 from finetune_trainer.evaluation.ask import Whom

@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import DatasetInfo, ModelInfo, PrepareResult, Rows
+from finetune_trainer.contract.results import DatasetInfo, ModelInfo, PrepareResult, Rows
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, licenses, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from finetune_trainer.contract.config import SIGNATURE, RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MERGED, Claim, Manifest
-from finetune_trainer.contract.report import ArtifactInfo, PublishResult, TrainResult
+from finetune_trainer.contract.results import ArtifactInfo, PublishResult, TrainResult
 from finetune_trainer.data import bucket, digests, places, published, signing
 from finetune_trainer.data.fetch_errors import Access, explained
 from finetune_trainer.server import Reporter

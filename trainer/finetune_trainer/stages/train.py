@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import PrepareResult, TrainResult, Usage
+from finetune_trainer.contract.results import PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import failures, fitting, machine, memory, rows
 from finetune_trainer.training.artifact import Publication, metrics

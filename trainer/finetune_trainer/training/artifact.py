@@ -27,7 +27,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.published import MERGED
-from finetune_trainer.contract.report import ArtifactInfo, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
 from finetune_trainer.data.digests import digest, files
 from finetune_trainer.training import bom, card, provenance, weights
 from finetune_trainer.training.candidates import VALIDATION, Candidate

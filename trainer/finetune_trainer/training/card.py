@@ -15,7 +15,7 @@ from finetune_trainer.contract.config import (
     RunConfig,
 )
 from finetune_trainer.contract.published import MERGED
-from finetune_trainer.contract.report import ModelInfo
+from finetune_trainer.contract.results import ModelInfo
 
 HUB, DATASETS = "hf://", "hf://datasets/"
 # Where a base model lies that was made by `inherit`, as the artifact sees it.

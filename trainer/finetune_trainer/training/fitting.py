@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from finetune_trainer.contract.config import RunConfig, Workspace
-from finetune_trainer.contract.report import Plan
+from finetune_trainer.contract.results import Plan
 from finetune_trainer.data import base
 from finetune_trainer.training import attempts, failures, host, memory, methods, rows, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32

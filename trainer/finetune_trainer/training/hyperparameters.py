@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finetune_trainer.contract.config import AdapterType, Sharding, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan
+from finetune_trainer.contract.results import Plan
 from finetune_trainer.data.base import Model
 from finetune_trainer.training.memory import ASSUMED, GIB, Device, Pass, TokenLoad, Training, divided, refusal
 from finetune_trainer.training.methods import RECIPES

@@ -2,7 +2,7 @@
 
 from finetune_trainer.contract.config import RunConfig, Sharding, TrainingConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan, PrepareResult
+from finetune_trainer.contract.results import Plan, PrepareResult
 from finetune_trainer.contract.sweep import of_trial, told, trials
 from finetune_trainer.data.base import Model
 from finetune_trainer.training import hyperparameters

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from finetune_trainer.contract.config import IMAGE, Sharding
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 
 from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_trainer.contract.config import Format, Metric
 from finetune_trainer.contract.gate import best_baseline, check, deciding
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus

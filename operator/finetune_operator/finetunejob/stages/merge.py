@@ -5,7 +5,7 @@ It comes before the engine, so that what is measured is what is served. The Job 
 where they don't, the condition says so, and the adapter is served loaded.
 """
 
-from finetune_trainer.contract.report import MergeResult
+from finetune_trainer.contract.results import MergeResult
 
 from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from finetune_trainer.contract.config import OnSensitive
-from finetune_trainer.contract.report import Plan, PrepareResult
+from finetune_trainer.contract.results import Plan, PrepareResult
 
 from finetune_operator import names
 from finetune_operator.api.dataset import Dataset

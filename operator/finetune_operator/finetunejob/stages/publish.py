@@ -3,7 +3,7 @@
 from typing import Any
 
 from finetune_trainer.contract.published import without_base
-from finetune_trainer.contract.report import PublishResult
+from finetune_trainer.contract.results import PublishResult
 
 from finetune_operator import names
 from finetune_operator.api.output import Output

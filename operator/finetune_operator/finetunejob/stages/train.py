@@ -3,7 +3,7 @@
 from typing import Any
 
 from finetune_trainer.contract.config import TrackerType
-from finetune_trainer.contract.report import Tracked, TrainResult
+from finetune_trainer.contract.results import Tracked, TrainResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase, TrackingStatus, UsageStatus
