@@ -41,7 +41,7 @@ _BY_PATH = {"type": "object"}
 _MODELS: dict[str, type[BaseModel]] = {
     "create": tuning.Create,
     "create_undeployed": tuning.Create,
-    "deploy": azure.Asked,
+    "deploy": azure.DeploymentRequest,
 }
 _ERROR = {
     "type": "object",

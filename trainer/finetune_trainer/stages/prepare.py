@@ -34,7 +34,7 @@ from finetune_trainer.data.stored import ASKED, LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import ContextLength
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters, inherit, judges, methods, plans, schedule, targets
+from finetune_trainer.training import hyperparameters, inherit, methods, plans, reward_head, schedule, targets
 from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
@@ -68,7 +68,7 @@ def prepare(
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = _model(config, workspace)
     found = base.read(workspace.base_model(config), config.model)
-    judges.check(config.training.method, workspace.base_model(config), config.model)
+    reward_head.check(config.training.method, workspace.base_model(config), config.model)
     _check_adapter(config, workspace.base_model(config), found)
     splits, shape, noticed = _examples(config, workspace, found, reporter, on_sensitive)
     reporter.update(activity="writing the rows")

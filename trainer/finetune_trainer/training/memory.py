@@ -139,7 +139,7 @@ class Training:
 
     @property
     def _parameters(self) -> int:
-        """Those that are loaded: a model that judges has no output layer."""
+        """Those that are loaded: a reward model has no output layer."""
         return self.model.parameters - (0 if self.load.writes or self._tied else self._embeddings)
 
     @property
