@@ -17,7 +17,7 @@ from finetune_trainer.contract.config import (
     RunConfig,
     Source,
 )
-from finetune_trainer.contract.report import Comparison, Contender, EvaluateResult, Requests, Score, Trial, Usage
+from finetune_trainer.contract.results import Comparison, Contender, EvaluateResult, Requests, Score, Trial, Usage
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Decision, Found, decide
 from finetune_trainer.evaluation.inspection import Row, Similar

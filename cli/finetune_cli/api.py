@@ -59,9 +59,9 @@ def wait(
 ) -> Job:
     """Wait until a job is Ready, and tell meanwhile how far it is. Error when it has failed, or `timeout` is over."""
     place, found = places.find(name, _cluster(namespace, context))
-    ended, ending = follow.wait(place, found.name, period(timeout, "timeout"), Console() if progress else None)
-    if ending.code != ExitCode.DONE:
-        raise Error(ending.message, ending.code)
+    ended, conclusion = follow.wait(place, found.name, period(timeout, "timeout"), Console() if progress else None)
+    if conclusion.code != ExitCode.DONE:
+        raise Error(conclusion.message, conclusion.code)
     return ended
 
 

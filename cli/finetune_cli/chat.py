@@ -53,7 +53,7 @@ class Chat:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChatOptions:
     """What a user wants: `message` asks once; `system` None: what the job is known to be told; `key` opens the door."""
 
     message: str | None
@@ -63,7 +63,7 @@ class Asked:
     key: str | None
 
 
-def chat_with(place: Place, job: Job, asked: Asked, console: Console) -> None:
+def chat_with(place: Place, job: Job, options: ChatOptions, console: Console) -> None:
     """Ask once, or as long as the user likes; UserError when nothing is served."""
     endpoint = job.status.endpoint
     if endpoint and rates(endpoint.url):
@@ -72,16 +72,16 @@ def chat_with(place: Place, job: Job, asked: Asked, console: Console) -> None:
             "as docs/methods.md shows."
         )
     with place.reach(job) as reached:
-        client = connect(reached.endpoint, asked.key)
-        system = asked.system or reached.system
+        client = connect(reached.endpoint, options.key)
+        system = options.system or reached.system
         chat = Chat(
             client,
-            base_of(client, reached.endpoint) if asked.base else reached.endpoint.model,
+            base_of(client, reached.endpoint) if options.base else reached.endpoint.model,
             [{"role": "system", "content": system}] if system else [],
-            asked.temperature,
+            options.temperature,
         )
-        if asked.message is not None:
-            show(chat, asked.message, console)
+        if options.message is not None:
+            show(chat, options.message, console)
             return
         console.print(f"{chat.model}, Ctrl-D ends." + (f" System message: {system}" if system else ""), markup=False)
         converse(chat, console, lambda: console.input("[bold]> [/]"))

@@ -11,7 +11,7 @@ from finetune_operator.api.status import PlanStatus
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.prepare import planned
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.data import base, seen
 from finetune_trainer.data.findings import DataReport
 from finetune_trainer.data.seen import Parts, Prepared, Seen
@@ -23,12 +23,12 @@ from finetune_cli.ending import Done, after, failure
 from finetune_cli.errors import UserError, code_of
 from finetune_cli.job import LocalJob, localize, read
 from finetune_cli.local import POLL_SECONDS
-from finetune_cli.output import Output, dump
+from finetune_cli.output import OutputFormat, dump
 from finetune_cli.plan import plan_table
 from finetune_cli.progress import View, view
 from finetune_cli.report import table
 from finetune_cli.store import Store
-from finetune_cli.trainer import Attempt, write_evaluation_config, write_run_config
+from finetune_cli.trainer import StageProcess, write_evaluation_config, write_run_config
 
 STAGE = "prepare"
 BINS, BAR = 8, 40
@@ -37,7 +37,7 @@ SHOWN = 800
 
 
 @dataclass(frozen=True)
-class Checked:
+class PreparedData:
     """What prepare made, as far as it is shown."""
 
     name: str
@@ -47,14 +47,14 @@ class Checked:
     rows: tuple[Seen, ...]
 
 
-def check_manifest(path: Path, output: Output, console: Console, notes: Console) -> None:
+def check_manifest(path: Path, output: OutputFormat, console: Console, notes: Console) -> None:
     """Check the FineTuneJob of a file, and print what there is to know. UserError when its data can't be trained."""
     job, store, result = _prepared(path, notes)
-    checked = _look(job, store, result)
-    if output == Output.TABLE:
-        console.print(Group(*told(checked)))
+    prepared = _look(job, store, result)
+    if output == OutputFormat.TABLE:
+        console.print(Group(*told(prepared)))
     else:
-        dump({"prepared": _json(result), **_json(checked.found)}, output, console)
+        dump({"prepared": _json(result), **_json(prepared.found)}, output, console)
 
 
 def plan_of_file(path: Path, notes: Console) -> PlanStatus:
@@ -87,9 +87,9 @@ def _prepare(job: LocalJob, store: Store, shown: View) -> PrepareResult:
     write_run_config(job, store)
     write_evaluation_config(job, store)
     shown.begin(STAGE, "starting")
-    with Attempt(JOBS[STAGE], job, store) as attempt:
-        while (ending := attempt.wait(POLL_SECONDS)) is None:
-            if progress := attempt.progress():
+    with StageProcess(JOBS[STAGE], job, store) as process:
+        while (ending := process.wait(POLL_SECONDS)) is None:
+            if progress := process.progress():
                 shown.update(progress)
     ended = after(ending, failures=0, retries=0)
     if isinstance(ended, Done):
@@ -98,36 +98,36 @@ def _prepare(job: LocalJob, store: Store, shown: View) -> PrepareResult:
     raise UserError(f"{STAGE} failed ({failed.reason}): {failed.message}", code_of(failed.reason))
 
 
-def _look(job: LocalJob, store: Store, result: PrepareResult) -> Checked:
+def _look(job: LocalJob, store: Store, result: PrepareResult) -> PreparedData:
     workspace = store.workspace(job.revision)
     config = run_config(job.name, job.revision, job.spec)
     model = base.read(workspace.base_model(config), config.model)
     train = seen.read(workspace.learned("train"))
     rows = tuple(train.rows(seen.examples(train.lengths), model))
     found = DataReport.model_validate_json(workspace.data_report.read_bytes())
-    return Checked(job.name, result, found, train, rows)
+    return PreparedData(job.name, result, found, train, rows)
 
 
-def told(checked: Checked) -> Iterator[RenderableType]:
+def told(prepared: PreparedData) -> Iterator[RenderableType]:
     """Rows, lengths, what was found, some rows with what is learned of them, and the plan."""
-    dataset = checked.result.dataset
-    yield Text(f"{checked.name}: {dataset.rows.train} rows to train on, format {dataset.format.value}", "bold")
-    yield _rows(checked)
+    dataset = prepared.result.dataset
+    yield Text(f"{prepared.name}: {dataset.rows.train} rows to train on, format {dataset.format.value}", "bold")
+    yield _rows(prepared)
     yield Text("Lengths of train's rows, in tokens", "bold")
-    yield _lengths(checked.train)
+    yield _lengths(prepared.train)
     yield Text("What was found", "bold")
-    sentences = [finding.sentence for finding in checked.found.findings] or ["Nothing odd."]
+    sentences = [finding.sentence for finding in prepared.found.findings] or ["Nothing odd."]
     yield Text("\n".join(f"- {sentence}" for sentence in sentences) + "\n")
     yield Text("A short, a middling and a long row as the model sees them, «what is learned» marked", "bold")
-    yield from (_row(row) for row in checked.rows)
+    yield from (_row(row) for row in prepared.rows)
     yield Text("\nThe plan", "bold")
-    yield plan_table(planned(checked.result.plan))
+    yield plan_table(planned(prepared.result.plan))
 
 
-def _rows(checked: Checked) -> Table:
-    dataset = checked.result.dataset
+def _rows(prepared: PreparedData) -> Table:
+    dataset = prepared.result.dataset
     shown = table("", "rows", "tokens", "learned")
-    shown.add_row("train", f"{dataset.rows.train:,}", f"{dataset.tokens:,}", f"{checked.train.learned:,}")
+    shown.add_row("train", f"{dataset.rows.train:,}", f"{dataset.tokens:,}", f"{prepared.train.learned:,}")
     shown.add_row("validation", f"{dataset.rows.validation:,}", "", "")
     shown.add_row("test", f"{dataset.rows.test:,}", "", "")
     return shown

@@ -6,7 +6,7 @@ What no run can know is said to be so, by name: an empty answer would look like 
 from collections.abc import Iterator, Sequence
 
 from finetune_trainer.contract.config import BaselineType, Contract
-from finetune_trainer.contract.report import Contender
+from finetune_trainer.contract.results import Contender
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS
@@ -20,7 +20,7 @@ _MEANT = {
 }
 
 
-class Answer(Contract):
+class ChecklistItem(Contract):
     """One question, and what can be said about it in sentences; `unknown` is what only people can add."""
 
     question: str
@@ -28,40 +28,40 @@ class Answer(Contract):
     unknown: str
 
 
-def checklist(decision: Decision) -> list[Answer]:
+def checklist(decision: Decision) -> list[ChecklistItem]:
     """The questions in the order in which they are asked."""
     return [
-        Answer(
+        ChecklistItem(
             question="What is it for?",
             known=tuple(_purpose(decision)),
             unknown="who asks it and how often, and what a wrong answer costs.",
         ),
-        Answer(
+        ChecklistItem(
             question="What was tried without fine-tuning, and how good was it?",
             known=tuple(_alternatives(decision)),
             unknown="prompts that nobody wrote into evaluation.baselines, and larger models that no baseline names.",
         ),
-        Answer(
+        ChecklistItem(
             question="What data is it made from and measured on?",
             known=tuple(_data(decision)),
             unknown="whether these rows are what users will ask, who wrote the answers, and whether they may be used.",
         ),
-        Answer(
+        ChecklistItem(
             question="How is its quality measured, and how sure is that?",
             known=(_metric(decision), decision.verdict.message, *filter(None, [decision.evidence])),
             unknown=f"whether {decision.metric.value} is what your users would call good.",
         ),
-        Answer(
+        ChecklistItem(
             question="What does it cost?",
             known=tuple(_costs(decision)),
             unknown="people's time, an endpoint that waits for requests, and training again when data or model change.",
         ),
-        Answer(
+        ChecklistItem(
             question="What is the benefit?",
             known=tuple(_benefit(decision)),
             unknown="what a better answer is worth to you.",
         ),
-        Answer(
+        ChecklistItem(
             question="What got worse?",
             known=tuple(_worse(decision)),
             unknown="how it answers what is not like these rows, and what it says when somebody means harm.",
@@ -69,12 +69,12 @@ def checklist(decision: Decision) -> list[Answer]:
     ]
 
 
-def markdown(decision: Decision, answers: Sequence[Answer]) -> str:
+def markdown(decision: Decision, items: Sequence[ChecklistItem]) -> str:
     """The checklist as a page to pass on."""
     parts = [f"# {decision.name}, revision {decision.revision}: was fine-tuning the right choice?"]
-    for number, answer in enumerate(answers, 1):
-        lines = [*answer.known, f"{UNKNOWN}{answer.unknown}"]
-        parts.append("\n".join([f"## {number}. {answer.question}", "", *(f"- {line}" for line in lines)]))
+    for number, item in enumerate(items, 1):
+        lines = [*item.known, f"{UNKNOWN}{item.unknown}"]
+        parts.append("\n".join([f"## {number}. {item.question}", "", *(f"- {line}" for line in lines)]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -21,7 +21,7 @@ from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 
 from finetune_cli.errors import UserError
-from finetune_cli.jobs import Job, Reached, before, job_of
+from finetune_cli.jobs import Job, ReachableModel, before, job_of
 from finetune_cli.kubectl import Kubectl, Raw
 
 RESOURCE = f"{PLURAL}.{GROUP}"
@@ -123,7 +123,7 @@ class Cluster:
         self._kubectl("annotate", RESOURCE, name, annotation, "--overwrite")
 
     @contextmanager
-    def reach(self, job: Job) -> Iterator[Reached]:
+    def reach(self, job: Job) -> Iterator[ReachableModel]:
         """By kubectl's port-forward to the Service that its endpoint names, on a port of kubectl's choosing."""
         endpoint = job.status.endpoint
         if endpoint is None:
@@ -135,7 +135,7 @@ class Cluster:
             if opened is None:
                 raise UserError(f"kubectl port-forward service/{service} ended without a word.")
             url = f"http://127.0.0.1:{opened[1]}{address.path}"
-            yield Reached(endpoint.model_copy(update={"url": url}))
+            yield ReachableModel(endpoint.model_copy(update={"url": url}))
 
     def measured(self, name: str, revision: str) -> list[str]:
         """The ids of what was measured of a revision, from its record; UserError where nothing was."""

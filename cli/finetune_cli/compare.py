@@ -12,7 +12,7 @@ from rich.text import Text
 
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import ExitCode, UserError
-from finetune_cli.output import Output, document, dump
+from finetune_cli.output import OutputFormat, document, dump
 from finetune_cli.report import table
 from finetune_cli.reported import reported
 
@@ -43,12 +43,12 @@ class Versus(Contract):
     flips: tuple[Flip, ...]
 
 
-def compare(first: str, second: str, cluster: Cluster | None, output: Output, console: Console) -> None:
+def compare(first: str, second: str, cluster: Cluster | None, output: OutputFormat, console: Console) -> None:
     """Print both side by side; UserError where they have no metric in common."""
     before = reported(first, cluster)
     after = reported(second, cluster)
     found = versus(before.decision, after.decision, before.rows(), after.rows())
-    if output == Output.TABLE:
+    if output == OutputFormat.TABLE:
         for part in _parts(found, first, second):
             console.print(part)
     else:

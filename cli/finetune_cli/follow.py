@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from finetune_cli.errors import ExitCode, UserError
-from finetune_cli.jobs import Ending, Job, Place, ending
+from finetune_cli.jobs import Conclusion, Job, Place, conclusion
 from finetune_cli.progress import LINE_SECONDS
 from finetune_cli.show import table
 from finetune_cli.words import where, why
@@ -43,12 +43,12 @@ class Lines:
         self._said, self._told = said, now
 
 
-def wait(place: Place, name: str, seconds: float | None, console: Console | None) -> tuple[Job, Ending]:
+def wait(place: Place, name: str, seconds: float | None, console: Console | None) -> tuple[Job, Conclusion]:
     """Watch a job until nothing more happens by itself. UserError when `seconds` are over before that."""
     with _shown(console) as show, closing(place.watch(name, seconds)) as seen:
         for job in seen:
             show(job)
-            if found := ending(job):
+            if found := conclusion(job):
                 return job, found
     job = place.job(name)
     told = f"It is {job.status.phase}: {why(job)}"
@@ -72,6 +72,6 @@ def started(place: Place, job: Job, stage: str) -> Job:
     with closing(place.watch(job.name, None)) as states:
         for seen in states:
             found = seen.condition(kind)
-            if ending(seen) or (found and found.reason not in _SILENT):
+            if conclusion(seen) or (found and found.reason not in _SILENT):
                 return seen
     return job

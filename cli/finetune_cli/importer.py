@@ -59,7 +59,7 @@ _FORMS = {
 
 
 @dataclass(frozen=True)
-class Given:
+class ImportOptions:
     """What the user says beside the file: what it can't know, or what is better known here."""
 
     tool: Tool | None = None
@@ -68,16 +68,16 @@ class Given:
     train: str = ""
 
 
-def import_file(path: Path, given: Given, save: Path | None, out: Console, err: Console) -> int:
+def import_file(path: Path, options: ImportOptions, save: Path | None, out: Console, err: Console) -> int:
     """Read a configuration, print the manifest or save it, and tell what became of it; the exit code."""
-    document = _document(path, given.tool)
-    tool = given.tool or _recognised(path, document)
+    document = _document(path, options.tool)
+    tool = options.tool or _recognised(path, document)
     form = _FORMS[tool]
-    draft = Draft(form.flat(document), given.name)
+    draft = Draft(form.flat(document), options.name)
     form.read(draft)
     draft.finish()
-    draft.replace("--model", given.model, "model/source")
-    draft.replace("--train", given.train, "dataset/train/source")
+    draft.replace("--model", options.model, "model/source")
+    draft.replace("--train", options.train, "dataset/train/source")
     manifest = _manifest(draft)
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
     if save:

@@ -92,7 +92,7 @@ def job_of(raw: Raw) -> Job:
 
 
 @dataclass(frozen=True)
-class Reached:
+class ReachableModel:
     """What serves a job, from here. `system`: the system message that it knows its task by, where that is known."""
 
     endpoint: Endpoint
@@ -132,7 +132,7 @@ class Place(Protocol):
     def remove_earlier(self, job: Job) -> list[str]:
         """Remove what was made for revisions before the newest; which these were."""
 
-    def reach(self, job: Job) -> AbstractContextManager[Reached]:
+    def reach(self, job: Job) -> AbstractContextManager[ReachableModel]:
         """Make what serves it answer on this machine, as long as the context lasts."""
 
     def promote(self, name: str, address: str | None) -> None:
@@ -143,20 +143,20 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True)
-class Ending:
+class Conclusion:
     """That nothing more happens by itself: the exit code that goes with it, and what to tell."""
 
     code: int
     message: str
 
 
-def ending(job: Job) -> Ending | None:
+def conclusion(job: Job) -> Conclusion | None:
     """What a job has come to; None while it goes on, or would by itself once somebody mends what its message says."""
     ready = job.condition(Type.READY)
     if ready is None or job.status.observed_generation < job.generation:
         return None
     if ready.status == "True":
-        return Ending(ExitCode.DONE, ready.message)
+        return Conclusion(ExitCode.DONE, ready.message)
     codes = {
         Phase.REJECTED: ExitCode.GATE_NOT_MET,
         Phase.INVALID: ExitCode.USAGE,
@@ -164,7 +164,9 @@ def ending(job: Job) -> Ending | None:
         Phase.FAILED: code_of(ready.reason),
     }
     code = codes.get(job.status.phase)
-    return None if code is None else Ending(code, f"{job.name} {job.status.phase} ({ready.reason}): {ready.message}")
+    return (
+        None if code is None else Conclusion(code, f"{job.name} {job.status.phase} ({ready.reason}): {ready.message}")
+    )
 
 
 def promotable(job: Job) -> list[str]:

@@ -14,7 +14,7 @@ from finetune_operator.names import RUN_CONFIG
 
 from finetune_cli.errors import UserError
 from finetune_cli.job import read
-from finetune_cli.jobs import Job, Reached
+from finetune_cli.jobs import Job, ReachableModel
 from finetune_cli.kubectl import Raw
 from finetune_cli.state import interrupted
 from finetune_cli.store import ROOT, Store, as_json, find, known
@@ -132,12 +132,12 @@ class Laptop:
             raise UserError(error.why) from error
 
     @contextmanager
-    def reach(self, job: Job) -> Iterator[Reached]:
+    def reach(self, job: Job) -> Iterator[ReachableModel]:
         """It listens here."""
         if job.status.endpoint is None:
             raise UserError(f"{job.name} is not being served; start it with `finetune run` and leave that running.")
         rows = self.store(job.name).workspace(job.status.revision or "").data / "train.jsonl"
-        yield Reached(job.status.endpoint, common_system_message(rows))
+        yield ReachableModel(job.status.endpoint, common_system_message(rows))
 
     def rollback(self, job: Job) -> str:
         """Nor is there one to go back on."""

@@ -31,7 +31,7 @@ from finetune_operator.kinds.plan import State
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.asked import asked_at
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.evaluation.decision import reported
 
 from finetune_cli import state
@@ -42,13 +42,13 @@ from finetune_cli.job import FILE, LocalJob
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_cli.progress import View
 from finetune_cli.store import Store
-from finetune_cli.trainer import Attempt, write_evaluation_config, write_run_config
+from finetune_cli.trainer import StageProcess, write_evaluation_config, write_run_config
 
 # How often a stage is asked how far it is, and the engine whether it answers, in seconds.
 POLL_SECONDS = 0.5
 
 
-class Shown(Protocol):
+class Listener(Protocol):
     """Who tells the user of what came out."""
 
     def measured(self, page: Path) -> None:
@@ -83,7 +83,7 @@ class Backend:
         self._stage = self._run.wanted[0]
         self._child: Child | None = None
 
-    def carry_out(self, shown: Shown) -> None:
+    def carry_out(self, listener: Listener) -> None:
         """Take each stage in turn; what is complete ends at once. Then serve the result, where that is wanted.
 
         Until KeyboardInterrupt. UserError when a stage fails, or the engine ends.
@@ -95,13 +95,13 @@ class Backend:
         try:
             for stage in self._run.wanted:
                 self._stage = stage
-                self._take(stage, shown)
+                self._take(stage, listener)
             if self._child:
-                self._answer(self._child, shown)
+                self._answer(self._child, listener)
         finally:
             self._stop_engine()
 
-    def _take(self, stage: Stage, shown: Shown) -> None:
+    def _take(self, stage: Stage, listener: Listener) -> None:
         step = self._step(stage)
         self._tell(stage, step)
         if self._child and (why := HOST.released(self._context)):
@@ -109,8 +109,8 @@ class Backend:
             self._run = self._run.released(why)
             self._write()
         # What missed the gate is worth a look, too.
-        if found := step.report.get("evaluation"):
-            shown.measured(Path(unquote(found.report.removeprefix(FILE))))
+        if found := step.status.get("evaluation"):
+            listener.measured(Path(unquote(found.report.removeprefix(FILE))))
         if not step.passed:
             raise _failure(stage, step)
 
@@ -179,9 +179,9 @@ class Backend:
 
     def _attempt(self, stage: JobStage, base: str | None, deadline: float | None, failures: int) -> Next:
         endpoint = self._run.url if self._child else None
-        with Attempt(stage, self._job, self._store, endpoint, base) as attempt, self._stoppable(stage):
-            while (ending := attempt.wait(POLL_SECONDS)) is None:
-                self._follow(attempt)
+        with StageProcess(stage, self._job, self._store, endpoint, base) as process, self._stoppable(stage):
+            while (ending := process.wait(POLL_SECONDS)) is None:
+                self._follow(process)
                 if deadline is not None and time.monotonic() > deadline:
                     return Failed(
                         Reason.DEADLINE_EXCEEDED,
@@ -211,9 +211,9 @@ class Backend:
             self._view.end(step.message)
         return step
 
-    def _answer(self, child: Child, shown: Shown) -> None:
+    def _answer(self, child: Child, listener: Listener) -> None:
         """Serve until the engine ends."""
-        shown.answering(Endpoint(url=self._address, model=self._job.name))
+        listener.answering(Endpoint(url=self._address, model=self._job.name))
         with self._stoppable(HOST):
             while child.wait(POLL_SECONDS) is None:
                 pass
@@ -275,8 +275,8 @@ class Backend:
             self._view.say(f"Stopping: {stage.name} {stage.stops}; Ctrl-C again kills it.")
             raise
 
-    def _follow(self, attempt: Attempt) -> None:
-        progress = attempt.progress()
+    def _follow(self, process: StageProcess) -> None:
+        progress = process.progress()
         if progress and progress != self._run.progress:
             self._view.update(progress)
             self._run = self._run.at(progress)

@@ -29,8 +29,8 @@ from rich.console import Console
 from finetune_cli import verbs
 from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.extras import extra
-from finetune_cli.importer import Given, Tool, import_file
-from finetune_cli.output import Output
+from finetune_cli.importer import ImportOptions, Tool, import_file
+from finetune_cli.output import OutputFormat
 from finetune_cli.places import find
 from finetune_cli.plan import is_file, plan_of, print_plan
 from finetune_cli.render import render_manifest
@@ -111,13 +111,13 @@ def import_(
     The manifest goes to the output or into a file, the table to the error output. Ends with 2 where something is left
     to be mended in it, which is told, too.
     """
-    raise typer.Exit(import_file(file, Given(tool, name, model, train), save, out, err))
+    raise typer.Exit(import_file(file, ImportOptions(tool, name, model, train), save, out, err))
 
 
 @app.command()
 def check(
     manifest: ManifestFile,
-    output: Printed = Output.TABLE,
+    output: Printed = OutputFormat.TABLE,
 ) -> None:
     """Check a FineTuneJob's data on this machine, as a cluster would before it holds an accelerator.
 
@@ -141,7 +141,7 @@ def plan(
     ] = None,
     namespace: Namespace = None,
     context: KubeContext = None,
-    output: Printed = Output.TABLE,
+    output: Printed = OutputFormat.TABLE,
 ) -> None:
     """Tell how a job trains, and why: batch, learning rate, steps, memory.
 
@@ -168,7 +168,7 @@ def compare(
     ],
     namespace: Namespace = None,
     context: KubeContext = None,
-    output: Printed = Output.TABLE,
+    output: Printed = OutputFormat.TABLE,
 ) -> None:
     """Show two jobs side by side: where they are, what is known of them, and what was asked for differently.
 
@@ -199,7 +199,7 @@ def report(
         Path | None,
         typer.Option("--save", help="Where to write the page, the pairs or the checklist.", show_default=False),
     ] = None,
-    output: Printed = Output.TABLE,
+    output: Printed = OutputFormat.TABLE,
     failures: Annotated[
         bool,
         typer.Option(
@@ -281,10 +281,10 @@ def chat(
 ) -> None:
     """Ask the model that a job serves: here, or in a cluster through kubectl's port-forward."""
     # The openai client takes a second to import, and no other command needs it.
-    from finetune_cli.chat import Asked, chat_with
+    from finetune_cli.chat import ChatOptions, chat_with
 
     place, job = find(name, cluster(program, namespace, context))
-    chat_with(place, job, Asked(message, system, base, temperature, api_key), out)
+    chat_with(place, job, ChatOptions(message, system, base, temperature, api_key), out)
 
 
 @app.command()

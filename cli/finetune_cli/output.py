@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 
-class Output(StrEnum):
+class OutputFormat(StrEnum):
     """What `-o` takes."""
 
     TABLE = "table"
@@ -23,13 +23,13 @@ def document(found: BaseModel) -> dict[str, Any]:
     return found.model_dump(mode="json", by_alias=True)
 
 
-def written(found: Mapping[str, Any] | Sequence[Any], output: Output) -> str:
+def written(found: Mapping[str, Any] | Sequence[Any], output: OutputFormat) -> str:
     """A document as JSON or YAML."""
-    if output == Output.JSON:
+    if output == OutputFormat.JSON:
         return json.dumps(found, indent=2, ensure_ascii=False)
     return yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip()
 
 
-def dump(found: Mapping[str, Any] | Sequence[Any], output: Output, console: Console) -> None:
+def dump(found: Mapping[str, Any] | Sequence[Any], output: OutputFormat, console: Console) -> None:
     """Print it, and nothing else."""
     console.print(written(found, output), markup=False, highlight=False, soft_wrap=True)

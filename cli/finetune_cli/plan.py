@@ -10,7 +10,7 @@ from rich.table import Table
 
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job
-from finetune_cli.output import Output, dump
+from finetune_cli.output import OutputFormat, dump
 
 
 def plan_of(job: Job) -> PlanStatus:
@@ -27,9 +27,9 @@ def is_file(what: str) -> bool:
     return "." in what or "/" in what
 
 
-def print_plan(plan: PlanStatus, output: Output, console: Console) -> None:
+def print_plan(plan: PlanStatus, output: OutputFormat, console: Console) -> None:
     """Print it, or for programs what status.plan has."""
-    if output == Output.TABLE:
+    if output == OutputFormat.TABLE:
         console.print(plan_table(plan))
     else:
         dump(plan.model_dump(mode="json", by_alias=True, exclude_none=True), output, console)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from finetune_operator.finetunejob.stages import STAGES
-from finetune_trainer.contract.report import Progress as Report
+from finetune_trainer.contract.results import Progress as StageProgress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
@@ -25,7 +25,7 @@ class View(Protocol):
     def begin(self, stage: str, activity: str) -> None:
         """A stage starts."""
 
-    def update(self, report: Report) -> None:
+    def update(self, progress: StageProgress) -> None:
         """The running stage has come so far."""
 
     def end(self, sentence: str) -> None:
@@ -62,13 +62,13 @@ class Bars:
         self._progress.start()
         self._task = self._progress.add_task(activity, total=None, stage=stage.ljust(_WIDTH))
 
-    def update(self, report: Report) -> None:
+    def update(self, progress: StageProgress) -> None:
         """It has come so far."""
         self._progress.update(
             self._task,
-            description=detail(report, datetime.now(UTC)),
-            completed=report.step,
-            total=report.total_steps or None,
+            description=detail(progress, datetime.now(UTC)),
+            completed=progress.step,
+            total=progress.total_steps or None,
         )
 
     def end(self, sentence: str) -> None:
@@ -98,11 +98,11 @@ class Lines:
         self._began = self._told = time.monotonic()
         self.say(f"{stage}: {activity}")
 
-    def update(self, report: Report) -> None:
+    def update(self, progress: StageProgress) -> None:
         """It has come so far."""
         if time.monotonic() - self._told >= LINE_SECONDS:
             self._told = time.monotonic()
-            self.say(f"{self._stage}: {detail(report, datetime.now(UTC))}")
+            self.say(f"{self._stage}: {detail(progress, datetime.now(UTC))}")
 
     def end(self, sentence: str) -> None:
         """It is complete."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
-from finetune_trainer.contract.report import Contender, EvaluateResult, Score
+from finetune_trainer.contract.results import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
@@ -25,7 +25,7 @@ from rich.text import Text
 
 from finetune_cli.checklist import checklist, markdown
 from finetune_cli.cluster import Cluster
-from finetune_cli.output import Output, document, dump, written
+from finetune_cli.output import OutputFormat, document, dump, written
 from finetune_cli.reported import decision_of, reported
 from finetune_cli.trials import trials_table
 
@@ -40,16 +40,16 @@ def print_run(page: Path, console: Console) -> None:
 
 
 def report_on(
-    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, output: Output, console: Console
+    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, output: OutputFormat, console: Console
 ) -> None:
     """Print the report and say where the page is, or print it as JSON. `cluster` None: wherever there is one."""
     found = reported(name, cluster)
     decision = again(found.decision, found.decision.gate, _merged(found.decision.prices, prices))
     page = found.page
-    if save or (output == Output.TABLE and (page is None or prices != Prices())):
+    if save or (output == OutputFormat.TABLE and (page is None or prices != Prices())):
         page = save or Path(f"{decision.name}-{decision.revision}.html")
         page.write_text(render(decision), encoding="utf-8")
-    if output == Output.TABLE:
+    if output == OutputFormat.TABLE:
         console.print(Group(summary(decision), *_details(decision)))
         _print_place(page, console)
     else:
@@ -57,14 +57,14 @@ def report_on(
 
 
 def answer_checklist(
-    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, output: Output, console: Console
+    name: str | None, cluster: Cluster | None, prices: Prices, save: Path | None, output: OutputFormat, console: Console
 ) -> None:
     """Print the decision checklist, or write it into `save`."""
     found = reported(name, cluster).decision
     decision = again(found, found.gate, _merged(found.prices, prices))
     answers = checklist(decision)
     whole = [document(each) for each in answers]
-    text = markdown(decision, answers) if output == Output.TABLE else written(whole, output)
+    text = markdown(decision, answers) if output == OutputFormat.TABLE else written(whole, output)
     if save:
         save.write_text(text, encoding="utf-8")
         console.print(f"The checklist: {save}", highlight=False, soft_wrap=True)

@@ -12,18 +12,18 @@ from rich.text import Text
 
 from finetune_cli.differences import Difference, differences
 from finetune_cli.jobs import Job, Place
-from finetune_cli.output import Output, dump
+from finetune_cli.output import OutputFormat, dump
 from finetune_cli.report import table
 from finetune_cli.words import facts, where, why
 
 Found = tuple[Place, Job]
 
 
-def side_by_side(first: Found, second: Found, output: Output, console: Console) -> None:
+def side_by_side(first: Found, second: Found, output: OutputFormat, console: Console) -> None:
     """Print both; `changed` is left out where one is a run of this machine and the other a cluster's."""
     (_, one), (_, other) = first, second
     changed = differing(first, second)
-    if output == Output.TABLE:
+    if output == OutputFormat.TABLE:
         for part in _parts(one, other, changed):
             console.print(part)
         return

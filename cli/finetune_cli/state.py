@@ -19,7 +19,7 @@ from finetune_operator.finetunejob.summary import tell
 from finetune_operator.finetunejob.walk import Walk, begin
 from finetune_operator.kinds.actions import Ref
 from finetune_operator.kinds.plan import State
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 
 WAITS = "An earlier stage comes first."
 # A file has no generations; a condition must speak of one.
@@ -79,7 +79,7 @@ class Run:
         status = begin(world, self.revision)
         steps = self._with_the_next()
         for step in steps.values():
-            status = status.model_copy(update=step.report)
+            status = status.model_copy(update=step.status)
         return tell(world, Walk(status, steps), self.wanted, gives_way=False, now=now)
 
     def _with_the_next(self) -> Mapping[str, Step]:

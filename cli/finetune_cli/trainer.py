@@ -1,4 +1,4 @@
-"""One attempt at a stage: the trainer as a process, its progress over loopback, and how it ended. Used by `local`."""
+"""A stage as a process: the trainer's, its progress over loopback, and how it ended. Used by `local`."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.config import Source
 from finetune_trainer.contract.outcome import Termination
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 from pydantic import ValidationError
 
 from finetune_cli import origin
@@ -31,7 +31,7 @@ from finetune_cli.store import Store
 STATUS_TIMEOUT = 2.0
 
 
-class Attempt:
+class StageProcess:
     """A stage's process. Leaving the `with` block stops it; the trainer keeps a checkpoint then."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Attempt:
             *(part for option, url in self._endpoints.items() if url for part in (option, url)),
         ]
 
-    def __enter__(self) -> "Attempt":
+    def __enter__(self) -> "StageProcess":
         return self
 
     def __exit__(

@@ -19,7 +19,7 @@ from finetune_cli.follow import started
 from finetune_cli.follow import wait as wait_for
 from finetune_cli.job import read
 from finetune_cli.jobs import Logged, Place, chosen
-from finetune_cli.output import Output, dump
+from finetune_cli.output import OutputFormat, dump
 from finetune_cli.periods import period
 from finetune_cli.show import table
 
@@ -52,7 +52,7 @@ Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Of a cluster, by kubectl.", show_default=False)
 ]
 KubeContext = Annotated[str | None, typer.Option("--context", help="Of this kubectl context.", show_default=False)]
-Printed = Annotated[Output, typer.Option("--output", "-o", help="The whole of it for programs: json or yaml.")]
+Printed = Annotated[OutputFormat, typer.Option("--output", "-o", help="The whole of it for programs: json or yaml.")]
 Timeout = Annotated[
     str | None, typer.Option(help="How long, such as 90m or 6h; left out, as long as it takes.", show_default=False)
 ]
@@ -70,12 +70,12 @@ def list_(
     namespace: Namespace = None,
     context: KubeContext = None,
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all of a cluster's.")] = False,
-    output: Printed = Output.TABLE,
+    output: Printed = OutputFormat.TABLE,
 ) -> None:
     """List the jobs of this directory, or of a namespace."""
     where = Cluster(None, context, everywhere) if everywhere else cluster(program, namespace, context)
     found = places.everything(where)
-    if output == Output.TABLE:
+    if output == OutputFormat.TABLE:
         out.print(listed(found, datetime.now(UTC)))
     else:
         dump({"apiVersion": "v1", "kind": "List", "items": [job.document for job in found]}, output, out)
@@ -87,11 +87,11 @@ def describe(
     name: JobName = None,
     namespace: Namespace = None,
     context: KubeContext = None,
-    output: Printed = Output.TABLE,
+    output: Printed = OutputFormat.TABLE,
 ) -> None:
     """Tell where a job is, why, and what comes next."""
     _, job = places.find(name, cluster(program, namespace, context))
-    if output == Output.TABLE:
+    if output == OutputFormat.TABLE:
         out.print(described(job, datetime.now(UTC)))
     else:
         dump(job.document, output, out)
@@ -103,14 +103,16 @@ def status(
     name: JobName = None,
     namespace: Namespace = None,
     context: KubeContext = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="json or yaml: the status document.")] = Output.TABLE,
+    output: Annotated[
+        OutputFormat, typer.Option("--output", "-o", help="json or yaml: the status document.")
+    ] = OutputFormat.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Until it is at its end.")] = False,
 ) -> None:
     """Show what a job has come to."""
     place, job = places.find(name, cluster(program, namespace, context))
     if watch:
-        job, _ = wait_for(place, job.name, None, out if output == Output.TABLE else None)
-    if output != Output.TABLE:
+        job, _ = wait_for(place, job.name, None, out if output == OutputFormat.TABLE else None)
+    if output != OutputFormat.TABLE:
         dump(job.document.get("status", {}), output, out)
     elif not (watch and out.is_terminal):
         out.print(table(job))

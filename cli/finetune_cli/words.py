@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from finetune_operator.api.status import FineTuneJobStatus, PlanStatus, TrialStatus
 from finetune_operator.conditions import Type
-from finetune_trainer.contract.report import Progress, Trial, Usage
+from finetune_trainer.contract.results import Progress, Trial, Usage
 
 from finetune_cli.jobs import Job
 
@@ -38,21 +38,21 @@ def why(job: Job) -> str:
     return f"{ready.message} ({ready.reason})"
 
 
-def detail(report: Progress, now: datetime) -> str:
+def detail(progress: Progress, now: datetime) -> str:
     """What a stage is doing, in one line: its activity until there is a loss, then step, loss, speed and time left."""
-    trial = [f"trial {report.trial}/{report.trials}"] if report.trial else []
-    if report.loss is None:
-        count = f" {report.step}/{report.total_steps}" if report.step else ""
-        return " · ".join([*trial, f"{report.activity or 'starting'}{count}"])
-    parts = [*trial, f"step {report.step}/{report.total_steps}", f"loss {report.loss:.3f}"]
-    if report.validation_loss is not None:
-        parts.append(f"validation {report.validation_loss:.3f}")
-    if report.validation_reward_accuracy is not None:
-        parts.append(f"prefers {report.validation_reward_accuracy:.0%} of the chosen answers")
-    if report.tokens_per_second is not None:
-        parts.append(f"{report.tokens_per_second:,.0f} tokens/s")
-    if report.eta is not None and report.step < report.total_steps:
-        parts.append(f"{clock((report.eta - now).total_seconds())} left")
+    trial = [f"trial {progress.trial}/{progress.trials}"] if progress.trial else []
+    if progress.loss is None:
+        count = f" {progress.step}/{progress.total_steps}" if progress.step else ""
+        return " · ".join([*trial, f"{progress.activity or 'starting'}{count}"])
+    parts = [*trial, f"step {progress.step}/{progress.total_steps}", f"loss {progress.loss:.3f}"]
+    if progress.validation_loss is not None:
+        parts.append(f"validation {progress.validation_loss:.3f}")
+    if progress.validation_reward_accuracy is not None:
+        parts.append(f"prefers {progress.validation_reward_accuracy:.0%} of the chosen answers")
+    if progress.tokens_per_second is not None:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.eta is not None and progress.step < progress.total_steps:
+        parts.append(f"{clock((progress.eta - now).total_seconds())} left")
     return " · ".join(parts)
 
 

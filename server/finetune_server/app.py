@@ -28,7 +28,7 @@ from finetune_server.errors import Problem, missing
 from finetune_server.files import PURPOSE, seen
 from finetune_server.ground import Ground
 from finetune_server.keys import Right
-from finetune_server.limits import Rates, Standing
+from finetune_server.limits import RateLimit, Rates
 from finetune_server.not_here import why_not
 from finetune_server.routing import Route as Place
 from finetune_server.settings import Raw, Settings, merged
@@ -427,20 +427,20 @@ def _route(rates: Rates, method: str, path: str, right: Right, handler: Handler)
 
     async def answer(request: Request) -> Response:
         caller = await request.app.state.callers.find(request.headers, request.path_params.get("account"))
-        standing = rates.take(f"{caller.namespace}/{caller.name}", caller.limits.requests_per_minute)
-        request.state.standing = standing
+        rate_limit = rates.take(f"{caller.namespace}/{caller.name}", caller.limits.requests_per_minute)
+        request.state.rate_limit = rate_limit
         await caller.need(right)
         asked = azure.no_version(request, versioned) if azures else request
         found = await handler(request.app.state.server.of(caller), asked, caller)
-        found.headers.update(standing.headers)
+        found.headers.update(rate_limit.headers)
         return found
 
     return Route(path, answer, methods=[method])
 
 
 async def _refused(request: Request, problem: Problem) -> Response:
-    standing: Standing | None = getattr(request.state, "standing", None)
-    headers: Mapping[str, str] = standing.headers if standing else {}
+    rate_limit: RateLimit | None = getattr(request.state, "rate_limit", None)
+    headers: Mapping[str, str] = rate_limit.headers if rate_limit else {}
     return JSONResponse(problem.document(), problem.status, {**headers, **problem.headers})
 
 

@@ -48,7 +48,7 @@ class _Properties(_Part):
     model: _Model
 
 
-class Asked(_Part):
+class DeploymentRequest(_Part):
     """The body of PUT …/deployments/NAME."""
 
     sku: _Sku
@@ -73,7 +73,7 @@ class Deployments:
     async def put(self, namespace: str, name: str, body: bytes, place: str) -> tuple[Raw, bool]:
         """Deploy a model under a name; and whether it is new."""
         try:
-            asked = Asked.model_validate_json(body)
+            asked = DeploymentRequest.model_validate_json(body)
         except ValidationError as error:
             raise invalid(error) from error
         if not _NAME.fullmatch(name):

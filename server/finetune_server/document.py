@@ -45,7 +45,7 @@ _QUESTION = {**_BY_PATH, "required": ["model"], "properties": {"model": _TEXT, *
 _MODELS: dict[str, type[BaseModel]] = {
     "create": tuning.Create,
     "create_undeployed": tuning.Create,
-    "deploy": azure.Asked,
+    "deploy": azure.DeploymentRequest,
 }
 _NUMBER: Raw = {"type": "integer"}
 

@@ -57,7 +57,7 @@ class Limits(BaseModel):
         raise Problem(429, f"{had}: delete files that no job needs.", "file", "insufficient_quota", headers=_FINAL)
 
 
-class Standing(NamedTuple):
+class RateLimit(NamedTuple):
     """How far somebody is from their limit. `reset`: seconds until all of it may be asked for again."""
 
     limit: int
@@ -82,24 +82,24 @@ class Rates:
         # When all that was asked for has come back.
         self._full: dict[str, float] = {}
 
-    def take(self, name: str, limit: int) -> Standing:
+    def take(self, name: str, limit: int) -> RateLimit:
         """A request. Raises Problem where none is left, with how long to wait for one."""
         now, each = self._clock(), _MINUTE / limit
         full = max(self._full.get(name, now), now) + each
         # A hair more than a minute is rounding's.
         if full - now > _MINUTE + each / 2:
-            standing = Standing(limit, 0, _whole(full - each - now))
+            rate_limit = RateLimit(limit, 0, _whole(full - each - now))
             wait = _whole(full - now - _MINUTE)
             raise Problem(
                 429,
                 f"More than {limit:,} requests a minute: try again in {wait} s.",
                 code="rate_limit_exceeded",
-                headers={"Retry-After": str(wait), **standing.headers},
+                headers={"Retry-After": str(wait), **rate_limit.headers},
             )
         if len(self._full) >= _REMEMBERED:
             self._full = {who: until for who, until in self._full.items() if until > now}
         self._full[name] = full
-        return Standing(limit, int((_MINUTE - (full - now)) / each + 0.5), _whole(full - now))
+        return RateLimit(limit, int((_MINUTE - (full - now)) / each + 0.5), _whole(full - now))
 
 
 def _whole(seconds: float) -> int:

@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 ACCOUNT, SIGNATURE = "account", "the-signature"
-Answer = tuple[int, dict[str, str], bytes]
+Response = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Blobs:
         """The connection string."""
         return f"BlobEndpoint={self.endpoint}/{ACCOUNT};SharedAccessSignature=sv=2024-11-04&sig={SIGNATURE}"
 
-    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Response:
         """Status, headers and body."""
         address = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(address.query).items()}
@@ -53,14 +53,14 @@ class Blobs:
         return _get(blobs[name], headers.get("x-ms-range"))
 
 
-def _put(blobs: dict[str, bytes], name: str, headers: dict[str, str], body: bytes) -> Answer:
+def _put(blobs: dict[str, bytes], name: str, headers: dict[str, str], body: bytes) -> Response:
     if headers.get("if-none-match") == "*" and name in blobs:
         return _error(409, "BlobAlreadyExists")
     blobs[name] = body
     return 201, _about(body), b""
 
 
-def _get(content: bytes, asked: str | None) -> Answer:
+def _get(content: bytes, asked: str | None) -> Response:
     found = re.fullmatch(r"bytes=(\d+)-(\d+)", asked or "")
     if found is None:
         return 200, _about(content), content
@@ -75,7 +75,7 @@ def _about(content: bytes) -> dict[str, str]:
     return {"ETag": etag, "Last-Modified": formatdate(usegmt=True), "x-ms-blob-type": "BlockBlob"}
 
 
-def _listing(container: str, query: dict[str, str], blobs: dict[str, bytes]) -> Answer:
+def _listing(container: str, query: dict[str, str], blobs: dict[str, bytes]) -> Response:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
     found, folders = "", set()
     for name, content in sorted(blobs.items()):
@@ -97,7 +97,7 @@ def _listing(container: str, query: dict[str, str], blobs: dict[str, bytes]) -> 
     return 200, {"Content-Type": "application/xml"}, body.encode()
 
 
-def _error(status: int, code: str) -> Answer:
+def _error(status: int, code: str) -> Response:
     body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'
     return status, {"x-ms-error-code": code, "Content-Type": "application/xml"}, body.encode()
 

@@ -13,7 +13,7 @@ from control_plane import Kubectl
 from finetune_operator import names
 from finetune_operator.pods.template import MAIN_CONTAINER
 from finetune_trainer.contract.adapters import Adapter, Held
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 
 Raw = dict[str, Any]
 DIGEST = "sha256:" + "a" * 64

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import FetchResult
+from finetune_trainer.contract.results import FetchResult
 from finetune_trainer.data import fetch
 from finetune_trainer.stages import fetch as fetch_stage
 from s3 import Bucket, refused

@@ -19,7 +19,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import ArtifactReport, PublishResult, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, PublishResult, TrainResult, Usage
 from finetune_trainer.data import digests
 from finetune_trainer.data import fetch as models
 from finetune_trainer.server import Reporter
@@ -45,7 +45,7 @@ def trained(root: Path, files: dict[str, bytes] = FILES) -> Workspace:
         path = workspace.artifact / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    artifact = ArtifactReport(digest=digests.digest(workspace.artifact), bytes=sum(map(len, files.values())))
+    artifact = ArtifactInfo(digest=digests.digest(workspace.artifact), bytes=sum(map(len, files.values())))
     result = TrainResult(artifact=artifact, usage=Usage(trained_tokens=1, seconds=1), steps=1)
     (workspace.artifact / PROVENANCE).write_text("{}")
     workspace.trained.write_text(result.model_dump_json(by_alias=True))

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from laptop import NAME, SMOLLM2, TINY, Command, Finetune
 
-
 # Those with most to do first, or one core would be idle while the last of them ends.
 LONGEST = ["test_text_to_sql", "test_measured", "test_run"]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from laptop import NAME, ROWS, Finetune
 from test_preferences import preference
 

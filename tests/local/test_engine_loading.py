@@ -20,7 +20,7 @@ from finetune_operator.serving import inside
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.adapters import LIST, Adapter, Held, Wanted
 from finetune_trainer.contract.published import MANIFEST, Manifest, written
-from finetune_trainer.contract.report import ArtifactReport
+from finetune_trainer.contract.results import ArtifactInfo
 from finetune_trainer.data import digests
 from hub import Hub, Repository, listening
 from laptop import TINY
@@ -114,7 +114,7 @@ def adapter(directory: Path, hub: Hub, name: str, seed: int, rank: int = 4) -> A
     manifest = Manifest(
         name="recipes",
         revision=name,
-        artifact=ArtifactReport(digest=digest, bytes=sum(map(len, content.values()))),
+        artifact=ArtifactInfo(digest=digest, bytes=sum(map(len, content.values()))),
         files={path.name: digests.of_file(path) for path in files.iterdir()},
     )
     commit = f"{seed:040x}"

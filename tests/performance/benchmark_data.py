@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, SplitConfig, Workspace
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.data import base
 
 ROOT = Path(__file__).parents[2]

@@ -30,7 +30,7 @@ from finetune_trainer.contract.config import (
     TrainingConfig,
     Workspace,
 )
-from finetune_trainer.contract.report import PrepareResult, TrainResult
+from finetune_trainer.contract.results import PrepareResult, TrainResult
 from finetune_trainer.server import Reporter
 
 ROOT = Path(__file__).parents[2]

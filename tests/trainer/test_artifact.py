@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, DatasetConfig, Source, SplitConfig
-from finetune_trainer.contract.report import ModelReport, TrainResult
+from finetune_trainer.contract.results import ModelInfo, TrainResult
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import follow
@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 from trainings import CHATS, COMMIT, Case, MakeCase, Recorder
 from vllm.lora.peft_helper import PEFTHelper
 
-BASE = ModelReport(commit=COMMIT, parameters=1, context_length=1)
+BASE = ModelInfo(commit=COMMIT, parameters=1, context_length=1)
 FORMULA = (
     "find * -type f ! -path artifact.json ! -path provenance.json ! -path bom.json ! -path model.sig "
     "| LC_ALL=C sort | xargs sha256sum | sha256sum"

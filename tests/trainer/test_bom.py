@@ -7,7 +7,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from finetune_trainer.contract.config import DatasetConfig, Source, SplitConfig
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.stages.train import train
 from trainings import CHATS, COMMIT, MakeCase, Recorder
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method, ModelConfig, Origin, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import inherit
@@ -160,7 +160,7 @@ def test_an_adapter_of_another_base_model_is_refused(
     )
 
 
-def test_a_model_that_judges_is_nothing_to_start_from(trained: tuple[Case, Origin], tmp_path: Path) -> None:
+def test_a_reward_model_is_nothing_to_start_from(trained: tuple[Case, Origin], tmp_path: Path) -> None:
     case, told = trained
     written = case.workspace.artifact / "run_config.json"
     config = json.loads(written.read_text())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import Method
 from finetune_trainer.contract.outcome import Outcome, Termination
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training.launch import launch
 from test_preference import ROWS

@@ -8,7 +8,7 @@ import pytest
 from evaluating import Case, reply
 from finetune_trainer.contract.config import LmEvalConfig, Source
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import Benchmark
+from finetune_trainer.contract.results import Benchmark
 from small_engine import Engine, running
 
 LIKELIHOODS = {"recipes": 0.5, "recipes-base": 1.0}

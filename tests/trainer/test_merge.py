@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import MergeResult
+from finetune_trainer.contract.results import MergeResult
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.merge import merge

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError, Termination
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import launch
 from finetune_trainer.training.launch import Node

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import host
 from finetune_trainer.training.memory import GIB

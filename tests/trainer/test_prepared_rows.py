@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.prepare import prepare

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from finetune_trainer.contract.config import IMAGE, RunConfig
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training.build import Beside

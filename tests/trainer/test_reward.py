@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from finetune_trainer.contract.config import Method, RewardConfig
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import flat, rows
 from finetune_trainer.training.build import Beside

@@ -6,7 +6,7 @@ import sys
 
 from finetune_trainer.contract.config import SweepConfig
 from finetune_trainer.contract.outcome import Outcome, Termination
-from finetune_trainer.contract.report import PrepareResult, TrainResult
+from finetune_trainer.contract.results import PrepareResult, TrainResult
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.train import train

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import track
 from finetune_trainer.training.build import Beside

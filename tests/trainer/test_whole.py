@@ -9,7 +9,7 @@ import torch
 from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import Manifest
-from finetune_trainer.contract.report import PublishResult
+from finetune_trainer.contract.results import PublishResult
 from finetune_trainer.data import bucket, digests
 from finetune_trainer.data.published import bring
 from finetune_trainer.server import Reporter

@@ -21,7 +21,7 @@ from finetune_trainer.contract.config import (
     TrainingConfig,
     Workspace,
 )
-from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.contract.results import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
 from finetune_trainer.data import examples, spool, tokens, trained
 from finetune_trainer.data.base import Base, Model
 from finetune_trainer.data.examples import Example
@@ -194,8 +194,8 @@ def prepared(train: int, validation: int, **plan: Any) -> PrepareResult:
         "estimated_trained_tokens": 1,
     }
     return PrepareResult(
-        model=ModelReport(commit=COMMIT, parameters=100_000, context_length=64),
-        dataset=DatasetReport(
+        model=ModelInfo(commit=COMMIT, parameters=100_000, context_length=64),
+        dataset=DatasetInfo(
             format=Format.CHAT,
             rows=Rows(train=train, validation=validation),
             tokens=1,

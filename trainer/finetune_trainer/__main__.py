@@ -26,7 +26,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageError
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.frame import Ending, leave, run
@@ -206,15 +206,15 @@ def _fetch(options: argparse.Namespace) -> Contract:
 
 
 def _adapters(options: argparse.Namespace) -> None:
-    from finetune_trainer.stages.adapters import Place, adapters
+    from finetune_trainer.stages.adapters import KeeperSettings, adapters
 
     with tempfile.TemporaryDirectory() as directory:
         signed = None
         if public := os.environ.get(VERIFY_KEY):
             signed = Path(directory) / "lora.verifyKey"
             signed.write_text(public)
-        place = Place(options.wanted, options.begin, options.into, signed)
-        adapters(place, options.endpoint, options.status_port, options.status_host)
+        settings = KeeperSettings(options.wanted, options.begin, options.into, signed)
+        adapters(settings, options.endpoint, options.status_port, options.status_host)
 
 
 def _workers() -> int:

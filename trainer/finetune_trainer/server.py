@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 
 # Seconds; how often the server looks whether its stage has ended.
 STOP_WITHIN = 0.05
@@ -35,7 +35,7 @@ class Reporter:
         self._progress = Progress(stage=stage)
 
     def update(self, **fields: Any) -> None:
-        """Replace fields of `finetune_trainer.contract.report.Progress`."""
+        """Replace fields of `finetune_trainer.contract.results.Progress`."""
         with self._lock:
             self._progress = self._progress.model_copy(update=fields)
 
@@ -86,8 +86,8 @@ def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Thre
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a path is answered with."""
+class Response:
+    """What a request is answered with."""
 
     body: bytes
     content_type: str = "application/json"
@@ -101,17 +101,17 @@ def serving(reporter: Reporter, port: int, host: str = "") -> Iterator[int]:
     No `host`: on every address that the machine has, as a pod has to.
     """
 
-    def answer(path: str) -> Answer | None:
+    def answer(path: str) -> Response | None:
         if path == "/status":
-            return Answer(reporter.progress.model_dump_json(by_alias=True).encode())
-        return Answer(metrics(reporter.progress), CONTENT_TYPE_LATEST) if path == "/metrics" else None
+            return Response(reporter.progress.model_dump_json(by_alias=True).encode())
+        return Response(metrics(reporter.progress), CONTENT_TYPE_LATEST) if path == "/metrics" else None
 
     with answering(answer, port, host) as found:
         yield found
 
 
 @contextmanager
-def answering(answer: Callable[[str], Answer | None], port: int, host: str = "") -> Iterator[int]:
+def answering(answer: Callable[[str], Response | None], port: int, host: str = "") -> Iterator[int]:
     """Answer requests for paths while inside, likewise; None is for a path that there is not."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.adapters import LIST, READY, Wanted
 from finetune_trainer.contract.outcome import TERMINATION_LOG
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 
 from finetune_operator import names
 from finetune_operator.api.engine import KIND, EngineSpec, Storage

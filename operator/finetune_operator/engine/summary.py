@@ -107,8 +107,8 @@ def _ending(world: World) -> Told | None:
 def _standing(world: World) -> Told:
     if world.deployment is None and world.record is None:
         return "Unknown", Reason.WAITING, "Nothing is made yet."
-    standing = rollout(world.name, world.deployment, world.pods, Evidence)
-    return STATUS[standing.state], standing.reason, standing.message
+    readiness = rollout(world.name, world.deployment, world.pods, Evidence)
+    return STATUS[readiness.state], readiness.reason, readiness.message
 
 
 def _commit(world: World) -> str | None:

@@ -30,7 +30,7 @@ _STOPPED = (State.FAILED, State.SUSPENDED)
 
 
 @dataclass(frozen=True)
-class Hosting:
+class HostingPlan:
     """What to do about engines: `serve` keeps up what answers users, `release` gives back, `work` is the candidate's.
 
     `tenants` by the object that each is there by. `gives_way`: what serves is to make room.
@@ -43,7 +43,7 @@ class Hosting:
     work: tuple[Action, ...] = ()
 
 
-def hosting(target: Target, world: World, walk: Walk) -> Hosting:
+def hosting(target: Target, world: World, walk: Walk) -> HostingPlan:
     """Decide."""
     gives_way = _gives_way(target, world, walk)
     tenants = _tenants(target, world, walk, gives_way)
@@ -62,7 +62,7 @@ def hosting(target: Target, world: World, walk: Walk) -> Hosting:
         else:
             serve += actions
     release += tuple(Delete(ref) for ref in _gone(world, tenants))
-    return Hosting(tenants, gives_way, serve + _service(target, world), release, work)
+    return HostingPlan(tenants, gives_way, serve + _service(target, world), release, work)
 
 
 def _gone(world: World, tenants: Mapping[Id, Tenant]) -> tuple[Ref, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_trainer.contract.asked import asked_at
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 from pydantic import ValidationError
 
 from finetune_operator import names

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from finetune_trainer.contract.config import Contract, EvaluationConfig, RunConfig
-from finetune_trainer.contract.report import EvaluateResult, MergeResult, PrepareResult, PublishResult, TrainResult
+from finetune_trainer.contract.results import EvaluateResult, MergeResult, PrepareResult, PublishResult, TrainResult
 from pydantic import ValidationError
 
 from finetune_operator import names

@@ -10,7 +10,7 @@ from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.values import seconds
 from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.homes import home
-from finetune_operator.finetunejob.hosting import Hosting, serving
+from finetune_operator.finetunejob.hosting import HostingPlan, serving
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.base import pinned_revision
@@ -31,7 +31,7 @@ def left(target: Target, walked: Walk, status: FineTuneJobStatus, now: datetime)
     return max(0.0, (since + timedelta(seconds=seconds(ttl)) - now).total_seconds())
 
 
-def unneeded(target: Target, world: World, engines: Hosting, finished: bool) -> tuple[Action, ...]:
+def unneeded(target: Target, world: World, engines: HostingPlan, finished: bool) -> tuple[Action, ...]:
     """The deletions. `finished`: there is nothing left to do, and has not been for ttlAfterFinished."""
     seats = (serving(target, world), world.pointer)
     addresses = {target.revision, pinned_revision(target, world), *(seat.address for seat in seats if seat)} - {None}
@@ -57,7 +57,7 @@ def unneeded(target: Target, world: World, engines: Hosting, finished: bool) -> 
     return tuple(Delete(ref) for ref in world.refs if not ref.deleting and not needed(ref))
 
 
-def _serves(target: Target, world: World, engines: Hosting, ref: Ref) -> bool:
+def _serves(target: Target, world: World, engines: HostingPlan, ref: Ref) -> bool:
     """Whether it is the stable Service, that of an engine, or one that still asks a shared Engine for the name."""
     if ref.name == target.name:
         return target.spec.hosting.enabled

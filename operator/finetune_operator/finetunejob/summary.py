@@ -6,7 +6,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 
 from finetune_operator import names
 from finetune_operator.api.status import (

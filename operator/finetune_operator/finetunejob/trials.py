@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from finetune_trainer.contract.report import Trial
+from finetune_trainer.contract.results import Trial
 
 from finetune_operator.api.status import TrialStatus
 

@@ -82,7 +82,7 @@ def _through(target: Target, world: World, status: FineTuneJobStatus, stages: Se
     for stage in stages:
         context = Context(target, world, status)
         steps[stage.name] = step = stage.step(context)
-        status = status.model_copy(update=step.report)
+        status = status.model_copy(update=step.status)
         if not step.passed:
             break
     return Walk(status, steps)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Pod and Job failures as sentences: reason, what happened to which object, and what to do; the root cause first.
 
-A chain of small policies, each from the evidence to a finding or None; the first that speaks wins. `stages` asks here
-while a stage runs (a finding then means that it waits for somebody) and when it has failed.
+A chain of small policies, each from the evidence to a diagnosis or None; the first that speaks wins. `stages` asks here
+while a stage runs (a diagnosis then means that it waits for somebody) and when it has failed.
 """
 
 import re
@@ -12,14 +12,14 @@ from finetune_trainer.contract.outcome import Outcome
 
 from finetune_operator import names
 from finetune_operator.conditions import Reason
-from finetune_operator.pods.state import Exit, PodState
+from finetune_operator.pods.state import ContainerExit, PodState
 
 # The words that remain of a log: enough for the engine's own error, short enough for `kubectl describe`.
 LOG_TAIL = 1200
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """What is wrong."""
 
     reason: Reason
@@ -40,56 +40,56 @@ class Evidence:
     serving_limits: frozenset[str] = frozenset()
 
 
-Policy = Callable[[Evidence], Finding | None]
+Policy = Callable[[Evidence], Diagnosis | None]
 
 
-def diagnose(evidence: Evidence) -> Finding | None:
-    """The first finding of the chain; None for a pod that nothing is wrong with."""
-    return next((finding for policy in POLICIES if (finding := policy(evidence))), None)
+def diagnose(evidence: Evidence) -> Diagnosis | None:
+    """The first diagnosis of the chain; None for a pod that nothing is wrong with."""
+    return next((diagnosis for policy in POLICIES if (diagnosis := policy(evidence))), None)
 
 
-def _missing_secret(evidence: Evidence) -> Finding | None:
+def _missing_secret(evidence: Evidence) -> Diagnosis | None:
     pod = evidence.pod
     if pod.waiting_reason != "CreateContainerConfigError":
         return None
     if found := re.search(r'secret "([^"]+)" not found', pod.waiting_message):
-        return Finding(
+        return Diagnosis(
             Reason.SECRET_NOT_FOUND,
             f"Secret {found[1]} does not exist; create it in this namespace and pod {pod.name} starts by itself.",
         )
     if found := re.search(r"couldn't find key (\S+) in Secret [^/]+/(\S+)", pod.waiting_message):
-        return Finding(
+        return Diagnosis(
             Reason.SECRET_KEY_NOT_FOUND,
             f"Secret {found[2]} has no key {found[1]}; add it and pod {pod.name} starts by itself.",
         )
     return None
 
 
-def _not_created(evidence: Evidence) -> Finding | None:
+def _not_created(evidence: Evidence) -> Diagnosis | None:
     pod = evidence.pod
     if pod.waiting_reason not in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
         return None
-    return Finding(
+    return Diagnosis(
         Reason.CONTAINER_NOT_CREATED, f"The container of pod {pod.name} could not be created: {pod.waiting_message}"
     )
 
 
-def _image(evidence: Evidence) -> Finding | None:
+def _image(evidence: Evidence) -> Diagnosis | None:
     pod = evidence.pod
     if pod.waiting_reason not in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
         return None
-    return Finding(
+    return Diagnosis(
         Reason.IMAGE_NOT_PULLED,
         f"Image {pod.image} of pod {pod.name} can't be pulled ({pod.waiting_message or pod.waiting_reason}); "
         "check its name, and pod.imagePullSecrets if the registry is private.",
     )
 
 
-def _volume(evidence: Evidence) -> Finding | None:
+def _volume(evidence: Evidence) -> Diagnosis | None:
     unbound = evidence.pod.unschedulable is not None and "PersistentVolumeClaim" in evidence.pod.unschedulable
     if not (evidence.claim_pending and unbound):
         return None
-    return Finding(
+    return Diagnosis(
         Reason.VOLUME_PENDING,
         f"PersistentVolumeClaim {evidence.claim} is pending, so pod {evidence.pod.name} can't be scheduled; see "
         f"`kubectl describe pvc {evidence.claim}`, and set workspace.storageClassName if there is no default class.",
@@ -101,11 +101,11 @@ def lacking(pod: PodState) -> frozenset[str]:
     return frozenset(re.findall(r"Insufficient ([\w-]+(?:[./][\w-]+)*)", pod.unschedulable or ""))
 
 
-def _accelerators_in_use(evidence: Evidence) -> Finding | None:
+def _accelerators_in_use(evidence: Evidence) -> Diagnosis | None:
     held = {name for name in lacking(evidence.pod) & evidence.serving_limits if "/" in name}
     if not held or evidence.serving is None:
         return None
-    return Finding(
+    return Diagnosis(
         Reason.ACCELERATORS_IN_USE,
         f"Pod {evidence.pod.name} waits for {_asked(evidence.pod)}, and Deployment {evidence.serving}, the serving "
         f"revision, holds {', '.join(sorted(held))}; add accelerators, or set hosting.rollout: recreate so that the "
@@ -113,10 +113,10 @@ def _accelerators_in_use(evidence: Evidence) -> Finding | None:
     )
 
 
-def _unschedulable(evidence: Evidence) -> Finding | None:
+def _unschedulable(evidence: Evidence) -> Diagnosis | None:
     if evidence.pod.unschedulable is None:
         return None
-    return Finding(
+    return Diagnosis(
         Reason.UNSCHEDULABLE,
         f"No node can take pod {evidence.pod.name}, which asks for {_asked(evidence.pod)}: "
         f"{evidence.pod.unschedulable}",
@@ -128,7 +128,7 @@ def _asked(pod: PodState) -> str:
     return ", ".join(f"{key}: {value}" for key, value in sorted(asked.items())) or "no resources"
 
 
-def _memory_limit(evidence: Evidence) -> Finding | None:
+def _memory_limit(evidence: Evidence) -> Diagnosis | None:
     pod = evidence.pod
     if pod.exit is None or not pod.exit.oom_killed:
         return None
@@ -138,27 +138,27 @@ def _memory_limit(evidence: Evidence) -> Finding | None:
     advice = (
         "" if pod.container == names.ADAPTERS else "; raise resources.limits.memory, or lower batchSize or maxLength"
     )
-    return Finding(Reason.MEMORY_LIMIT_EXCEEDED, f"Pod {pod.name} used {used} and was killed{advice}.")
+    return Diagnosis(Reason.MEMORY_LIMIT_EXCEEDED, f"Pod {pod.name} used {used} and was killed{advice}.")
 
 
-def _termination(evidence: Evidence) -> Finding | None:
+def _termination(evidence: Evidence) -> Diagnosis | None:
     found = evidence.pod.exit and evidence.pod.exit.termination
     if not found or found.reason not in set(Reason) or found.reason == Reason.SUCCEEDED:
         return None
-    return Finding(Reason(found.reason), found.message)
+    return Diagnosis(Reason(found.reason), found.message)
 
 
-def _container(evidence: Evidence) -> Finding | None:
+def _container(evidence: Evidence) -> Diagnosis | None:
     pod = evidence.pod
     if pod.exit is None or pod.exit.code == 0:
         return None
-    return Finding(
+    return Diagnosis(
         Reason.CONTAINER_FAILED,
         f"The container of pod {pod.name} ended with code {pod.exit.code}{_log(pod.exit)}",
     )
 
 
-def _log(ended: Exit) -> str:
+def _log(ended: ContainerExit) -> str:
     return f"; the end of its log:\n{ended.text[-LOG_TAIL:]}" if ended.text else " and logged nothing."
 
 
@@ -176,9 +176,9 @@ POLICIES: tuple[Policy, ...] = (
 _STUCK: tuple[Policy, ...] = POLICIES[:6]
 
 
-def stuck(evidence: Evidence) -> Finding | None:
+def stuck(evidence: Evidence) -> Diagnosis | None:
     """What keeps a pod from starting; None for one that runs, whatever became of its containers before."""
-    return next((finding for policy in _STUCK if (finding := policy(evidence))), None)
+    return next((diagnosis for policy in _STUCK if (diagnosis := policy(evidence))), None)
 
 
 def last_exit(pods: Iterable[PodState]) -> PodState | None:

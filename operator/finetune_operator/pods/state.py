@@ -22,7 +22,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 @dataclass(frozen=True)
-class Exit:
+class ContainerExit:
     """How a container ended, when, and after how many seconds. `termination` when the trainer left one, else `text` has
     the end of its log.
     """
@@ -57,7 +57,7 @@ class PodState:
     unschedulable: str | None = None
     waiting_reason: str | None = None
     waiting_message: str = ""
-    exit: Exit | None = None
+    exit: ContainerExit | None = None
     image: str = ""
     requests: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
@@ -147,12 +147,12 @@ def holds(condition: Raw | None) -> bool:
     return condition is not None and condition["status"] == "True"
 
 
-def _exit(terminated: Raw | None) -> Exit | None:
+def _exit(terminated: Raw | None) -> ContainerExit | None:
     if terminated is None:
         return None
     text = terminated.get("message", "").strip()
     oom_killed = terminated.get("reason") == "OOMKilled"
-    return Exit(
+    return ContainerExit(
         terminated["exitCode"],
         oom_killed,
         text,

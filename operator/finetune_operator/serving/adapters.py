@@ -6,7 +6,7 @@ Used by `engine`. vLLM loads over its own port; `inside/finetune_adapters` keeps
 from pathlib import Path
 
 from finetune_trainer.contract.adapters import LIST, READY, VERIFY_KEY
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 from finetune_trainer.contract.schemes import SCHEMES
 
 from finetune_operator import names

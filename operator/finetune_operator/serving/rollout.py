@@ -10,7 +10,7 @@ from finetune_operator import names
 from finetune_operator.conditions import Reason
 from finetune_operator.kinds.plan import State
 from finetune_operator.kinds.snapshot import DeploymentState
-from finetune_operator.pods.diagnose import Evidence, Finding, diagnose, stuck
+from finetune_operator.pods.diagnose import Diagnosis, Evidence, diagnose, stuck
 from finetune_operator.pods.state import RESTARTS, PodState
 
 # An engine that has crashed RESTARTS times in one pod does not start by itself, unless it ran for long in between: the
@@ -21,7 +21,7 @@ Look = Callable[[PodState], Evidence]
 
 
 @dataclass(frozen=True)
-class Standing:
+class Readiness:
     """Where it stands, and why."""
 
     state: State
@@ -29,14 +29,14 @@ class Standing:
     message: str
 
 
-def rollout(name: str, found: DeploymentState | None, pods: Sequence[PodState], look: Look) -> Standing:
+def rollout(name: str, found: DeploymentState | None, pods: Sequence[PodState], look: Look) -> Readiness:
     """Where the Deployment `name` stands, whose pods are `pods`; `look` says what surrounds one of them."""
     if found is None:
-        return Standing(State.RUNNING, Reason.STARTING, f"Deployment {name} is created.")
+        return Readiness(State.RUNNING, Reason.STARTING, f"Deployment {name} is created.")
     if found.ref.deleting:
-        return Standing(State.RUNNING, Reason.RESTARTING, f"Deployment {name} makes way for a new one.")
+        return Readiness(State.RUNNING, Reason.RESTARTING, f"Deployment {name} makes way for a new one.")
     if found.rolled_out:
-        return Standing(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers.")
+        return Readiness(State.SUCCEEDED, Reason.SUCCEEDED, f"Deployment {name} answers.")
     if crashed := next((pod for pod in pods if _keeps_crashing(pod)), None):
         return _crashed(look(crashed))
     return _waiting(found, pods, look)
@@ -47,29 +47,29 @@ def _keeps_crashing(pod: PodState) -> bool:
     return pod.restarts >= RESTARTS and not pod.ready and not pod.fetching and briefly
 
 
-def _crashed(evidence: Evidence) -> Standing:
+def _crashed(evidence: Evidence) -> Readiness:
     cause = diagnose(evidence)
     reason = cause.reason if cause and cause.reason == Reason.MEMORY_LIMIT_EXCEEDED else Reason.ENGINE_FAILED
     what = "The container that loads adapters" if evidence.pod.container == names.ADAPTERS else "The engine"
     message = f"{what} crashed {evidence.pod.restarts} times. {cause.message if cause else ''}".strip()
-    return Standing(State.FAILED, reason, message)
+    return Readiness(State.FAILED, reason, message)
 
 
-def _waiting(found: DeploymentState, pods: Sequence[PodState], look: Look) -> Standing:
+def _waiting(found: DeploymentState, pods: Sequence[PodState], look: Look) -> Readiness:
     unready = [pod for pod in pods if not pod.ready and not pod.deleting]
-    finding = next((finding for pod in unready if (finding := stuck(look(pod)) or _unfetched(look(pod)))), None)
-    if finding is None and found.failure_message and not pods:
-        finding = Finding(
+    diagnosis = next((diagnosis for pod in unready if (diagnosis := stuck(look(pod)) or _unfetched(look(pod)))), None)
+    if diagnosis is None and found.failure_message and not pods:
+        diagnosis = Diagnosis(
             Reason.POD_NOT_CREATED, f"Deployment {found.ref.name} can't create its pod: {found.failure_message}"
         )
-    if finding:
-        return Standing(State.BLOCKED, finding.reason, finding.message)
+    if diagnosis:
+        return Readiness(State.BLOCKED, diagnosis.reason, diagnosis.message)
     what = "its pods fetch the model" if any(pod.fetching for pod in unready) else "the engine loads the model"
     message = f"Deployment {found.ref.name} is starting: {what}."
-    return Standing(State.RUNNING, Reason.RUNNING, message)
+    return Readiness(State.RUNNING, Reason.RUNNING, message)
 
 
-def _unfetched(evidence: Evidence) -> Finding | None:
+def _unfetched(evidence: Evidence) -> Diagnosis | None:
     """Why a pod's model could not be fetched, which is tried again and again."""
     found = diagnose(evidence) if evidence.pod.fetching else None
-    return found and Finding(found.reason, f"{found.message} Pod {evidence.pod.name} tries again by itself.")
+    return found and Diagnosis(found.reason, f"{found.message} Pod {evidence.pod.name} tries again by itself.")

@@ -14,7 +14,7 @@ from typing import Any
 
 from finetune_operator.shell.cluster import Cluster
 from finetune_operator.shell.errors import Absent, Gone, Unavailable
-from finetune_operator.shell.resources import Key, Place
+from finetune_operator.shell.resources import Key, NamespacedName
 from finetune_operator.shell.store import Store
 from finetune_operator.shell.workqueue import backoff
 
@@ -85,11 +85,11 @@ class Informer:
             return await self._list()
 
     async def _list(self) -> int:
-        seen: list[Place] = []
+        seen: list[NamespacedName] = []
         listed = 0
         async for page, version in self._cluster.list(self._kind, self._namespace):
             for raw in page:
-                seen.append(Place(raw["metadata"]["namespace"], raw["metadata"]["name"]))
+                seen.append(NamespacedName(raw["metadata"]["namespace"], raw["metadata"]["name"]))
                 self._put(raw)
             listed = version
             # Tens of megabytes, which need not stay while the next page is read.
@@ -121,7 +121,9 @@ class Informer:
                 self._put(raw)
             case "DELETED":
                 metadata = raw["metadata"]
-                if self._store.drop(self._kind, Place(metadata["namespace"], metadata["name"]), metadata["uid"]):
+                if self._store.drop(
+                    self._kind, NamespacedName(metadata["namespace"], metadata["name"]), metadata["uid"]
+                ):
                     self._tell(raw)
 
     def _put(self, raw: Mapping[str, Any]) -> None:

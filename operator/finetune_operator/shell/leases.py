@@ -39,7 +39,7 @@ class LeaseLost(Exception):
 
 
 @dataclass(frozen=True)
-class Record:
+class LeaseRecord:
     """What a Lease says, and since when, by this process's own clock, it is known to say so."""
 
     holder: str
@@ -50,9 +50,9 @@ class Record:
     since: float
 
 
-def observe(spec: Mapping[str, Any], before: Record | None, now: float) -> Record:
+def observe(spec: Mapping[str, Any], before: LeaseRecord | None, now: float) -> LeaseRecord:
     """A Lease's spec as it was read; any field may be missing."""
-    found = Record(
+    found = LeaseRecord(
         holder=spec.get("holderIdentity") or "",
         duration=spec.get("leaseDurationSeconds") or LEASE_DURATION,
         acquired=spec.get("acquireTime"),
@@ -63,14 +63,14 @@ def observe(spec: Mapping[str, Any], before: Record | None, now: float) -> Recor
     return before if before and before == replace(found, since=before.since) else found
 
 
-def seconds_until_free(record: Record | None, identity: str, now: float) -> float:
+def seconds_until_free(record: LeaseRecord | None, identity: str, now: float) -> float:
     """How long `identity` must leave the Lease alone; 0 when it may take or renew it."""
     if record is None or record.holder in ("", identity):
         return 0.0
     return max(0.0, record.since + record.duration - now)
 
 
-def claim(record: Record | None, identity: str, now: datetime) -> dict[str, Any]:
+def claim(record: LeaseRecord | None, identity: str, now: datetime) -> dict[str, Any]:
     """The spec with which `identity` takes or renews the Lease."""
     moment = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     spec = {"holderIdentity": identity, "leaseDurationSeconds": LEASE_DURATION, "renewTime": moment}
@@ -96,7 +96,7 @@ class Lease:
         self.until = 0.0
         self._cluster = cluster
         self._metadata: dict[str, str] = {"namespace": namespace, "name": name}
-        self._record: Record | None = None
+        self._record: LeaseRecord | None = None
 
     @property
     def holder(self) -> str:

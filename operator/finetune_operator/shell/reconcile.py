@@ -20,7 +20,7 @@ from finetune_operator.shell.cluster import Cluster
 from finetune_operator.shell.errors import InTheWay, Refused, Unavailable
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.progress import Poller
-from finetune_operator.shell.resources import Key, Place
+from finetune_operator.shell.resources import Key, NamespacedName
 from finetune_operator.shell.store import Store
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class Reconciler:
     def _keep(self, key: Key, action: Patch | Delete, found: dict[str, Any] | None) -> None:
         ref = action.ref
         if found is None:
-            self.store.drop(ref.kind, Place(key.namespace, ref.name), ref.uid)
+            self.store.drop(ref.kind, NamespacedName(key.namespace, ref.name), ref.uid)
         else:
             self.store.put(ref.kind, found)
 

@@ -12,7 +12,7 @@ from finetune_operator.shell.kinds import KINDS
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NamespacedName:
     """Where an object of some kind is."""
 
     namespace: str
@@ -31,9 +31,9 @@ class Key:
         return f"{self.kind} {self.namespace}/{self.name}"
 
     @property
-    def place(self) -> Place:
+    def place(self) -> NamespacedName:
         """Where it is."""
-        return Place(self.namespace, self.name)
+        return NamespacedName(self.namespace, self.name)
 
 
 @dataclass(frozen=True)

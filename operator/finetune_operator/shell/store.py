@@ -22,7 +22,7 @@ from finetune_operator.kinds.actions import Id
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.pods.metadata import controller_of
 from finetune_operator.shell.kinds import KINDS
-from finetune_operator.shell.resources import Key, Place
+from finetune_operator.shell.resources import Key, NamespacedName
 from finetune_operator.shell.trim import trim
 
 Raw = dict[str, Any]
@@ -53,10 +53,10 @@ class Store:
     def __init__(self, wake: Callable[[Key], None] = lambda key: None) -> None:
         self._wake = wake
         self._following: dict[Key, list[Key]] = defaultdict(list)
-        self._objects: dict[str, dict[Place, Entry]] = defaultdict(dict)
-        self._controlled: dict[str, list[tuple[str, Place]]] = defaultdict(list)
-        self._pods: dict[Key, list[Place]] = defaultdict(list)
-        self._loads: dict[Key, list[tuple[str, Place]]] = defaultdict(list)
+        self._objects: dict[str, dict[NamespacedName, Entry]] = defaultdict(dict)
+        self._controlled: dict[str, list[tuple[str, NamespacedName]]] = defaultdict(list)
+        self._pods: dict[Key, list[NamespacedName]] = defaultdict(list)
+        self._loads: dict[Key, list[tuple[str, NamespacedName]]] = defaultdict(list)
         self._claims: dict[Key, list[Key]] = defaultdict(list)
         self._samples: dict[str, bytes] = {}
         # An answer to a call of ours may come after the watch has told that the object is gone.
@@ -69,7 +69,7 @@ class Store:
         if kind == "Workload" and made_for(raw) is None:
             return False
         metadata = raw["metadata"]
-        place = Place(metadata["namespace"], metadata["name"])
+        place = NamespacedName(metadata["namespace"], metadata["name"])
         uid, version = metadata["uid"], int(metadata["resourceVersion"])
         before = self._objects[kind].get(place)
         if uid in self._gone or (before and before.version >= version):
@@ -86,7 +86,7 @@ class Store:
             self._tell(kind, raw)
         return news
 
-    def drop(self, kind: str, place: Place, uid: str) -> bool:
+    def drop(self, kind: str, place: NamespacedName, uid: str) -> bool:
         """Forget an object that is gone, unless another one has taken its name since; whether that is news."""
         self._gone.append(uid)
         entry = self._objects[kind].get(place)
@@ -109,7 +109,7 @@ class Store:
         if engine := _loaded_on(kind, raw):
             self._wake(engine)
 
-    def drop_unseen(self, kind: str, namespace: str | None, seen: Iterable[Place], version: int) -> list[Raw]:
+    def drop_unseen(self, kind: str, namespace: str | None, seen: Iterable[NamespacedName], version: int) -> list[Raw]:
         """Forget what a complete list, of this version, did not have; what that was."""
         known = set(seen)
         gone = [
@@ -128,7 +128,7 @@ class Store:
         if kind in KINDS:
             return Key(kind, metadata["namespace"], metadata["name"])
         if kind == "Event":
-            place = Place(metadata["namespace"], raw["involvedObject"].get("name", ""))
+            place = NamespacedName(metadata["namespace"], raw["involvedObject"].get("name", ""))
             entry = self._objects["Job"].get(place)
             return _made_for(self._unpacked("Job", place, entry)) if entry else None
         if kind == "Workload":
@@ -179,7 +179,7 @@ class Store:
         """Whether the controller that an object names is there, and one of ours."""
         metadata = raw["metadata"]
         owner: Raw = next((each for each in metadata.get("ownerReferences") or [] if each.get("controller")), {})
-        place = Place(metadata["namespace"], owner.get("name", ""))
+        place = NamespacedName(metadata["namespace"], owner.get("name", ""))
         entry = self._objects[owner["kind"]].get(place) if owner.get("kind") in KINDS else None
         return entry is not None and entry.uid == owner["uid"]
 
@@ -217,7 +217,7 @@ class Store:
         packer = zlib.compressobj(zdict=self._samples.setdefault(kind, text))
         return packer.compress(text) + packer.flush()
 
-    def _unpacked(self, kind: str, place: Place, entry: Entry) -> Raw:
+    def _unpacked(self, kind: str, place: NamespacedName, entry: Entry) -> Raw:
         raw: Raw = from_json(zlib.decompressobj(zdict=self._samples[kind]).decompress(entry.data))
         identity = {
             "name": place.name,
@@ -228,7 +228,7 @@ class Store:
         raw["metadata"] |= identity
         return raw
 
-    def _remember(self, kind: str, place: Place, entry: Entry, raw: Mapping[str, Any]) -> None:
+    def _remember(self, kind: str, place: NamespacedName, entry: Entry, raw: Mapping[str, Any]) -> None:
         if entry.controller:
             self._controlled[entry.controller].append((kind, place))
         if kind == "Pod" and (owner := _made_for(raw)):
@@ -240,7 +240,7 @@ class Store:
         if engine := _loaded_on(kind, raw):
             self._loads[engine].append((kind, place))
 
-    def _forget(self, kind: str, place: Place, entry: Entry) -> None:
+    def _forget(self, kind: str, place: NamespacedName, entry: Entry) -> None:
         if entry.controller:
             _discard(self._controlled, entry.controller, (kind, place))
         if kind == "Pod" and (owner := _made_for(self._unpacked(kind, place, entry))):
@@ -265,7 +265,7 @@ def _controller(kind: str, raw: Mapping[str, Any]) -> str | None:
     return raw["involvedObject"].get("uid") if kind == "Event" else controller_of(raw)
 
 
-def _key(kind: str, place: Place) -> Key:
+def _key(kind: str, place: NamespacedName) -> Key:
     return Key(kind, place.namespace, place.name)
 
 
@@ -286,13 +286,13 @@ def _loaded_on(kind: str, raw: Mapping[str, Any]) -> Key | None:
     return Key(ENGINE, metadata["namespace"], name) if name else None
 
 
-def _followed(kind: str, place: Place, raw: Mapping[str, Any]) -> tuple[Key, ...]:
+def _followed(kind: str, place: NamespacedName, raw: Mapping[str, Any]) -> tuple[Key, ...]:
     """Those of ours that another one follows."""
     found = KINDS[kind].follows(raw.get("spec") or {}) if kind in KINDS else ()
     return tuple(Key(followed, place.namespace, name) for followed, name in found)
 
 
-def _claimed(kind: str, place: Place, raw: Mapping[str, Any]) -> Key | None:
+def _claimed(kind: str, place: NamespacedName, raw: Mapping[str, Any]) -> Key | None:
     """What one of ours claims for itself, under which the others that do are found."""
     found = KINDS[kind].claims(raw.get("spec") or {}) if kind in KINDS else None
     return Key(kind, place.namespace, found) if found else None

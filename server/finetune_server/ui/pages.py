@@ -201,17 +201,17 @@ class Pages:
 
     async def _regions(self, visit: Visit, job: Job) -> dict[str, str]:
         """The parts of its page that change, each by itself: what somebody reads or has opened elsewhere stays."""
-        shape = views.shape(job, datetime.now(UTC))
+        view = views.job_view(job, datetime.now(UTC))
         points = await visit.place.curve(job)
         actions = visit.place.actions(job) if visit.place.writes else ()
-        reports = shape.verdict is not None
+        reports = view.evaluation is not None
         return {
-            "phase": html("regions/phase", shape=shape),
-            "state": html("regions/state", shape=shape),
-            "actions": html("regions/actions", name=job.name, actions=actions, chat=visit.place.asks and shape.answers),
+            "phase": html("regions/phase", view=view),
+            "state": html("regions/state", view=view),
+            "actions": html("regions/actions", name=job.name, actions=actions, chat=visit.place.asks and view.answers),
             "curve": html("regions/curve", points=json.dumps(views.thinned(points)), told=views.told(points)),
-            "steps": html("regions/steps", shape=shape),
-            "result": html("regions/result", shape=shape, reports=reports),
+            "steps": html("regions/steps", view=view),
+            "result": html("regions/result", view=view, reports=reports),
         }
 
     def _watch(self, visit: Visit, regions: Callable[[], Awaitable[dict[str, str]]]) -> Response:
@@ -271,10 +271,10 @@ class Pages:
         both = []
         for job in jobs:
             points = await visit.place.curve(job)
-            shape = views.shape(job, now)
+            view = views.job_view(job, now)
             curve = html("regions/curve", points=json.dumps(views.thinned(points)), told=views.told(points))
             both.append(
-                (shape, html("regions/state", shape=shape), curve, html("regions/result", shape=shape, reports=False))
+                (view, html("regions/state", view=view), curve, html("regions/result", view=view, reports=False))
             )
         changed = differences(*(visit.place.asked(job) for job in jobs))
         return visit.page("compare", names=names, asked=asked, both=both, changed=changed)

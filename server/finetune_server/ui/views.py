@@ -13,7 +13,7 @@ from finetune_cli.jobs import Job
 from finetune_cli.words import age, facts, of_status, where, why
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus, Phase
 from finetune_operator.conditions import KSTATUS, Reason
-from finetune_trainer.evaluation.trials import Shown, shown
+from finetune_trainer.evaluation.trials import TrialRow, trial_rows
 
 from finetune_server.ui.place import Point
 
@@ -27,7 +27,7 @@ _TONES = {"True": "good", "False": "bad", "Unknown": "open"}
 
 
 @dataclass(frozen=True)
-class Line:
+class JobLine:
     """A job in the list. `share`: of its steps, in percent; None where it has none under way."""
 
     name: str
@@ -41,7 +41,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Step:
+class ConditionLine:
     """A condition on the way. `state` is `tone` in a word, for who sees no colours."""
 
     name: str
@@ -65,7 +65,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EvaluationView:
     """What was measured, and whether that was enough."""
 
     passed: bool
@@ -76,7 +76,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Kept:
+class HistoryLine:
     """A revision or a checkpoint of the history."""
 
     name: str
@@ -86,7 +86,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Shape:
+class JobView:
     """A job on its page."""
 
     name: str
@@ -97,18 +97,18 @@ class Shape:
     share: int | None
     next: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
-    steps: tuple[Step, ...]
-    trials: tuple[Shown, ...]
-    verdict: Verdict | None
-    kept: tuple[Kept, ...]
+    steps: tuple[ConditionLine, ...]
+    trials: tuple[TrialRow, ...]
+    evaluation: EvaluationView | None
+    history: tuple[HistoryLine, ...]
     tracking: str
     answers: bool
 
 
-def line(job: Job, now: datetime) -> Line:
+def line(job: Job, now: datetime) -> JobLine:
     """A job in the list."""
     status, measured = job.status, job.status.evaluation
-    return Line(
+    return JobLine(
         name=job.name,
         phase=str(status.phase),
         tone=_tone(status),
@@ -120,10 +120,10 @@ def line(job: Job, now: datetime) -> Line:
     )
 
 
-def shape(job: Job, now: datetime) -> Shape:
+def job_view(job: Job, now: datetime) -> JobView:
     """A job on its page."""
     status = job.status
-    return Shape(
+    return JobView(
         name=job.name,
         phase=str(status.phase),
         tone=_tone(status),
@@ -133,9 +133,9 @@ def shape(job: Job, now: datetime) -> Shape:
         next=tuple(advice(job)),
         facts=tuple(facts(status)),
         steps=tuple(_steps(status, now)),
-        trials=tuple(shown([of_status(trial) for trial in status.trials])) if status.trials else (),
-        verdict=_verdict(status.evaluation) if status.evaluation else None,
-        kept=_kept(status),
+        trials=tuple(trial_rows([of_status(trial) for trial in status.trials])) if status.trials else (),
+        evaluation=_evaluation(status.evaluation) if status.evaluation else None,
+        history=_history(status),
         tracking=(status.tracking.url or "") if status.tracking else "",
         answers=status.endpoint is not None,
     )
@@ -176,10 +176,10 @@ def _share(status: FineTuneJobStatus) -> int | None:
     return round(100 * progress.step / progress.total_steps) if progress and progress.total_steps else None
 
 
-def _steps(status: FineTuneJobStatus, now: datetime) -> list[Step]:
+def _steps(status: FineTuneJobStatus, now: datetime) -> list[ConditionLine]:
     found = [each for each in status.conditions if each.type not in KSTATUS]
     return [
-        Step(
+        ConditionLine(
             name=each.type,
             state="not wanted" if each.reason == Reason.DISABLED else _WORDS[each.status],
             tone="none" if each.reason == Reason.DISABLED else _TONES[each.status],
@@ -192,10 +192,10 @@ def _steps(status: FineTuneJobStatus, now: datetime) -> list[Step]:
     ]
 
 
-def _verdict(measured: EvaluationStatus) -> Verdict:
+def _evaluation(measured: EvaluationStatus) -> EvaluationView:
     scores = {TUNED: measured.tuned, **measured.baselines}
     tokens = measured.prompt_tokens_per_request
-    return Verdict(
+    return EvaluationView(
         passed=measured.passed,
         said=f"Measured on {measured.rows} test rows; it {'passes' if measured.passed else 'misses'} the gate.",
         metric=measured.metric,
@@ -210,13 +210,13 @@ def _percent(score: str) -> int:
     return min(100, max(0, round(100 * float(score))))
 
 
-def _kept(status: FineTuneJobStatus) -> tuple[Kept, ...]:
+def _history(status: FineTuneJobStatus) -> tuple[HistoryLine, ...]:
     history = [
-        Kept(each.revision, each.outcome, each.metric or "", each.artifact.uri if each.artifact else "")
+        HistoryLine(each.revision, each.outcome, each.metric or "", each.artifact.uri if each.artifact else "")
         for each in status.history
     ]
     checkpoints = [
-        Kept(
+        HistoryLine(
             each.name,
             "kept checkpoint",
             f"validation loss {each.validation_loss}" if each.validation_loss else "",

@@ -18,12 +18,12 @@ def run() -> None:
     from finetune_cli import main, run
     from finetune_cli.engine import VllmProcess
     from finetune_cli.store import Store
-    from finetune_cli.trainer import Attempt
+    from finetune_cli.trainer import StageProcess
 
-    def stage(attempt: Attempt, store: Store, job: object) -> list[str]:
-        return [*PROGRAM, "stage", attempt.stage, str(attempt._termination_log)]
+    def stage(process: StageProcess, store: Store, job: object) -> list[str]:
+        return [*PROGRAM, "stage", process.stage, str(process._termination_log)]
 
-    Attempt._command = stage  # type: ignore[assignment, method-assign]
+    StageProcess._command = stage  # type: ignore[assignment, method-assign]
     VllmProcess.command = lambda engine: [*PROGRAM, "engine", str(engine.port)]  # type: ignore[method-assign]
     run.runs_on_cpu = lambda: True
     run._require_trainer = lambda: None

@@ -77,7 +77,7 @@ def test_of_a_run_of_this_machine_logs_and_report(tmp_path: Path, monkeypatch: p
     (directory / "report.json").write_text(decision().model_dump_json(by_alias=True))
     step = evaluated(decision().result, target("bookings").spec, (directory / "report.html").as_uri())
     with store.lock():
-        store.write(FineTuneJobStatus(revision="0a1b2c3d", evaluation=step.report["evaluation"]))
+        store.write(FineTuneJobStatus(revision="0a1b2c3d", evaluation=step.status["evaluation"]))
     log = store.log("0a1b2c3d", "train")
     log.parent.mkdir(parents=True)
     log.write_text("step 1\n")

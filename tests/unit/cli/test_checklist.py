@@ -8,13 +8,13 @@ from decisions import contender, decision, result
 from finetune_cli.checklist import UNKNOWN, checklist, markdown
 from finetune_cli.errors import UserError
 from finetune_cli.main import app
-from finetune_cli.output import Output
+from finetune_cli.output import OutputFormat
 from finetune_cli.report import answer_checklist
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.contract.config import Prices
-from finetune_trainer.contract.report import Benchmark
+from finetune_trainer.contract.results import Benchmark
 from finetune_trainer.evaluation.decision import Decision
 from rendering import target
 from rich.console import Console
@@ -80,12 +80,12 @@ class TestPrinted:
         (directory / "report.json").write_text(decision(manifest=MANIFEST).model_dump_json(by_alias=True))
         step = evaluated(decision().result, target("bookings").spec, (directory / "report.html").as_uri())
         with store.lock():
-            store.write(FineTuneJobStatus(revision="0a1b2c3d", evaluation=step.report["evaluation"]))
+            store.write(FineTuneJobStatus(revision="0a1b2c3d", evaluation=step.status["evaluation"]))
 
     def test_with_prices_that_are_given_now(self) -> None:
         console = Console(width=40, color_system=None)
         with console.capture() as capture:
-            answer_checklist("bookings", None, Prices(accelerator_hour=2.5), None, Output.TABLE, console)
+            answer_checklist("bookings", None, Prices(accelerator_hour=2.5), None, OutputFormat.TABLE, console)
         assert capture.get() == PAGE
 
     def test_as_json_and_into_a_file(self) -> None:

@@ -24,7 +24,7 @@ from finetune_operator.api.status import Endpoint, FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.stages import wanted
 from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
@@ -32,7 +32,7 @@ from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.outcome import Outcome, Termination
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.evaluation.decision import REPORT
 from rehearsal import PREPARED, TRAINED, evaluated
 from rich.console import Console
@@ -71,7 +71,7 @@ class Laptop:
         raise KeyboardInterrupt
 
 
-class Attempt:
+class EndedProcess:
     """A stage's process, which ends at once."""
 
     laptop: Laptop
@@ -82,7 +82,7 @@ class Attempt:
         self.laptop.beside[stage.name] = set(self.laptop.up)
         self.laptop.arguments[stage.name] = arguments
 
-    def __enter__(self) -> "Attempt":
+    def __enter__(self) -> "EndedProcess":
         return self
 
     def __exit__(self, *ended: object) -> None:
@@ -129,8 +129,8 @@ def job(**sections: Any) -> LocalJob:
 def laptop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     measured = evaluated(evaluation_config(job().spec, Settings()).id)
     found = Laptop({"prepare": PREPARED, "train": TRAINED, "evaluate": measured})
-    monkeypatch.setattr(Attempt, "laptop", found, raising=False)
-    monkeypatch.setattr(local, "Attempt", Attempt)
+    monkeypatch.setattr(EndedProcess, "laptop", found, raising=False)
+    monkeypatch.setattr(local, "StageProcess", EndedProcess)
     monkeypatch.setattr(VllmProcess, "start", lambda engine, log: found.start(engine, log))
     monkeypatch.setattr(VllmProcess, "answers", lambda engine: not (engine.base and found.broken))
     yield found
@@ -230,13 +230,13 @@ def test_a_new_stage_needs_no_word_here(laptop: Laptop, tmp_path: Path, monkeypa
         phase = Phase.TRAINING
         result = TrainResult
 
-        def work(self, target: Target) -> Work:
-            return Work()
+        def needs(self, target: Target) -> JobNeeds:
+            return JobNeeds()
 
         def entry(self, target: Target) -> str:
             return "quantize.json"
 
-        def verdict(self, context: Context) -> Step | None:
+        def recorded(self, context: Context) -> Step | None:
             known = self.entry(context.target) in context.record
             return Step(State.SUCCEEDED, local.Reason.SUCCEEDED, "It is smaller.") if known else None
 

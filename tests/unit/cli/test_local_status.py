@@ -20,7 +20,7 @@ from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Ref
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.report import ArtifactReport, Progress, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, Progress, TrainResult, Usage
 from rich.console import Console
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -213,7 +213,7 @@ def test_what_was_stopped_or_has_failed_or_is_done_stays_as_it_was_written() -> 
 
 def test_of_a_sweep_the_trials_are_shown_and_which_was_taken() -> None:
     swept = TrainResult(
-        artifact=ArtifactReport(digest="sha256:1", bytes=7),
+        artifact=ArtifactInfo(digest="sha256:1", bytes=7),
         usage=Usage(trained_tokens=30_000, seconds=60),
         steps=9,
         trials=TRIALS,
@@ -222,7 +222,7 @@ def test_of_a_sweep_the_trials_are_shown_and_which_was_taken() -> None:
     record = Record("aaaa0001", entries={TRAINED: text(swept)})
     ref = Ref("ConfigMap", "recipes-aaaa0001", "", "aaaa0001")
     world = World("recipes", "", "", records={"aaaa0001": RecordState(ref, "", record)})
-    step = JOBS["train"].verdict(Context(target, world, FineTuneJobStatus()))
+    step = JOBS["train"].recorded(Context(target, world, FineTuneJobStatus()))
     assert step is not None
     told = shown(prepared(NEW).after("train", step).status(NOW), running=True)
     lines = [line.split() for line in told.splitlines()]

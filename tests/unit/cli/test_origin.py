@@ -14,7 +14,7 @@ from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.record import text
-from finetune_trainer.contract.report import PrepareResult, TrainResult
+from finetune_trainer.contract.results import PrepareResult, TrainResult
 from rehearsal import CHECKPOINTS, PREPARED, TRAINED
 
 SFT = {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://b/rows.jsonl"}}}

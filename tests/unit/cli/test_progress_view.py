@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from finetune_cli.progress import Bars, Lines, view
 from finetune_cli.words import clock, detail
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 from rich.console import Console
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -15,7 +15,7 @@ from finetune_cli.compare import versus
 from finetune_cli.errors import UserError
 from finetune_cli.kubectl import complaint
 from finetune_cli.main import app
-from finetune_cli.output import Output
+from finetune_cli.output import OutputFormat
 from finetune_cli.report import given_prices, report_on, summary, write_failures
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
@@ -24,7 +24,7 @@ from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.contract.config import Metric, Prices, RunConfig, Workspace
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import Learned, Row
 from finetune_trainer.evaluation.page import render
@@ -46,7 +46,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     job = {
         "metadata": {"name": "recipes"},
         "spec": found.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "status": {"evaluation": step.report["evaluation"].model_dump(mode="json", by_alias=True, exclude_none=True)},
+        "status": {"evaluation": step.status["evaluation"].model_dump(mode="json", by_alias=True, exclude_none=True)},
     }
     files = {
         "ftj.json": job,
@@ -82,7 +82,7 @@ def told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     console = Console(width=200, color_system=None)
     with console.capture() as capture:
-        report_on(name, Cluster("kitchen"), Prices(), None, Output.TABLE, console)
+        report_on(name, Cluster("kitchen"), Prices(), None, OutputFormat.TABLE, console)
     return capture.get()
 
 
@@ -247,7 +247,7 @@ def ran(root: Path, revision: str, decided: Decision, rows: tuple[Row, ...] = RO
     (directory / "rows.jsonl").write_text("".join(row.model_dump_json(by_alias=True) + "\n" for row in rows))
     (directory / "report.html").write_text(render(decided))
     step = evaluated(decided.result, target("bookings").spec, (directory / "report.html").as_uri())
-    store.write(FineTuneJobStatus(revision=revision, evaluation=step.report["evaluation"]))
+    store.write(FineTuneJobStatus(revision=revision, evaluation=step.status["evaluation"]))
 
 
 @pytest.fixture

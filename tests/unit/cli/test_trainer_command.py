@@ -32,7 +32,7 @@ def told_of(stage: str, root: Path, monkeypatch: pytest.MonkeyPatch, training: d
     store = Store("recipes", root)
     store.workspace("0a1b2c3d").root.mkdir(parents=True)
     spec = FineTuneJobSpec.model_validate(SPEC | {"training": training})
-    trainer.Attempt(JOBS[stage], LocalJob("recipes", "0a1b2c3d", spec, ()), store)
+    trainer.StageProcess(JOBS[stage], LocalJob("recipes", "0a1b2c3d", spec, ()), store)
     return parse(commands[0][3:])
 
 

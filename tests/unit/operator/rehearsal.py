@@ -21,7 +21,7 @@ from finetune_operator.settings import Settings
 from finetune_operator.shell.errors import InTheWay
 from finetune_trainer.contract.config import EvaluationConfig
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 
 MANIFEST = {
     "model": {"source": "s3://models/base", "credentials": {"secretRef": {"name": "bucket"}}},

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from finetune_operator.shell.leases import LEASE_DURATION, Record, claim, observe, pause, seconds_until_free
+from finetune_operator.shell.leases import LEASE_DURATION, LeaseRecord, claim, observe, pause, seconds_until_free
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 SPEC = {
@@ -16,7 +16,7 @@ SPEC = {
 }
 
 
-def seen(now: float, before: Record | None = None, **spec: Any) -> Record:
+def seen(now: float, before: LeaseRecord | None = None, **spec: Any) -> LeaseRecord:
     return observe(SPEC | spec, before, now)
 
 
@@ -36,7 +36,7 @@ def test_what_somebody_else_writes_beside_the_spec_prolongs_nothing() -> None:
 
 
 @pytest.mark.parametrize("record", [None, seen(100.0, holderIdentity=""), seen(100.0, holderIdentity="b")])
-def test_one_that_nobody_else_holds_is_free(record: Record | None) -> None:
+def test_one_that_nobody_else_holds_is_free(record: LeaseRecord | None) -> None:
     assert seconds_until_free(record, "b", 100.0) == 0
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from finetune_operator.kinds.plan import MISSING_SECONDS, REFUSED_SECONDS
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 from rehearsal import PREPARED, TRAINED, Rehearsal
 
 

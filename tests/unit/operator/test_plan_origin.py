@@ -8,7 +8,7 @@ import yaml
 from finetune_operator.api.status import Condition
 from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.finetunejob.plan import plan
-from finetune_operator.shell.resources import Key, Place
+from finetune_operator.shell.resources import Key, NamespacedName
 from finetune_operator.shell.store import Store
 from finetune_trainer.contract.config import RunConfig
 from finetune_trainer.contract.outcome import Outcome
@@ -369,7 +369,7 @@ class TestTheStore:
 
     def test_whoever_waits_hears_of_a_source_that_is_gone(self, sft: Rehearsal, dpo: Rehearsal) -> None:
         store, woken = stored(sft, dpo)
-        store.drop(KIND, Place("kitchen", "sft"), sft.uid)
+        store.drop(KIND, NamespacedName("kitchen", "sft"), sft.uid)
         assert woken == [Key(KIND, "kitchen", "recipes")]
 
     def test_a_circle_is_told_by_each(self) -> None:

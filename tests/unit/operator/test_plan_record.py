@@ -9,7 +9,7 @@ import pytest
 from finetune_operator import names
 from finetune_operator.pods.template import MAIN_CONTAINER
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 from rehearsal import PREPARED, TEST, TRAINED, Rehearsal
 
 

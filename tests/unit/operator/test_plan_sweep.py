@@ -6,7 +6,7 @@ import pytest
 from finetune_operator.api.training import Training
 from finetune_operator.finetunejob.desired import sweep
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import Progress, Trial
+from finetune_trainer.contract.results import Progress, Trial
 from rehearsal import MANIFEST, PREPARED, TRAINED, Rehearsal
 from rendering import host, main, prepare, target, train
 

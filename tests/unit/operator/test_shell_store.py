@@ -11,7 +11,7 @@ from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.engine.observe import observe as observe_engine
 from finetune_operator.finetunejob.observe import observe
 from finetune_operator.finetunejob.queue import workload_state
-from finetune_operator.shell.resources import Key, Place
+from finetune_operator.shell.resources import Key, NamespacedName
 from finetune_operator.shell.store import Store
 from rehearsal import Rehearsal
 
@@ -126,7 +126,7 @@ def test_what_a_finetunejob_wants_loaded_is_its_engines_news(cluster: Rehearsal)
     assert woken == [chat, chat, other]
     assert store.snapshot(chat).loads == {}
     assert len(store.snapshot(other).loads["ConfigMap"]) == 1
-    store.drop("ConfigMap", Place("kitchen", moved["metadata"]["name"]), moved["metadata"]["uid"])
+    store.drop("ConfigMap", NamespacedName("kitchen", moved["metadata"]["name"]), moved["metadata"]["uid"])
     assert woken == [chat, chat, other, other]
     assert store.snapshot(other).loads == {}
 
@@ -147,7 +147,7 @@ def test_an_engines_news_are_those_of_whom_it_is_to_serve() -> None:
     told = of_engine() | {"status": {"replicas": 1}}
     told["metadata"]["resourceVersion"] = "10"
     store.put(ENGINE, told)
-    store.drop(ENGINE, Place("kitchen", "chat"), "chat")
+    store.drop(ENGINE, NamespacedName("kitchen", "chat"), "chat")
     assert woken == [lodger] * 3
     assert store.snapshot(lodger).followed == {}
 
@@ -188,7 +188,7 @@ def test_what_is_older_than_what_it_has_is_ignored(cluster: Rehearsal, store: St
 
 def test_an_answer_that_comes_after_the_object_is_gone_does_not_bring_it_back(cluster: Rehearsal, store: Store) -> None:
     raw = next(raw for kind, raw in objects(cluster) if kind == "Job")
-    key, uid = Place("kitchen", raw["metadata"]["name"]), raw["metadata"]["uid"]
+    key, uid = NamespacedName("kitchen", raw["metadata"]["name"]), raw["metadata"]["uid"]
     assert store.drop("Job", key, uid)
     assert not store.put("Job", raw | {"metadata": raw["metadata"] | {"resourceVersion": "100"}})
     assert raw["metadata"]["name"] not in observe(store.snapshot(KEY)).jobs
@@ -197,7 +197,7 @@ def test_an_answer_that_comes_after_the_object_is_gone_does_not_bring_it_back(cl
 def test_an_object_that_took_the_name_of_another_is_not_dropped_with_it(cluster: Rehearsal, store: Store) -> None:
     raw = next(raw for kind, raw in objects(cluster) if kind == "Job")
     again = raw | {"metadata": raw["metadata"] | {"uid": "another", "resourceVersion": "100"}}
-    key = Place("kitchen", raw["metadata"]["name"])
+    key = NamespacedName("kitchen", raw["metadata"]["name"])
     store.put("Job", again)
     assert not store.drop("Job", key, raw["metadata"]["uid"])
     assert observe(store.snapshot(KEY)).jobs[key.name].ref.uid == "another"
@@ -205,7 +205,7 @@ def test_an_object_that_took_the_name_of_another_is_not_dropped_with_it(cluster:
 
 def test_a_list_finds_what_a_watch_has_missed(cluster: Rehearsal, store: Store) -> None:
     pods = [raw for kind, raw in objects(cluster) if kind == "Pod"]
-    seen = [Place("kitchen", raw["metadata"]["name"]) for raw in pods[1:]]
+    seen = [NamespacedName("kitchen", raw["metadata"]["name"]) for raw in pods[1:]]
     gone = store.drop_unseen("Pod", None, seen, version=50)
     assert [raw["metadata"]["uid"] for raw in gone] == [pods[0]["metadata"]["uid"]]
     assert store.drop_unseen("Pod", "elsewhere", [], version=50) == [], "another namespace's list says nothing of it"
@@ -227,7 +227,7 @@ def test_what_another_controls_is_nothing_of_ours(cluster: Rehearsal, store: Sto
 
 def test_it_forgets_what_is_gone(cluster: Rehearsal, store: Store) -> None:
     for kind, raw in objects(cluster):
-        store.drop(kind, Place("kitchen", raw["metadata"]["name"]), raw["metadata"]["uid"])
+        store.drop(kind, NamespacedName("kitchen", raw["metadata"]["name"]), raw["metadata"]["uid"])
     assert not any(store._objects.values())
     assert store.snapshot(KEY) is None
     assert not store._controlled
@@ -287,5 +287,5 @@ def test_who_publishes_to_the_same_place_is_told_of_the_other() -> None:
         return [raw["metadata"]["name"] for raw in snapshot.rivals]
 
     assert rivals() == ["support"]
-    store.drop(KIND, Place("kitchen", "support"), "kitchen-support")
+    store.drop(KIND, NamespacedName("kitchen", "support"), "kitchen-support")
     assert rivals() == []

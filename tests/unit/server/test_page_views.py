@@ -27,16 +27,16 @@ def test_a_job_in_the_list() -> None:
 
 
 def test_a_jobs_page() -> None:
-    found = views.shape(job(serving(checkpoints=CHECKPOINTS)), NOW)
+    found = views.job_view(job(serving(checkpoints=CHECKPOINTS)), NOW)
     assert found.answers
-    assert found.verdict
-    assert [(score.name, score.length) for score in found.verdict.scores] == [
+    assert found.evaluation
+    assert [(score.name, score.length) for score in found.evaluation.scores] == [
         ("tuned", 92),
         ("zero-shot", 0),
         ("few-shot", 38),
     ]
     assert [step.state for step in found.steps if step.name in ("Trained", "Published")] == ["done", "not wanted"]
-    assert (found.kept[0].name, found.kept[-1].name) == ("bbbb0002", "bbbb0002@80")
+    assert (found.history[0].name, found.history[-1].name) == ("bbbb0002", "bbbb0002@80")
 
 
 def test_long_curves_are_thinned_and_keep_their_end_and_what_was_validated() -> None:
@@ -152,10 +152,10 @@ def test_a_word_is_one_logins_alone() -> None:
 
 
 def test_what_no_operator_has_looked_at_is_shown_too() -> None:
-    found = views.shape(job({}), NOW + timedelta(days=1))
+    found = views.job_view(job({}), NOW + timedelta(days=1))
     assert found.why.startswith("No operator has looked at it yet")
-    assert found.verdict is None
-    assert views.shape(job(status()), NOW).facts == ()
+    assert found.evaluation is None
+    assert views.job_view(job(status()), NOW).facts == ()
 
 
 def shown(*rows_given: Raw) -> list[tuple[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]]]:

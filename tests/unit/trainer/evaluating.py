@@ -19,7 +19,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import StageError
-from finetune_trainer.contract.report import ArtifactReport, EvaluateResult, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, EvaluateResult, TrainResult, Usage
 from finetune_trainer.evaluation.ask import Whom
 from finetune_trainer.evaluation.general import PROMPTS
 from finetune_trainer.server import Reporter
@@ -78,7 +78,7 @@ def prepared(
     workspace.artifact.mkdir(parents=True)
     prepare(config, workspace, Reporter("prepare"))
     usage = Usage(trained_tokens=1000, seconds=10)
-    trained = TrainResult(artifact=ArtifactReport(digest="sha256:0", bytes=1), usage=usage, steps=1)
+    trained = TrainResult(artifact=ArtifactInfo(digest="sha256:0", bytes=1), usage=usage, steps=1)
     workspace.trained.write_text(trained.model_dump_json(by_alias=True))
     return config, workspace
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from hub import Hub, Repository
 
-Answer = tuple[int, dict[str, str], bytes]
+Response = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
@@ -30,7 +30,7 @@ class WritableHub(Hub):
     private: dict[str, bool] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
-    def write(self, method: str, path: str, token: str | None, body: bytes) -> Answer:
+    def write(self, method: str, path: str, token: str | None, body: bytes) -> Response:
         """Status, headers and body."""
         if self.refuses and self.refuses[0] in path:
             return self.refuses[1], {}, b"{}"
@@ -39,7 +39,7 @@ class WritableHub(Hub):
             return 200, {}, b""
         if token != f"Bearer {self.writer}":
             return 401, {}, b"{}"
-        acts: dict[str, Callable[[re.Match[str], bytes], Answer]] = {
+        acts: dict[str, Callable[[re.Match[str], bytes], Response]] = {
             "POST /api/repos/create": self._create,
             "POST /api/validate-yaml": lambda found, body: _json({}),
             "POST /api/models/([^/]+/[^/]+)/preupload/.+": self._modes,
@@ -54,7 +54,7 @@ class WritableHub(Hub):
                     return act(found, body)
         return 404, {}, b"{}"
 
-    def _create(self, found: re.Match[str], body: bytes) -> Answer:
+    def _create(self, found: re.Match[str], body: bytes) -> Response:
         asked = json.loads(body)
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.repositories:
@@ -64,19 +64,19 @@ class WritableHub(Hub):
         self.private[name] = asked.get("visibility") == "private"
         return _json({"url": f"{self.endpoint}/{name}", "name": name})
 
-    def _modes(self, found: re.Match[str], body: bytes) -> Answer:
+    def _modes(self, found: re.Match[str], body: bytes) -> Response:
         names = [each["path"] for each in json.loads(body)["files"]]
         large = {name: "lfs" if name.endswith(".safetensors") else "regular" for name in names}
         return _json({"files": [{"path": name, "uploadMode": large[name], "shouldIgnore": False} for name in names]})
 
-    def _batch(self, found: re.Match[str], body: bytes) -> Answer:
+    def _batch(self, found: re.Match[str], body: bytes) -> Response:
         objects = json.loads(body)["objects"]
         for each in objects:
             if each["oid"] not in self.large:
                 each["actions"] = {"upload": {"href": f"{self.endpoint}/large/{each['oid']}"}}
         return _json({"transfer": "basic", "objects": objects})
 
-    def _commits(self, found: re.Match[str], body: bytes) -> Answer:
+    def _commits(self, found: re.Match[str], body: bytes) -> Response:
         lines = [json.loads(line) for line in body.splitlines()]
         repository = self.repositories[found[1]]
         if lines[0]["value"].get("parentCommit") != repository.branches["main"]:
@@ -93,18 +93,18 @@ class WritableHub(Hub):
         repository.branches["main"] = commit
         return _json({"commitUrl": f"{self.endpoint}/{found[1]}/commit/{commit}", "commitOid": commit})
 
-    def _tag(self, found: re.Match[str], body: bytes) -> Answer:
+    def _tag(self, found: re.Match[str], body: bytes) -> Response:
         branches, tag = self.repositories[found[1]].branches, json.loads(body)["tag"]
         if tag in branches:
             return 409, {}, b"{}"
         branches[tag] = found[2]
         return _json({})
 
-    def _untag(self, found: re.Match[str], body: bytes) -> Answer:
+    def _untag(self, found: re.Match[str], body: bytes) -> Response:
         if self.repositories[found[1]].branches.pop(found[2], None) is None:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
         return _json({})
 
 
-def _json(value: Any) -> Answer:
+def _json(value: Any) -> Response:
     return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()

@@ -12,9 +12,9 @@ from finetune_trainer.stages.adapter_steps import (
     Failure,
     Fetch,
     Load,
-    Point,
+    Observed,
     Remove,
-    Seen,
+    SetAliases,
     Unload,
     directory,
     failure,
@@ -33,21 +33,21 @@ FIRST = Wanted(adapters=(ONE,), aliases={"recipes": "recipes-1"})
 SECOND = Wanted(adapters=(TWO,), aliases={"recipes": "recipes-2"})
 
 
-def having(*adapters: Adapter, **fields: object) -> Seen:
+def having(*adapters: Adapter, **fields: object) -> Observed:
     """An engine that has these."""
     places = {adapter.name: f"/adapters/{directory(adapter)}" for adapter in adapters}
-    return replace(Seen(engine=places, there=frozenset(map(directory, adapters))), **fields)  # type: ignore[arg-type]
+    return replace(Observed(engine=places, there=frozenset(map(directory, adapters))), **fields)  # type: ignore[arg-type]
 
 
 def test_one_is_fetched_then_loaded_then_named() -> None:
-    seen = Seen()
+    seen = Observed()
     assert steps(FIRST, seen, 0) == [Fetch(ONE)]
     assert steps(FIRST, replace(seen, fetching=frozenset({directory(ONE)})), 0) == []
     seen = replace(seen, there=frozenset({directory(ONE)}))
     assert steps(FIRST, seen, 0) == [Load(ONE, instead=False)]
     assert not settled(FIRST, seen, 0)
     seen = having(ONE)
-    assert steps(FIRST, seen, 0) == [Point({"recipes": "recipes-1"})]
+    assert steps(FIRST, seen, 0) == [SetAliases({"recipes": "recipes-1"})]
     assert not settled(FIRST, seen, 0)
     seen = having(ONE, aliases={"recipes": "recipes-1"})
     assert steps(FIRST, seen, 0) == []
@@ -61,7 +61,7 @@ def test_a_name_stands_for_the_old_one_until_the_new_one_is_there_and_the_old_on
     assert steps(SECOND, seen, 0) == [Fetch(TWO)]
     assert resting(SECOND, seen) == set()
     seen = having(ONE, TWO, aliases=old)
-    assert steps(SECOND, seen, 0) == [Point({"recipes": "recipes-2"})]
+    assert steps(SECOND, seen, 0) == [SetAliases({"recipes": "recipes-2"})]
     seen = having(ONE, TWO, aliases={"recipes": "recipes-2"})
     assert resting(SECOND, seen) == {"recipes-1"}
     seen = replace(seen, resting={"recipes-1": 10.0})
@@ -74,13 +74,13 @@ def test_a_name_that_went_elsewhere_answers_for_a_minute_those_who_are_still_con
     seen = having(ONE, aliases=named)
     assert leaving(gone, seen) == {"recipes"}
     seen = replace(seen, leaving={"recipes": 10.0})
-    assert steps(gone, seen, 10) == [Point(named, closing=frozenset({"recipes"}))]
+    assert steps(gone, seen, 10) == [SetAliases(named, closing=frozenset({"recipes"}))]
     seen = replace(seen, closing=frozenset({"recipes"}))
     assert resting(gone, seen) == set()
     assert steps(gone, seen, 10 + LEAVES_SECONDS - 1) == []
-    assert steps(gone, seen, 10 + LEAVES_SECONDS) == [Point({})]
+    assert steps(gone, seen, 10 + LEAVES_SECONDS) == [SetAliases({})]
     # It may come back.
-    assert steps(FIRST, replace(seen, leaving={}), 10) == [Point(named)]
+    assert steps(FIRST, replace(seen, leaving={}), 10) == [SetAliases(named)]
 
 
 def test_its_files_stay_while_requests_for_it_are_under_way() -> None:
@@ -94,7 +94,7 @@ def test_its_files_stay_while_requests_for_it_are_under_way() -> None:
 
 def test_what_is_wanted_is_never_removed_nor_unloaded() -> None:
     assert left(FIRST, having(ONE)) == resting(FIRST, having(ONE)) == set()
-    assert left(FIRST, Seen(there=frozenset({directory(ONE)}))) == set()
+    assert left(FIRST, Observed(there=frozenset({directory(ONE)}))) == set()
 
 
 def test_other_weights_of_one_name_have_another_place() -> None:
@@ -106,7 +106,7 @@ def test_other_weights_of_one_name_have_another_place() -> None:
 
 def test_an_engine_that_starts_again_gets_all_of_it_again() -> None:
     seen = replace(having(ONE, aliases={"recipes": "recipes-1"}), engine={})
-    assert steps(FIRST, seen, 0) == [Load(ONE, instead=False), Point({})]
+    assert steps(FIRST, seen, 0) == [Load(ONE, instead=False), SetAliases({})]
     assert not settled(FIRST, seen, 0)
 
 
@@ -130,9 +130,9 @@ def test_a_new_pod_waits_for_minutes_for_what_users_ask_for_by_name() -> None:
     found = None
     for now in range(100, 700, 30):
         found = failure(found, "The bucket gives no answer.", False, now=now)
-        assert not settled(FIRST, Seen(failures={ONE: found}), now)
+        assert not settled(FIRST, Observed(failures={ONE: found}), now)
     assert found
-    assert settled(FIRST, Seen(failures={ONE: found}), 700)
+    assert settled(FIRST, Observed(failures={ONE: found}), 700)
 
 
 def test_the_pause_between_tries_has_an_end() -> None:

@@ -11,7 +11,7 @@ from finetune_trainer.contract.adapters import Adapter, Held, Wanted
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages import adapters as stage
 from finetune_trainer.stages.adapter_engine import Refused
-from finetune_trainer.stages.adapters import Keeper, Place, key
+from finetune_trainer.stages.adapters import Keeper, KeeperSettings, key
 
 ONE = Adapter(name="recipes-1", uri="s3://models/1", digest="sha256:" + "1" * 64)
 FIRST = Wanted(adapters=(ONE,), aliases={"recipes": "recipes-1"})
@@ -65,13 +65,13 @@ class AtOnce:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeeperSettings:
     def fetch(adapter: Adapter, target: Path, signed: Path | None) -> None:
         target.mkdir()
 
     monkeypatch.setattr(stage, "fetch", fetch)
     monkeypatch.setattr(stage, "ThreadPoolExecutor", AtOnce)
-    found = Place(tmp_path / "now.json", tmp_path / "begin.json", tmp_path / "adapters")
+    found = KeeperSettings(tmp_path / "now.json", tmp_path / "begin.json", tmp_path / "adapters")
     key(found.root)
     found.begin.write_text(FIRST.model_dump_json())
     return found
@@ -82,8 +82,8 @@ def engine() -> Engine:
     return Engine()
 
 
-def keeper(place: Place, engine: Engine) -> Keeper:
-    return Keeper(place, engine)  # type: ignore[arg-type]
+def keeper(settings: KeeperSettings, engine: Engine) -> Keeper:
+    return Keeper(settings, engine)  # type: ignore[arg-type]
 
 
 def told(found: Keeper) -> Held:
@@ -92,17 +92,19 @@ def told(found: Keeper) -> Held:
     return Held.model_validate_json(answer.body)
 
 
-def test_what_a_pod_begins_with_is_loaded_and_then_requests_may_come(place: Place, engine: Engine) -> None:
-    found = keeper(place, engine)
+def test_what_a_pod_begins_with_is_loaded_and_then_requests_may_come(settings: KeeperSettings, engine: Engine) -> None:
+    found = keeper(settings, engine)
     found.look()
     assert engine.is_ready
     assert told(found) == Held(loaded=("recipes-1",), aliases={"recipes": "recipes-1"})
-    assert json.loads((place.root / "aliases.json").read_text()) == {"recipes": "recipes-1"}
+    assert json.loads((settings.root / "aliases.json").read_text()) == {"recipes": "recipes-1"}
     assert found.answer("/") is None
 
 
-def test_an_engine_that_starts_again_has_all_of_it_before_requests_come(place: Place, engine: Engine) -> None:
-    found = keeper(place, engine)
+def test_an_engine_that_starts_again_has_all_of_it_before_requests_come(
+    settings: KeeperSettings, engine: Engine
+) -> None:
+    found = keeper(settings, engine)
     found.look()
     engine.restart()
     engine.down = True
@@ -115,46 +117,46 @@ def test_an_engine_that_starts_again_has_all_of_it_before_requests_come(place: P
     assert told(found).loaded == ("recipes-1",)
 
 
-def test_a_container_that_starts_again_changes_nothing(place: Place, engine: Engine) -> None:
-    keeper(place, engine).look()
-    before, secret = dict(engine.has), key(place.root)
+def test_a_container_that_starts_again_changes_nothing(settings: KeeperSettings, engine: Engine) -> None:
+    keeper(settings, engine).look()
+    before, secret = dict(engine.has), key(settings.root)
     # What a fetch had left that was killed.
-    left = place.root / ".recipes-2@222222222222.partial"
+    left = settings.root / ".recipes-2@222222222222.partial"
     left.mkdir()
-    again = keeper(place, engine)
+    again = keeper(settings, engine)
     again.look()
     assert engine.has == before
     assert told(again).aliases == {"recipes": "recipes-1"}
-    assert key(place.root) == secret
+    assert key(settings.root) == secret
     assert not left.exists()
 
 
-def test_what_the_pod_is_told_counts_more_than_what_it_began_with(place: Place, engine: Engine) -> None:
-    found = keeper(place, engine)
+def test_what_the_pod_is_told_counts_more_than_what_it_began_with(settings: KeeperSettings, engine: Engine) -> None:
+    found = keeper(settings, engine)
     found.look()
-    place.now.write_text("")
+    settings.now.write_text("")
     found.look()
     assert told(found).loaded == ("recipes-1",)
-    place.now.write_text("{")
+    settings.now.write_text("{")
     found.look()
     assert told(found).loaded == ("recipes-1",)
     later = FIRST.model_copy(update={"aliases": {"dishes": "recipes-1"}}).model_dump(mode="json") | {
         "since": "a later version"
     }
-    place.now.write_text(json.dumps(later))
+    settings.now.write_text(json.dumps(later))
     found.look()
     # The other name goes on for those who are still connected.
     assert told(found) == Held(loaded=("recipes-1",), aliases={"dishes": "recipes-1", "recipes": "recipes-1"})
 
 
 def test_a_fault_in_fetching_one_is_told_of_it_and_nothing_ends(
-    place: Place, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    settings: KeeperSettings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetch(adapter: Adapter, target: Path, signed: Path | None) -> None:
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(stage, "fetch", fetch)
-    found = keeper(place, engine)
+    found = keeper(settings, engine)
     found.look()
     assert told(found).failed == {"recipes-1": "s3://models/1 could not be fetched: RuntimeError: a fault"}
     # It may pass: the pod waits a little while.
@@ -162,21 +164,21 @@ def test_a_fault_in_fetching_one_is_told_of_it_and_nothing_ends(
 
 
 def test_one_that_can_not_be_had_keeps_no_pod_from_serving(
-    place: Place, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    settings: KeeperSettings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetch(adapter: Adapter, target: Path, signed: Path | None) -> None:
         raise StageError(Outcome.NOT_FOUND, "s3://models/1 does not exist.")
 
     monkeypatch.setattr(stage, "fetch", fetch)
-    found = keeper(place, engine)
+    found = keeper(settings, engine)
     found.look()
     assert told(found).failed == {"recipes-1": "s3://models/1 does not exist."}
     assert engine.is_ready
 
 
-def test_a_rank_that_is_too_large_is_told_with_what_to_do(place: Place, engine: Engine) -> None:
+def test_a_rank_that_is_too_large_is_told_with_what_to_do(settings: KeeperSettings, engine: Engine) -> None:
     engine.refuses = "LoRA rank 64 is greater than max_lora_rank 16."
-    found = keeper(place, engine)
+    found = keeper(settings, engine)
     found.look()
     (message,) = told(found).failed.values()
     assert message.startswith("The engine can't load adapter recipes-1: LoRA rank 64")

@@ -11,7 +11,7 @@ from decisions import decision, result
 from evaluating import Case, reply
 from finetune_trainer.contract.config import EvaluationConfig, LmEvalConfig, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Benchmark
+from finetune_trainer.contract.results import Benchmark
 from finetune_trainer.evaluation import benchmarks
 from finetune_trainer.evaluation.benchmarks import check, told
 from finetune_trainer.evaluation.page import render

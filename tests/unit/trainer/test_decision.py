@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from decisions import CURVE, ROWS, contender, decision, result, sure_of
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
-from finetune_trainer.contract.report import Contender, EvaluateResult, Score
+from finetune_trainer.contract.results import Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.cut import marked
 from finetune_trainer.evaluation.decision import Decision, again, curve

@@ -16,7 +16,7 @@ from finetune_trainer.contract.config import (
     TokenPrices,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 from finetune_trainer.evaluation import endpoint
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.page import render

@@ -7,7 +7,7 @@ from decisions import TRIALS
 from evaluating import BASELINES, TEST, Case, reply
 from finetune_trainer.contract.config import GateConfig, Metric, SweepConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import PrepareResult, TrainResult
+from finetune_trainer.contract.results import PrepareResult, TrainResult
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import Row
 from finetune_trainer.training import plans

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from finetune_trainer.contract.report import CONFIDENCES, Comparison, Score
+from finetune_trainer.contract.results import CONFIDENCES, Comparison, Score
 from finetune_trainer.evaluation import exact, intervals
 from finetune_trainer.evaluation.intervals import Differing
 from finetune_trainer.evaluation.metrics import Statistic, mean

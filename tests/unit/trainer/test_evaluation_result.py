@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
-from finetune_trainer.contract.report import Comparison
+from finetune_trainer.contract.results import Comparison
 from finetune_trainer.evaluation import metrics
 from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.leakage import Clean
-from finetune_trainer.evaluation.result import Asked, Measured, answered, summed_up
+from finetune_trainer.evaluation.result import ContenderPrompts, Measured, predictions_of, summed_up
 
 ROWS = 200
 
 
 def contender(name: str, right: int, metric: Metric, wrong: str) -> Measured:
-    asked = Asked(name, "model", (Prompt("a", 0),) * ROWS, 0)
+    asked = ContenderPrompts(name, "model", (Prompt("a", 0),) * ROWS, 0)
     texts = ["yes"] * right + [wrong] * (ROWS - right)
-    said = replace(answered(asked, {}, (Question("a", "yes"),) * ROWS), texts=tuple(texts))
+    said = replace(predictions_of(asked, {}, (Question("a", "yes"),) * ROWS), texts=tuple(texts))
     return Measured(said, {metric: metrics.statistic(metric, texts, ["yes"] * ROWS)})
 
 

@@ -12,7 +12,7 @@ from finetune_trainer.data.base import Base
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.tokens import Tokens
 from finetune_trainer.evaluation import contenders, foreseen, leakage, likelihood
-from finetune_trainer.evaluation.foreseen import Asked, Context
+from finetune_trainer.evaluation.foreseen import ContextLength, HeldOutRow
 from tiny import CHATML, write_model
 
 
@@ -22,7 +22,7 @@ def row(asked: str, answer: str = "egg", system: str | None = None) -> bytes:
     return json.dumps({"messages": [*told, *turns]}).encode()
 
 
-def stored(*rows: bytes) -> list[Asked]:
+def stored(*rows: bytes) -> list[HeldOutRow]:
     long = Tokens(array("i", [0] * 1000), ())
     return foreseen.asked(
         Example(line, f"test.jsonl:{number}", long, asked=print_of(line)) for number, line in enumerate(rows, 1)
@@ -34,7 +34,7 @@ def print_of(line: bytes) -> bytes:
     return leakage.fingerprint(json.loads(line)["messages"][:-1])
 
 
-def leaked(test: list[Asked], train: list[bytes]) -> Any:
+def leaked(test: list[HeldOutRow], train: list[bytes]) -> Any:
     return foreseen.leaked(test, map(print_of, train))
 
 
@@ -85,9 +85,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 class TestTooLong:
-    def told(self, model: Base, test: list[Asked], planned: int, longest: int = 4096, **config: Any) -> Any:
+    def told(self, model: Base, test: list[HeldOutRow], planned: int, longest: int = 4096, **config: Any) -> Any:
         needs = foreseen.Needs(model, EvaluationConfig(**config))
-        return foreseen.too_long(test, Context(planned, longest), needs.asked)
+        return foreseen.too_long(test, ContextLength(planned, longest), needs.asked)
 
     def test_it_tells_what_evaluate_could_not_ask(self, model: Base) -> None:
         test = stored(row("two " * 30), row("two"), row("two", "eggs " * 40))
@@ -136,7 +136,7 @@ class TestTooLongRejected:
         short, long = (Tokens(array("i", [0] * count), ()) for count in (4, 1000))
         rows = enumerate(self.ROWS, 1)
         test = foreseen.asked(Example(line, f"test.jsonl:{at}", short, rejected=long) for at, line in rows)
-        context = Context(planned, longest)
+        context = ContextLength(planned, longest)
         return foreseen.findings(test, [], context, model, EvaluationConfig(**config), method)
 
     def needed(self, model: Base) -> int:

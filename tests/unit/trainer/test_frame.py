@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 from finetune_trainer.contract.config import Contract, Metric
 from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination, pack
-from finetune_trainer.contract.report import CONFIDENCES, EvaluateResult, Requests, Rows
+from finetune_trainer.contract.results import CONFIDENCES, EvaluateResult, Requests, Rows
 from finetune_trainer.stages.frame import encode, run
 from pydantic import ValidationError
 

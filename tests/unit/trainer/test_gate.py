@@ -11,7 +11,7 @@ from decisions import contender, result
 from finetune_trainer.contract.config import BaselineType, GateConfig, Metric
 from finetune_trainer.contract.gate import best_baseline, check
 from finetune_trainer.contract.outcome import TERMINATION_BYTES, Termination
-from finetune_trainer.contract.report import CONFIDENCES, Comparison, Contender, EvaluateResult, Requests, Score
+from finetune_trainer.contract.results import CONFIDENCES, Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.stages.frame import Ending, encode
 from pydantic import ValidationError
 

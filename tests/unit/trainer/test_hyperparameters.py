@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan
+from finetune_trainer.contract.results import Plan
 from finetune_trainer.data.base import Model
 from finetune_trainer.training import hyperparameters, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
-from finetune_trainer.training.hyperparameters import Rows, epochs
+from finetune_trainer.training.hyperparameters import TrainCounts, epochs
 from finetune_trainer.training.memory import GIB, PASS_TOKENS, UNKNOWN, Device
 from hypothesis import given
 from hypothesis import strategies as st
 
 SMOLLM2 = Model(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
 LLAMA_8B = Model(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
-RECIPES = Rows(count=290, tokens=22_176, learned=8_000, longest=117)
+RECIPES = TrainCounts(count=290, tokens=22_176, learned=8_000, longest=117)
 LAPTOP = Device(16 * GIB, 0, FLOAT32)
 FULL = AdapterConfig(type=AdapterType.NONE)
 
@@ -26,8 +26,8 @@ def training(**fields: Any) -> TrainingConfig:
     return TrainingConfig(**fields)
 
 
-def choose(training: TrainingConfig, rows: Rows, model: Model, device: Device = UNKNOWN) -> Plan:
-    return hyperparameters.choose(training, rows, model, device)
+def choose(training: TrainingConfig, counts: TrainCounts, model: Model, device: Device = UNKNOWN) -> Plan:
+    return hyperparameters.choose(training, counts, model, device)
 
 
 def test_that_devices_divide_the_weights_is_told_with_its_reason() -> None:
@@ -104,7 +104,7 @@ def test_smaller_models_and_adapters_learn_faster() -> None:
 
 
 def test_a_row_longer_than_is_chosen_is_said_to_be_cut() -> None:
-    plan = choose(training(), Rows(count=10, tokens=100_000, learned=50_000, longest=90_000), LLAMA_8B)
+    plan = choose(training(), TrainCounts(count=10, tokens=100_000, learned=50_000, longest=90_000), LLAMA_8B)
     assert plan.max_length == 4096
     assert plan.reasons["maxLength"] == "the longest row has 90000 tokens; more than 4096 is not chosen for this model"
 
@@ -147,7 +147,7 @@ def test_memory_grows_with_what_is_trained() -> None:
 def test_every_plan_can_be_carried_out(
     count: int, mean: int, longest: int, model: Model, fields: dict[str, Any]
 ) -> None:
-    plan = choose(training(**fields), Rows(count, count * min(mean, longest), count, longest), model)
+    plan = choose(training(**fields), TrainCounts(count, count * min(mean, longest), count, longest), model)
     assert 1 <= plan.max_length <= plan.context_length <= model.context_length
     assert min(plan.max_length, longest) <= plan.tokens_per_pass <= max(PASS_TOKENS, plan.max_length)
     assert plan.total_steps >= 1

@@ -3,7 +3,7 @@
 from decisions import ROWS
 from finetune_trainer.contract.config import Metric
 from finetune_trainer.evaluation.failures import pairs
-from finetune_trainer.evaluation.inspection import Difference, Learned, Row, inspect
+from finetune_trainer.evaluation.inspection import Learned, Row, WinsAndLosses, inspect
 
 EXACT = Metric.EXACT_MATCH
 
@@ -29,7 +29,7 @@ def test_the_row_that_half_of_them_answer_comes_before_one_that_all_but_one_do()
 def test_rows_won_and_lost_are_counted_against_each_baseline() -> None:
     rows = [row("a", tuned=1, few=0, zero=1), row("b", tuned=0, few=1, zero=0), row("c", tuned=1, few=0, zero=0)]
     found = inspect(rows, EXACT, none)
-    assert found.differences == {"few": Difference(wins=2, losses=1), "zero": Difference(wins=1, losses=0)}
+    assert found.differences == {"few": WinsAndLosses(wins=2, losses=1), "zero": WinsAndLosses(wins=1, losses=0)}
     assert found.binary
     assert not inspect([row("d", tuned=0.5, few=1)], EXACT, none).binary
 

@@ -14,12 +14,12 @@ from finetune_trainer.contract.config import (
     Origin,
     Source,
 )
-from finetune_trainer.contract.report import DatasetReport, ModelReport, Plan, PrepareResult, Rows
+from finetune_trainer.contract.results import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
 from finetune_trainer.evaluation.manifest import fields
 
 PREPARED = PrepareResult(
-    model=ModelReport(parameters=1, context_length=2048),
-    dataset=DatasetReport(
+    model=ModelInfo(parameters=1, context_length=2048),
+    dataset=DatasetInfo(
         format=Format.CHAT, rows=Rows(train=900), tokens=1, longest=1, longer_than_max_length=0, digest="sha256:1"
     ),
     plan=Plan(

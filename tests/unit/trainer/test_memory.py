@@ -12,13 +12,13 @@ from finetune_trainer.data.base import Model
 from finetune_trainer.training import activations, attempts, failures, host
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt
-from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Load, Pass, Training, divided, refusal
+from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Pass, TokenLoad, Training, divided, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
 LLAMA_8B = Model(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
 SMOLLM2 = Model(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
-LOAD = Load(longest=512, step=16 * 512, learned=0.3)
+LOAD = TokenLoad(longest=512, step=16 * 512, learned=0.3)
 
 
 def training(kind: str = "lora", model: Model = LLAMA_8B, gib: float | None = 80, **load: Any) -> Training:
@@ -76,17 +76,17 @@ def test_a_whole_model_that_is_written_stands_beside_the_one_that_trains(merged:
     assert lora.memory(lora.least) / GIB < 20
 
 
-def test_four_bits_are_no_advice_to_a_model_that_judges() -> None:
-    judges = training(gib=12, writes=False)
-    refused = refusal(judges)
+def test_four_bits_are_no_advice_to_a_reward_model() -> None:
+    rates = training(gib=12, writes=False)
+    refused = refusal(rates)
     assert refused is not None
-    assert "qlora" not in refused.message + failures.remedy(judges)
+    assert "qlora" not in refused.message + failures.remedy(rates)
 
 
-def test_a_model_that_judges_makes_no_logits() -> None:
-    writes, judges = (training(model=SMOLLM2, learned=1, writes=each) for each in (True, False))
+def test_a_reward_model_makes_no_logits() -> None:
+    writes, rates = (training(model=SMOLLM2, learned=1, writes=each) for each in (True, False))
     # 8,192 tokens' worth of 49,152 numbers in float32, three at once, in place of what a block's way back holds.
-    assert writes.memory(Pass(8192, recompute=True)) - judges.memory(Pass(8192, recompute=True)) > 4 * GIB
+    assert writes.memory(Pass(8192, recompute=True)) - rates.memory(Pass(8192, recompute=True)) > 4 * GIB
 
 
 def test_activations_are_recomputed_only_where_memory_is_short() -> None:
@@ -187,13 +187,13 @@ def test_a_higher_rank_takes_its_weights_gradients_and_moments(model: Model, acc
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
 @DEVICES
-def test_a_model_that_judges_is_counted_without_its_output_layer(kind: str, accelerators: int) -> None:
+def test_a_reward_model_is_counted_without_its_output_layer(kind: str, accelerators: int) -> None:
     """Where the embeddings are that, nothing is left out."""
     differences = []
     for model in (QWEN2_7B, GEMMA_2B):
-        judges = grid(kind, model, accelerators)
-        whole, judging = (replace(judges, load=replace(judges.load, writes=each))._weights for each in (True, False))
-        differences.append(whole - judging)
+        rates = grid(kind, model, accelerators)
+        whole, rating = (replace(rates, load=replace(rates.load, writes=each))._weights for each in (True, False))
+        differences.append(whole - rating)
     bytes_each = {"lora": 2, "none": 4}[kind]
     assert differences == [bytes_each * QWEN2_7B.vocabulary * QWEN2_7B.hidden_size, 0]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import DatasetConfig, ModelConfig, RunConfig, Source, TrainingConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.prepare import prepare
 from odd_datasets import TOLD, OddDataset, everything

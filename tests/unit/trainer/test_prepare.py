@@ -25,7 +25,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import ModelReport, PrepareResult
+from finetune_trainer.contract.results import ModelInfo, PrepareResult
 from finetune_trainer.data import base, batch, examples, seen
 from finetune_trainer.data.batch import Reading
 from finetune_trainer.data.line import Line
@@ -36,7 +36,7 @@ from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
 from finetune_trainer.training import plans, targets
 from finetune_trainer.training.activations import BFLOAT16
-from finetune_trainer.training.hyperparameters import Rows
+from finetune_trainer.training.hyperparameters import TrainCounts
 from finetune_trainer.training.memory import USABLE, Device
 from pyarrow import ipc
 from safetensors.numpy import save_file
@@ -49,7 +49,7 @@ CHATS = [
     for number in range(20)
 ]
 MAX_LENGTH = 64
-COUNTED = Rows(count=16, tokens=16 * 13, learned=16 * 2, longest=13)
+COUNTED = TrainCounts(count=16, tokens=16 * 13, learned=16 * 2, longest=13)
 TWO_ANSWERS = {"messages": [*CHATS[0]["messages"], *CHATS[1]["messages"]]}
 
 
@@ -108,7 +108,7 @@ def case(tmp_path: Path) -> Case:
 def test_the_result_tells_what_was_found_and_planned(case: Case) -> None:
     result = case.prepare(case.config(QUESTIONS, validation={"fraction": 0.1}, test={"fraction": 0.2}))
     assert result.revision == "0a1b2c3d"
-    assert result.model == ModelReport(parameters=PARAMETERS, context_length=CONTEXT)
+    assert result.model == ModelInfo(parameters=PARAMETERS, context_length=CONTEXT)
     assert result.dataset.format == "prompt-completion"
     assert result.dataset.rows.model_dump() == {"train": 14, "validation": 2, "test": 4}
     # <|im_start|> user … <|im_end|> <|im_start|> assistant flour <|im_end|>

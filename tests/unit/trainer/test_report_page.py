@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 from decisions import CURVE, ROWS, TRIALS, decision, result
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
-from finetune_trainer.contract.report import Contender, Score
+from finetune_trainer.contract.results import Contender, Score
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import again
 from finetune_trainer.evaluation.inspection import Learned

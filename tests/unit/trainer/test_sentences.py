@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from decisions import BOUNDS, CURVE, contender, decision, result
 from finetune_trainer.contract.config import GateConfig, Metric, Prices
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 from finetune_trainer.evaluation.advice import Curve
 from finetune_trainer.evaluation.decision import Decision
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Progress
+from finetune_trainer.contract.results import Progress
 from finetune_trainer.server import Reporter, serving
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination
-from finetune_trainer.contract.report import TrainResult
+from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.frame import encode

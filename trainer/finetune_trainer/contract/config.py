@@ -214,7 +214,7 @@ class SweepConfig(Contract):
 
 
 class TrainingConfig(Contract):
-    """Hyperparameters; those left out are chosen by prepare (`finetune_trainer.contract.report.Plan`)."""
+    """Hyperparameters; those left out are chosen by prepare (`finetune_trainer.contract.results.Plan`)."""
 
     method: Method = Method.SFT
     dpo: DpoConfig | None = None

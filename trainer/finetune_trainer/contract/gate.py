@@ -4,7 +4,7 @@ Called by the operator's evaluate stage, by the local backend and by the report.
 """
 
 from finetune_trainer.contract.config import Contract, GateConfig, Metric
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 
 
 class Verdict(Contract):

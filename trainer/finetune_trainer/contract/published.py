@@ -6,7 +6,7 @@ The stage publish writes both; whoever fetches an artifact reads the manifest.
 from collections.abc import Sequence
 
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.report import ArtifactReport
+from finetune_trainer.contract.results import ArtifactInfo
 
 CLAIM, MANIFEST = "claim.json", "manifest.json"
 # The whole model that an adapter makes lies beside the adapter: REVISION-merged.
@@ -31,7 +31,7 @@ class Manifest(Contract):
 
     name: str
     revision: str
-    artifact: ArtifactReport
+    artifact: ArtifactInfo
     files: dict[str, str]
     signed_by: str | None = None
     merged_from: str | None = None

@@ -18,7 +18,7 @@ Download = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelDirectory:
     """Where a model is to be found: at `target`, which is a link where it is kept in the directory `shared`."""
 
     target: Path

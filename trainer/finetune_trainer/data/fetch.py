@@ -18,7 +18,7 @@ from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.schemes import within
 from finetune_trainer.data import bucket, digests, published
-from finetune_trainer.data.cache import Place
+from finetune_trainer.data.cache import ModelDirectory
 from finetune_trainer.data.fetch_errors import Access, explained
 from finetune_trainer.data.places import oci
 
@@ -44,7 +44,7 @@ def model(config: ModelConfig, target: Path) -> str | None:
         return None
     secrets = bucket.credentials("model")
     wanted = (*MODEL_FILES, *(CODE_FILES if config.trust_remote_code else ()))
-    place = Place(target, config.cache.path if config.cache else None)
+    place = ModelDirectory(target, config.cache.path if config.cache else None)
     with explained(Access(source.uri, "model", secrets)):
         if source.uri.startswith("hf://"):
             return _hub_model(source.uri.removeprefix("hf://"), config.revision, place, wanted, secrets)
@@ -133,7 +133,9 @@ def _require(source: Source, path: Path) -> None:
         )
 
 
-def _hub_model(name: str, revision: str | None, place: Place, wanted: Sequence[str], secrets: dict[str, str]) -> str:
+def _hub_model(
+    name: str, revision: str | None, place: ModelDirectory, wanted: Sequence[str], secrets: dict[str, str]
+) -> str:
     token, endpoint = secrets.get("HF_TOKEN"), secrets.get("HF_ENDPOINT")
     commit = str(HfApi(endpoint=endpoint, token=token).model_info(name, revision=revision).sha)
 
@@ -167,7 +169,7 @@ def _hub_file(name: str, directory: Path, secrets: dict[str, str]) -> Path:
     return Path(downloaded)
 
 
-def _bucket_model(uri: str, place: Place, wanted: Sequence[str], secrets: dict[str, str]) -> None:
+def _bucket_model(uri: str, place: ModelDirectory, wanted: Sequence[str], secrets: dict[str, str]) -> None:
     filesystem, root, modified = bucket.filesystem(uri, "model", secrets), within(uri), bucket.library(uri).MODIFIED
     objects = {path.removeprefix(f"{root}/"): about for path, about in filesystem.find(root, detail=True).items()}
     if not objects:
@@ -186,7 +188,7 @@ def _bucket_model(uri: str, place: Place, wanted: Sequence[str], secrets: dict[s
     place.bring(uri, versions, download)
 
 
-def _oci_model(uri: str, place: Place, wanted: Sequence[str], secrets: dict[str, str]) -> None:
+def _oci_model(uri: str, place: ModelDirectory, wanted: Sequence[str], secrets: dict[str, str]) -> None:
     tag = oci.found(uri, "model", secrets)
     if not tag.manifest:
         raise FileNotFoundError(uri)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 from finetune_trainer.evaluation.standing import Lead, Recommendation, Standing
 
 # Thresholds are ours: what a curve or an interval shows at a glance.

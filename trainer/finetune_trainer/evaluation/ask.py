@@ -18,8 +18,8 @@ from finetune_trainer.evaluation.contenders import Message, Prompt
 from finetune_trainer.evaluation.endpoint import (
     CONCURRENCY,
     Endpoint,
-    Kept,
-    Line,
+    Response,
+    ResponseFile,
     Unreadable,
     choice_of,
     digest,
@@ -52,8 +52,10 @@ class Request:
         return digest(self.model, self.prompt.prompt, self.prompt.tools, self.max_tokens, *more)
 
 
-class Answer(Line):
-    """One line of answers.jsonl. `row` counts the rows that were evaluated, from 0; `seconds` from sent to whole.
+class Prediction(Response):
+    """A model's answer: one line of answers.jsonl.
+
+    `row` counts the rows that were evaluated, from 0; `seconds` from sent to whole.
 
     `finish_reason`: the engine's; see `cut`. `cached_tokens`: of the prompt, those in the engine's prefix cache; None
     where it does not tell.
@@ -85,7 +87,7 @@ class Served:
 class VllmEndpoint:
     """An engine's endpoint. Raises StageError when it gives no more answers; `kept` has those that engines gave."""
 
-    def __init__(self, endpoint: Endpoint, kept: Kept[Answer]) -> None:
+    def __init__(self, endpoint: Endpoint, kept: ResponseFile[Prediction]) -> None:
         self.endpoint = endpoint
         self._kept = kept
 
@@ -93,8 +95,8 @@ class VllmEndpoint:
         """What it serves."""
         return asyncio.run(self._served())
 
-    def ask(self, requests: Sequence[Request], told: Callable[[int], None], timed: bool = True) -> list[Answer]:
-        """The answers, in the order of `requests`; `told` hears how many there are after each.
+    def ask(self, requests: Sequence[Request], told: Callable[[int], None], timed: bool = True) -> list[Prediction]:
+        """The predictions, in the order of `requests`; `told` hears how many there are after each.
 
         `timed`: somebody looks at how long they took, so that the engine is warmed up for each contender first.
         """
@@ -119,7 +121,7 @@ class Whom:
     base: str
 
 
-def engines(whom: Whom, kept: Kept[Answer]) -> dict[str, VllmEndpoint]:
+def engines(whom: Whom, kept: ResponseFile[Prediction]) -> dict[str, VllmEndpoint]:
     """Who answers, by the model's name: the tuned model, and its base model where that is served, too.
 
     Raises StageError for an engine of something else.
@@ -138,14 +140,14 @@ def engines(whom: Whom, kept: Kept[Answer]) -> dict[str, VllmEndpoint]:
     return found
 
 
-async def complete(client: openai.AsyncOpenAI, request: Request) -> Answer:
-    """The answer, and what it took."""
+async def complete(client: openai.AsyncOpenAI, request: Request) -> Prediction:
+    """The prediction, and what it took."""
     began = time.monotonic()
     completion = await _send(client, request, request.max_tokens, request.contender)
     choice, usage = choice_of(completion), completion.usage
     if usage is None:
         raise Unreadable
-    return Answer(
+    return Prediction(
         key=request.key,
         contender=request.contender,
         row=request.row,

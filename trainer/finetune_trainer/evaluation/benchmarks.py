@@ -21,7 +21,7 @@ import yaml
 
 from finetune_trainer.contract.config import LmEvalConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Benchmark
+from finetune_trainer.contract.results import Benchmark
 
 LIBRARY, HARNESS = "lm_eval", "finetune_trainer.evaluation.harness"
 # What `datasets` calls the files that it reads; any other name is one on the hub.

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from finetune_trainer.contract.config import Metric
-from finetune_trainer.contract.report import Contender
+from finetune_trainer.contract.results import Contender
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.inspection import TUNED
 

@@ -230,7 +230,7 @@ def measure_with(tokenizer: Any) -> Measure:
     return measure
 
 
-def answered(tokenizer: Any, prompt: Prompt, answer: Question) -> int:
+def tokens_with(tokenizer: Any, prompt: Prompt, answer: Question) -> int:
     """How many tokens a prompt has with this answer behind it, the end of the turn included."""
     text = rendered(tokenizer, prompt, answer.reference, answer.calls)
     return len(tokenizer(text, add_special_tokens=isinstance(prompt.prompt, str))["input_ids"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from finetune_trainer.contract.config import Contract, Prices, TokenPrices
-from finetune_trainer.contract.report import Contender, EvaluateResult, Usage
+from finetune_trainer.contract.results import Contender, EvaluateResult, Usage
 from finetune_trainer.evaluation.inspection import TUNED
 
 # Training a token costs as much as serving three: 6N against 2N operations for N parameters (Kaplan et al. 2020,

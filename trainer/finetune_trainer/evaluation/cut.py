@@ -6,7 +6,7 @@ not how good it is; but for metrics of likelihoods, which no answer has a part i
 
 from finetune_trainer.contract.config import Metric
 from finetune_trainer.contract.gate import best_baseline
-from finetune_trainer.contract.report import Contender, EvaluateResult
+from finetune_trainer.contract.results import Contender, EvaluateResult
 
 # Of a contender's answers; fewer than that change no score by more.
 SHARE = 0.02

@@ -1,7 +1,7 @@
 """What each metric means and where it is from, for people: the report and `docs/metrics.md` are made from this."""
 
 from finetune_trainer.contract.config import Metric
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 
 # What `normalise.said` does.
 NORMALISED = (

@@ -57,22 +57,22 @@ def choice_of(completion: Any) -> Any:
     return choices[0]
 
 
-class Asked(Protocol):
-    """Something to ask."""
+class Keyed(Protocol):
+    """A request that is known by its key."""
 
     @property
     def key(self) -> str:
         """A digest of all that the answer depends on."""
 
 
-class Line(Contract):
-    """One kept answer."""
+class Response(Contract):
+    """What was answered to a request: one line of a ResponseFile."""
 
     key: str
 
 
-Request = TypeVar("Request", bound=Asked)
-Kind = TypeVar("Kind", bound=Line)
+Request = TypeVar("Request", bound=Keyed)
+Kind = TypeVar("Kind", bound=Response)
 
 
 def digest(*asked: Any) -> str:
@@ -80,8 +80,8 @@ def digest(*asked: Any) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-class Kept(Generic[Kind]):
-    """The answers in a file of JSON Lines, by what was asked."""
+class ResponseFile(Generic[Kind]):
+    """The responses in a file of JSON Lines, by what was asked."""
 
     def __init__(self, kind: type[Kind], file: Path) -> None:
         self._file = file
@@ -131,7 +131,7 @@ class Endpoint:
     def ask(
         self,
         requests: Sequence[Request],
-        kept: Kept[Kind],
+        kept: ResponseFile[Kind],
         one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
         told: Callable[[int], None],
         warm_up: Callable[[openai.AsyncOpenAI, Sequence[Request]], Awaitable[object]] | None = None,
@@ -146,7 +146,7 @@ class Endpoint:
     async def _ask(
         self,
         requests: Sequence[Request],
-        kept: Kept[Kind],
+        kept: ResponseFile[Kind],
         one: Callable[[openai.AsyncOpenAI, Request], Awaitable[Kind]],
         told: Callable[[int], None],
         warm_up: Callable[[openai.AsyncOpenAI, Sequence[Request]], Awaitable[object]] | None,

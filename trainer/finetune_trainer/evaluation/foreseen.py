@@ -16,7 +16,7 @@ from finetune_trainer.evaluation.contenders import END_TOKENS, Framing, Prompt, 
 
 
 @dataclass(frozen=True)
-class Asked:
+class HeldOutRow:
     """A row of test where it stands, and how many tokens it has with its longest answer. `digest`: of what it asks."""
 
     place: str
@@ -25,17 +25,17 @@ class Asked:
     digest: bytes | None
 
 
-def asked(test: Iterable[Example]) -> list[Asked]:
+def asked(test: Iterable[Example]) -> list[HeldOutRow]:
     """The rows of test that can be asked: of labelled answers the good ones alone are right."""
     return [
-        Asked(row.place, max(map(len, row.sequences)), contenders.read(row.line), row.asked)
+        HeldOutRow(row.place, max(map(len, row.sequences)), contenders.read(row.line), row.asked)
         for row in test
         if row.desirable is not False
     ]
 
 
 @dataclass(frozen=True)
-class Context:
+class ContextLength:
     """Tokens that the engine has by default, and those that the model could have."""
 
     planned: int
@@ -43,9 +43,9 @@ class Context:
 
 
 def findings(
-    test: Sequence[Asked],
+    test: Sequence[HeldOutRow],
     train: Iterable[bytes | None],
-    context: Context,
+    context: ContextLength,
     base: Base,
     evaluation: EvaluationConfig,
     method: Method,
@@ -60,7 +60,7 @@ def findings(
     return [each for each in found if each]
 
 
-def leaked(test: Sequence[Asked], train: Iterable[bytes | None]) -> Finding | None:
+def leaked(test: Sequence[HeldOutRow], train: Iterable[bytes | None]) -> Finding | None:
     """Rows of test that stand in train too, of which these are digests. Raises StageError when all do."""
     known = {row.digest for row in test}
     seen = known.intersection(train)
@@ -80,7 +80,7 @@ def leaked(test: Sequence[Asked], train: Iterable[bytes | None]) -> Finding | No
     return places.finding("leaked", f"{one if places.count == 1 else more} left out when the result is measured")
 
 
-def too_long(test: Sequence[Asked], context: Context, need: Callable[[Question], int]) -> Finding | None:
+def too_long(test: Sequence[HeldOutRow], context: ContextLength, need: Callable[[Question], int]) -> Finding | None:
     """Rows of test that can't be asked: prompt and room for the right answer are more than the context.
 
     Of a reward model the longer answer, since it rates both. `need`: how many tokens a row takes.
@@ -97,7 +97,7 @@ def too_long(test: Sequence[Asked], context: Context, need: Callable[[Question],
     )
 
 
-def too_long_rejected(test: Sequence[Asked], context: Context, needs: "Needs") -> Finding | None:
+def too_long_rejected(test: Sequence[HeldOutRow], context: ContextLength, needs: "Needs") -> Finding | None:
     """Rows of test that can be asked, and whose rejected answer does not fit the context: how likely it is, is told of
     what fits.
     """
@@ -116,7 +116,7 @@ def too_long_rejected(test: Sequence[Asked], context: Context, needs: "Needs") -
     )
 
 
-def _beyond(test: Sequence[Asked], context: Context, need: Callable[[Question], int]) -> tuple[Places, int]:
+def _beyond(test: Sequence[HeldOutRow], context: ContextLength, need: Callable[[Question], int]) -> tuple[Places, int]:
     """The rows that need more than the context, and the most that one needs."""
     places, most = Places(), 0
     for row in test:
@@ -127,7 +127,7 @@ def _beyond(test: Sequence[Asked], context: Context, need: Callable[[Question], 
     return places, most
 
 
-def _mend(most: int, context: Context) -> str:
+def _mend(most: int, context: ContextLength) -> str:
     if most <= context.longest:
         return f"unless hosting.contextLength is {most} or more"
     return f"and the model has no more than {context.longest}, so shorten or remove what is longer"
@@ -149,11 +149,11 @@ class Needs:
 
     def rated(self, question: Question) -> int:
         """Its prompt with the longer answer behind it, as `ranking` sends it."""
-        return max(contenders.answered(self._tokenizer, self._prompt(question), each) for each in question.answers)
+        return max(contenders.tokens_with(self._tokenizer, self._prompt(question), each) for each in question.answers)
 
     def avoided(self, question: Question) -> int:
         """Its prompt with the rejected answer, and the one token that the engine wants room for behind it."""
-        return contenders.answered(self._tokenizer, self._prompt(question), question.answers[1]) + 1
+        return contenders.tokens_with(self._tokenizer, self._prompt(question), question.answers[1]) + 1
 
     def _prompt(self, question: Question) -> Prompt:
         return contenders.with_examples(question, (), self._framing)

@@ -60,7 +60,7 @@ class Disagreement(Contract):
     scores: dict[str, float]
 
 
-class Difference(Contract):
+class WinsAndLosses(Contract):
     """How many rows the tuned model answers better than a baseline, and how many worse."""
 
     wins: int
@@ -72,7 +72,7 @@ class Inspection(Contract):
 
     worse: int
     binary: bool
-    differences: dict[str, Difference]
+    differences: dict[str, WinsAndLosses]
     regressions: tuple[Regression, ...]
     disagreements: tuple[Disagreement, ...]
 
@@ -96,8 +96,8 @@ def inspect(rows: Sequence[Row], metric: Metric, similar: Similar) -> Inspection
     )
 
 
-def _difference(scores: Sequence[Mapping[str, float]], baseline: str) -> Difference:
-    return Difference(
+def _difference(scores: Sequence[Mapping[str, float]], baseline: str) -> WinsAndLosses:
+    return WinsAndLosses(
         wins=sum(row[TUNED] > row[baseline] for row in scores), losses=sum(row[TUNED] < row[baseline] for row in scores)
     )
 

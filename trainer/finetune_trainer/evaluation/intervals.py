@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_trainer.contract.report import CONFIDENCES, Comparison, Score
+from finetune_trainer.contract.results import CONFIDENCES, Comparison, Score
 from finetune_trainer.evaluation import exact
 from finetune_trainer.evaluation.metrics import Array, Statistic
 

@@ -16,7 +16,7 @@ import openai
 
 from finetune_trainer.contract.config import EndpointConfig
 from finetune_trainer.evaluation.contenders import Question
-from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, choice_of, digest, key_of
+from finetune_trainer.evaluation.endpoint import Endpoint, Response, ResponseFile, choice_of, digest, key_of
 from finetune_trainer.evaluation.manner import BRIEF, Manner, understood
 
 INSTRUCTION = (
@@ -32,8 +32,8 @@ WORTH = {"A": 1.0, "B": 0.0, "TIE": 0.5}
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two answers to one question."""
+class PairwiseRequest:
+    """Which of two answers to one question is better."""
 
     model: str
     asked: str
@@ -46,7 +46,7 @@ class Comparison:
         return digest(self.model, self.asked, self.first, self.second)
 
 
-class Judgement(Line):
+class Judgement(Response):
     """One line of judgements.jsonl. `winner`: A, B or TIE; None when the judge said something else."""
 
     winner: str | None
@@ -69,7 +69,7 @@ class Judge:
     def __init__(self, config: EndpointConfig, file: Path) -> None:
         self._endpoint = Endpoint("The judge", config.url, key_of("JUDGE"), MEND)
         self._model = config.model
-        self._kept = Kept(Judgement, file)
+        self._kept = ResponseFile(Judgement, file)
         self._manner = BRIEF
 
     def probe(self) -> None:
@@ -77,7 +77,7 @@ class Judge:
         self._manner = asyncio.run(self._probe())
 
     async def _probe(self) -> Manner:
-        easy = Comparison(self._model, "How much is two and two?", "Four.", "I like cheese.")
+        easy = PairwiseRequest(self._model, "How much is two and two?", "Four.", "I like cheese.")
         async with self._endpoint.client(kept="") as client:
 
             async def ask(manner: Manner) -> bool:
@@ -85,25 +85,25 @@ class Judge:
 
             return await understood(self._endpoint.name, ask)
 
-    def judged(self, questions: Sequence[Question], answers: Sequence[str], told: Callable[[int], None]) -> Judged:
+    def judged(self, questions: Sequence[Question], predictions: Sequence[str], told: Callable[[int], None]) -> Judged:
         """Each answer held against its question's reference."""
-        pairs = list(zip(questions, answers, strict=True))
+        pairs = list(zip(questions, predictions, strict=True))
         # The same text needs no judge.
-        duels = [self._duel(question, answer) for question, answer in pairs if answer != question.reference]
+        duels = [self._duel(question, prediction) for question, prediction in pairs if prediction != question.reference]
         found = self._endpoint.ask(
             [each for duel in duels for each in duel], self._kept, partial(_judge, self._manner), told
         )
         both = zip(found[::2], found[1::2], strict=True)
         worth = iter([(_worth(ours) + 1 - _worth(swapped)) / 2 for ours, swapped in both])
         unread = sum(judgement.winner is None for judgement in found)
-        scores = tuple(0.5 if answer == question.reference else next(worth) for question, answer in pairs)
+        scores = tuple(0.5 if prediction == question.reference else next(worth) for question, prediction in pairs)
         return Judged(scores, unread)
 
-    def _duel(self, question: Question, answer: str) -> tuple[Comparison, Comparison]:
+    def _duel(self, question: Question, prediction: str) -> tuple[PairwiseRequest, PairwiseRequest]:
         asked = question.text
         return (
-            Comparison(self._model, asked, answer, question.reference),
-            Comparison(self._model, asked, question.reference, answer),
+            PairwiseRequest(self._model, asked, prediction, question.reference),
+            PairwiseRequest(self._model, asked, question.reference, prediction),
         )
 
 
@@ -111,7 +111,7 @@ def _worth(judgement: Judgement) -> float:
     return WORTH[judgement.winner or "TIE"]
 
 
-async def _judge(manner: Manner, client: openai.AsyncOpenAI, asked: Comparison) -> Judgement:
+async def _judge(manner: Manner, client: openai.AsyncOpenAI, asked: PairwiseRequest) -> Judgement:
     text = f"Request:\n{asked.asked}\n\nAnswer A:\n{asked.first}\n\nAnswer B:\n{asked.second}\n\nWhich is better?"
     messages: Any = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}]
     options = manner.options(WORD_TOKENS)

@@ -14,7 +14,7 @@ import openai
 
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.evaluation.contenders import Prompt, Question, rendered
-from finetune_trainer.evaluation.endpoint import Endpoint, Kept, Line, digest
+from finetune_trainer.evaluation.endpoint import Endpoint, Response, ResponseFile, digest
 from finetune_trainer.evaluation.metrics import Array, Statistic
 
 # On CPUs vLLM's engine ends when it is to tell the likelihoods of two prompts to a LoRA model at once: it takes one
@@ -38,7 +38,7 @@ class Reference:
         return digest(self.model, self.prompt, self.reference)
 
 
-class Likelihood(Line):
+class Likelihood(Response):
     """One line of likelihoods.jsonl: the log-probability of a reference, in nats, and its tokens."""
 
     contender: str
@@ -51,7 +51,7 @@ def measure(
     endpoint: Endpoint, references: Sequence[Reference], file: Path, told: Callable[[int], None]
 ) -> list[Likelihood]:
     """The likelihoods, in the order of `references`; kept in `file`. Raises StageError."""
-    return endpoint.ask(references, Kept(Likelihood, file), _likelihood, told, at_once=AT_ONCE)
+    return endpoint.ask(references, ResponseFile(Likelihood, file), _likelihood, told, at_once=AT_ONCE)
 
 
 def reference(tokenizer: Any, prompt: Prompt, right: Question) -> tuple[tuple[int, ...], tuple[int, ...]]:

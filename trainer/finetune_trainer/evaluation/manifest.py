@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from finetune_trainer.contract.config import EvaluationConfig, RunConfig
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 
 LOCAL = "file://"
 # Places of an environment, and what changes nothing that is measured.

@@ -15,21 +15,21 @@ from finetune_trainer.contract.config import (
     RunConfig,
     Workspace,
 )
-from finetune_trainer.contract.report import Benchmark, PrepareResult
+from finetune_trainer.contract.results import Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import benchmarks, choosers, contenders, general, likelihood, metrics, sql, testset
-from finetune_trainer.evaluation.ask import Answer, Request, Served, Whom, by_engine, engines
+from finetune_trainer.evaluation.ask import Prediction, Request, Served, Whom, by_engine, engines
 from finetune_trainer.evaluation.choosers import Chooser, Choosers
 from finetune_trainer.evaluation.contenders import Framing, Message, Prompt, Question
-from finetune_trainer.evaluation.endpoint import Kept
+from finetune_trainer.evaluation.endpoint import ResponseFile
 from finetune_trainer.evaluation.judge import Judge, Judged
 from finetune_trainer.evaluation.likelihood import Likelihood, Reference
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
 from finetune_trainer.evaluation.others import probed
 from finetune_trainer.evaluation.remote import Remote
-from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, answered
+from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, predictions_of
 from finetune_trainer.server import Reporter
 
 
@@ -49,8 +49,8 @@ class Measuring:
         self._name, self._evaluation, self._workspace, self._reporter = whom.model, evaluation, workspace, reporter
         self._questions = questions
         self._references = [question.reference for question in questions]
-        self._answers = Kept(Answer, workspace.answers)
-        self._engines = engines(whom, self._answers)
+        self._predictions = ResponseFile(Prediction, workspace.answers)
+        self._engines = engines(whom, self._predictions)
         self._base_name = whom.base
         self._compared = whom.base in self._engines
         self._base_model = workspace.base_model(config)
@@ -73,16 +73,16 @@ class Measuring:
         found = [*self._ask(asked), *(self._elsewhere(remote) for remote in others.remotes)]
         return [self._measured(each, chosen, others.judge) for each in found]
 
-    def _elsewhere(self, remote: Remote) -> Answered:
+    def _elsewhere(self, remote: Remote) -> Predictions:
         told = partial(self._told, f"asking {remote.name}", 0, len(self._questions))
-        return remote.ask(self._questions, self._fitting.room.most, self._answers, told)
+        return remote.ask(self._questions, self._fitting.room.most, self._predictions, told)
 
-    def _measured(self, found: Answered, chosen: Sequence[Metric], judge: Judge | None) -> Measured:
+    def _measured(self, found: Predictions, chosen: Sequence[Metric], judge: Judge | None) -> Measured:
         judged = judge and self._judged(judge, found)
         statistics = {
             metric: metrics.mean(judged.scores) if judged and metric == Metric.JUDGE else self._statistic(metric, found)
             for metric in chosen
-            if not (found.asked.remote and metric.likely)
+            if not (found.contender.remote and metric.likely)
         }
         return Measured(found, statistics, judged.unread if judged else 0)
 
@@ -97,7 +97,7 @@ class Measuring:
                 Request("general", number, model, prompt, general.MAX_TOKENS)
                 for number, prompt in enumerate(general.prompts(self._framing))
             ]
-            texts[model] = [answer.text for answer in self._engines[model].ask(requests, told, timed=False)]
+            texts[model] = [prediction.text for prediction in self._engines[model].ask(requests, told, timed=False)]
         return general.drift(*texts.values())
 
     def benchmarks(self) -> dict[str, Benchmark]:
@@ -116,26 +116,27 @@ class Measuring:
         for engine in self._engines.values():
             engine.served()
 
-    def _baseline(self, baseline: BaselineConfig, form: Message | None) -> Asked:
+    def _baseline(self, baseline: BaselineConfig, form: Message | None) -> ContenderPrompts:
         choose = self._choosers.of(baseline)
         more = (form or {}) if baseline.type == BaselineType.STRUCTURED else {}
         framing = Framing(self._framing.extra | more, baseline.prompt)
         return self._asked(baseline.type.value, self._base_name, baseline.examples, choose, framing)
 
-    def _asked(self, name: str, model: str, examples: int, choose: Chooser, framing: Framing) -> Asked:
+    def _asked(self, name: str, model: str, examples: int, choose: Chooser, framing: Framing) -> ContenderPrompts:
         prompts = (self._fitting.fit(row, choose(row), framing) for row in self._questions)
-        return Asked(name, model, tuple(prompts), examples)
+        return ContenderPrompts(name, model, tuple(prompts), examples)
 
-    def _ask(self, contenders: Sequence[Asked]) -> list[Answered]:
+    def _ask(self, contenders: Sequence[ContenderPrompts]) -> list[Predictions]:
         asked = by_engine([_requests(contender) for contender in contenders], self._engines)
         total, names = sum(len(requests) for _, requests in asked), ", ".join(each.name for each in contenders)
-        found: dict[tuple[str, int], Answer] = {}
+        found: dict[tuple[str, int], Prediction] = {}
         for engine, requests in asked:
-            answers = engine.ask(requests, partial(self._told, f"asking {names}", len(found), total))
-            found |= {(each.contender, each.row): answer for each, answer in zip(requests, answers, strict=True)}
-        return [answered(contender, found, self._questions) for contender in contenders]
+            predictions = engine.ask(requests, partial(self._told, f"asking {names}", len(found), total))
+            pairs = zip(requests, predictions, strict=True)
+            found |= {(request.contender, request.row): prediction for request, prediction in pairs}
+        return [predictions_of(contender, found, self._questions) for contender in contenders]
 
-    def _statistic(self, metric: Metric, found: Answered) -> Statistic:
+    def _statistic(self, metric: Metric, found: Predictions) -> Statistic:
         if metric == Metric.INVERSE_PERPLEXITY:
             return self._likely(found)
         if metric == Metric.REWARD_ACCURACY:
@@ -144,31 +145,31 @@ class Measuring:
             return sql.statistic(self._questions, found.texts)
         return metrics.statistic(metric, found.texts, self._references)
 
-    def _judged(self, judge: Judge, found: Answered) -> Judged:
-        told = partial(self._told, f"judging {found.asked.name}", 0, 2 * len(found.texts))
+    def _judged(self, judge: Judge, found: Predictions) -> Judged:
+        told = partial(self._told, f"judging {found.contender.name}", 0, 2 * len(found.texts))
         return judge.judged(self._questions, [said(text) for text in found.texts], told)
 
-    def _likely(self, found: Answered) -> Statistic:
-        known = self._likelihoods(found.asked, self._questions)
+    def _likely(self, found: Predictions) -> Statistic:
+        known = self._likelihoods(found.contender, self._questions)
         rows = range(len(self._questions))
         tokens = [known[row].tokens if row in known else self._base.count(self._references[row]) + 1 for row in rows]
         vocabulary = len(self._base.tokenizer)
         logprobs = [known[row].logprob if row in known else likelihood.guessed(tokens[row], vocabulary) for row in rows]
         return likelihood.inverse_perplexity(logprobs, tokens)
 
-    def _rewarded(self, found: Answered) -> Statistic:
+    def _rewarded(self, found: Predictions) -> Statistic:
         """Which answer has gained more over what the base model, asked without examples, makes of it."""
         base = self._asked(BaselineType.ZERO_SHOT.value, self._base_name, 0, choosers.none, self._framing)
         rejected = [question.rejected or question for question in self._questions]
         gains: list[dict[int, float]] = []
         for answers in (self._questions, rejected):
-            own, bases = (self._likelihoods(asked, answers) for asked in (found.asked, base))
+            own, bases = (self._likelihoods(asked, answers) for asked in (found.contender, base))
             gains.append({row: own[row].logprob - bases[row].logprob for row in own})
         chosen, other = gains
         rows = range(len(self._questions))
         return metrics.mean([likelihood.preferred(chosen[row], other[row]) if row in chosen else 0.0 for row in rows])
 
-    def _likelihoods(self, contender: Asked, answers: Sequence[Question]) -> dict[int, Likelihood]:
+    def _likelihoods(self, contender: ContenderPrompts, answers: Sequence[Question]) -> dict[int, Likelihood]:
         """How likely a contender finds these answers, by row; of rows that fit the context."""
         fitting = [(row, prompt) for row, prompt in enumerate(contender.prompts) if prompt is not None]
         pairs = [(row, likelihood.reference(self._base.tokenizer, prompt, answers[row])) for row, prompt in fitting]
@@ -187,7 +188,7 @@ class Measuring:
         self._reporter.update(activity=activity, step=before + there, total_steps=total)
 
 
-def _requests(contender: Asked) -> list[Request]:
+def _requests(contender: ContenderPrompts) -> list[Request]:
     return [
         Request(contender.name, row, contender.model, prompt, prompt.max_tokens)
         for row, prompt in enumerate(contender.prompts)

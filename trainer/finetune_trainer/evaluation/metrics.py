@@ -51,13 +51,13 @@ ELSEWHERE = (
 )
 
 
-def statistic(metric: Metric, answers: Sequence[str], references: Sequence[str]) -> Statistic:
+def statistic(metric: Metric, predictions: Sequence[str], references: Sequence[str]) -> Statistic:
     """The metric of these answers, any but those of ELSEWHERE; they and `references` are equally long."""
-    told, right = [said(text) for text in answers], [said(text) for text in references]
+    told, right = [said(text) for text in predictions], [said(text) for text in references]
     if metric == Metric.MACRO_F1:
         return _macro_f1([label(text) for text in told], [label(text) for text in right])
     score = _ROW_SCORES[metric]
-    return mean([score(answer, reference) for answer, reference in zip(told, right, strict=True)])
+    return mean([score(prediction, reference) for prediction, reference in zip(told, right, strict=True)])
 
 
 def mean(scores: Sequence[float]) -> Statistic:
@@ -88,13 +88,13 @@ def choose(references: Sequence[str]) -> tuple[tuple[Metric, ...], str]:
     return (Metric.ROUGE_L, Metric.TOKEN_F1), f"Answers are long, {size:.0f} words on average."
 
 
-def _exact_match(answer: str, reference: str) -> float:
-    return float(answer == reference)
+def _exact_match(prediction: str, reference: str) -> float:
+    return float(prediction == reference)
 
 
-def _token_f1(answer: str, reference: str) -> float:
+def _token_f1(prediction: str, reference: str) -> float:
     """SQuAD's F1 (Rajpurkar et al. 2016): the words in common, without case, punctuation and articles."""
-    return _f1(Counter(_squad_words(answer)), Counter(_squad_words(reference)))
+    return _f1(Counter(_squad_words(prediction)), Counter(_squad_words(reference)))
 
 
 def _squad_words(text: str) -> list[str]:
@@ -108,9 +108,9 @@ def _f1(found: Counter[Any], right: Counter[Any]) -> float:
     return 2 * (found & right).total() / total if total else 1.0
 
 
-def rouge_l(answer: str, reference: str) -> float:
+def rouge_l(prediction: str, reference: str) -> float:
     """ROUGE-L's F1 (Lin 2004): the longest common subsequence of lower-case words; 1 when both have none."""
-    left, right = words(answer.lower()), words(reference.lower())
+    left, right = words(prediction.lower()), words(reference.lower())
     total = len(left) + len(right)
     return 2 * _common(left, right) / total if total else 1.0
 
@@ -126,13 +126,13 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
     return best[-1]
 
 
-def _json_valid(answer: str, reference: str) -> float:
-    return float(parsed(answer) is not None)
+def _json_valid(prediction: str, reference: str) -> float:
+    return float(parsed(prediction) is not None)
 
 
-def _json_fields_f1(answer: str, reference: str) -> float:
+def _json_fields_f1(prediction: str, reference: str) -> float:
     """F1 over the values at the ends of both documents, each with its path; places in a list are not told apart."""
-    found = parsed(answer)
+    found = parsed(prediction)
     return 0.0 if found is None else _f1(Counter(_leaves(found)), Counter(_leaves(parsed(reference))))
 
 
@@ -163,16 +163,16 @@ def _leaves(document: Any) -> Iterator[Hashable]:
             yield path, json.dumps(value)
 
 
-def _label_accuracy(answer: str, reference: str) -> float:
-    return float(label(answer) == label(reference))
+def _label_accuracy(prediction: str, reference: str) -> float:
+    return float(label(prediction) == label(reference))
 
 
-def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
+def _macro_f1(predictions: Sequence[str], references: Sequence[str]) -> Statistic:
     """The mean of each label's F1, all labels alike. Labels are those of the references that stand in the resample: of
     a row by itself one, so that it is wholly right or wrong.
     """
     labels = sorted(set(references))
-    said = np.array([[answer == label for label in labels] for answer in answers], dtype=float)
+    said = np.array([[prediction == label for label in labels] for prediction in predictions], dtype=float)
     right = np.array([[reference == label for label in labels] for reference in references], dtype=float)
 
     def value(weights: Array) -> Array:
@@ -182,7 +182,7 @@ def _macro_f1(answers: Sequence[str], references: Sequence[str]) -> Statistic:
         mean: Array = (f1 * present).sum(axis=1) / present.sum(axis=1)
         return mean
 
-    alone = tuple(float(answer == reference) for answer, reference in zip(answers, references, strict=True))
+    alone = tuple(float(prediction == reference) for prediction, reference in zip(predictions, references, strict=True))
     return Statistic(value, alone)
 
 

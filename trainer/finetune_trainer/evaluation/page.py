@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from finetune_trainer.contract.report import Contender, Score
+from finetune_trainer.contract.results import Contender, Score
 from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED, unmeasured
 from finetune_trainer.evaluation.inspection import TUNED
-from finetune_trainer.evaluation.trials import shown
+from finetune_trainer.evaluation.trials import trial_rows
 
 # A longer text is cut, and says so.
 TEXT_LENGTH = 600
@@ -45,7 +45,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Line:
+class Polyline:
     """A curve as the points of an SVG polyline, where it ends, and its last value."""
 
     name: str
@@ -80,7 +80,7 @@ def render(decision: Decision) -> str:
         cached=cached(decision.costs, decision.prices),
         unmeasured=unmeasured(result),
         benchmarks=told(result.benchmarks),
-        trials=shown(decision.trials),
+        trials=trial_rows(decision.trials),
         remote={name: found.model for name, found in result.baselines.items() if found.remote},
     )
 
@@ -103,15 +103,15 @@ def _points(decision: Decision) -> list[tuple[int, float]]:
     return [*decision.curve.loss, *decision.curve.validation_loss]
 
 
-def _lines(decision: Decision) -> list[Line]:
+def _lines(decision: Decision) -> list[Polyline]:
     every = _points(decision)
     if not every:
         return []
     steps, highest = max(step for step, _ in every) or 1, max(loss for _, loss in every) or 1
 
-    def line(name: str, curve: Sequence[tuple[int, float]]) -> Line:
+    def line(name: str, curve: Sequence[tuple[int, float]]) -> Polyline:
         places = [f"{WIDTH * step / steps:.1f},{HEIGHT * (1 - loss / highest):.1f}" for step, loss in curve]
-        return Line(name, " ".join(places), places[-1], curve[-1][1])
+        return Polyline(name, " ".join(places), places[-1], curve[-1][1])
 
     named = (("training", decision.curve.loss), ("validation", decision.curve.validation_loss))
     return [line(name, curve) for name, curve in named if curve]

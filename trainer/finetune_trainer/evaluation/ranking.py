@@ -16,14 +16,14 @@ from pydantic import Field, ValidationError
 
 from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.config import Contract, EvaluationConfig, Metric, RunConfig, Workspace
-from finetune_trainer.contract.report import Benchmark, PrepareResult
+from finetune_trainer.contract.results import Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.evaluation import contenders, metrics
-from finetune_trainer.evaluation.ask import WARMING, Answer, Whom, engines, sent
+from finetune_trainer.evaluation.ask import WARMING, Prediction, Whom, engines, sent
 from finetune_trainer.evaluation.contenders import PLAIN, TEMPLATE_KWARGS, Message, Prompt, Question, rendered
-from finetune_trainer.evaluation.endpoint import CONCURRENCY, Kept, Unreadable, digest
+from finetune_trainer.evaluation.endpoint import CONCURRENCY, ResponseFile, Unreadable, digest
 from finetune_trainer.evaluation.metrics import Statistic
-from finetune_trainer.evaluation.result import TUNED, Answered, Asked, Measured, took
+from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, took
 from finetune_trainer.server import Reporter
 
 
@@ -42,7 +42,7 @@ class Request:
         return digest(self.model, self.body)
 
 
-class Rating(Answer):
+class Rating(Prediction):
     """One line of ratings.jsonl: an answer to a row of test, and its reward."""
 
     reward: float
@@ -77,9 +77,9 @@ class Ranking:
         reporter: Reporter,
     ) -> None:
         self._model, self._questions, self._reporter = whom.model, questions, reporter
-        self._engine = engines(whom, Kept(Answer, workspace.answers))[whom.model]
+        self._engine = engines(whom, ResponseFile(Prediction, workspace.answers))[whom.model]
         self._url = asked_at(whom.url, config.training.method)
-        self._kept = Kept(Rating, workspace.evaluations / "ratings.jsonl")
+        self._kept = ResponseFile(Rating, workspace.evaluations / "ratings.jsonl")
         found = base.read(workspace.base_model(config), config.model)
         self._tokenizer = found.tokenizer
         self._framing = contenders.template(evaluation.chat_template_kwargs) if found.chat else PLAIN
@@ -89,7 +89,7 @@ class Ranking:
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
         """The tuned model, by the one metric that there is for it."""
         prompts = tuple(self._fitting(question) for question in self._questions)
-        asked = Asked(TUNED, self._model, prompts, 0)
+        asked = ContenderPrompts(TUNED, self._model, prompts, 0)
         requests = [
             self._request(row, prompt, answer)
             for row, prompt in enumerate(prompts)
@@ -101,8 +101,8 @@ class Ranking:
         pairs = [None if prompt is None else (next(rewards), next(rewards)) for prompt in prompts]
         scores = [0.0 if pair is None else ranked(*pair) for pair in pairs]
         preferred = [_preferred(question, score) for question, score in zip(self._questions, scores, strict=True)]
-        answered = Answered(asked, tuple(preferred), took(ratings, asked))
-        return [Measured(answered, dict.fromkeys(chosen, metrics.mean(scores)))]
+        predictions = Predictions(asked, tuple(preferred), took(ratings, asked))
+        return [Measured(predictions, dict.fromkeys(chosen, metrics.mean(scores)))]
 
     def drift(self) -> Statistic | None:
         """None: it says nothing to general prompts."""
@@ -115,7 +115,7 @@ class Ranking:
     def _fitting(self, question: Question) -> Prompt | None:
         """The prompt, where the context has room for each of the answers behind it."""
         prompt = contenders.with_examples(question, (), self._framing)
-        longest = max(contenders.answered(self._tokenizer, prompt, each) for each in question.answers)
+        longest = max(contenders.tokens_with(self._tokenizer, prompt, each) for each in question.answers)
         return prompt if longest <= self._context else None
 
     def _request(self, row: int, prompt: Prompt, answer: Question) -> Request:

@@ -12,12 +12,12 @@ from functools import partial
 import openai
 
 from finetune_trainer.contract.config import EndpointConfig
-from finetune_trainer.evaluation.ask import Answer, Request, complete
+from finetune_trainer.evaluation.ask import Prediction, Request, complete
 from finetune_trainer.evaluation.contenders import Framing, Prompt, Question, with_examples
-from finetune_trainer.evaluation.endpoint import Endpoint, Kept, key_of
+from finetune_trainer.evaluation.endpoint import Endpoint, ResponseFile, key_of
 from finetune_trainer.evaluation.manner import BRIEF, Manner, understood
 from finetune_trainer.evaluation.normalise import said
-from finetune_trainer.evaluation.result import Answered, Asked, answered
+from finetune_trainer.evaluation.result import ContenderPrompts, Predictions, predictions_of
 
 # Room for a number, and for no thoughts.
 EASY = Prompt(({"role": "user", "content": "How much is two and two? Reply with the number alone."},), 0, max_tokens=16)
@@ -44,21 +44,25 @@ class Remote:
             return await understood(self._endpoint.name, partial(self._answers, client))
 
     async def _answers(self, client: openai.AsyncOpenAI, manner: Manner) -> bool:
-        answer = await complete(client, self._request(0, EASY, manner))
-        return bool(said(answer.text)) and not answer.cut
+        prediction = await complete(client, self._request(0, EASY, manner))
+        return bool(said(prediction.text)) and not prediction.cut
 
     def ask(
-        self, questions: Sequence[Question], max_tokens: int, kept: Kept[Answer], told: Callable[[int], None]
-    ) -> Answered:
+        self,
+        questions: Sequence[Question],
+        max_tokens: int,
+        kept: ResponseFile[Prediction],
+        told: Callable[[int], None],
+    ) -> Predictions:
         """Its answers, each of at most so many tokens; `told` hears how many there are after each."""
         framing = Framing(system=self._prompt)
         asked = tuple(
             replace(with_examples(_as_chat(question), (), framing), max_tokens=max_tokens) for question in questions
         )
         requests = [self._request(row, prompt, self._manner) for row, prompt in enumerate(asked)]
-        answers = self._endpoint.ask(requests, kept, complete, told)
-        found = {(self.name, row): answer for row, answer in enumerate(answers)}
-        return answered(Asked(self.name, self._config.model, asked, 0, remote=True), found, questions)
+        predictions = self._endpoint.ask(requests, kept, complete, told)
+        found = {(self.name, row): prediction for row, prediction in enumerate(predictions)}
+        return predictions_of(ContenderPrompts(self.name, self._config.model, asked, 0, remote=True), found, questions)
 
     def _request(self, row: int, prompt: Prompt, manner: Manner) -> Request:
         return Request(self.name, row, self._config.model, prompt, prompt.max_tokens, self._config.url, manner)

@@ -1,6 +1,6 @@
-"""From answers to the result that is reported: scores, comparisons with each baseline, and what the requests took.
+"""From predictions to the result that is reported: scores, comparisons with each baseline, and what the requests took.
 
-Called by `stages.evaluate`. Pure: the same answers give the same result.
+Called by `stages.evaluate`. Pure: the same predictions give the same result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric
-from finetune_trainer.contract.report import Benchmark, Comparison, Contender, EvaluateResult, Requests, Score
+from finetune_trainer.contract.results import Benchmark, Comparison, Contender, EvaluateResult, Requests, Score
 from finetune_trainer.evaluation import calls, general, intervals
-from finetune_trainer.evaluation.ask import Answer
+from finetune_trainer.evaluation.ask import Prediction
 from finetune_trainer.evaluation.contenders import Prompt, Question
 from finetune_trainer.evaluation.endpoint import CONCURRENCY
 from finetune_trainer.evaluation.intervals import Differing
@@ -22,7 +22,7 @@ TUNED = "tuned"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ContenderPrompts:
     """One contender: its prompts by row, None where it does not fit, and how many examples were `wanted` in each.
 
     `remote`: the model is behind an endpoint of its own.
@@ -36,10 +36,10 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predictions:
     """One contender's texts by row, and what its requests took. A row that could not be asked has an empty text."""
 
-    asked: Asked
+    contender: ContenderPrompts
     texts: tuple[str, ...]
     requests: Requests
 
@@ -48,51 +48,53 @@ class Answered:
 class Measured:
     """One contender with all that could be measured of it, and the judge's words about it that could not be read."""
 
-    answered: Answered
+    predictions: Predictions
     statistics: Mapping[Metric, Statistic]
     unread: int = 0
 
     @property
     def name(self) -> str:
         """The contender's."""
-        return self.answered.asked.name
+        return self.predictions.contender.name
 
 
-def answered(asked: Asked, answers: Mapping[tuple[str, int], Answer], questions: Sequence[Question]) -> Answered:
-    """`answers` by contender and row; there is none for a prompt that did not fit. Tool calls are told as such."""
-    own = {row: answer for (name, row), answer in answers.items() if name == asked.name}
-    told = (own[row].text if row in own else "" for row in range(len(asked.prompts)))
+def predictions_of(
+    contender: ContenderPrompts, predictions: Mapping[tuple[str, int], Prediction], questions: Sequence[Question]
+) -> Predictions:
+    """`predictions` by contender and row; there is none for a prompt that did not fit. Tool calls are told as such."""
+    own = {row: prediction for (name, row), prediction in predictions.items() if name == contender.name}
+    told = (own[row].text if row in own else "" for row in range(len(contender.prompts)))
     texts = tuple(calls.said(text) if question.calls else text for text, question in zip(told, questions, strict=True))
-    return Answered(asked, texts, took(list(own.values()), asked))
+    return Predictions(contender, texts, took(list(own.values()), contender))
 
 
-def took(answers: Sequence[Answer], asked: Asked) -> Requests:
+def took(predictions: Sequence[Prediction], contender: ContenderPrompts) -> Requests:
     """What a contender's requests took.
 
     Requests per second are those of an endpoint kept busy: concurrency over mean latency (Little's law).
     """
-    fitting = [prompt for prompt in asked.prompts if prompt is not None]
-    if not answers:
+    fitting = [prompt for prompt in contender.prompts if prompt is not None]
+    if not predictions:
         return Requests(
             prompt_tokens=0,
             completion_tokens=0,
             latency_p50=0,
             latency_p95=0,
             requests_per_second=0,
-            too_long=len(asked.prompts),
+            too_long=len(contender.prompts),
         )
-    seconds = [answer.seconds for answer in answers]
-    busy = min(CONCURRENCY, len(answers))
-    cached = [answer.cached_tokens for answer in answers if answer.cached_tokens is not None]
+    seconds = [prediction.seconds for prediction in predictions]
+    busy = min(CONCURRENCY, len(predictions))
+    cached = [prediction.cached_tokens for prediction in predictions if prediction.cached_tokens is not None]
     return Requests(
-        prompt_tokens=_mean([answer.prompt_tokens for answer in answers]),
-        completion_tokens=_mean([answer.completion_tokens for answer in answers]),
+        prompt_tokens=_mean([prediction.prompt_tokens for prediction in predictions]),
+        completion_tokens=_mean([prediction.completion_tokens for prediction in predictions]),
         latency_p50=round(float(np.percentile(seconds, 50)), 3),
         latency_p95=round(float(np.percentile(seconds, 95)), 3),
         requests_per_second=round(busy * len(seconds) / max(sum(seconds), 1e-9), 2),
-        too_long=len(asked.prompts) - len(fitting),
-        fewer_examples=sum(prompt.examples < asked.wanted for prompt in fitting),
-        cut=sum(answer.cut for answer in answers),
+        too_long=len(contender.prompts) - len(fitting),
+        fewer_examples=sum(prompt.examples < contender.wanted for prompt in fitting),
+        cut=sum(prediction.cut for prediction in predictions),
         cached_tokens=_mean(cached) if cached else None,
     )
 
@@ -133,13 +135,13 @@ def summed_up(
         near_duplicates=clean.near,
         metrics=chosen,
         reason=reason,
-        tuned=Contender(scores=scores(tuned), requests=tuned.answered.requests, unread=tuned.unread),
+        tuned=Contender(scores=scores(tuned), requests=tuned.predictions.requests, unread=tuned.unread),
         baselines={
             found.name: Contender(
-                model=found.answered.asked.model if found.answered.asked.remote else None,
+                model=found.predictions.contender.model if found.predictions.contender.remote else None,
                 scores=scores(found),
                 comparisons=comparisons(found),
-                requests=found.answered.requests,
+                requests=found.predictions.requests,
                 unread=found.unread,
             )
             for found in baselines

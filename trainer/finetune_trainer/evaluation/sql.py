@@ -58,26 +58,26 @@ class Reference:
     query: str
     found: tuple[Found, ...]
 
-    def score(self, answer: str) -> float:
+    def score(self, prediction: str) -> float:
         """1 for an answer that finds the same everywhere. Where the reference finds nothing, so does much that is
         wrong: there the answer has to be the reference, but for white space and case.
         """
         if not any(self.found):
-            return float(_plain(answer) == _plain(self.query))
+            return float(_plain(prediction) == _plain(self.query))
         try:
-            return float(all(self._agrees(answer, number) for number in range(DATABASES)))
+            return float(all(self._agrees(prediction, number) for number in range(DATABASES)))
         except _FAULTS:
             return 0.0
 
-    def _agrees(self, answer: str, number: int) -> bool:
-        found, right = _asked(self.schema, self.query, number, answer), self.found[number]
+    def _agrees(self, prediction: str, number: int) -> bool:
+        found, right = _asked(self.schema, self.query, number, prediction), self.found[number]
         return found == right if _ordered(self.query) else Counter(found) == Counter(right)
 
 
-def statistic(questions: Sequence[Question], answers: Sequence[str]) -> Statistic:
+def statistic(questions: Sequence[Question], predictions: Sequence[str]) -> Statistic:
     """The share of answers that find what their references find. Every question has a reference that runs."""
     references = (reference(question) for question in questions)
-    return mean([found.score(said(answer)) for found, answer in zip(references, answers, strict=True)])
+    return mean([found.score(said(prediction)) for found, prediction in zip(references, predictions, strict=True)])
 
 
 def unfit(questions: Sequence[Question]) -> str | None:
@@ -116,7 +116,7 @@ def _statements(text: str) -> Iterator[str]:
                     break
 
 
-def _asked(schema: Sequence[str], query: str, number: int, answer: str) -> Found:
+def _asked(schema: Sequence[str], query: str, number: int, prediction: str) -> Found:
     """What an answer finds in a database made for `query`. Raises sqlite3.Error, also where it takes too long, finds
     too much, or is more than one statement that reads.
     """
@@ -131,7 +131,7 @@ def _asked(schema: Sequence[str], query: str, number: int, answer: str) -> Found
         database.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _PATTERN)
         database.set_progress_handler(_bound(), _OFTEN)
         database.set_authorizer(_reads)
-        found = database.execute(answer).fetchmany(MOST_ROWS + 1)
+        found = database.execute(prediction).fetchmany(MOST_ROWS + 1)
         if len(found) > MOST_ROWS:
             raise sqlite3.OperationalError(f"more than {MOST_ROWS} rows")
         return [tuple(map(_value, row)) for row in found]

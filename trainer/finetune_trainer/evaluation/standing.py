@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import GateConfig, Metric
-from finetune_trainer.contract.report import Comparison, EvaluateResult, Score
+from finetune_trainer.contract.results import Comparison, EvaluateResult, Score
 from finetune_trainer.evaluation import cut, exact
 from finetune_trainer.evaluation.inspection import Inspection
 

@@ -21,7 +21,7 @@ from finetune_trainer.evaluation.contenders import Message, Question
 from finetune_trainer.evaluation.leakage import Clean, without_leaks
 
 
-class Rows(Sequence[Question]):
+class QuestionFile(Sequence[Question]):
     """The rows of a file, each read when it is looked at: in memory is only where they begin, eight bytes a row."""
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ def questions(workspace: Workspace, split: str) -> Sequence[Question]:
     Looking at a row raises StageError where it is text.
     """
     path = workspace.data / f"{split}.jsonl"
-    return Rows(path) if path.exists() else ()
+    return QuestionFile(path) if path.exists() else ()
 
 
 def clean(test: Sequence[Question], train: Sequence[Question], evaluation: EvaluationConfig) -> Clean:

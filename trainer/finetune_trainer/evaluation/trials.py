@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_trainer.contract.report import Trial
+from finetune_trainer.contract.results import Trial
 
 
 @dataclass(frozen=True)
-class Shown:
+class TrialRow:
     """A row: its number, and what stands under each of `columns` but the first, which is for the number."""
 
     number: int
@@ -16,11 +16,13 @@ class Shown:
     taken: bool
 
 
-def shown(trials: Sequence[Trial]) -> list[Shown]:
+def trial_rows(trials: Sequence[Trial]) -> list[TrialRow]:
     """A row for each trial, in order."""
     names = sorted({name for trial in trials for name in trial.parameters})
     columns = ("trial", *names, "validation loss", "tokens", "seconds", "outcome")
-    return [Shown(trial.number, columns, (*_values(trial, names), *_came_to(trial)), trial.taken) for trial in trials]
+    return [
+        TrialRow(trial.number, columns, (*_values(trial, names), *_came_to(trial)), trial.taken) for trial in trials
+    ]
 
 
 def _values(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:

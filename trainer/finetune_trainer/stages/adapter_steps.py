@@ -41,7 +41,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """What there is. `engine`: the directory of each adapter that it has, by name; `there`: those that are complete;
     `fetching`: those under way; `aliases`: in force; `leaving`: of these, since when nobody wants one; `closing`: those
     whose clients are told to take another connection; `busy`: adapters with requests.
@@ -78,7 +78,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Point:
+class SetAliases:
     """Let names stand for adapters. `closing`: those whose clients should take another connection."""
 
     aliases: Mapping[str, str]
@@ -99,7 +99,7 @@ class Remove:
     directory: str
 
 
-Step = Fetch | Load | Point | Unload | Remove
+Step = Fetch | Load | SetAliases | Unload | Remove
 
 
 def directory(adapter: Adapter) -> str:
@@ -114,50 +114,50 @@ def name_of(directory: str) -> str:
     return directory.partition("@")[0]
 
 
-def steps(wanted: Wanted, seen: Seen, now: float) -> list[Step]:
+def steps(wanted: Wanted, seen: Observed, now: float) -> list[Step]:
     """All that can be done at once; what follows from it is decided anew."""
-    point = _point(wanted, seen, now)
+    aliases = _aliases(wanted, seen, now)
     return [
         *_brought(wanted, seen, now),
-        *([point] if (point.aliases, point.closing) != (seen.aliases, seen.closing) else ()),
+        *([aliases] if (aliases.aliases, aliases.closing) != (seen.aliases, seen.closing) else ()),
         *(Unload(name) for name, since in seen.resting.items() if now - since >= REST_SECONDS),
         *(Remove(found) for found, since in seen.left.items() if now - since >= KEPT_SECONDS),
     ]
 
 
-def leaving(wanted: Wanted, seen: Seen) -> frozenset[str]:
+def leaving(wanted: Wanted, seen: Observed) -> frozenset[str]:
     """The names in force that nobody wants any more."""
     return frozenset(seen.aliases.keys() - wanted.aliases.keys())
 
 
-def resting(wanted: Wanted, seen: Seen) -> frozenset[str]:
+def resting(wanted: Wanted, seen: Observed) -> frozenset[str]:
     """The adapters of the engine that nobody wants, and that no name stands for."""
     names = {adapter.name for adapter in wanted.adapters}
     return frozenset(seen.engine.keys() - names - set(seen.aliases.values()))
 
 
-def left(wanted: Wanted, seen: Seen) -> frozenset[str]:
+def left(wanted: Wanted, seen: Observed) -> frozenset[str]:
     """The directories that nobody wants and that the engine has no use for."""
     kept = {directory(adapter) for adapter in wanted.adapters} | set(_places(seen.engine.values())) | seen.fetching
     return frozenset(found for found in seen.there - kept if name_of(found) not in seen.busy)
 
 
-def has(seen: Seen, adapter: Adapter) -> bool:
+def has(seen: Observed, adapter: Adapter) -> bool:
     """Whether the engine has it, and not another one of its name."""
     return _place(seen.engine.get(adapter.name, "")) == directory(adapter)
 
 
-def settled(wanted: Wanted, seen: Seen, now: float) -> bool:
+def settled(wanted: Wanted, seen: Observed, now: float) -> bool:
     """Whether a pod has all that it can have."""
     named = set(wanted.aliases.values())
     missing = [adapter for adapter in wanted.adapters if not has(seen, adapter)]
     failed = all(
         adapter in seen.failures and seen.failures[adapter].final(adapter.name in named, now) for adapter in missing
     )
-    return failed and _point(wanted, seen, now).aliases == seen.aliases
+    return failed and _aliases(wanted, seen, now).aliases == seen.aliases
 
 
-def held(wanted: Wanted, seen: Seen) -> Held:
+def held(wanted: Wanted, seen: Observed) -> Held:
     """What to tell of it."""
     loaded = tuple(adapter.name for adapter in wanted.adapters if has(seen, adapter))
     failed = {adapter.name: seen.failures[adapter].message for adapter in wanted.adapters if adapter in seen.failures}
@@ -171,7 +171,7 @@ def failure(before: Failure | None, message: str, lasting: bool, now: float) -> 
     return Failure(message, tries, since, now + min(2.0 ** min(tries, 10), longest), lasting)
 
 
-def _brought(wanted: Wanted, seen: Seen, now: float) -> Iterable[Step]:
+def _brought(wanted: Wanted, seen: Observed, now: float) -> Iterable[Step]:
     for adapter in wanted.adapters:
         failed, place = seen.failures.get(adapter), directory(adapter)
         if has(seen, adapter) or place in seen.fetching or (failed and now < failed.again):
@@ -179,7 +179,7 @@ def _brought(wanted: Wanted, seen: Seen, now: float) -> Iterable[Step]:
         yield Load(adapter, adapter.name in seen.engine) if place in seen.there else Fetch(adapter)
 
 
-def _point(wanted: Wanted, seen: Seen, now: float) -> Point:
+def _aliases(wanted: Wanted, seen: Observed, now: float) -> SetAliases:
     """Each name stands for what it should as soon as that is there, and until then for what it did; one that nobody
     wants goes on for a while.
     """
@@ -193,7 +193,7 @@ def _point(wanted: Wanted, seen: Seen, now: float) -> Point:
             found[alias] = before
     going = {alias for alias, since in seen.leaving.items() if now - since < LEAVES_SECONDS}
     kept = {alias: name for alias, name in seen.aliases.items() if alias in going and name in seen.engine}
-    return Point(found | kept, frozenset(kept))
+    return SetAliases(found | kept, frozenset(kept))
 
 
 def _places(paths: Iterable[str]) -> Iterable[str]:

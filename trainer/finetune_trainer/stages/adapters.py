@@ -25,10 +25,10 @@ from finetune_trainer import signals
 from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, Adapter, Held, Wanted
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import published
-from finetune_trainer.server import Answer, answering
+from finetune_trainer.server import Response, answering
 from finetune_trainer.stages import adapter_steps as decide
 from finetune_trainer.stages.adapter_engine import Refused, VllmClient
-from finetune_trainer.stages.adapter_steps import Failure, Fetch, Point, Remove, Seen, Step, Unload
+from finetune_trainer.stages.adapter_steps import Failure, Fetch, Observed, Remove, SetAliases, Step, Unload
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _NAMES = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
-class Place:
+class KeeperSettings:
     """Where the list is read: `now` as it was told this pod, and until that is, `begin`. `root`: the volume that the
     engine shares. `signed`: the public key that artifacts have to be signed with.
     """
@@ -54,14 +54,14 @@ class Place:
     signed: Path | None = None
 
 
-def adapters(place: Place, url: str, port: int, host: str = "") -> None:
+def adapters(settings: KeeperSettings, url: str, port: int, host: str = "") -> None:
     """Until the process is asked to stop. Raises StageError where its port is taken."""
 
     def end(number: int, frame: FrameType | None) -> None:
         # What is written is complete or absent; an exception would have to wait for a library's download.
         os._exit(0)
 
-    keeper = Keeper(place, VllmClient(url, key(place.root)))
+    keeper = Keeper(settings, VllmClient(url, key(settings.root)))
     with signals.handled(end), answering(keeper.answer, port, host):
         while True:
             keeper.look()
@@ -80,20 +80,20 @@ def key(root: Path) -> str:
 class Keeper:
     """What one pod has, and what is done about it."""
 
-    def __init__(self, place: Place, engine: VllmClient) -> None:
+    def __init__(self, settings: KeeperSettings, engine: VllmClient) -> None:
         self._held = Held()
-        self._place = place
+        self._settings = settings
         self._engine = engine
         self._wanted = Wanted()
-        self._seen = Seen(aliases=_aliases(place.root))
-        for draft in place.root.glob(f"{_DRAFT}*@*"):
+        self._seen = Observed(aliases=_aliases(settings.root))
+        for draft in settings.root.glob(f"{_DRAFT}*@*"):
             shutil.rmtree(draft)
         self._fetches: dict[str, tuple[Adapter, Future[None]]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE)
 
-    def answer(self, path: str) -> Answer | None:
+    def answer(self, path: str) -> Response | None:
         """What the operator asks for."""
-        return Answer(self._held.model_dump_json(by_alias=True).encode()) if path == "/status" else None
+        return Response(self._held.model_dump_json(by_alias=True).encode()) if path == "/status" else None
 
     def look(self) -> None:
         """Once: see how it stands, do what can be done, until nothing is left to do."""
@@ -112,10 +112,10 @@ class Keeper:
 
     def _observe(self) -> list[Step]:
         now = time.monotonic()
-        self._wanted = wanted(self._place, self._wanted)
+        self._wanted = wanted(self._settings, self._wanted)
         self._collect(now)
         before, engine, busy = self._seen, self._engine.adapters(), self._engine.busy()
-        there = (path for path in self._place.root.glob("*@*") if not path.name.startswith(_DRAFT))
+        there = (path for path in self._settings.root.glob("*@*") if not path.name.startswith(_DRAFT))
         seen = replace(
             before,
             engine=engine,
@@ -138,14 +138,14 @@ class Keeper:
 
     def _do(self, step: Step) -> None:
         logger.info("%s", step)
-        root = self._place.root
+        root = self._settings.root
         match step:
             case Fetch(adapter):
                 place = decide.directory(adapter)
-                self._fetches[place] = adapter, self._pool.submit(fetch, adapter, root / place, self._place.signed)
+                self._fetches[place] = adapter, self._pool.submit(fetch, adapter, root / place, self._settings.signed)
             case decide.Load(adapter, instead):
                 self._load(adapter, instead)
-            case Point(aliases, closing):
+            case SetAliases(aliases, closing):
                 _write(root / LEAVING, json.dumps(sorted(closing)))
                 _write(root / ALIASES, _NAMES.dump_json(dict(aliases)).decode())
                 self._seen = replace(self._seen, aliases=aliases, closing=closing)
@@ -156,7 +156,7 @@ class Keeper:
 
     def _load(self, adapter: Adapter, instead: bool) -> None:
         try:
-            self._engine.load(adapter.name, self._place.root / decide.directory(adapter), instead)
+            self._engine.load(adapter.name, self._settings.root / decide.directory(adapter), instead)
         except Refused as error:
             message = f"The engine can't load adapter {adapter.name}: {error}{_advice(str(error))}"
             self._note(adapter, message, lasting=True)
@@ -181,9 +181,9 @@ class Keeper:
         self._seen = replace(self._seen, failures={**self._seen.failures, adapter: found})
 
 
-def wanted(place: Place, before: Wanted) -> Wanted:
+def wanted(settings: KeeperSettings, before: Wanted) -> Wanted:
     """The list as it was told last. What can't be read changes nothing: the kubelet may be writing it."""
-    for path in (place.now, place.begin):
+    for path in (settings.now, settings.begin):
         try:
             text = path.read_text()
             if text:

@@ -6,7 +6,7 @@ So a stage that is run again, by a Job made anew or by a user who wants the resu
 import json
 
 from finetune_trainer.contract.config import OnSensitive, RunConfig, Workspace
-from finetune_trainer.contract.report import MergeResult, PrepareResult, TrainResult
+from finetune_trainer.contract.results import MergeResult, PrepareResult, TrainResult
 
 
 def result(

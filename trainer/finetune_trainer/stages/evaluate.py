@@ -13,7 +13,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import EvaluationConfig, Metric, RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import EvaluateResult, PrepareResult, TrainResult
+from finetune_trainer.contract.results import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.contract.sweep import of_trial
 from finetune_trainer.evaluation import choosers, decision, manifest, page, testset
 from finetune_trainer.evaluation.ask import Whom
@@ -78,7 +78,7 @@ def _table(questions: Sequence[Question], contenders: Sequence[Measured], chosen
             prompt=question.prompt,
             tools=question.tools,
             reference=question.reference,
-            answers={name: each.answered.texts[row] for name, each in found.items()},
+            answers={name: each.predictions.texts[row] for name, each in found.items()},
             scores={metric: {name: rows[row] for name, rows in by.items()} for metric, by in scores.items()},
         )
         for row, question in enumerate(questions)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import FetchResult
+from finetune_trainer.contract.results import FetchResult
 from finetune_trainer.data import fetch as data
 
 logger = logging.getLogger(__name__)

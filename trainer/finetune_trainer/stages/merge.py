@@ -8,7 +8,7 @@ import shutil
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import MergeResult, TrainResult
+from finetune_trainer.contract.results import MergeResult, TrainResult
 from finetune_trainer.data import base, digests
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import whole

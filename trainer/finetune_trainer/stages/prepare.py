@@ -22,7 +22,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import DatasetReport, ModelReport, PrepareResult, Rows
+from finetune_trainer.contract.results import DatasetInfo, ModelInfo, PrepareResult, Rows
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, licenses, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
@@ -32,9 +32,9 @@ from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
 from finetune_trainer.data.stored import ASKED, LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
-from finetune_trainer.evaluation.foreseen import Context
+from finetune_trainer.evaluation.foreseen import ContextLength
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters, inherit, judges, methods, plans, schedule, targets
+from finetune_trainer.training import hyperparameters, inherit, methods, plans, reward_head, schedule, targets
 from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
@@ -68,7 +68,7 @@ def prepare(
     reporter.update(activity=f"fetching {config.model.source.uri}")
     commit = _model(config, workspace)
     found = base.read(workspace.base_model(config), config.model)
-    judges.check(config.training.method, workspace.base_model(config), config.model)
+    reward_head.check(config.training.method, workspace.base_model(config), config.model)
     _check_adapter(config, workspace.base_model(config), found)
     splits, shape, noticed = _examples(config, workspace, found, reporter, on_sensitive)
     reporter.update(activity="writing the rows")
@@ -81,7 +81,7 @@ def prepare(
         base.check_tokens(found, content.highest, config.model.source.uri)
         noticed += trained.findings(name, content, max_length)
     train = stored.learned["train"]
-    counted = hyperparameters.Rows(train.rows, train.tokens, train.learned, longest)
+    counted = hyperparameters.TrainCounts(train.rows, train.tokens, train.learned, longest)
     planned = plans.choose(config, counted, found.model, device, sharding, validated="validation" in stored.learned)
     plan = plans.of_all(config, planned)
     if evaluation is not None and _measured(evaluation, shape):
@@ -89,7 +89,7 @@ def prepare(
         asked = foreseen.asked(splits.get("test", ()))
         testset.chosen(evaluation, [row.question for row in asked], config.training.method)
         testset.check_baselines(evaluation, workspace)
-        context = Context(plan.context_length, found.model.context_length)
+        context = ContextLength(plan.context_length, found.model.context_length)
         method = config.training.method
         noticed += foreseen.findings(asked, splits["train"].asked(), context, found, evaluation, method)
         _probe(evaluation, workspace, reporter)
@@ -99,7 +99,7 @@ def prepare(
         revision=config.revision,
         on_sensitive=on_sensitive,
         model=_told(config, commit, found.model),
-        dataset=_report(shape, stored, longest),
+        dataset=_dataset_info(shape, stored, longest),
         plan=plan,
         warnings=tuple(finding.sentence for finding in noticed),
     )
@@ -127,9 +127,9 @@ def _check_adapter(config: RunConfig, model: Path, found: Base) -> None:
         raise targets.refusal_of_one_matrix(others)
 
 
-def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelReport:
+def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelInfo:
     origin = config.model.origin
-    return ModelReport(
+    return ModelInfo(
         commit=commit,
         digest=origin and origin.digest,
         lineage=origin.lineage if origin else (),
@@ -243,9 +243,9 @@ def _nothing(config: RunConfig, split: str, rows: Spool, max_length: int) -> str
     )
 
 
-def _report(shape: examples.Shape, stored: Stored, longest: int) -> DatasetReport:
+def _dataset_info(shape: examples.Shape, stored: Stored, longest: int) -> DatasetInfo:
     train = stored.learned["train"]
-    return DatasetReport(
+    return DatasetInfo(
         format=shape.format,
         rows=Rows(**stored.rows | {name: content.rows for name, content in stored.learned.items()}),
         tokens=train.tokens,

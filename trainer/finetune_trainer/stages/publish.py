@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from finetune_trainer.contract.config import SIGNATURE, RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MERGED, Claim, Manifest
-from finetune_trainer.contract.report import ArtifactReport, PublishResult, TrainResult
+from finetune_trainer.contract.results import ArtifactInfo, PublishResult, TrainResult
 from finetune_trainer.data import bucket, digests, places, published, signing
 from finetune_trainer.data.fetch_errors import Access, explained
 from finetune_trainer.server import Reporter
@@ -71,7 +71,7 @@ def _lineage(config: RunConfig) -> tuple[str, ...]:
     return config.model.origin.lineage if config.model.origin else ()
 
 
-def _merged(publisher: "_Publisher", uri: str, trained: ArtifactReport, config: RunConfig, workspace: Workspace) -> str:
+def _merged(publisher: "_Publisher", uri: str, trained: ArtifactInfo, config: RunConfig, workspace: Workspace) -> str:
     """Publish the whole model, too, unless the artifact is or has one; its address."""
     # Half a minute of imports, which only merging is worth.
     from finetune_trainer.training import whole
@@ -88,7 +88,7 @@ def _merged(publisher: "_Publisher", uri: str, trained: ArtifactReport, config: 
         except (whole.Unmergeable, whole.Apart) as error:
             raise StageError(Outcome.CONFIG_INVALID, f"{error} {_UNMERGED}") from error
         size = sum(path.stat().st_size for path in digests.files(workspace.whole))
-        made = ArtifactReport(digest=digests.digest(workspace.whole), bytes=size)
+        made = ArtifactInfo(digest=digests.digest(workspace.whole), bytes=size)
         with publisher.place(f"-{MERGED}") as place:
             publisher.put(place, workspace.whole, made, trained.digest)
         shutil.rmtree(workspace.whole)
@@ -128,9 +128,7 @@ class _Publisher:
             logger.info("%s is complete already.", place.uri)
         return not complete
 
-    def put(
-        self, place: places.Place, directory: Path, artifact: ArtifactReport, merged_from: str | None = None
-    ) -> None:
+    def put(self, place: places.Place, directory: Path, artifact: ArtifactInfo, merged_from: str | None = None) -> None:
         """Have a directory there, signed if there is a key."""
         files = sorted(path for path in directory.rglob("*") if path.is_file())
         content = {path.relative_to(directory).as_posix(): path for path in files}

@@ -21,7 +21,7 @@ from finetune_trainer import signals
 from finetune_trainer.contract import sweep
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError, Termination
-from finetune_trainer.contract.report import TrainResult, Trial
+from finetune_trainer.contract.results import TrainResult, Trial
 from finetune_trainer.training import trials
 
 logger = logging.getLogger(__name__)

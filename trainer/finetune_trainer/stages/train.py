@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import PrepareResult, TrainResult, Usage
+from finetune_trainer.contract.results import PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import failures, fitting, machine, memory, rows
 from finetune_trainer.training.artifact import Publication, metrics
@@ -98,7 +98,7 @@ def _publish(work: Work, task: Task, write: Write) -> None:
         metrics(trainer.state.log_history, follow.steps_per_epoch),
         write,
         trainer.state.global_step,
-        work.track and work.track.report,
+        work.track and work.track.tracked,
         task.attempt.notice,
         follow.outdone,
         task.budget.ended(trainer.state.global_step, trainer.state.max_steps) if follow.spent else "",

@@ -27,7 +27,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.published import MERGED
-from finetune_trainer.contract.report import ArtifactReport, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
+from finetune_trainer.contract.results import ArtifactInfo, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
 from finetune_trainer.data.digests import digest, files
 from finetune_trainer.training import bom, card, provenance, weights
 from finetune_trainer.training.candidates import VALIDATION, Candidate
@@ -109,7 +109,7 @@ class Publication:
         self._install(staging, self.workspace.checkpoint(candidate.step), found, kept)
         return kept
 
-    def _install(self, staging: Path, final: Path, found: ArtifactReport, mark: Contract) -> None:
+    def _install(self, staging: Path, final: Path, found: ArtifactInfo, mark: Contract) -> None:
         """Say where a staged directory comes from, give it its mark and its place."""
         provenance.write(staging, found.digest, self.config, self.prepared, self.machine, mark)
         bom.write(
@@ -117,7 +117,7 @@ class Publication:
         )
         _install(staging, final, mark)
 
-    def _staged(self, candidate: Candidate | None) -> tuple[Path, ArtifactReport]:
+    def _staged(self, candidate: Candidate | None) -> tuple[Path, ArtifactInfo]:
         """A directory with everything but its mark, its digest and its size."""
         config, staging = self.config, self.workspace.artifact.with_name("artifact.staging")
         shutil.rmtree(staging, ignore_errors=True)
@@ -136,10 +136,10 @@ class Publication:
         (staging / RUN_CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
         (staging / "README.md").write_text(card.card(config, self.prepared.model))
         size = sum(path.stat().st_size for path in files(staging))
-        return staging, ArtifactReport(digest=digest(staging), bytes=size)
+        return staging, ArtifactInfo(digest=digest(staging), bytes=size)
 
 
-def _checkpoint(candidate: Candidate, found: ArtifactReport) -> Checkpoint:
+def _checkpoint(candidate: Candidate, found: ArtifactInfo) -> Checkpoint:
     loss = candidate.loss if math.isfinite(candidate.loss) else None
     return Checkpoint(step=candidate.step, validation_loss=loss, digest=found.digest, bytes=found.bytes)
 

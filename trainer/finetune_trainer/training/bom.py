@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.config import BOM, RunConfig, Source
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.training.card import HUB
 from finetune_trainer.training.provenance import OURS, versions
 

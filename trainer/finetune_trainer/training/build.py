@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from finetune_trainer.contract.config import AdapterType, RunConfig, Sharding, TrackingConfig, Workspace
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import compiling, flat, methods, model, schedule, sharding, trackers, weights
 from finetune_trainer.training.attempts import Attempt

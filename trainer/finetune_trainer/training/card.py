@@ -15,14 +15,14 @@ from finetune_trainer.contract.config import (
     RunConfig,
 )
 from finetune_trainer.contract.published import MERGED
-from finetune_trainer.contract.report import ModelReport
+from finetune_trainer.contract.results import ModelInfo
 
 HUB, DATASETS = "hf://", "hf://datasets/"
 # Where a base model lies that was made by `inherit`, as the artifact sees it.
 BESIDE = "../model"
 
 
-def card(config: RunConfig, base_model: ModelReport) -> str:
+def card(config: RunConfig, base_model: ModelInfo) -> str:
     """The model card. `base_model`: as prepare resolved it."""
     adapter, base, origin = config.training.adapter, config.model.name, config.model.origin
     whole, writes = adapter.type == AdapterType.NONE, config.training.method.writes

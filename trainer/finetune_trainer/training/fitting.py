@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from finetune_trainer.contract.config import RunConfig, Workspace
-from finetune_trainer.contract.report import Plan
+from finetune_trainer.contract.results import Plan
 from finetune_trainer.data import base
 from finetune_trainer.training import attempts, failures, host, memory, methods, rows, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt, Ended
 from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.machine import Machine
-from finetune_trainer.training.memory import Device, Load, Training
+from finetune_trainer.training.memory import Device, TokenLoad, Training
 from finetune_trainer.training.rows import Splits
 
 # How torch begins what it says where the system gives it no more memory.
@@ -38,7 +38,7 @@ def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits
         base.figures(workspace.base_model(config), config.model),
         config.training.adapter,
         _device_of(found),
-        Load(max(lengths), step, learned, recipe.sequences, config.training.method.writes),
+        TokenLoad(max(lengths), step, learned, recipe.sequences, config.training.method.writes),
     )
 
 

@@ -177,7 +177,7 @@ def _keeps_apart(model: PreTrainedModel) -> bool:
     """Whether a row comes to the same whatever the row before it."""
     training = model.training
     model.eval()
-    # A model that judges looks for the last token that is no padding.
+    # A reward model looks for the last token that is no padding.
     token, another, *_ = (each for each in (1, 2, 3) if each != model.config.get_text_config().pad_token_id)
     row, before = ({"input_ids": [each] * TRIED, "labels": [each] * TRIED} for each in (token, another))
     with torch.no_grad():

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from finetune_trainer.contract.config import AdapterType, Sharding, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan
+from finetune_trainer.contract.results import Plan
 from finetune_trainer.data.base import Model
-from finetune_trainer.training.memory import ASSUMED, GIB, Device, Load, Pass, Training, divided, refusal
+from finetune_trainer.training.memory import ASSUMED, GIB, Device, Pass, TokenLoad, Training, divided, refusal
 from finetune_trainer.training.methods import RECIPES
 
 # Lengths are rounded up to this, so that a few longer rows in the next version of the data change nothing.
@@ -24,7 +24,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 4, 64
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainCounts:
     """What was counted: rows and tokens that are trained, those that are learned, and the longest row's tokens before
     it was cut.
     """
@@ -36,23 +36,23 @@ class Rows:
 
 
 def choose(
-    training: TrainingConfig, rows: Rows, model: Model, device: Device, sharding: Sharding = Sharding.AUTO
+    training: TrainingConfig, counts: TrainCounts, model: Model, device: Device, sharding: Sharding = Sharding.AUTO
 ) -> Plan:
     """The plan for so many devices. Raises StageError: CONFIG_INVALID for what the model can't do, OUT_OF_MEMORY for
     what the device can't.
     """
     reasons: dict[str, str] = {}
     devices = device.processes
-    max_length = longest_trained(training, rows.longest, model)
+    max_length = longest_trained(training, counts.longest, model)
     if training.max_length is None:
-        reasons["maxLength"] = _why_max_length(rows.longest, max_length)
-    batch_size = training.batch_size or _batch_size(rows, devices, reasons)
-    total_steps = training.max_steps or _total_steps(training, rows, batch_size, reasons)
+        reasons["maxLength"] = _why_max_length(counts.longest, max_length)
+    batch_size = training.batch_size or _batch_size(counts, devices, reasons)
+    total_steps = training.max_steps or _total_steps(training, counts, batch_size, reasons)
     learning_rate = training.learning_rate or _learning_rate(training, model, reasons)
     recipe = RECIPES[training.method]
-    longest = recipe.sequences * min(rows.longest, max_length)
+    longest = recipe.sequences * min(counts.longest, max_length)
     step = batch_size // devices * longest
-    load = Load(longest, step, rows.learned / rows.tokens, recipe.sequences, training.method.writes)
+    load = TokenLoad(longest, step, counts.learned / counts.tokens, recipe.sequences, training.method.writes)
     sized = divided(Training(model, training.adapter, device, load), sharding)
     if refused := refusal(sized.at_best):
         raise refused
@@ -67,7 +67,7 @@ def choose(
         total_steps=total_steps,
         context_length=_context_length(max_length, model, reasons),
         estimated_memory_bytes=sized.memory(taken),
-        estimated_trained_tokens=round(rows.tokens / rows.count * batch_size * total_steps),
+        estimated_trained_tokens=round(counts.tokens / counts.count * batch_size * total_steps),
         reasons=reasons,
     )
 
@@ -97,17 +97,17 @@ def _why_max_length(longest: int, chosen: int) -> str:
     return f"the longest row has {longest} tokens{limit}"
 
 
-def _batch_size(rows: Rows, devices: int, reasons: dict[str, str]) -> int:
+def _batch_size(counts: TrainCounts, devices: int, reasons: dict[str, str]) -> int:
     """A power of two that makes about STEPS_PER_EPOCH: small data gets enough steps to learn, large isn't held up.
 
     OpenAI's fine-tuning scales its default batch with the data too (0.2 % of the rows, in its first documentation).
     Devices share a batch evenly: it is the next multiple of their number.
     """
-    fitting = 1 << round(math.log2(max(1.0, rows.count / STEPS_PER_EPOCH)))
+    fitting = 1 << round(math.log2(max(1.0, counts.count / STEPS_PER_EPOCH)))
     chosen = math.ceil(min(LARGEST_BATCH, max(SMALLEST_BATCH, fitting)) / devices) * devices
-    steps = math.ceil(rows.count / chosen)
+    steps = math.ceil(counts.count / chosen)
     shared = f", and {devices} devices share it evenly" if devices > 1 else ""
-    reasons["batchSize"] = f"it makes {steps} steps an epoch of {rows.count} rows{shared}"
+    reasons["batchSize"] = f"it makes {steps} steps an epoch of {counts.count} rows{shared}"
     return chosen
 
 
@@ -121,12 +121,12 @@ def epochs(rows: int) -> float:
     return max(1, 25_000 // rows) if rows * 3 > 25_000 else 3
 
 
-def _total_steps(training: TrainingConfig, rows: Rows, batch_size: int, reasons: dict[str, str]) -> int:
-    wanted = training.epochs or epochs(rows.count)
-    steps = max(1, math.ceil(wanted * rows.count / batch_size))
+def _total_steps(training: TrainingConfig, counts: TrainCounts, batch_size: int, reasons: dict[str, str]) -> int:
+    wanted = training.epochs or epochs(counts.count)
+    steps = max(1, math.ceil(wanted * counts.count / batch_size))
     if training.epochs is None:
         times = "1 epoch is" if wanted == 1 else f"{wanted:g} epochs are"
-        reasons["totalSteps"] = f"{times} usual for {rows.count} rows"
+        reasons["totalSteps"] = f"{times} usual for {counts.count} rows"
     return steps
 
 

@@ -58,7 +58,7 @@ UNKNOWN = Device(None, 0, FLOAT32)
 
 
 @dataclass(frozen=True)
-class Load:
+class TokenLoad:
     """What passes: tokens of the longest row, those of a step on one device at most, and the share that is learned.
 
     `sequences`: how many of tokens a row has, which pass together. `writes`: see Method.
@@ -86,7 +86,7 @@ class Training:
     model: Model
     adapter: AdapterConfig
     device: Device
-    load: Load
+    load: TokenLoad
     sharded: bool = False
 
     @property
@@ -139,7 +139,7 @@ class Training:
 
     @property
     def _parameters(self) -> int:
-        """Those that are loaded: a model that judges has no output layer."""
+        """Those that are loaded: a reward model has no output layer."""
         return self.model.parameters - (0 if self.load.writes or self._tied else self._embeddings)
 
     @property

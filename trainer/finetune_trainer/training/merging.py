@@ -44,7 +44,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Adapter:
+class AdapterWeights:
     """What was learned: the change of each matrix, by the matrix's name in the base model."""
 
     path: Path
@@ -72,10 +72,10 @@ class Adapter:
         return (down.T, up.T, scale) if self.transposed else (up, down, scale)
 
 
-def _adapter(artifact: Path) -> Adapter:
+def _adapter(artifact: Path) -> AdapterWeights:
     told = json.loads((artifact / CONFIG).read_text())
     rooted, transposed = told.get("use_rslora") or False, told.get("fan_in_fan_out") or False
-    return Adapter(artifact / _WEIGHTS, rooted, told["lora_alpha"], transposed)
+    return AdapterWeights(artifact / _WEIGHTS, rooted, told["lora_alpha"], transposed)
 
 
 def merge(artifact: Path, target: Path) -> None:
@@ -91,7 +91,7 @@ def merge(artifact: Path, target: Path) -> None:
         raise ValueError(f"changes {min(missing)}, which the files of its base model don't have")
 
 
-def _merged(path: Path, wanted: Iterable[str], adapter: Adapter) -> Iterator[str]:
+def _merged(path: Path, wanted: Iterable[str], adapter: AdapterWeights) -> Iterator[str]:
     """Write over the wanted matrices that a file has; their names."""
     tensors = WeightsFile(path)
     for name in sorted(tensors.places.keys() & set(wanted)):

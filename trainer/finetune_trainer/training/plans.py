@@ -2,12 +2,12 @@
 
 from finetune_trainer.contract.config import RunConfig, Sharding, TrainingConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import Plan, PrepareResult
+from finetune_trainer.contract.results import Plan, PrepareResult
 from finetune_trainer.contract.sweep import of_trial, told, trials
 from finetune_trainer.data.base import Model
 from finetune_trainer.training import hyperparameters
 from finetune_trainer.training.checkpoints import write_whole
-from finetune_trainer.training.hyperparameters import Rows
+from finetune_trainer.training.hyperparameters import TrainCounts
 from finetune_trainer.training.memory import Device
 
 
@@ -18,7 +18,7 @@ def trainings(config: RunConfig) -> tuple[TrainingConfig, ...]:
 
 
 def choose(
-    config: RunConfig, rows: Rows, model: Model, device: Device, sharding: Sharding, validated: bool
+    config: RunConfig, counts: TrainCounts, model: Model, device: Device, sharding: Sharding, validated: bool
 ) -> tuple[Plan, ...]:
     """A plan for each of them. Raises StageError as `hyperparameters.choose` does, and says of which trial.
 
@@ -26,7 +26,7 @@ def choose(
     """
     found = trials(config.training)
     if not found:
-        return (hyperparameters.choose(config.training, rows, model, device, sharding),)
+        return (hyperparameters.choose(config.training, counts, model, device, sharding),)
     if not validated:
         raise StageError(
             Outcome.CONFIG_INVALID,
@@ -36,7 +36,7 @@ def choose(
     plans = []
     for parameters, training in zip(found, trainings(config), strict=True):
         try:
-            plans.append(hyperparameters.choose(training, rows, model, device, sharding))
+            plans.append(hyperparameters.choose(training, counts, model, device, sharding))
         except StageError as error:
             raise StageError(error.outcome, f"The trial with {told(parameters)}: {error.message}") from error
     return tuple(plans)

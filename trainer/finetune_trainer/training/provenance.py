@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from finetune_trainer.contract.config import IMAGE, PATHS, PROVENANCE, Contract, RunConfig, Source
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.data.digests import files, of_file
 from finetune_trainer.training.machine import Machine
 

@@ -71,8 +71,8 @@ def linear_layers(weights: Mapping[str, tuple[int, ...]]) -> list[str]:
 def saved(weights: Mapping[str, tuple[int, ...]], writes: bool) -> list[str]:
     """The last names of what may be trained as a whole: matrices outside of blocks.
 
-    Where the output layer is the embeddings, they are it alone, if their name lets PEFT keep the two one; and a model
-    that judges is loaded without an output layer.
+    Where the output layer is the embeddings, they are it alone, if their name lets PEFT keep the two one; and a reward
+    model is loaded without an output layer.
     """
     outside = {
         parts[-1]: weights[f"{'.'.join(parts)}{_WEIGHT}"][0]

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune_trainer.contract.config import TrackingConfig
-from finetune_trainer.contract.report import Tracked
+from finetune_trainer.contract.results import Tracked
 from finetune_trainer.server import Reporter
 from finetune_trainer.training.artifact import METRICS, metrics
 from finetune_trainer.training.trackers import Point, Tracker, Unreachable
@@ -34,7 +34,7 @@ class Track(TrainerCallback):  # type: ignore[misc]  # the library comes without
         self._next = -math.inf
 
     @property
-    def report(self) -> Tracked:
+    def tracked(self) -> Tracked:
         """Where the run is, and what of it did not get there."""
         return Tracked(type=self.tracking.type, url=self.tracker.url, problem=self.problem)
 

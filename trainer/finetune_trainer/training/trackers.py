@@ -25,7 +25,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.report import PrepareResult
+from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.data.disk import fsync
 from finetune_trainer.evaluation.manifest import trained
 

@@ -11,7 +11,7 @@ import shutil
 
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import STOPPED, TrainResult, Trial, Usage
+from finetune_trainer.contract.results import STOPPED, TrainResult, Trial, Usage
 from finetune_trainer.contract.sweep import trials
 from finetune_trainer.data.disk import fsync
 from finetune_trainer.training.checkpoints import write_whole

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from finetune_trainer.contract.config import IMAGE, Sharding
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome
-from finetune_trainer.contract.report import STATUS_PORT
+from finetune_trainer.contract.results import STATUS_PORT
 
 from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration
@@ -23,7 +23,7 @@ MEETING_PORT = 29500
 
 
 @dataclass(frozen=True)
-class Work:
+class JobNeeds:
     """What a stage needs of its Job.
 
     `devices`: it gets training's accelerators, on as many nodes as the manifest asks for. `measured`: it is told what
@@ -41,7 +41,7 @@ class Work:
     near: dict[str, str] | None = None
 
 
-def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str) -> Manifest:
+def job(target: Target, stage: str, grace_seconds: int, needs: JobNeeds, inputs: str) -> Manifest:
     """The Job of a stage; `inputs` is a digest of what its pods are made from, `grace_seconds` lie between SIGTERM and
     SIGKILL.
 
@@ -49,23 +49,23 @@ def job(target: Target, stage: str, grace_seconds: int, work: Work, inputs: str)
     annotations of pods are the Job's too, where Kueue and others look for theirs.
     """
     training = target.spec.training
-    settings = training.pod if work.devices else _beside_devices(training)
-    mounts = [volumes.workspace(target), volumes.told(target, work.measured), *scratch(), *work.mounts]
+    settings = training.pod if needs.devices else _beside_devices(training)
+    mounts = [volumes.workspace(target), volumes.told(target, needs.measured), *scratch(), *needs.mounts]
     labels = names.labels(target.name, target.revision, stage)
-    nodes = training.nodes if work.devices else 1
-    pod = template(labels, settings, _container(target, stage, work, settings), mounts, target.together, work.near)
+    nodes = training.nodes if needs.devices else 1
+    pod = template(labels, settings, _container(target, stage, needs, settings), mounts, target.together, needs.near)
     pod["spec"] |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": grace_seconds}
-    queue = {names.QUEUE: training.queue} if work.devices and training.queue else {}
+    queue = {names.QUEUE: training.queue} if needs.devices and training.queue else {}
     spec: Manifest = {
         "suspend": bool(queue),
-        "podFailurePolicy": failure_policy(stage, nodes, swept=work.devices and training.sweep is not None),
+        "podFailurePolicy": failure_policy(stage, nodes, swept=needs.devices and training.sweep is not None),
         # The volume is one pod's at a time: the next starts when the last has ended.
         "podReplacementPolicy": "Failed",
         "template": pod,
-        **limits(training, work.trials),
+        **limits(training, needs.trials),
     }
     name = names.of_stage(target.name, target.revision, stage)
-    if (count := pods(training, work)) > 1:
+    if (count := pods(training, needs)) > 1:
         spec |= {"completionMode": "Indexed", "completions": count, "parallelism": count}
     if nodes > 1:
         pod["spec"]["subdomain"] = name
@@ -107,9 +107,9 @@ def sharding(training: Training) -> tuple[str, ...]:
     return () if wanted == Sharding.AUTO else ("--sharding", wanted.value)
 
 
-def pods(training: Training, work: Work) -> int:
+def pods(training: Training, needs: JobNeeds) -> int:
     """How many pods carry the stage together."""
-    return max(training.nodes, sweep.pods(training)) if work.devices else 1
+    return max(training.nodes, sweep.pods(training)) if needs.devices else 1
 
 
 def limits(training: Training, trials: int = 1) -> Manifest:
@@ -138,15 +138,15 @@ def failure_policy(stage: str, nodes: int, swept: bool = False) -> Manifest:
     }
 
 
-def _container(target: Target, stage: str, work: Work, settings: Pod) -> Manifest:
+def _container(target: Target, stage: str, needs: JobNeeds, settings: Pod) -> Manifest:
     training = target.spec.training
     image = training.image or target.settings.trainer_image
-    wanted = training.resources if work.devices else without_devices(training.resources)
+    wanted = training.resources if needs.devices else without_devices(training.resources)
     # No pod can ask what it runs: what trained is a part of the artifact's provenance.
-    told = {IMAGE: image} if work.devices else {}
-    environment = [*variables(ENVIRONMENT | told), *work.environment]
+    told = {IMAGE: image} if needs.devices else {}
+    environment = [*variables(ENVIRONMENT | told), *needs.environment]
     # With several devices the trainer launches a process for each: they share the cores, and none may take them all.
-    if not work.devices or accelerators(training.resources) <= 1:
+    if not needs.devices or accelerators(training.resources) <= 1:
         environment += threads(wanted.limits)
     return container(stage, image, target.settings.image_pull_policy, resources(wanted)) | {
         "command": ["python", "-m", "finetune_trainer", stage],
@@ -155,8 +155,8 @@ def _container(target: Target, stage: str, work: Work, settings: Pod) -> Manifes
             *("--workspace", str(volumes.WORKSPACE)),
             *("--termination-log", TERMINATION_LOG),
             *("--status-port", str(STATUS_PORT)),
-            *work.arguments,
-            *(_together(target, stage) if work.devices and training.nodes > 1 else ()),
+            *needs.arguments,
+            *(_together(target, stage) if needs.devices and training.nodes > 1 else ()),
         ],
         "env": merged(environment, settings.env),
         "ports": [{"name": names.STATUS_PORT_NAME, "containerPort": STATUS_PORT, "protocol": "TCP"}],

@@ -14,7 +14,7 @@ from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Action, Id
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.serving.rollout import Look, Standing
+from finetune_operator.serving.rollout import Look, Readiness
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Tenant:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationEndpoint:
     """Whom an evaluation asks: the URL, and the key that it takes. `models`: the names of what was trained and of its
     base model, where the trainer doesn't know them by itself.
     """
@@ -74,7 +74,7 @@ class Home(ABC):
         """What the revision has there beside that, once it is on its way."""
 
     @abstractmethod
-    def standing(self, target: Target, world: World, serves: bool, look: Look) -> Standing:
+    def readiness(self, target: Target, world: World, serves: bool, look: Look) -> Readiness:
         """How the revision stands there. `serves`: it is what users get."""
 
     @abstractmethod
@@ -90,5 +90,5 @@ class Home(ABC):
         """What wakes it, where it sleeps until it is needed."""
 
     @abstractmethod
-    def asked(self, target: Target) -> Asked:
+    def asked(self, target: Target) -> EvaluationEndpoint:
         """Whom an evaluation of the revision asks."""

@@ -18,7 +18,7 @@ from finetune_operator.finetunejob.desired.hosting import (
     policy,
     stable_service,
 )
-from finetune_operator.finetunejob.homes.base import Asked, Home, Tenant
+from finetune_operator.finetunejob.homes.base import EvaluationEndpoint, Home, Tenant
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import template_key
 from finetune_operator.finetunejob.remember import remember
@@ -26,7 +26,7 @@ from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Action, Id, applied
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.serving.rollout import Look, Standing, rollout
+from finetune_operator.serving.rollout import Look, Readiness, rollout
 
 # What of hosting changes the Deployment, and not its pods; and what is wanted of a model that may not be there.
 _NOT_THE_PODS = ("enabled", "replicas", "rollout", "revision_history_limit", "adapter")
@@ -82,15 +82,15 @@ class OwnEngine(Home):
         found = world.deployments.get(names.of_revision(target.name, target.revision))
         return () if found and found.ref.deleting else (applied(candidate_service(target)),)
 
-    def standing(self, target: Target, world: World, serves: bool, look: Look) -> Standing:
+    def readiness(self, target: Target, world: World, serves: bool, look: Look) -> Readiness:
         """The Deployment's."""
         name = names.of_revision(target.name, target.revision)
         found, pods = world.deployments.get(name), world.pods_of(HOST, target.revision)
-        standing = rollout(name, found, pods, look)
-        if serves and found and standing.reason == Reason.RUNNING and found.available == 0:
+        readiness = rollout(name, found, pods, look)
+        if serves and found and readiness.reason == Reason.RUNNING and found.available == 0:
             message = f"No pod of Deployment {name}, which serves, is available; its pods are starting."
-            return replace(standing, reason=Reason.ENGINE_UNAVAILABLE, message=message)
-        return standing
+            return replace(readiness, reason=Reason.ENGINE_UNAVAILABLE, message=message)
+        return readiness
 
     def answers(self, target: Target, world: World, address: str) -> bool:
         """Once its Deployment is rolled out."""
@@ -105,6 +105,6 @@ class OwnEngine(Home):
         """It does not sleep."""
         return ()
 
-    def asked(self, target: Target) -> Asked:
+    def asked(self, target: Target) -> EvaluationEndpoint:
         """The candidate's Service."""
-        return Asked(candidate_url(target), target.spec.hosting.api_key)
+        return EvaluationEndpoint(candidate_url(target), target.spec.hosting.api_key)

@@ -12,7 +12,7 @@ from finetune_operator import names
 from finetune_operator.api.engine import AdapterStatus
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.hosting import adapter_data, adapter_map, asking_service, stable_service
-from finetune_operator.finetunejob.homes.base import Asked, Home, Tenant
+from finetune_operator.finetunejob.homes.base import EvaluationEndpoint, Home, Tenant
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.shared import EngineState, unfit
@@ -21,7 +21,7 @@ from finetune_operator.kinds.actions import Action, Create, Id, Patch
 from finetune_operator.kinds.plan import State
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.serving import objects
-from finetune_operator.serving.rollout import Look, Standing
+from finetune_operator.serving.rollout import Look, Readiness
 
 
 @dataclass(frozen=True)
@@ -64,22 +64,22 @@ class SharedEngine(Home):
         """Nothing: whoever wants that one and no other asks the Engine for it by its name."""
         return ()
 
-    def standing(self, target: Target, world: World, serves: bool, look: Look) -> Standing:
+    def readiness(self, target: Target, world: World, serves: bool, look: Look) -> Readiness:
         """What the Engine tells of the adapter."""
         adapter = self._told(target, target.revision)
         if problem := self._unlike(target) if serves else self.unfit(target, world):
-            return Standing(State.BLOCKED, *problem)
+            return Readiness(State.BLOCKED, *problem)
         if asleep := self._asleep(serves):
             return asleep
         if names.of_adapter(target.name, target.revision, self.on) not in world.adapters:
-            return Standing(State.RUNNING, Reason.STARTING, self._asking(adapter))
+            return Readiness(State.RUNNING, Reason.STARTING, self._asking(adapter))
         if adapter.failed:
             first = adapter.failed[0]
             message = f"Pod {first.pod} of Engine {self.on} could not load adapter {adapter.name}: {first.message}"
-            return Standing(State.BLOCKED, Reason.ADAPTER_NOT_LOADED, message)
+            return Readiness(State.BLOCKED, Reason.ADAPTER_NOT_LOADED, message)
         if adapter.everywhere or (serves and adapter.loaded):
             have = f"Engine {self.on} has adapter {adapter.name} in {adapter.loaded} of {adapter.pods} pods."
-            return Standing(State.SUCCEEDED, Reason.SUCCEEDED, have)
+            return Readiness(State.SUCCEEDED, Reason.SUCCEEDED, have)
         return self._loading(adapter, serves)
 
     def answers(self, target: Target, world: World, address: str) -> bool:
@@ -101,11 +101,11 @@ class SharedEngine(Home):
         """As many pods as it had before."""
         return self.engine.woken() if self.engine else ()
 
-    def asked(self, target: Target) -> Asked:
+    def asked(self, target: Target) -> EvaluationEndpoint:
         """The Engine itself, which has the base model, too."""
         models = names.of_revision(target.name, target.revision), self.on
         spec = self.engine.spec if self.engine else None
-        return Asked(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
+        return EvaluationEndpoint(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
 
     def _adapter(self, target: Target, world: World, address: str) -> Adapter | None:
         """What is published of a revision."""
@@ -132,30 +132,30 @@ class SharedEngine(Home):
             f"of commit {trained}: set model.revision of the Engine to that, or of both to the same commit."
         )
 
-    def _asleep(self, serves: bool) -> Standing | None:
+    def _asleep(self, serves: bool) -> Readiness | None:
         """What serves there may sleep, and does when nobody asks; a candidate has it woken."""
         spec = self.engine.spec if self.engine else None
         if self.engine is None or spec is None or spec.replicas > 0:
             return None
         if self.engine.asleep and serves:
             message = f"Engine {self.on} is asleep: a request to finetune-api, or a scale, wakes it."
-            return Standing(State.SUCCEEDED, Reason.ASLEEP, message)
+            return Readiness(State.SUCCEEDED, Reason.ASLEEP, message)
         if self.engine.asleep:
-            return Standing(State.RUNNING, Reason.STARTING, f"Engine {self.on} is asleep, and is woken.")
+            return Readiness(State.RUNNING, Reason.STARTING, f"Engine {self.on} is asleep, and is woken.")
         message = f"Engine {self.on} has no pods (its spec.replicas is 0): kubectl scale eng {self.on} --replicas 1."
-        return Standing(State.BLOCKED, Reason.SCALED_TO_ZERO, message)
+        return Readiness(State.BLOCKED, Reason.SCALED_TO_ZERO, message)
 
-    def _loading(self, adapter: AdapterStatus, serves: bool) -> Standing:
+    def _loading(self, adapter: AdapterStatus, serves: bool) -> Readiness:
         """Why it is not there yet: the Engine's own trouble, where it has some."""
         conditions = self.engine.status.conditions if self.engine else []
         trouble = next((found for found in conditions if found.type == Type.READY and found.status == "False"), None)
         if trouble:
             message = f"Engine {self.on} is not ready ({trouble.reason}): {trouble.message}"
-            return Standing(State.BLOCKED, Reason.ENGINE_UNAVAILABLE, message)
+            return Readiness(State.BLOCKED, Reason.ENGINE_UNAVAILABLE, message)
         loads = f"Engine {self.on} loads adapter {adapter.name}: {adapter.loaded} of {adapter.pods} pods have it."
         unanswered = f"No pod of Engine {self.on} answers." if serves else self._asking(adapter)
         message = loads if adapter.pods else unanswered
-        return Standing(State.RUNNING, Reason.ENGINE_UNAVAILABLE if serves else Reason.RUNNING, message)
+        return Readiness(State.RUNNING, Reason.ENGINE_UNAVAILABLE if serves else Reason.RUNNING, message)
 
     def _asking(self, adapter: AdapterStatus) -> str:
         return f"Engine {self.on} is asked for adapter {adapter.name}."

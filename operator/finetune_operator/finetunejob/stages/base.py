@@ -1,4 +1,4 @@
-"""What a stage is to `plan`: one step from the observed world to a verdict and the actions that bring it closer."""
+"""What a stage is to `plan`: one step from the observed world to how it stands and the actions that bring it closer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ from finetune_operator.pods.state import PodState
 
 @dataclass(frozen=True)
 class Step:
-    """A stage's verdict, what to do now, and what to tell in status (field → value) once it has ended."""
+    """How a stage stands, what to do now, and what to tell in status (field → value) once it has ended."""
 
     state: State
     reason: Reason
     message: str
     actions: tuple[Action, ...] = ()
-    report: Mapping[str, Any] = field(default_factory=dict)
+    status: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -69,12 +69,12 @@ class Context:
         return remember(self.world.records.get(self.target.revision), entries)
 
     def failed_before(self, stage: str, inputs: str) -> Step | None:
-        """The verdict of an earlier try that nothing has been changed about since."""
+        """How an earlier try ended that nothing has been changed about since."""
         found = self.record.failure(stage, inputs)
         return failed(found) if found else None
 
     def give_up(self, stage: str, inputs: str, failure: Failure, job: str = "") -> Step:
-        """The verdict of a stage that has failed for good, to be remembered. `job`: the uid of the Job that failed."""
+        """The step of a stage that has failed for good, to be remembered. `job`: the uid of the Job that failed."""
         told = self.remember({failure_key(stage, inputs): failure_text(failure, job)})
         return replace(failed(failure), actions=told)
 

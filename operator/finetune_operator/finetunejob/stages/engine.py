@@ -17,5 +17,5 @@ def inputs_of(context: Context) -> str:
 def rollout(context: Context, name: str, stage: str) -> Step:
     """Where the Deployment `name` stands, whose pods carry `stage`. It is `hosting` that makes and removes it."""
     found, pods = context.world.deployments.get(name), context.world.pods_of(stage, context.target.revision)
-    standing = serving.rollout(name, found, pods, context.evidence)
-    return Step(standing.state, standing.reason, standing.message)
+    readiness = serving.rollout(name, found, pods, context.evidence)
+    return Step(readiness.state, readiness.reason, readiness.message)

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_trainer.contract.config import Format, Metric
 from finetune_trainer.contract.gate import best_baseline, check, deciding
-from finetune_trainer.contract.report import EvaluateResult
+from finetune_trainer.contract.results import EvaluateResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus
@@ -25,7 +25,7 @@ from finetune_operator.finetunejob.desired.evaluation import (
     tasks_uris,
 )
 from finetune_operator.finetunejob.desired.hosting import BASE, base_url
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.record import Failure, evaluated_key
@@ -64,12 +64,12 @@ class Evaluate(JobStage):
         """Where the candidate's engine can't answer as the base model."""
         return base_alone(spec)
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """It asks the candidate, reads rows and tokenizer from the volume, and gets keys of whom else it asks."""
         asked = home(target).asked(target)
         base = ("--base-endpoint", base_url(target)) if self.asks_base(target.spec) else ()
         models = ("--model", asked.models[0], "--base-model", asked.models[1]) if asked.models else ()
-        return Work(
+        return JobNeeds(
             measured=True,
             environment=[*variables({"HF_HUB_OFFLINE": "1"}), *endpoint_keys(target.spec), *engine_key(asked.key)],
             mounts=user_mounts([target.spec.model.source, target.cache, *tasks_uris(target.spec.evaluation)]),
@@ -94,7 +94,7 @@ class Evaluate(JobStage):
         """One for each measurement."""
         return evaluated_key(evaluation_config(target.spec, target.settings).id)
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """What was measured, held against the gate as it is now."""
         prepared, spec = context.record.prepared, context.spec
         if prepared and prepared.dataset.format == Format.TEXT:
@@ -109,7 +109,7 @@ class Evaluate(JobStage):
         if found is None or found.passed or context.world.promote != context.target.revision:
             return found
         message = f"{found.message} The annotation {names.PROMOTE} promotes it by hand."
-        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, report=found.report)
+        return Step(State.SUCCEEDED, Reason.PROMOTED_BY_HAND, message, status=found.status)
 
     def waits(self, context: Context) -> Step | None:
         """A shared Engine that sleeps; and the base model's engine, where it is asked at one of its own: one that never
@@ -154,8 +154,8 @@ def evaluated(result: EvaluateResult, spec: FineTuneJobSpec, report: str) -> Ste
     verdict = check(result, gate)
     told = {"evaluation": evaluation_status(result, deciding(result, gate), verdict.passed, report)}
     if verdict.passed:
-        return Step(State.SUCCEEDED, Reason.SUCCEEDED, verdict.message, report=told)
-    return Step(State.FAILED, Reason.GATE_NOT_MET, verdict.message, report=told)
+        return Step(State.SUCCEEDED, Reason.SUCCEEDED, verdict.message, status=told)
+    return Step(State.FAILED, Reason.GATE_NOT_MET, verdict.message, status=told)
 
 
 def evaluation_status(result: EvaluateResult, metric: Metric, passed: bool, report: str) -> EvaluationStatus:

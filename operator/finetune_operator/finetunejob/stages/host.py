@@ -3,7 +3,7 @@
 Until it is promoted, an engine that keeps crashing is taken down, so that it does not hold accelerators for nothing;
 the verdict stays in the record. So is a candidate that is not to be served: it missed the gate or could not be
 measured, another revision serves because a person said so, or hosting.enabled is false. What serves is never taken down
-for that: its rolling update keeps the old pods. The verdict is told here; `hosting` makes and removes the Deployment.
+for that: its rolling update keeps the old pods. How it stands is told here; `hosting` makes and removes the Deployment.
 """
 
 from finetune_operator.api.hosting import Rollout
@@ -78,7 +78,7 @@ class Host(Stage):
     def _assess(self, context: Context) -> Step:
         target, world = context.target, context.world
         place = home(target)
-        found = place.standing(target, world, context.serves, context.evidence)
+        found = place.readiness(target, world, context.serves, context.evidence)
         if found.state == State.FAILED:
             # What serves may recover, with nothing changed in the manifest.
             failure = Failure(found.reason, found.message)

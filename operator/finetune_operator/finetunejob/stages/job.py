@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from finetune_operator import names
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import jobs
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.queue import WorkloadState, waits_for
 from finetune_operator.finetunejob.record import Failure, text
@@ -23,9 +23,9 @@ from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Action, Create, Delete, Patch, applied
 from finetune_operator.kinds.plan import State
-from finetune_operator.pods.diagnose import Finding, diagnose, last_exit, stuck
+from finetune_operator.pods.diagnose import Diagnosis, diagnose, last_exit, stuck
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.pods.state import Exit, PodState
+from finetune_operator.pods.state import ContainerExit, PodState
 
 
 class JobStage(Stage):
@@ -42,7 +42,7 @@ class JobStage(Stage):
         return True
 
     @abstractmethod
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """What it needs of its Job."""
 
     @abstractmethod
@@ -50,12 +50,12 @@ class JobStage(Stage):
         """The record's entry that has its result."""
 
     @abstractmethod
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """What the result in the record comes to; None while there is none."""
 
     def job(self, target: Target, inputs: str) -> Manifest:
         """The Job; `inputs` as `pod_inputs` has them."""
-        return jobs.job(target, self.name, self.grace_seconds, self.work(target), inputs)
+        return jobs.job(target, self.name, self.grace_seconds, self.needs(target), inputs)
 
     def inputs(self, context: Context) -> str:
         """A digest of all that could mend a failure, so that a change tries it again: what its pods are made from, how
@@ -86,8 +86,8 @@ class JobStage(Stage):
         }
 
     def ended(self, context: Context) -> Step | None:
-        """The verdict on a stage that is done, or failed and is not tried again; None while there is work."""
-        return self.verdict(context) or context.failed_before(self.name, self.inputs(context))
+        """The step of a stage that is done, or failed and is not tried again; None while there is work."""
+        return self.recorded(context) or context.failed_before(self.name, self.inputs(context))
 
     def beside(self, target: Target) -> tuple[Manifest, ...]:
         """What its pods need beside the volume and the record."""
@@ -144,7 +144,7 @@ class JobStage(Stage):
             return _suspended(self.name)
         if waiting := self.waits(context):
             return waiting
-        adjusted = _adjust(context, job, self.work(context.target).trials)
+        adjusted = _adjust(context, job, self.needs(context.target).trials)
         actions = (*(applied(manifest) for manifest in self.beside(context.target)), *adjusted)
         if job.suspended:
             return _held(job, context.world.workloads.get(job.ref.name), actions)
@@ -176,14 +176,14 @@ class JobStage(Stage):
         pod = last_exit(self._pods(context))
         found = diagnose(context.evidence(pod)) if pod else None
         if found is None:
-            found = Finding(Reason.CONTAINER_FAILED, f"Job {job.ref.name} failed: {job.failure_message}")
+            found = Diagnosis(Reason.CONTAINER_FAILED, f"Job {job.ref.name} failed: {job.failure_message}")
         return Failure(found.reason, found.message)
 
     def _watch(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
         pods = self._pods(context)
         # One that has ended well is taken for running until its Job has counted it, a moment later.
         current = [pod for pod in pods if (pod.live or _well(pod)) and not pod.deleting]
-        wanted = jobs.pods(context.spec.training, self.work(context.target))
+        wanted = jobs.pods(context.spec.training, self.needs(context.target))
         if not current:
             return self._without_pod(context, job, actions)
         if found := next(filter(None, (stuck(context.evidence(pod)) for pod in reversed(current))), None):
@@ -250,5 +250,5 @@ def _retried(current: Sequence[PodState], pods: tuple[PodState, ...]) -> str:
     return f"{running} running, after {len(early)} that ended early; the last one: {why}"
 
 
-def _wordless(ended: Exit) -> str:
+def _wordless(ended: ContainerExit) -> str:
     return "it was killed at its memory limit" if ended.oom_killed else f"it ended with code {ended.code}"

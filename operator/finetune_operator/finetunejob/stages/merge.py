@@ -5,13 +5,13 @@ It comes before the engine, so that what is measured is what is served. The Job 
 where they don't, the condition says so, and the adapter is served loaded.
 """
 
-from finetune_trainer.contract.report import MergeResult
+from finetune_trainer.contract.results import MergeResult
 
 from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.evaluation import served_merged
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.record import MERGED
 from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
@@ -33,15 +33,15 @@ class Merge(JobStage):
         """Where an engine is to have it, to serve or to be measured."""
         return served_merged(spec) and (spec.hosting.enabled or spec.evaluation.enabled)
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """It reads the artifact and the base model, wherever that lies, and leaves a copy on the volume."""
-        return Work(mounts=user_mounts([target.spec.model.source, target.cache]))
+        return JobNeeds(mounts=user_mounts([target.spec.model.source, target.cache]))
 
     def entry(self, target: Target) -> str:
         """One for a revision."""
         return MERGED
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """The model, or what keeps it from being served."""
         found = context.record.merged
         if found is None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from finetune_trainer.contract.config import OnSensitive
-from finetune_trainer.contract.report import Plan, PrepareResult
+from finetune_trainer.contract.results import Plan, PrepareResult
 
 from finetune_operator import names
 from finetune_operator.api.dataset import Dataset
@@ -13,7 +13,7 @@ from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import tracking
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
-from finetune_operator.finetunejob.desired.jobs import Work, sharding
+from finetune_operator.finetunejob.desired.jobs import JobNeeds, sharding
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.record import PREPARED
 from finetune_operator.finetunejob.stages import origin
@@ -36,14 +36,14 @@ class Prepare(JobStage):
     phase = Phase.PREPARING
     result = PrepareResult
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """It fetches the model and the rows, asks whether judge and endpoints answer, and gets credentials for that.
 
         It plans for the devices to come.
         """
         spec = target.spec
         sources = [spec.model.source, *data_uris(spec.dataset), *tasks_uris(spec.evaluation), *_copied(target)]
-        return Work(
+        return JobNeeds(
             measured=True,
             near=_holders(target),
             environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
@@ -88,7 +88,7 @@ class Prepare(JobStage):
         """One for each revision."""
         return PREPARED
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """How many rows there are, and the plan; or that this is more than its budget."""
         found = context.record.prepared
         if found is None:
@@ -96,7 +96,7 @@ class Prepare(JobStage):
         foreseen, told = pace(context), _told(found)
         told = _foreseen(told, foreseen) if foreseen else told
         refused = too_long(context, foreseen)
-        return replace(refused, report=told.report) if refused else told
+        return replace(refused, status=told.status) if refused else told
 
 
 def _copied(target: Target) -> tuple[str, ...]:
@@ -129,10 +129,10 @@ def _memory(target: Target) -> tuple[str, ...]:
 
 def _foreseen(step: Step, foreseen: Pace) -> Step:
     """With status.plan's time."""
-    plan: PlanStatus = step.report["plan"]
+    plan: PlanStatus = step.status["plan"]
     reasons = {**plan.reasons, "estimatedSeconds": foreseen.reason}
     told = plan.model_copy(update={"estimated_seconds": round(foreseen.seconds), "reasons": reasons})
-    return replace(step, report={**step.report, "plan": told})
+    return replace(step, status={**step.status, "plan": told})
 
 
 def _told(result: PrepareResult) -> Step:
@@ -143,7 +143,7 @@ def _told(result: PrepareResult) -> Step:
         State.SUCCEEDED,
         Reason.SUCCEEDED,
         " ".join((told, *result.warnings)),
-        report={
+        status={
             "model": ModelStatus(**result.model.model_dump()),
             "dataset": DatasetStatus(**result.dataset.model_dump(mode="json")),
             "plan": planned(result.plan),

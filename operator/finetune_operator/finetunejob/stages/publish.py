@@ -3,7 +3,7 @@
 from typing import Any
 
 from finetune_trainer.contract.published import without_base
-from finetune_trainer.contract.report import PublishResult
+from finetune_trainer.contract.results import PublishResult
 
 from finetune_operator import names
 from finetune_operator.api.output import Output
@@ -11,7 +11,7 @@ from finetune_operator.api.status import ArtifactStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired.credentials import output_credentials
-from finetune_operator.finetunejob.desired.jobs import Work
+from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.observe import JobState
 from finetune_operator.finetunejob.record import Record, published_key
 from finetune_operator.finetunejob.stages.base import Context, Step
@@ -34,10 +34,10 @@ class Publish(JobStage):
         """Where there is a destination."""
         return spec.output.destination is not None
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """It reads the volume, and writes what it finds there to the destination."""
         spec, written = target.spec, target.spec.output.destination or ""
-        return Work(
+        return JobNeeds(
             environment=output_credentials(spec),
             mounts=user_mounts([spec.model.source, target.cache] if spec.output.merge else [], written),
             arguments=destination(spec.output, target.uid),
@@ -51,7 +51,7 @@ class Publish(JobStage):
         """One for each destination, and what else is wanted there."""
         return published_key(target.spec.output)
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """The artifact's address."""
         found = context.record.published(context.spec.output)
         if found is None:
@@ -60,7 +60,7 @@ class Publish(JobStage):
         merged = f" Merged with its base model it is {found.merged}." if found.merged else ""
         lacking = f" {without_base(found.lineage)}" if found.lineage else ""
         told = f"The artifact is {found.uri}.{merged}{lacking}"
-        return Step(State.SUCCEEDED, Reason.SUCCEEDED, told, report={"artifact": artifact})
+        return Step(State.SUCCEEDED, Reason.SUCCEEDED, told, status={"artifact": artifact})
 
     def _outdated(self, context: Context, job: JobState) -> bool:
         """A Job that published elsewhere says nothing, complete or not."""

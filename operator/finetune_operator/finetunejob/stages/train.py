@@ -3,14 +3,14 @@
 from typing import Any
 
 from finetune_trainer.contract.config import TrackerType
-from finetune_trainer.contract.report import Tracked, TrainResult
+from finetune_trainer.contract.results import Tracked, TrainResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase, TrackingStatus, UsageStatus
 from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.desired import budget, sweep, tracking
-from finetune_operator.finetunejob.desired.jobs import Work, meeting_point, processes, sharding
+from finetune_operator.finetunejob.desired.jobs import JobNeeds, meeting_point, processes, sharding
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.record import TRAINED
 from finetune_operator.finetunejob.stages.base import Context, Step
@@ -38,10 +38,10 @@ class Train(JobStage):
     stops = "finishes its step and keeps a checkpoint"
     resumes = "goes on from its last checkpoint"
 
-    def work(self, target: Target) -> Work:
+    def needs(self, target: Target) -> JobNeeds:
         """What it needs lies on the volume: it gets no credential but a tracker's, and asks no hub."""
         training = target.spec.training
-        return Work(
+        return JobNeeds(
             devices=True,
             trials=sweep.trials(training),
             environment=[*variables({"HF_HUB_OFFLINE": "1"}), *tracking.keys(training)],
@@ -91,7 +91,7 @@ class Train(JobStage):
         """One for each revision."""
         return TRAINED
 
-    def verdict(self, context: Context) -> Step | None:
+    def recorded(self, context: Context) -> Step | None:
         """The artifact, and what it took."""
         found = context.record.trained
         return _told(found, context.target) if found else None
@@ -167,7 +167,7 @@ def _told(result: TrainResult, target: Target) -> Step:
         State.SUCCEEDED,
         Reason.BUDGET_SPENT if result.spent else Reason.SUCCEEDED,
         " ".join(said for said in (told, result.spent, ranked, result.chosen, result.notice, lost) if said),
-        report={
+        status={
             "artifact": ArtifactStatus(uri=uri, **result.artifact.model_dump()),
             "checkpoints": [
                 CheckpointStatus(

@@ -1,6 +1,6 @@
 """reward: of two answers to a prompt the chosen one gets the higher number, from a head in place of the output layer.
 
-A reward model writes nothing: it judges what others write (Ouyang et al. 2022, arXiv:2203.02155).
+A reward model writes nothing: it rates what others write (Ouyang et al. 2022, arXiv:2203.02155).
 """
 
 from typing import TYPE_CHECKING

@@ -53,7 +53,7 @@ class Rows(Contract):
     test: Count = 0
 
 
-class DatasetReport(Contract):
+class DatasetInfo(Contract):
     """The rows as prepare found them. `rows` and `tokens` are what is trained, after the cut to maxLength.
 
     Of train's: `longest`, before the cut; `longer_than_max_length`, rows that are cut; `teaching_nothing`, rows that
@@ -69,7 +69,7 @@ class DatasetReport(Contract):
     teaching_nothing: Count = 0
 
 
-class ModelReport(Contract):
+class ModelInfo(Contract):
     """The base model as prepare resolved it. `digest` and `lineage`: of one that another FineTuneJob has trained.
     `license`: None where its card says none.
     """
@@ -111,13 +111,13 @@ class PrepareResult(Contract):
 
     revision: str = ""
     on_sensitive: OnSensitive = OnSensitive.WARN
-    model: ModelReport
-    dataset: DatasetReport
+    model: ModelInfo
+    dataset: DatasetInfo
     plan: Plan
     warnings: tuple[str, ...] = ()
 
 
-class ArtifactReport(Contract):
+class ArtifactInfo(Contract):
     """The artifact: digest over its files, and their size."""
 
     digest: str
@@ -182,7 +182,7 @@ class TrainResult(Contract):
     everything else is told of the one that was taken, but `usage`, which is of all together.
     """
 
-    artifact: ArtifactReport
+    artifact: ArtifactInfo
     usage: Usage
     steps: Count
     loss: float | None = None
@@ -236,7 +236,7 @@ class PublishResult(Contract):
     """
 
     uri: str
-    artifact: ArtifactReport
+    artifact: ArtifactInfo
     merged: str | None = None
     lineage: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Whether a base model can become one that judges: transformers has no head for models of every type.
+"""Whether a base model can become a reward model: transformers has no head for models of every type.
 
 Called by `prepare`, so that this is told before an accelerator is held.
 """
