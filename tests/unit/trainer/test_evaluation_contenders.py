@@ -91,7 +91,7 @@ class TestExamples:
         ],
     )
     def test_an_answer_stops_at_what_no_known_answer_has(self, answers: list[str], stop: str, joint: str) -> None:
-        framing = contenders.verbatim(answers)
+        framing = contenders.verbatim(iter(answers))
         found = contenders.with_examples(Question("pie:", ""), [Question("soup:", answers[0])], framing)
         assert found.extra == {"stop": [stop]}
         assert found.prompt == f"soup:{answers[0]}{joint}pie:"
@@ -158,6 +158,14 @@ class TestRoom:
         self, longest: int, most: int
     ) -> None:
         assert contenders.room(["a b", "a " * longest], count, context=4096).most == most
+
+    def test_of_answers_that_stream_the_longest_count_each_once(self) -> None:
+        # In tokens the last one is the longest, in characters the first: they are told apart as long as both are kept.
+        answers = ["x" * 900, *("y" * (length + 1) for length in range(300, 340)), "a " * 200]
+        for order in (answers * 60, answers[::-1] * 60):
+            assert contenders.room(iter(order), count, context=4096).most == 300
+        few = [*("y" * (length + 1) for length in range(500, 560)), "a " * 200]
+        assert contenders.room(iter(few), count, context=4096).most == 256
 
     def test_the_manifest_says_it(self) -> None:
         assert contenders.room(["a b", "a " * 200], count, context=4096, most=50).most == 50

@@ -1,10 +1,12 @@
 """Rows of test that stand in train, and the sample of those that don't."""
 
+from collections import Counter
+
 import pytest
-from finetune_trainer.evaluation import leakage
+from finetune_trainer.evaluation import leakage, near
 from finetune_trainer.evaluation.contenders import Question
 from finetune_trainer.evaluation.leakage import Clean
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LONG = "I would like to book a table for two people at seven on Friday evening, please"
@@ -119,3 +121,62 @@ def test_the_seed_chooses_the_sample_and_more_rows_keep_what_was_chosen() -> Non
     assert sample(rows, 10, seed=1) == sample(rows, 10, seed=1)
     assert sample(rows, 10, seed=1) != sample(rows, 10, seed=2)
     assert {row.asked for row in sample(rows, 10, seed=1)} <= {row.asked for row in sample(rows, 20, seed=1)}
+
+
+def shingles(text: str) -> set[str]:
+    return {text[start : start + 5] for start in range(len(text) - 4)}
+
+
+def plainly(texts: set[str], others: list[str]) -> tuple[set[str], set[str]]:
+    """What `near.found` finds, by its definition."""
+    held = Counter(shingle for other in others for shingle in shingles(other))
+    common = {shingle for shingle, rows in held.items() if rows > max(10, len(others) / 2)}
+
+    def own(text: str) -> set[str]:
+        return shingles(text) - common
+
+    def alike(ours: set[str], theirs: set[str]) -> bool:
+        return bool(ours & theirs) and len(ours & theirs) / len(ours | theirs) >= 0.9
+
+    long = [own(other) for other in others if len(other) >= 20]
+    same = texts & set(others)
+    asked = {text: own(text) for text in texts - same if len(text) >= 20}
+    return same, {text for text, ours in asked.items() if any(alike(ours, each) for each in long)}
+
+
+@st.composite
+def rows_and_train(draw: st.DrawFn) -> tuple[set[str], list[str]]:
+    """Rows of test that are rows of train changed here and there, or not; all may share an instruction."""
+    chance = draw(st.randoms(use_true_random=False))
+    letters = draw(st.sampled_from(["ab", "abcdefgh ", "\u6587\u5b57\U0001f600\n "]))
+
+    def text() -> str:
+        return "".join(chance.choices(letters, k=chance.choice([3, 19, 20, 24, 60, 120])))
+
+    def changed(known: str) -> str:
+        at = chance.randrange(len(known))
+        return known[:at] + chance.choice(["", "x", "xy", letters[0] * 9]) + known[at + chance.randint(0, 2) :]
+
+    shared = draw(st.sampled_from(["", "answer as the menu says: "]))
+    train = [shared + text() for _ in range(chance.choice([1, 5, 24]))]
+    train += [changed(each) for each in train if chance.random() < 0.3]
+    test = [changed(each) for each in train if chance.random() < 0.5]
+    test += [each for each in train if chance.random() < 0.1] + [shared + text() for _ in range(5)]
+    return set(test), train
+
+
+@pytest.mark.parametrize("bits", [3, 16])
+@settings(max_examples=40)
+@given(case=rows_and_train())
+def test_what_is_found_is_what_comparing_all_with_all_finds(bits: int, case: tuple[set[str], list[str]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # With few bits all shingles have a hash with others.
+        patch.setattr(near, "BITS", bits)
+        patch.setattr(near, "CHARACTERS", 100)
+        texts, others = case
+        assert near.found(texts, lambda: others, len(others)) == plainly(texts, others)
+
+
+def test_no_near_duplicates_are_looked_for_where_all_rows_stand_in_train() -> None:
+    assert near.found({"a table for two at the window"}, lambda: ["a table for two at the window"], 1)[1] == set()
+    assert near.found(set(), lambda: ["a table for two at the window"], 1) == (set(), set())

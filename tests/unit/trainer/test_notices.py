@@ -24,7 +24,18 @@ def noticed(rows: list[dict[str, Any]], format: Format = Format.PROMPT_COMPLETIO
 
 
 def test_of_ordinary_rows_there_is_nothing_to_say() -> None:
-    assert noticed([asked(f"{number} eggs") for number in range(30)]) == {}
+    assert noticed([asked(f"{number} eggs", f"{number}") for number in range(30)]) == {}
+
+
+def test_one_answer_to_whatever_is_asked_is_told() -> None:
+    rows = [asked(f"{number} eggs") for number in range(30)]
+    assert noticed(rows)["oneAnswer"].sentence == (
+        "All 30 rows of train.jsonl have the same answer, so nothing is learned but to give it."
+    )
+    # Of few rows it is chance, and labels and text are no answers.
+    assert "oneAnswer" not in noticed([*rows, asked("soup", "leek")]) | noticed(rows[:9])
+    assert noticed([{**row, "label": True} for row in rows], Format.UNPAIRED_PREFERENCE) == {}
+    assert noticed([{"text": row["prompt"]} for row in rows], Format.TEXT) == {}
 
 
 def test_a_repeated_row_is_counted_apart_from_one_that_is_answered_otherwise() -> None:

@@ -344,10 +344,13 @@ class TestSecretsAndPersonalData:
         assert complete.result("prepare", config, case.workspace, OnSensitive.FAIL) is None
 
 
+ANSWERED = [*QUESTIONS, {"prompt": "flour and rice", "completion": "rice"}]
+
+
 class TestTheMeasurementToCome:
     def test_rows_of_test_that_train_has_are_told_before_anything_is_trained(self, case: Case) -> None:
         rows = [{"prompt": " List two CUPS of flour 3", "completion": "rice"}, {"prompt": "eggs", "completion": "egg"}]
-        config = case.config(QUESTIONS, test={"source": case.source("test.jsonl", rows)})
+        config = case.config(ANSWERED, test={"source": case.source("test.jsonl", rows)})
         told = prepare(config, case.workspace, case.reporter, EvaluationConfig()).warnings
         assert told == (
             "1 row of test stands in train too and is left out when the result is measured (test.jsonl:1).",
@@ -356,7 +359,7 @@ class TestTheMeasurementToCome:
 
     def test_rows_of_test_that_fit_no_context_are_told(self, case: Case) -> None:
         rows = [{"prompt": "list", "completion": "two eggs " * 200}, {"prompt": "eggs", "completion": "egg"}]
-        config = case.config(QUESTIONS, test={"source": case.source("test.jsonl", rows)})
+        config = case.config(ANSWERED, test={"source": case.source("test.jsonl", rows)})
         (told,) = prepare(config, case.workspace, case.reporter, EvaluationConfig()).warnings
         assert told.startswith("1 row of test needs 41")
         assert f"where the context has {CONTEXT}: not asked, it counts as answered wrong" in told

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from statistics import median
 from typing import Any
 
+from finetune_trainer.contract.config import Format
 from finetune_trainer.data import sensitive
 from finetune_trainer.data.examples import COLUMNS, LABEL, Shape, unused
 from finetune_trainer.data.findings import NAMED, Finding, Places, short
@@ -21,6 +22,8 @@ from finetune_trainer.data.tokens import Row
 
 # A row so many times as long as the one in the middle is far longer than the rest; of fewer rows none is the rest.
 FAR, REST = 10, 10
+# Rows of text answer nothing, and of labelled ones what is compared is the label.
+ANSWERLESS = (Format.TEXT, Format.UNPAIRED_PREFERENCE)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Notices:
         self._name, self._shape = name, shape
         self._first: Row | None = None
         self._answers: dict[int, int] = {}
+        self._given: set[int] = set()
         self._found = {kind: Places() for kind in SENTENCES}
         self._token = ""
         self._lengths = array("L")
@@ -92,6 +96,8 @@ class Notices:
     def add(self, place: str, length: int, odd: Odd) -> None:
         """The next row. `length` in tokens."""
         self._repeated(odd, place)
+        if len(self._given) < 2:
+            self._given.add(odd.answered)
         if odd.nul:
             self._found["nul"].add(place)
         if odd.token:
@@ -119,7 +125,7 @@ class Notices:
             for kind, places in self._found.items()
             if places.count
         ]
-        return [*self._columns(), *found]
+        return [*self._columns(), *self._one_answer(), *found]
 
     def _repeated(self, odd: Odd, place: str) -> None:
         known = self._answers.get(odd.asked)
@@ -127,6 +133,14 @@ class Notices:
             self._answers[odd.asked] = odd.answered
         else:
             self._found["duplicates" if known == odd.answered else "contradictions"].add(place)
+
+    def _one_answer(self) -> list[Finding]:
+        """Whatever is asked, a model learns to say the same."""
+        rows = len(self._lengths)
+        if self._shape.format in ANSWERLESS or rows < REST or len(self._given) > 1:
+            return []
+        sentence = f"All {rows} rows of {self._name} have the same answer, so nothing is learned but to give it."
+        return [Finding(kind="oneAnswer", count=rows, places=(), sentence=short(sentence))]
 
     def _far(self, usual: float) -> Places:
         far = [place for tokens, place in self._longest if tokens > FAR * usual]

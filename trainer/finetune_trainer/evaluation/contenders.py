@@ -6,7 +6,7 @@ prompts.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -98,13 +98,16 @@ def template(kwargs: Mapping[str, Any]) -> Framing:
     return Framing({TEMPLATE_KWARGS: dict(kwargs)}) if kwargs else PLAIN
 
 
-def verbatim(references: Sequence[str]) -> Framing:
+def verbatim(references: Iterable[str]) -> Framing:
     """The framing of a model without a chat template: an answer ends with its line, or where an example would.
 
     What it stops at stands in no known answer.
     """
-    joint = next((each for each in JOINTS if not any(each in text for text in references)), JOINTS[-1])
-    stop = joint if any("\n" in text for text in references) else "\n"
+    there: set[str] = set()
+    for text in references:
+        there.update(each for each in ("\n", *JOINTS) if each in text)
+    joint = next((each for each in JOINTS if each not in there), JOINTS[-1])
+    stop = joint if "\n" in there else "\n"
     return Framing({"stop": [stop]}, joint=joint)
 
 
@@ -197,21 +200,33 @@ def fit(
     return replace(alone, max_tokens=min(free, room.most))
 
 
-def room(references: Sequence[str], count: Callable[[str], int], context: int, most: int | None = None) -> Room:
+def room(references: Iterable[str], count: Callable[[str], int], context: int, most: int | None = None) -> Room:
     """Room for the longest known answer and half more, at least 256 tokens, or for `most`.
 
     Where the context is short, examples may take what is more than the longest known answer, or than half of the
     context: one long answer is not to take the examples from every row. The longest in characters stand for the longest
     in tokens; the spare covers the difference.
     """
-    known = sorted(set(references), key=len)[-LONGEST:]
-    longest = max((count(text) for text in known), default=0)
+    longest = max((count(text) for text in _longest(references)), default=0)
     wanted = most or max(ROOM_TOKENS, math.ceil(longest * SPARE_SHARE))
     return Room(context, wanted, min(longest + END_TOKENS, context // 2, wanted), count)
 
 
 # Counting the tokens of every answer of a large dataset takes minutes.
 LONGEST = 50
+
+
+def _longest(texts: Iterable[str]) -> set[str]:
+    """The longest in characters, each once, of texts that stream."""
+    found: set[str] = set()
+    least = -1
+    for text in texts:
+        if len(text) > least:
+            found.add(text)
+        if len(found) > LONGEST:
+            found.remove(min(found, key=len))
+            least = min(map(len, found))
+    return found
 
 
 def measure_with(tokenizer: Any) -> Measure:

@@ -3,9 +3,10 @@
 The stage evaluate makes one and asks it for everything that needs an engine; what is made of the answers is elsewhere.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from finetune_trainer.contract.config import (
     BaselineConfig,
@@ -55,12 +56,15 @@ class Measuring:
         self._compared = whom.base in self._engines
         self._base_model = workspace.base_model(config)
         self._base = base.read(self._base_model, config.model)
-        known = [question.reference for question in (*questions, *train)]
+
+        def known() -> Iterator[str]:
+            return (question.reference for question in chain(questions, train))
+
         served = self._engines[whom.model].served()
-        self._fitting = _fitting(self._base, workspace, served, known, evaluation.max_answer_tokens)
+        self._fitting = _fitting(self._base, workspace, served, known(), evaluation.max_answer_tokens)
         self._choosers = Choosers(train, evaluation.seed)
         self._framing = (
-            contenders.template(evaluation.chat_template_kwargs) if self._base.chat else contenders.verbatim(known)
+            contenders.template(evaluation.chat_template_kwargs) if self._base.chat else contenders.verbatim(known())
         )
 
     def all(self, chosen: Sequence[Metric]) -> list[Measured]:
@@ -208,7 +212,7 @@ class _Fitting:
 
 
 def _fitting(
-    model: Base, workspace: Workspace, served: Served, known: Sequence[str], max_answer_tokens: int | None
+    model: Base, workspace: Workspace, served: Served, known: Iterable[str], max_answer_tokens: int | None
 ) -> _Fitting:
     """`known`: the right answers, of which the longest says how much room there has to be."""
     planned = PrepareResult.model_validate_json(workspace.prepared.read_bytes()).plan.context_length
