@@ -166,11 +166,11 @@ def trl(workspace: Workspace, how: Trl, warm: int = 0) -> Run:
 
 
 def held() -> float:
-    """The most megabytes that this process held: tensors of the accelerator, or all that is resident."""
+    """The most megabytes that this process held: torch's allocator of an accelerator's, or all that was resident."""
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
+        return torch.cuda.max_memory_reserved() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
