@@ -139,6 +139,10 @@ benchmark-data: model ## What preparing data costs: 1,000,000 rows and 60 (SIZES
 benchmark-train: model ## How fast training is, against TRL's on the same rows (SIZES="--repeats 1 --steps 4")
 	@.venv/bin/python tests/performance/benchmark_train.py $(SIZES)
 
+.PHONY: gpu
+gpu: venv ## On a machine with a CUDA device: how fast training is there, and whether it is right (SIZES="--shapes 1b")
+	@.venv/bin/python tests/performance/benchmark_gpu.py $(SIZES)
+
 .PHONY: benchmark-serving
 benchmark-serving: model ## What serving an adapter costs, loaded and merged, against the base model (SIZES="--rows 24")
 	@.venv/bin/python tests/performance/benchmark_serving.py $(SIZES)

@@ -172,6 +172,7 @@ PODS = [
         "belongs into the Secret of training.tracking.credentials: remove it here",
         "MLFLOW_TRACKING_TOKEN",
         "MLFLOW_TRACKING_PASSWORD",
+        "TRACKIO_WRITE_TOKEN",
     ),
     *_env("would shut out evaluation and the engine's own probes: remove it", "VLLM_API_KEY"),
     *_env(DEVICES, "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE", "MASTER_ADDR"),

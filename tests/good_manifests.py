@@ -87,6 +87,14 @@ GOOD: dict[str, dict[str, Any]] = {
         },
         "spec.workspace.accessModes": ["ReadWriteMany"],
     },
+    "a trackio server": {
+        "spec.training.tracking": {
+            "type": "trackio",
+            "url": "http://trackio.ml.svc:7860",
+            "project": "recipes",
+            "credentials": {"secretRef": {"name": "trackio"}},
+        }
+    },
     "event files": {"spec.training.tracking": {"type": "tensorboard"}},
     "checkpoints to choose from": {"spec.training.keepCheckpoints": 3},
     "a budget": {"spec.training.budget": {"acceleratorHours": 0.5}},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import flat
+from finetune_trainer.training import flat, varlen
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -88,6 +88,31 @@ def test_loss_and_gradients_are_those_of_padded_rows(config: PretrainedConfig, t
     expected, found = padded(usual), torch.stack(flattened(ours, ROWS, tokens)).mean()
     assert found.item() == pytest.approx(expected.item(), abs=1e-5)
     assert torch.allclose(gradients(found, ours), gradients(expected, usual), atol=1e-4)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_kernel_for_rows_of_any_length_is_given_what_it_takes(
+    config: PretrainedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of accelerators run on none of the machines that test this; what they are held to runs everywhere."""
+    seen = []
+
+    def kernel(*given: Any) -> torch.Tensor:
+        seen.append(given[-1])
+        return varlen.plain(*given)
+
+    usual, ours = model(config), model(config)
+    assert flat.attends_to_each_row(ours)
+    monkeypatch.setattr(varlen, "kernel", lambda *_: kernel)
+    expected, found = padded(usual), torch.stack(flattened(ours, ROWS, ALL)).mean()
+    assert set(seen) == {-1 if getattr(config, "sliding_window", None) is None else 3}
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert torch.allclose(gradients(found, ours), gradients(expected, usual), atol=1e-4)
+
+
+def test_such_a_kernel_is_not_asked_for_dropout_which_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(varlen, "kernel", lambda *_: pytest.fail("it was asked"))
+    flattened(model(CONFIGS["llama"], attention_dropout=0.2).train(), ROWS, ALL)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])

@@ -191,6 +191,8 @@ def trackers(draft: Draft, theirs: str) -> None:
     if "tensorboard" in names:
         draft.put(theirs, "training/tracking", {"type": "tensorboard"})
     elif names and names != ["none"]:
-        draft.leave(theirs, "mlflow and tensorboard are there: see training.tracking, which mlflow needs a url in")
+        draft.leave(
+            theirs, "mlflow, tensorboard and trackio are there: see training.tracking, for which a server needs a url"
+        )
     else:
         draft.join("training.tracking", theirs)

@@ -9,6 +9,9 @@ from pydantic import Field
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
 
+# A Space asks for the token of one of its owners, which could do much more than write metrics.
+_SPACE = r"^https?://[^/?#@ ]+[.]hf[.]space(:[0-9]+)?(/|$)"
+
 TrackerUrl = Annotated[
     str,
     Field(max_length=1024),
@@ -24,7 +27,8 @@ class TrackerCredentials(ApiModel):
     """Credentials, by reference."""
 
     secret_ref: LocalObject
-    """A Secret with the key MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+    """A Secret with the key MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for
+    trackio TRACKIO_WRITE_TOKEN."""
 
 
 class Tracking(ApiModel):
@@ -32,27 +36,35 @@ class Tracking(ApiModel):
 
     type: TrackerType
     """mlflow: a run at an MLflow server for each revision, with its hyperparameters and what metrics.jsonl has.
-    tensorboard: event files beside the artifact. The trainer's image needs the library (the build argument
-    EXTRAS=trainer,mlflow or EXTRAS=trainer,tensorboard)."""
+    trackio: the same at a trackio server of your own. tensorboard: event files beside the artifact. For mlflow and
+    tensorboard the trainer's image needs the library (the build argument EXTRAS=trainer,mlflow or
+    EXTRAS=trainer,tensorboard)."""
     url: TrackerUrl | None = None
-    """mlflow's server."""
+    """mlflow's or trackio's server."""
     project: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    """mlflow's experiment, made where it is not there. Left out: Default."""
+    """mlflow's experiment or trackio's project, made where it is not there. Left out: Default."""
     credentials: TrackerCredentials | None = None
-    """For an mlflow server that asks for them."""
+    """For a server that asks for them."""
 
     rules = (
         Rule(
-            "self.type != 'mlflow' || has(self.url)",
-            "is what type mlflow asks for: give the server's URL",
-            lambda tracking: tracking.type != TrackerType.MLFLOW or tracking.url is not None,
+            "self.type == 'tensorboard' || has(self.url)",
+            "is what types mlflow and trackio ask for, since nothing else outlives the pod: give the server's URL",
+            lambda tracking: tracking.type == TrackerType.TENSORBOARD or tracking.url is not None,
             "url",
         ),
         Rule(
-            "self.type == 'mlflow' || !(has(self.url) || has(self.project) || has(self.credentials))",
-            "has url, project or credentials, which go with type mlflow only: remove them, or choose it",
+            "self.type != 'tensorboard' || !(has(self.url) || has(self.project) || has(self.credentials))",
+            "has url, project or credentials, of no use to event files: remove them, or choose mlflow or trackio",
             lambda tracking: (
-                tracking.type == TrackerType.MLFLOW or not any((tracking.url, tracking.project, tracking.credentials))
+                tracking.type != TrackerType.TENSORBOARD
+                or not any((tracking.url, tracking.project, tracking.credentials))
             ),
+        ),
+        Rule(
+            f"self.type != 'trackio' || !has(self.url) || !self.url.matches('{_SPACE}')",
+            "is a Space, which would ask for your Hugging Face token: give the URL of a trackio server of your own",
+            lambda tracking: tracking.type != TrackerType.TRACKIO or re.search(_SPACE, tracking.url or "") is None,
+            "url",
         ),
     )

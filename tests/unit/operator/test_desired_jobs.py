@@ -261,6 +261,11 @@ class TestATracker:
         }
         assert not [name for name in environment(prepare(self.FOUND)) if "TRACKING" in name]
 
+    def test_each_tracker_has_its_own(self):
+        trackio = target(training={"tracking": {"type": "trackio", "url": "https://trackio/x", "credentials": SECRET}})
+        keys = [name for name in environment(train(trackio)) if "TRACKING" in name]
+        assert keys == ["FINETUNE_TRACKING_TRACKIO_WRITE_TOKEN"]
+
     def test_the_pod_still_asks_no_hub(self):
         assert environment(train(self.FOUND))["HF_HUB_OFFLINE"] == "1"
 

@@ -9,8 +9,10 @@ from finetune_trainer.contract.config import TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.training import trackers
 
+LIBRARIES = (TrackerType.MLFLOW, TrackerType.TENSORBOARD)
 
-@pytest.mark.parametrize("type", TrackerType)
+
+@pytest.mark.parametrize("type", LIBRARIES)
 def test_an_image_without_its_library_is_named(type: TrackerType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
 
@@ -37,6 +39,11 @@ def test_a_stage_looks_for_it_before_anything_else(stage: str, tmp_path: Path, m
     assert not (tmp_path / "workspace").exists()
 
 
-@pytest.mark.parametrize("type", TrackerType)
+@pytest.mark.parametrize("type", LIBRARIES)
 def test_with_it_nothing_is_said(type: TrackerType) -> None:
     trackers.check(TrackingConfig(type=type))
+
+
+def test_trackio_is_asked_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    trackers.check(TrackingConfig(type=TrackerType.TRACKIO, url="http://trackio:7860"))

@@ -258,10 +258,14 @@ class TrackerType(StrEnum):
 
     MLFLOW = "mlflow"
     TENSORBOARD = "tensorboard"
+    TRACKIO = "trackio"
 
 
 class TrackingConfig(Contract):
-    """A tracker; no weight depends on it. `url` and `project`: MLflow's server and experiment."""
+    """A tracker; no weight depends on it.
+
+    `url`: MLflow's or trackio's server. `project`: MLflow's experiment, trackio's project.
+    """
 
     type: TrackerType
     url: str | None = None
@@ -269,7 +273,11 @@ class TrackingConfig(Contract):
 
 
 # What a Secret for a tracker may hold; in a pod each has FINETUNE_TRACKING_ before it.
-TRACKING_KEYS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+TRACKING_KEYS = {
+    TrackerType.MLFLOW: ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    TrackerType.TENSORBOARD: (),
+    TrackerType.TRACKIO: ("TRACKIO_WRITE_TOKEN",),
+}
 
 
 class RunConfig(Contract):

@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from finetune_trainer.data.tokens import IGNORED
+from finetune_trainer.training import varlen
 
 ATTENTION = "each_row"
 Inputs = dict[str, Any]
@@ -39,6 +40,13 @@ class Lengths:
 
     def __init__(self, each: tuple[int, ...]) -> None:
         self.each = each
+        self._ends: torch.Tensor | None = None
+
+    def ends(self, device: torch.device) -> torch.Tensor:
+        """Where each row ends, beginning with 0, as kernels for rows of any length ask. Made once for all layers."""
+        if self._ends is None or self._ends.device != device:
+            self._ends = torch.tensor([0, *self.each]).cumsum(0).to(device, torch.int32)
+        return self._ends
 
 
 def flatten(rows: Sequence[dict[str, Any]]) -> Inputs:
@@ -124,6 +132,10 @@ def attend(
     if row_lengths is None:
         whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return whole, None
+    if kernel := _kernel_of_all(module, query, value, options):
+        one, two, three = (each[0].transpose(0, 1) for each in (query, key, value))
+        ends, seen = row_lengths.ends(query.device), -1 if sliding_window is None else sliding_window - 1
+        return kernel(one, two, three, ends, max(row_lengths.each), options.get("scaling"), seen)[None], None
     found = []
     # Not sliced: the gradient of a slice is as large as all rows.
     for row in zip(*(each.split(row_lengths.each, dim=2) for each in (query, key, value)), strict=True):
@@ -131,6 +143,18 @@ def attend(
         with _kernel(row[0]):
             found.append(sdpa_attention_forward(module, *row, mask, **options)[0])
     return torch.cat(found, dim=1), None
+
+
+def _kernel_of_all(
+    module: torch.nn.Module, query: torch.Tensor, value: torch.Tensor, options: Inputs
+) -> varlen.Kernel | None:
+    """One that takes all rows at once, where it does what this layer asks: it knows neither dropout nor a bias."""
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    if options.get("dropout") or options.get("position_bias") is not None or not causal:
+        return None
+    size = query.shape[-1]
+    return varlen.kernel(query.device, query.dtype, size) if size == value.shape[-1] else None
 
 
 def _kernel(query: torch.Tensor) -> AbstractContextManager[None]:

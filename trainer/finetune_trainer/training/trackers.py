@@ -1,12 +1,13 @@
-"""Where a training is followed from outside: an MLflow server, or TensorBoard's files beside the artifact.
+"""Where a training is followed from outside: an MLflow server, a trackio server, or TensorBoard's files.
 
-`Track` sends to one of them; `prepare` asks `check`. Their libraries are extras of this distribution, imported only
-where they are used. transformers' own callbacks won't do: with a server that does not answer they end the training, a
-run that goes on sends the steps since its checkpoint again, and what they tell of the run is the library's arguments,
-the machine's paths among them.
+`Track` sends to one of them; `prepare` asks `check`. MLflow's library and TensorBoard's are extras of this
+distribution, imported only where they are used; trackio's would bring 140 MB for three requests. transformers' own
+callbacks won't do: with a server that does not answer they end the training, a run that goes on sends the steps since
+its checkpoint again, and what they tell of the run is the library's arguments, the machine's paths among them.
 """
 
 import json
+import math
 import os
 import shutil
 import time
@@ -14,8 +15,13 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
+
+import httpx
 
 from finetune_trainer.contract.config import (
     TRACKING_KEYS,
@@ -38,6 +44,10 @@ _MLFLOW = {
 # What an MLflow server takes at once, and of a parameter's value.
 _BATCH, _LENGTH = 500, 500
 _RUN = "finetune.dev/run"
+# Trackers that a library is needed for, of the same name.
+_LIBRARIES = (TrackerType.MLFLOW, TrackerType.TENSORBOARD)
+# Of trackio's servers. How long one is waited for, in seconds; training waits with it.
+_TRACKIO_API, _TRACKIO_SECONDS = 1, 10.0
 
 
 class Unreachable(Exception):
@@ -81,7 +91,7 @@ class Tracker(Protocol):
 def check(tracking: TrackingConfig) -> None:
     """Raises StageError (CONFIG_INVALID) where the library of a tracker is not there."""
     name = tracking.type.value
-    if find_spec(name) is None:
+    if tracking.type in _LIBRARIES and find_spec(name) is None:
         raise StageError(
             Outcome.CONFIG_INVALID,
             f"training.tracking: {name} is a library that this trainer lacks: build its image with --build-arg "
@@ -111,6 +121,8 @@ def tracker(tracking: TrackingConfig, run: Run, workspace: Workspace) -> Tracker
     """The tracker that the manifest asks for."""
     if tracking.type == TrackerType.TENSORBOARD:
         return TensorBoard(workspace.tensorboard, run)
+    if tracking.type == TrackerType.TRACKIO:
+        return Trackio(str(tracking.url), tracking.project or "Default", run)
     return MLflow(str(tracking.url), tracking.project or "Default", run)
 
 
@@ -118,7 +130,7 @@ class MLflow:
     """A run at an MLflow server, found by its tag."""
 
     def __init__(self, server: str, experiment: str, run: Run) -> None:
-        for key in TRACKING_KEYS:
+        for key in TRACKING_KEYS[TrackerType.MLFLOW]:
             if secret := os.environ.get(f"FINETUNE_TRACKING_{key}"):
                 os.environ[key] = secret
         os.environ.update(_MLFLOW | os.environ)
@@ -172,6 +184,74 @@ class MLflow:
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(f"MLflow at {self._server} did not take the metrics ({str(error).splitlines()[0][:200]})")
+
+
+class Trackio:
+    """A run at a trackio server of somebody's own, by its id. Such a run has no state: what is there is all of it."""
+
+    def __init__(self, server: str, project: str, run: Run) -> None:
+        self._server, self._project, self._run = server.rstrip("/"), project, run
+        self.url: str | None = f"{self._server}/?project={quote(project)}"
+        (key,) = TRACKING_KEYS[TrackerType.TRACKIO]
+        token = os.environ.get(f"FINETUNE_TRACKING_{key}") or os.environ.get(key)
+        self._client = httpx.Client(headers={"X-Trackio-Write-Token": token} if token else {}, timeout=_TRACKIO_SECONDS)
+
+    def open(self, metrics: Iterable[str]) -> dict[str, int]:
+        """Ask what it has of the run, which is made with its first metric."""
+        spoken = self._ask("GET", "version").get("api_version")
+        if spoken != _TRACKIO_API:
+            raise self._unreachable(f"it speaks version {spoken} of its API, and this trainer version {_TRACKIO_API}")
+        where = {"project": self._project, "run": self._run.name, "run_id": self._run.id}
+        sent = {name: self._call("get_metric_values", **where, metric_name=name) for name in metrics}
+        return {name: max((point["step"] for point in points), default=0) for name, points in sent.items()}
+
+    def send(self, points: list[Point]) -> None:
+        """A step's metrics together, with an id by which the server knows what it has been sent before."""
+        logs = []
+        for step, some in groupby(sorted(points, key=attrgetter("step")), key=attrgetter("step")):
+            values = {point.metric: _json(point.value) for point in some}
+            logs.append(
+                {
+                    "project": self._project,
+                    "run": self._run.name,
+                    "run_id": self._run.id,
+                    "step": step,
+                    "metrics": values,
+                    "config": {**self._run.tags, **self._run.parameters},
+                    "log_id": "-".join([self._run.id, str(step), *sorted(values)]),
+                }
+            )
+        for start in range(0, len(logs), _BATCH):
+            self._call("bulk_log", logs=logs[start : start + _BATCH], hf_token=None)
+
+    def close(self, done: bool) -> None:
+        """Nothing has to be said."""
+        self._client.close()
+
+    def _call(self, name: str, **arguments: Any) -> Any:
+        return self._ask("POST", f"api/{name}", json={"args": [], "kwargs": arguments}).get("data")
+
+    def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, f"{self._server}/{path}", **content)
+            told = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise self._unreachable(str(error) or type(error).__name__) from error
+        if not isinstance(told, dict) or answer.is_error or told.get("error"):
+            why = told.get("error") if isinstance(told, dict) else None
+            raise self._unreachable(f"{answer.status_code}: {why or answer.reason_phrase}")
+        return told
+
+    def _unreachable(self, why: str) -> Unreachable:
+        said = (why.splitlines() or [""])[0][:200]
+        return Unreachable(f"trackio at {self._server} did not take the metrics ({said})")
+
+
+def _json(value: float) -> float | str:
+    """JSON has no word for some numbers; these are trackio's."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 class TensorBoard:

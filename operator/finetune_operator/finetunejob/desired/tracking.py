@@ -28,7 +28,7 @@ def keys(training: Training) -> list[Variable]:
     if asked is None or asked.credentials is None:
         return []
     secret = asked.credentials.secret_ref.name
-    return [from_secret("FINETUNE_TRACKING_", secret, key, optional=True) for key in TRACKING_KEYS]
+    return [from_secret("FINETUNE_TRACKING_", secret, key, optional=True) for key in TRACKING_KEYS[asked.type]]
 
 
 def made_from(training: Training) -> dict[str, Any]:
