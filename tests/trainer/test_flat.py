@@ -12,7 +12,9 @@ from finetune_trainer.training.flat_trainer import FlatTrainer
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GemmaConfig,
+    GptOssConfig,
     LlamaConfig,
     MambaConfig,
     MistralConfig,
@@ -38,7 +40,12 @@ CONFIGS = {
     "gemma": GemmaConfig(**SIZES, head_dim=4),
     # Shorter than the longest row, so that it matters.
     "sliding window": MistralConfig(**SIZES, sliding_window=4),
+    # So low and so many, that they matter.
+    "soft capping": Gemma2Config(**SIZES, head_dim=4, attn_logit_softcapping=0.5, sliding_window=4),
+    "attention sinks": GptOssConfig(**SIZES, head_dim=4, sliding_window=4, num_local_experts=2, num_experts_per_tok=1),
 }
+# Those whose attention is what kernels compute.
+KERNELS = ["llama", "qwen2", "gemma", "sliding window"]
 # Rows of several lengths, with prompts that aren't learned.
 ROWS = [
     {"input_ids": [3, 4, 5, 6, 7, 8, 9], "labels": [IGNORED] * 4 + [7, 8, 9]},
@@ -48,7 +55,7 @@ ROWS = [
 ALL = sum(len(row["input_ids"]) for row in ROWS)
 
 
-def model(config: PretrainedConfig, attention: str = "sdpa", **changed: Any) -> PreTrainedModel:
+def model(config: PretrainedConfig, attention: str = "eager", **changed: Any) -> PreTrainedModel:
     torch.manual_seed(0)
     copied = type(config).from_dict(config.to_dict() | changed)
     return AutoModelForCausalLM.from_config(copied, attn_implementation=attention)
@@ -90,7 +97,7 @@ def test_loss_and_gradients_are_those_of_padded_rows(config: PretrainedConfig, t
     assert torch.allclose(gradients(found, ours), gradients(expected, usual), atol=1e-4)
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("config", [CONFIGS[name] for name in KERNELS], ids=KERNELS)
 def test_a_kernel_for_rows_of_any_length_is_given_what_it_takes(
     config: PretrainedConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

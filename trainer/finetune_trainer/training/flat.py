@@ -6,7 +6,8 @@ were shifted within their rows, of which only those that are learned reach the o
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
@@ -129,20 +130,47 @@ def attend(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each row, of shapes (1, heads, tokens, size) to (1, tokens, heads, size)."""
-    if row_lengths is None:
+    own = _own(module, options)
+    if row_lengths is None and own is None:
         whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return whole, None
-    if kernel := _kernel_of_all(module, query, value, options):
+    row_lengths = row_lengths or Lengths((query.shape[2],))
+    if own is None and (kernel := _kernel_of_all(module, query, value, options)):
         one, two, three = (each[0].transpose(0, 1) for each in (query, key, value))
         ends, seen = row_lengths.ends(query.device), -1 if sliding_window is None else sliding_window - 1
         return kernel(one, two, three, ends, max(row_lengths.each), options.get("scaling"), seen)[None], None
-    found = []
     # Not sliced: the gradient of a slice is as large as all rows.
-    for row in zip(*(each.split(row_lengths.each, dim=2) for each in (query, key, value)), strict=True):
-        mask = _window(row[0].shape[2], sliding_window, query.device)
-        with _kernel(row[0]):
-            found.append(sdpa_attention_forward(module, *row, mask, **options)[0])
-    return torch.cat(found, dim=1), None
+    rows = zip(*(each.split(row_lengths.each, dim=2) for each in (query, key, value)), strict=True)
+    attended = (_to_itself(module, row, sliding_window, own, options) for row in rows)
+    return torch.cat(list(attended), dim=1), None
+
+
+def _to_itself(
+    module: torch.nn.Module,
+    row: tuple[torch.Tensor, ...],
+    window: int | None,
+    own: Callable[..., tuple[torch.Tensor, Any]] | None,
+    options: Inputs,
+) -> torch.Tensor:
+    """One row's query, key and value, by the model's `own` function where it has one."""
+    query, length = row[0], row[0].shape[2]
+    if own is None:
+        with _kernel(query):
+            attended, _ = sdpa_attention_forward(module, *row, _window(length, window, query.device), **options)
+            return attended
+    unseen = ~_seen(length, window, query.device)
+    mask = torch.zeros_like(unseen, dtype=query.dtype).masked_fill(unseen, torch.finfo(query.dtype).min)
+    return own(module, *row, mask, **options)[0]
+
+
+def _own(module: torch.nn.Module, options: Inputs) -> Callable[..., tuple[torch.Tensor, Any]] | None:
+    """The model's own attention, in plain products, where it has what no kernel does: scores that are capped (Gemma 2)
+    or attention sinks (gpt-oss). Kernels leave that out without a word.
+    """
+    if options.get("softcap") is None and options.get("s_aux") is None:
+        return None
+    found: Callable[..., tuple[torch.Tensor, Any]] = sys.modules[type(module).__module__].eager_attention_forward
+    return found
 
 
 def _kernel_of_all(
@@ -165,11 +193,14 @@ def _kernel(query: torch.Tensor) -> AbstractContextManager[None]:
 
 def _window(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
     """What each token sees, where that is less than all before it."""
-    if window is None or length <= window:
-        return None
+    return None if window is None or length <= window else _seen(length, window, device)
+
+
+def _seen(length: int, window: int | None, device: torch.device) -> torch.Tensor:
+    """What each token sees of its row, of shape (1, 1, length, length)."""
     at = torch.arange(length, device=device)
     distance = at[:, None] - at[None, :]
-    return ((distance >= 0) & (distance < window))[None, None]
+    return ((distance >= 0) & (distance < (window or length)))[None, None]
 
 
 def _no_mask(**_: Any) -> None:
