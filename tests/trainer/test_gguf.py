@@ -1,7 +1,6 @@
 """The GGUF file that output.formats publishes: it answers as the whole model does, or there is none.
 
-llama.cpp can't be had here, but transformers reads its files. Where the converter has to fail a program that does
-stands in its place.
+transformers reads what llama.cpp's converter wrote. Where that has to fail, a program that does stands in its place.
 """
 
 import itertools
