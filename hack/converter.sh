@@ -16,7 +16,7 @@ trap 'rm -rf "$scratch"' EXIT
 archive=$(echo "$scratch"/*.tar.gz)
 sources=$(basename "$archive" .tar.gz)/vendor/llama.cpp
 mkdir "$scratch/converter"
-tar -xzf "$archive" -C "$scratch/converter" --strip-components=3 \
+tar -xzf "$archive" -C "$scratch/converter" --strip-components=3 --no-same-owner \
   "$sources/LICENSE" "$sources/convert_hf_to_gguf.py" "$sources/conversion" "$sources/gguf-py/gguf"
 rm -rf "$target"
 mkdir -p "$(dirname "$target")"
