@@ -10,7 +10,8 @@ stamp=.venv/.stamp
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
   { echo "make venv needs Python 3.11 or newer: $python isn't. Name one with PYTHON=…" >&2; exit 1; }
 
-inputs=$({ "$python" --version; cat pyproject.toml constraints/venv.txt hack/venv-requirements.txt hack/venv-overrides.txt hack/venv.sh; } | sha256sum)
+inputs=$({ "$python" --version; cat pyproject.toml constraints/venv.txt hack/venv-requirements.txt hack/venv-overrides.txt hack/venv.sh
+  cat constraints/converter.txt hack/converter.sh; } | sha256sum)
 [[ -f $stamp && $(<$stamp) == "$inputs" ]] && exit 0
 
 # vLLM links libnuma and libgomp, and compiles its CPU kernels' glue when it starts.
@@ -34,4 +35,5 @@ fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip install --requirements hack/venv-requirements.txt \
   --overrides hack/venv-overrides.txt --constraints constraints/venv.txt
+hack/converter.sh .venv/bin/python
 echo "$inputs" >$stamp

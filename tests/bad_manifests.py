@@ -339,6 +339,12 @@ BAD = [
                 "spec.hosting.adapter",
                 "is not there for reward models, which are served whole: remove it",
             ),
+            Bad(
+                "a reward model as a GGUF file",
+                {"spec.output": {"destination": "s3://models/recipes", "formats": ["gguf"]}},
+                "spec.output.formats",
+                "has gguf, which holds models that write answers, and a reward model rates them: remove it",
+            ),
             *(
                 Bad(
                     f"a reward model measured by {metrics}",
@@ -767,6 +773,18 @@ BAD = [
         {"spec.output": {"merge": True}},
         "spec.output.merge",
         "goes with output.destination: set it, or remove merge",
+    ),
+    Bad(
+        "a format of what is not published",
+        {"spec.output": {"formats": ["gguf"]}},
+        "spec.output.formats",
+        "goes with output.destination: set it, or remove formats",
+    ),
+    Bad(
+        "a format twice",
+        {"spec.output": {"destination": "s3://models/recipes", "formats": ["gguf", "gguf"]}},
+        "spec.output.formats",
+        "names a format twice",
     ),
     Bad(
         "a signature of what is not published",

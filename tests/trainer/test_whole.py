@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,32 +9,15 @@ from finetune_trainer.contract.config import AdapterConfig, AdapterType
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import Manifest
 from finetune_trainer.contract.results import PublishResult
-from finetune_trainer.data import bucket, digests
+from finetune_trainer.data import digests
 from finetune_trainer.data.published import bring
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.publish import Wanted, publish
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import merging
-from fsspec.implementations.local import LocalFileSystem
 from safetensors.torch import load_file, save_file
 from trainings import PAIRS, Case, MakeCase, Recorder, answers
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-
-class Folder(LocalFileSystem):  # type: ignore[misc]
-    """A bucket of this machine, with the one condition of S3 that is needed."""
-
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
-        if mode == "create" and Path(path).exists():
-            raise FileExistsError(path)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(value)
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(bucket, "filesystem", lambda *asked: Folder(auto_mkdir=True))
-    return tmp_path / "bucket"
 
 
 def published(case: Case, place: Path) -> PublishResult:

@@ -22,12 +22,13 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.results import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
-from finetune_trainer.data import examples, spool, tokens, trained
+from finetune_trainer.data import bucket, examples, spool, tokens, trained
 from finetune_trainer.data.base import Base, Model
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.line import Line
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import machine
+from fsspec.implementations.local import LocalFileSystem
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -160,6 +161,23 @@ def make_case(base_model: Path, precision: str, tmp_path: Path) -> MakeCase:
         return case
 
     return make
+
+
+class Folder(LocalFileSystem):  # type: ignore[misc]
+    """A bucket of this machine, with the one condition of S3 that is needed."""
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        if mode == "create" and Path(path).exists():
+            raise FileExistsError(path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(value)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What s3:// addresses are of."""
+    monkeypatch.setattr(bucket, "filesystem", lambda *asked: Folder(auto_mkdir=True))
+    return tmp_path / "bucket"
 
 
 def store(workspace: Workspace, split: str, rows: list[dict[str, Any]], base: Path) -> None:

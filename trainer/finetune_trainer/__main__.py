@@ -26,6 +26,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageError
+from finetune_trainer.contract.published import ModelFormat
 from finetune_trainer.contract.results import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stages import complete
@@ -71,6 +72,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--destination", help="where the artifact goes, as a URI; for publish alone, as is")
     parser.add_argument("--sign", action="store_true", help="with a signature of it, by SIGNING_KEY")
     parser.add_argument("--merge", action="store_true", help="and the whole model beside an adapter")
+    parser.add_argument(
+        "--formats", type=ModelFormat, nargs="+", default=[], help="and the whole model in these; for prepare, too"
+    )
     parser.add_argument("--owner", help="whose it is, as no two FineTuneJobs are called")
     parser.add_argument("--source", help="the model, as a URI; this and the next three are for fetch alone")
     parser.add_argument("--revision", help="the branch, tag or commit of a hub's model")
@@ -127,7 +131,9 @@ def stage(options: argparse.Namespace) -> Contract:
 
             evaluation = load(EvaluationConfig, options.evaluation) if options.evaluation.exists() else None
             device = host.device(options.devices, options.device_memory, options.nodes)
-            return prepare(config, workspace, reporter, evaluation, device, options.on_sensitive, options.sharding)
+            return prepare(
+                config, workspace, reporter, evaluation, device, options.on_sensitive, options.sharding, options.formats
+            )
         if options.stage == "evaluate":
             from finetune_trainer.evaluation.ask import Whom
             from finetune_trainer.stages.evaluate import evaluate
@@ -139,7 +145,7 @@ def stage(options: argparse.Namespace) -> Contract:
         if options.stage == "publish":
             from finetune_trainer.stages.publish import Wanted, publish
 
-            wanted = Wanted(options.sign, options.merge)
+            wanted = Wanted(options.sign, options.merge, ModelFormat.GGUF in options.formats)
             return publish(config, workspace, options.destination, options.owner, reporter, wanted)
         if options.stage == "merge":
             from finetune_trainer.stages.merge import merge

@@ -1,11 +1,15 @@
 """The manifest's `output`."""
 
+from typing import Annotated
+
+from finetune_trainer.contract.published import ModelFormat
 from finetune_trainer.contract.schemes import listed, remote
+from pydantic import Field
 
 from finetune_operator.api.model import Credentials
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.rules import ApiModel, Rule
-from finetune_operator.api.values import OutputUri
+from finetune_operator.api.values import OutputUri, distinct
 
 
 class Sign(ApiModel):
@@ -33,6 +37,15 @@ class Output(ApiModel):
     manifest of its own; on the hub in hf://ORG/NAME-merged. It is summed in float32, stored as the base model is, and
     held to the answers of both; the workspace needs room for another copy of the base model meanwhile. What DoRA and
     full fine-tuning publish is whole as it is."""
+    formats: Annotated[
+        list[ModelFormat],
+        Field(max_length=8),
+        Rule("self.all(a, self.exists_one(b, a == b))", "names a format twice", distinct),
+    ] = []
+    """gguf: publish the whole model as a GGUF file of 16-bit numbers, too, for llama.cpp, Ollama and LM Studio, with a
+    Modelfile: in DESTINATION/REVISION-gguf, with a manifest of its own; on the hub in hf://ORG/NAME-gguf. llama.cpp's
+    converter makes it, of what `merge` would publish, with or without that; a base model that it does not know is
+    refused before training."""
     sign: Sign | None = None
     """Publish a signature beside the artifact: model.sig, as OpenSSF Model Signing has it. `finetune fetch
     --verify-key` verifies it. With another Secret the artifact is published again."""
@@ -55,6 +68,12 @@ class Output(ApiModel):
             "goes with output.destination: set it, or remove merge",
             lambda output: not output.merge or output.destination is not None,
             "merge",
+        ),
+        Rule(
+            "!has(self.formats) || self.formats.size() == 0 || has(self.destination)",
+            "goes with output.destination: set it, or remove formats",
+            lambda output: not output.formats or output.destination is not None,
+            "formats",
         ),
         Rule(
             "!has(self.sign) || has(self.destination)",

@@ -33,6 +33,12 @@ def rating_alone() -> tuple[Rule, ...]:
             "hosting.adapter",
         ),
         _rating(
+            "!has(self.output) || !has(self.output.formats) || self.output.formats.size() == 0",
+            "has gguf, which holds models that write answers, and a reward model rates them: remove it",
+            lambda spec: not spec.output.formats,
+            "output.formats",
+        ),
+        _rating(
             f"!has(self.evaluation.metrics) || self.evaluation.metrics == ['{_MEASURED}']",
             f"can be {_MEASURED} alone with training.method reward: a reward model gives no answers to compare",
             lambda spec: spec.evaluation.metrics in (None, [Metric.RANKING_ACCURACY]),

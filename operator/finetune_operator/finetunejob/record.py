@@ -108,11 +108,13 @@ def text(document: Contract) -> str:
 
 
 def published_key(output: Output) -> str:
-    """The entry that says that the artifact is complete at the destination: signed with the key of that Secret, and
-    with the whole model, where these are wanted.
+    """The entry that says that the artifact is complete at the destination: signed with the key of that Secret, with
+    the whole model, and in further formats, where these are wanted.
     """
     destination, key = output.destination or "", output.sign.secret_ref.name if output.sign else None
-    return f"published-{names.digest([destination, key, output.merge] if key or output.merge else destination)}.json"
+    beside = key or output.merge or output.formats
+    wanted = [destination, key, output.merge, *output.formats] if beside else destination
+    return f"published-{names.digest(wanted)}.json"
 
 
 def evaluation_key(config: EvaluationConfig) -> str:

@@ -109,10 +109,9 @@ def test_a_claim_may_have_the_rows_and_the_cache():
     assert "readOnly" not in mount
 
 
-def test_a_destination_on_a_claim_is_written_by_publish_and_seen_by_nobody_else():
-    found = target(
-        model={"source": "pvc://models/llama"}, output={"destination": "pvc://models/published", "merge": True}
-    )
+@pytest.mark.parametrize("whole", [{"merge": True}, {"formats": ["gguf"]}])
+def test_a_destination_on_a_claim_is_written_by_publish_and_seen_by_nobody_else(whole):
+    found = target(model={"source": "pvc://models/llama"}, output={"destination": "pvc://models/published"} | whole)
     (mount,) = [each for each in main(publish(found))["volumeMounts"] if each["mountPath"].startswith("/mnt")]
     assert mount["mountPath"] == "/mnt/claims/models"
     assert "readOnly" not in mount

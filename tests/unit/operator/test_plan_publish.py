@@ -140,6 +140,40 @@ def test_a_whole_model_is_made_by_the_same_job_and_its_address_told(trained: Reh
     assert trained.status["artifact"]["uri"] == uri
 
 
+def test_a_gguf_file_is_made_by_the_same_job_and_its_address_told(trained: Rehearsal) -> None:
+    trained.complete("publish", published(trained))
+    trained.reconcile()
+    trained.edit(output=output() | {"formats": ["gguf"]})
+    trained.reconcile()
+    trained.reconcile()
+    assert trained.condition("Published")[0] == "Unknown"
+    (container,) = trained.get("Job", "-publish")["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--formats", "gguf"]
+    assert "--merge" not in container["args"]
+    uri = f"{PLACE}/{trained.revision}"
+    trained.complete("publish", published(trained) | {"gguf": f"{uri}-gguf"})
+    trained.reconcile()
+    told = f"The artifact is {uri}. As a GGUF file it is {uri}-gguf."
+    assert trained.condition("Published") == ("True", "Succeeded", told)
+
+
+def test_whether_a_gguf_file_can_be_made_is_asked_before_training() -> None:
+    cluster = Rehearsal(output=output() | {"formats": ["gguf"]})
+    cluster.reconcile()
+    (container,) = cluster.get("Job", "-prepare")["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--formats", "gguf"]
+    refusal = "acme/odd can't be converted to GGUF: remove gguf from output.formats."
+    cluster.fail("prepare", Outcome.CONFIG_INVALID, refusal)
+    cluster.reconcile()
+    assert cluster.condition("DataReady") == ("False", "ConfigInvalid", refusal)
+    # Without it, it is tried again.
+    cluster.edit(output=output())
+    cluster.reconcile()
+    cluster.reconcile()
+    (container,) = cluster.get("Job", "-prepare")["spec"]["template"]["spec"]["containers"]
+    assert "--formats" not in container["args"]
+
+
 def test_what_was_published_unsigned_is_published_again_once_it_shall_be_signed(trained: Rehearsal) -> None:
     trained.complete("publish", published(trained))
     trained.reconcile()

@@ -25,6 +25,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.published import ModelFormat
 from finetune_trainer.contract.results import ModelInfo, PrepareResult
 from finetune_trainer.data import base, batch, examples, seen
 from finetune_trainer.data.batch import Reading
@@ -34,7 +35,7 @@ from finetune_trainer.evaluation import testset
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages import complete
 from finetune_trainer.stages.prepare import prepare
-from finetune_trainer.training import plans, targets
+from finetune_trainer.training import gguf, plans, targets
 from finetune_trainer.training.activations import BFLOAT16
 from finetune_trainer.training.hyperparameters import TrainCounts
 from finetune_trainer.training.memory import USABLE, Device
@@ -252,6 +253,34 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_fet
     assert error.value.outcome == Outcome.CONFIG_INVALID
     assert error.value.message == "training.batchSize 8 can't be shared evenly by 3 devices; choose a multiple of 3."
     assert not case.workspace.data.exists()
+
+
+def test_a_model_of_which_no_gguf_file_can_be_made_is_refused_before_its_rows_are_read(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the real one says of a real model, tests/trainer has.
+    converter = tmp_path / "converter.py"
+    monkeypatch.setattr(gguf, "CONVERTER", converter)
+    config = case.config(QUESTIONS)
+    said = {}
+    for text in (None, "import sys\nsys.exit('Model Odd is not supported' if '--dry-run' in sys.argv else 0)"):
+        if text:
+            converter.write_text(text)
+        with pytest.raises(StageError) as error:
+            prepare(config, case.workspace, case.reporter, formats=[ModelFormat.GGUF])
+        assert error.value.outcome == Outcome.CONFIG_INVALID
+        assert not case.workspace.data.exists()
+        said[text is None] = error.value.message
+    assert said[True] == (
+        f"output.formats has gguf, and llama.cpp's converter is not installed ({converter} does not exist): take the "
+        "default trainer image, install it as docs/artifacts.md says, or remove gguf from output.formats."
+    )
+    assert said[False] == (
+        "pvc://models/tiny can't be converted to GGUF: llama.cpp's converter ended with Model Odd is not supported. "
+        "Choose another model, or remove gguf from output.formats."
+    )
+    converter.write_text("")
+    assert prepare(config, case.workspace, case.reporter, formats=[ModelFormat.GGUF]).revision == config.revision
 
 
 def test_the_plan_is_for_the_devices_that_will_train(case: Case) -> None:

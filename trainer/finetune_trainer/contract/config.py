@@ -481,6 +481,7 @@ class Workspace:
         self.artifact = root / "artifact"
         self.kept = root / "kept"
         self.whole = root / "whole"
+        self.gguf = root / "gguf"
         self.merged = root / "merged"
         self.merged_with = root / "merged.json"
         self.trials = root / "trials"

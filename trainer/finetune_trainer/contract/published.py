@@ -4,13 +4,21 @@ The stage publish writes both; whoever fetches an artifact reads the manifest.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from finetune_trainer.contract.config import Contract
 from finetune_trainer.contract.results import ArtifactInfo
 
 CLAIM, MANIFEST = "claim.json", "manifest.json"
-# The whole model that an adapter makes lies beside the adapter: REVISION-merged.
+# The whole model that an adapter makes lies beside the adapter, and so does each further format of it: REVISION-merged,
+# REVISION-gguf.
 MERGED = "merged"
+
+
+class ModelFormat(StrEnum):
+    """What else a whole model is published as. GGUF is what llama.cpp, Ollama and LM Studio load."""
+
+    GGUF = "gguf"
 
 
 class Claim(Contract):
@@ -24,7 +32,7 @@ class Manifest(Contract):
     """The last thing written. `files`: the SHA-256 of each in hex digits, by its path beside the manifest.
 
     `signed_by`: the SHA-256 of the public key that model.sig, one of them, is verified with; None where there is none.
-    `merged_from`: the digest of the artifact whose adapter was merged into this model. `base_model`: what an adapter is
+    `merged_from`: the digest of the artifact that this whole model was made of. `base_model`: what an adapter is
     of, which is not published with it. `lineage`: what a base model that another FineTuneJob has trained goes back to,
     itself first.
     """

@@ -229,7 +229,9 @@ class TrainResult(Contract):
 
 
 class PublishResult(Contract):
-    """What publish did: the artifact's address outside of the workspace. `merged`: that of the whole model.
+    """What publish did: the artifact's address outside of the workspace.
+
+    `merged`: that of the whole model; `gguf`: that of the whole model as a GGUF file.
 
     `lineage`: of an adapter that was published without a base model that another FineTuneJob has trained, what that
     goes back to, itself first.
@@ -238,6 +240,7 @@ class PublishResult(Contract):
     uri: str
     artifact: ArtifactInfo
     merged: str | None = None
+    gguf: str | None = None
     lineage: tuple[str, ...] = ()
 
 

@@ -6,7 +6,7 @@ here. `prepared.json` is written last: a run for the same revision that finds it
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from finetune_trainer.contract.config import (
     Workspace,
 )
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.published import ModelFormat
 from finetune_trainer.contract.results import DatasetInfo, ModelInfo, PrepareResult, Rows
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, licenses, sensitive, split, trained
 from finetune_trainer.data.base import Base
@@ -34,7 +35,7 @@ from finetune_trainer.data.stored import ASKED, LEARNED, Stored, store
 from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import ContextLength
 from finetune_trainer.server import Reporter
-from finetune_trainer.training import hyperparameters, inherit, methods, plans, reward_head, schedule, targets
+from finetune_trainer.training import gguf, hyperparameters, inherit, methods, plans, reward_head, schedule, targets
 from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
@@ -52,12 +53,13 @@ def prepare(
     device: Device = UNKNOWN,
     on_sensitive: OnSensitive = OnSensitive.WARN,
     sharding: Sharding = Sharding.AUTO,
+    formats: Collection[ModelFormat] = (),
 ) -> PrepareResult:
     """Fill the workspace with the model and the rows; what was found. Raises StageError.
 
     `evaluation`: what the result will be measured by, which has to fit the rows before anything is trained. `device`:
     what will train it, with its weights divided or not (`sharding`). `on_sensitive`: what becomes of secrets and
-    personal data.
+    personal data. `formats`: what the model is to be published as, too.
     """
     workspace.prepared.unlink(missing_ok=True)
     for training in plans.trainings(config):
@@ -70,6 +72,7 @@ def prepare(
     found = base.read(workspace.base_model(config), config.model)
     reward_head.check(config.training.method, workspace.base_model(config), config.model)
     _check_adapter(config, workspace.base_model(config), found)
+    _check_formats(config, workspace.base_model(config), formats, reporter)
     splits, shape, noticed = _examples(config, workspace, found, reporter, on_sensitive)
     reporter.update(activity="writing the rows")
     longest = splits["train"].longest()
@@ -125,6 +128,12 @@ def _check_adapter(config: RunConfig, model: Path, found: Base) -> None:
     others = targets.not_both(adapter)
     if others and writes and base.is_tied(model, config.model, found):
         raise targets.refusal_of_one_matrix(others)
+
+
+def _check_formats(config: RunConfig, model: Path, formats: Collection[ModelFormat], reporter: Reporter) -> None:
+    if ModelFormat.GGUF in formats:
+        reporter.update(activity="asking llama.cpp's converter whether it knows the model")
+        gguf.check(config, model)
 
 
 def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelInfo:

@@ -9,33 +9,43 @@ another's.
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from finetune_trainer.contract.config import SIGNATURE, RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.contract.published import MERGED, Claim, Manifest
+from finetune_trainer.contract.published import MERGED, Claim, Manifest, ModelFormat
 from finetune_trainer.contract.results import ArtifactInfo, PublishResult, TrainResult
 from finetune_trainer.data import bucket, digests, places, published, signing
 from finetune_trainer.data.fetch_errors import Access, explained
 from finetune_trainer.server import Reporter
+from finetune_trainer.training import gguf
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is published beside the artifact: a signature of it, and the whole model that its adapter makes."""
+    """What is published beside the artifact: a signature of it, the whole model that its adapter makes, and that as a
+    GGUF file.
+    """
 
     sign: bool = False
     merge: bool = False
+    gguf: bool = False
+
+    @property
+    def whole(self) -> str:
+        """What of the manifest asks for a whole model."""
+        asked = (("output.merge", self.merge), ("gguf from output.formats", self.gguf))
+        return " and ".join(name for name, wanted in asked if wanted)
 
 
 NOTHING = Wanted()
-_UNMERGED = "Remove output.merge; the adapter is published beside its base model's name."
 # What an artifact has that is an adapter.
 ADAPTER = "adapter_config.json"
 
@@ -57,9 +67,12 @@ def publish(
     with publisher.place() as place:
         if publisher.lacks(place, trained.digest):
             publisher.put(place, workspace.artifact, trained)
-    merged = _merged(publisher, place.uri, trained, config, workspace) if wanted.merge else None
-    lacks_base = merged is None and _alone(workspace.artifact)
-    return PublishResult(uri=place.uri, artifact=trained, merged=merged, lineage=_lineage(config) if lacks_base else ())
+    whole = _Whole(config, workspace, reporter, wanted)
+    merged = _merged(publisher, place.uri, trained, whole) if wanted.merge else None
+    converted = _converted(publisher, trained, whole) if wanted.gguf else None
+    shutil.rmtree(workspace.whole, ignore_errors=True)
+    lineage = _lineage(config) if merged is None and _alone(workspace.artifact) else ()
+    return PublishResult(uri=place.uri, artifact=trained, merged=merged, gguf=converted, lineage=lineage)
 
 
 def _alone(directory: Path) -> bool:
@@ -71,28 +84,57 @@ def _lineage(config: RunConfig) -> tuple[str, ...]:
     return config.model.origin.lineage if config.model.origin else ()
 
 
-def _merged(publisher: "_Publisher", uri: str, trained: ArtifactInfo, config: RunConfig, workspace: Workspace) -> str:
-    """Publish the whole model, too, unless the artifact is or has one; its address."""
-    # Half a minute of imports, which only merging is worth.
-    from finetune_trainer.training import whole
+@dataclass(frozen=True)
+class _Whole:
+    """The whole model that an artifact is, or makes of its base model."""
 
-    if (inside := whole.already(workspace.artifact)) is not None:
-        return f"{uri}{inside}"
-    with publisher.place(f"-{MERGED}") as place:
-        lacking = publisher.lacks(place, trained.digest)
-    if lacking:
-        # Not where a file that is missing would be told as the place's.
-        publisher.reporter.update(activity="merging the adapter with its base model")
+    config: RunConfig
+    workspace: Workspace
+    reporter: Reporter
+    wanted: Wanted
+
+    @property
+    def inside(self) -> str | None:
+        """Where the artifact has it, below its own address; None where it has to be made."""
+        from finetune_trainer.training import whole
+
+        return whole.already(self.workspace.artifact)
+
+    @cached_property
+    def path(self) -> Path:
+        """Its directory, once it is made."""
+        if self.inside is not None:
+            return self.workspace.artifact / self.inside.lstrip("/")
+        # Half a minute of imports, which only merging is worth.
+        from finetune_trainer.training import whole
+
+        self.reporter.update(activity="merging the adapter with its base model")
         try:
-            whole.make(config, workspace, workspace.whole)
+            whole.make(self.config, self.workspace, self.workspace.whole)
         except (whole.Unmergeable, whole.Apart) as error:
-            raise StageError(Outcome.CONFIG_INVALID, f"{error} {_UNMERGED}") from error
-        size = sum(path.stat().st_size for path in digests.files(workspace.whole))
-        made = ArtifactInfo(digest=digests.digest(workspace.whole), bytes=size)
-        with publisher.place(f"-{MERGED}") as place:
-            publisher.put(place, workspace.whole, made, trained.digest)
-        shutil.rmtree(workspace.whole)
-    return place.uri
+            rest = "the adapter is published beside its base model's name."
+            raise StageError(Outcome.CONFIG_INVALID, f"{error} Remove {self.wanted.whole}; {rest}") from error
+        return self.workspace.whole
+
+
+def _merged(publisher: "_Publisher", uri: str, trained: ArtifactInfo, whole: _Whole) -> str:
+    """Publish the whole model, too, unless the artifact is or has one; its address."""
+    if whole.inside is not None:
+        return f"{uri}{whole.inside}"
+    return publisher.beside(MERGED, trained.digest, lambda: whole.path)
+
+
+def _converted(publisher: "_Publisher", trained: ArtifactInfo, whole: _Whole) -> str:
+    """Publish the whole model as a GGUF file, too; its address."""
+
+    def made() -> Path:
+        model = whole.path
+        whole.reporter.update(activity="converting the model to GGUF")
+        return gguf.make(whole.config, whole.workspace, model)
+
+    address = publisher.beside(ModelFormat.GGUF, trained.digest, made)
+    shutil.rmtree(whole.workspace.gguf, ignore_errors=True)
+    return address
 
 
 @dataclass(frozen=True)
@@ -127,6 +169,19 @@ class _Publisher:
         if complete:
             logger.info("%s is complete already.", place.uri)
         return not complete
+
+    def beside(self, name: str, digest: str, made: Callable[[], Path]) -> str:
+        """Have what was made of the artifact with this digest at a place of its own; its address."""
+        with self.place(f"-{name}") as place:
+            lacking = self.lacks(place, digest)
+        if lacking:
+            # Not where a file that is missing would be told as the place's.
+            directory = made()
+            size = sum(path.stat().st_size for path in digests.files(directory))
+            artifact = ArtifactInfo(digest=digests.digest(directory), bytes=size)
+            with self.place(f"-{name}") as place:
+                self.put(place, directory, artifact, digest)
+        return place.uri
 
     def put(self, place: places.Place, directory: Path, artifact: ArtifactInfo, merged_from: str | None = None) -> None:
         """Have a directory there, signed if there is a key."""

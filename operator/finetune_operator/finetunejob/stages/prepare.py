@@ -20,6 +20,7 @@ from finetune_operator.finetunejob.stages import origin
 from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.stages.pace import Pace, pace, too_long
+from finetune_operator.finetunejob.stages.publish import formats
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
 from finetune_operator.pods.resources import accelerator_memory, accelerators
@@ -55,20 +56,27 @@ class Prepare(JobStage):
                 *on_sensitive(target.spec.dataset),
                 *sharding(spec.training),
                 *tracking.arguments(spec.training),
+                *formats(spec.output),
             ),
         )
 
     def made_from(self, context: Context) -> dict[str, Any]:
         """Beside what every Job gets, the credentials, what is measured, and what is told of the rows."""
-        told = (*_memory(context.target), *on_sensitive(context.spec.dataset), *sharding(context.spec.training))
-        nodes = context.spec.training.nodes
+        spec = context.spec
+        told = (
+            *_memory(context.target),
+            *on_sensitive(spec.dataset),
+            *sharding(spec.training),
+            *formats(spec.output),
+        )
+        nodes = spec.training.nodes
         own = {
-            "credentials": [names.given(part.credentials) for part in (context.spec.model, context.spec.dataset)],
+            "credentials": [names.given(part.credentials) for part in (spec.model, spec.dataset)],
             "evaluation": evaluation_id(context.target),
             **({"arguments": told} if told else {}),
             **({"nodes": nodes} if nodes > 1 else {}),
         }
-        asked = endpoint_secrets(context.spec) | tracking.made_from(context.spec.training)
+        asked = endpoint_secrets(spec) | tracking.made_from(spec.training)
         return super().made_from(context) | own | asked
 
     def waits(self, context: Context) -> Step | None:

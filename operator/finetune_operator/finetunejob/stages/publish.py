@@ -37,9 +37,10 @@ class Publish(JobStage):
     def needs(self, target: Target) -> JobNeeds:
         """It reads the volume, and writes what it finds there to the destination."""
         spec, written = target.spec, target.spec.output.destination or ""
+        whole = spec.output.merge or spec.output.formats
         return JobNeeds(
             environment=output_credentials(spec),
-            mounts=user_mounts([spec.model.source, target.cache] if spec.output.merge else [], written),
+            mounts=user_mounts([spec.model.source, target.cache] if whole else [], written),
             arguments=destination(spec.output, target.uid),
         )
 
@@ -58,8 +59,9 @@ class Publish(JobStage):
             return None
         artifact = ArtifactStatus(uri=found.uri, **found.artifact.model_dump())
         merged = f" Merged with its base model it is {found.merged}." if found.merged else ""
+        converted = f" As a GGUF file it is {found.gguf}." if found.gguf else ""
         lacking = f" {without_base(found.lineage)}" if found.lineage else ""
-        told = f"The artifact is {found.uri}.{merged}{lacking}"
+        told = f"The artifact is {found.uri}.{merged}{converted}{lacking}"
         return Step(State.SUCCEEDED, Reason.SUCCEEDED, told, status={"artifact": artifact})
 
     def _outdated(self, context: Context, job: JobState) -> bool:
@@ -76,4 +78,10 @@ def elsewhere(spec: FineTuneJobSpec, record: Record) -> bool:
 def destination(output: Output, owner: str) -> tuple[str, ...]:
     """The arguments that tell publish where to; none where nothing is published."""
     wanted = (*(("--sign",) if output.sign else ()), *(("--merge",) if output.merge else ()))
-    return ("--destination", output.destination, "--owner", owner, *wanted) if output.destination else ()
+    told = ("--destination", output.destination, "--owner", owner, *wanted, *formats(output))
+    return told if output.destination else ()
+
+
+def formats(output: Output) -> tuple[str, ...]:
+    """The arguments that tell publish what else the whole model becomes, and prepare, which asks whether it can."""
+    return ("--formats", *output.formats) if output.formats else ()
