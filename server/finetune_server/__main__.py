@@ -5,6 +5,7 @@ import sys
 
 import uvicorn
 from finetune_trainer.contract.outcome import StageError
+from finetune_trainer.contract.redaction import guard_log
 
 from finetune_server.on_cluster import application
 from finetune_server.settings import ClusterSettings
@@ -21,6 +22,7 @@ def main() -> None:
     except (ValueError, StageError) as error:
         sys.exit(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    guard_log()
     # The address of each request to an engine or the API server says nothing that the access log doesn't.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     uvicorn.run(

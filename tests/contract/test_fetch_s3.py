@@ -157,6 +157,7 @@ def test_a_prefix_without_a_model_says_what_was_looked_for(bucket: Bucket, tmp_p
 
 
 def test_a_server_that_is_down_is_worth_another_try(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.environment.setenv("TRANSFER_TRIES", "1")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         bucket.grant("DATASET", AWS_ENDPOINT_URL=f"http://127.0.0.1:{nobody.getsockname()[1]}")

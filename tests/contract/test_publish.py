@@ -193,6 +193,30 @@ def test_a_place_that_refuses_is_told_and_no_secret_is(
 ) -> None:
     caplog.set_level("INFO")
     store.wrong()
+    code, termination = ends(tmp_path, place, monkeypatch)
+    assert code == Outcome.ACCESS_DENIED.exit.code
+    message = json.loads(termination)["message"]
+    assert message.startswith(place)
+    assert " was refused" in message
+    told = "".join((termination, caplog.text, *capfd.readouterr()))
+    assert [word for word in (*store.secrets, "wrong") if word in told] == []
+
+
+@pytest.mark.parametrize("store", ["s3", "hf"], indirect=True)
+def test_a_password_in_an_endpoint_is_not_told(
+    store: Store, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "HF_ENDPOINT"):
+        monkeypatch.setenv(f"FINETUNE_OUTPUT_{name}", "http://anna:the-canary@127.0.0.1:1")
+    monkeypatch.setenv("TRANSFER_TRIES", "1")
+    code, termination = ends(tmp_path, place, monkeypatch)
+    assert code == Outcome.UNAVAILABLE.exit.code
+    assert json.loads(termination)["message"].startswith(f"{place} could not be reached: ")
+    assert "the-canary" not in "".join((termination, *capfd.readouterr()))
+
+
+def ends(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int | str | None, str]:
+    """The program's exit code and its last word."""
     trained(tmp_path / "workspace")
     (tmp_path / "run.json").write_text(config().model_dump_json(by_alias=True))
     options = {"config": "run.json", "workspace": "workspace", "termination-log": "termination"}
@@ -203,13 +227,7 @@ def test_a_place_that_refuses_is_told_and_no_secret_is(
     )
     with pytest.raises(SystemExit) as ending:
         program.main()
-    termination = (tmp_path / "termination").read_text()
-    assert ending.value.code == Outcome.ACCESS_DENIED.exit.code
-    message = json.loads(termination)["message"]
-    assert message.startswith(place)
-    assert " was refused" in message
-    told = "".join((termination, caplog.text, *capfd.readouterr()))
-    assert [word for word in (*store.secrets, "wrong") if word in told] == []
+    return ending.value.code, (tmp_path / "termination").read_text()
 
 
 def test_a_file_that_is_not_what_was_published_is_refused(store: Store, place: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import IMAGE, RunConfig
 from finetune_trainer.contract.results import TrainResult
+from finetune_trainer.contract.schemes import CREDENTIAL_KEYS
 from finetune_trainer.data.digests import digest
 from finetune_trainer.stages.train import train
 from finetune_trainer.training.build import Beside
@@ -24,6 +25,8 @@ PINNED = "registry.example/trainer:1@sha256:" + "ab" * 32
 @pytest.fixture
 def case(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setenv(IMAGE, PINNED)
+    for name in CREDENTIAL_KEYS:
+        monkeypatch.setenv(f"FINETUNE_MODEL_{name}", "canary-of-a-credential")
     case = make_case(rows=CHATS[:4], validation=CHATS[:1], total_steps=2)
     train(case.config, case.workspace, Recorder(), Beside(keep=2))
     return case
@@ -42,6 +45,12 @@ def read(artifact: Path) -> dict[str, Any]:
 
 def dependencies(statement: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
+
+
+def test_no_credential_is_in_anything_that_training_leaves(case: Case) -> None:
+    left = [path for path in case.workspace.root.rglob("*") if path.is_file()]
+    assert {"provenance.json", "bom.json", "README.md", "run_config.json"} <= {path.name for path in left}
+    assert [path for path in left if b"canary" in path.read_bytes()] == []
 
 
 def test_its_subjects_are_the_artifact_and_each_of_its_files(case: Case) -> None:

@@ -27,6 +27,7 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.outcome import TERMINATION_LOG, Outcome, StageError
 from finetune_trainer.contract.published import ModelFormat
+from finetune_trainer.contract.redaction import guard_log
 from finetune_trainer.contract.results import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stages import complete
@@ -186,6 +187,7 @@ def main() -> None:
     # Read when torch is loaded, which happens after this.
     os.environ.update(PATIENCE | os.environ)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    guard_log()
     for library in ("httpx", "huggingface_hub"):
         # Their lines hold addresses, and a signed address is a key.
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -153,12 +153,14 @@ def test_a_fault_in_fetching_one_is_told_of_it_and_nothing_ends(
     settings: KeeperSettings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetch(adapter: Adapter, target: Path, signed: Path | None) -> None:
-        raise RuntimeError("a fault")
+        raise RuntimeError("a fault with the-canary")
 
+    monkeypatch.setenv("FINETUNE_LORA_HF_TOKEN", "the-canary")
     monkeypatch.setattr(stage, "fetch", fetch)
     found = keeper(settings, engine)
     found.look()
-    assert told(found).failed == {"recipes-1": "s3://models/1 could not be fetched: RuntimeError: a fault"}
+    said = "s3://models/1 could not be fetched: RuntimeError: a fault with [hidden]"
+    assert told(found).failed == {"recipes-1": said}
     # It may pass: the pod waits a little while.
     assert not engine.is_ready
 

@@ -73,6 +73,7 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def server(certified: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """HOST:PORT of a server whose certificate is trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certified[0]))
+    monkeypatch.setenv("TRANSFER_WAIT_SECONDS", "0")
     found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certified)

@@ -67,6 +67,15 @@ def test_every_failure_ends_with_its_code_and_sentence(ends: Ends, outcome: Outc
     assert message == {"reason": outcome.exit.reason, "message": "train.jsonl:17: has no messages"}
 
 
+def test_a_fault_tells_no_credentials(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_MODEL_HF_TOKEN", "canary-token")
+    words = "canary-token at https://anna:canary-password@hub:80/a?sig=canary-signature"
+    code, message = ends(raising(RuntimeError(words)))
+    assert code == Outcome.INTERNAL.exit.code
+    assert message["message"].startswith("RuntimeError: [hidden] at https://hub:80/a\nTraceback")
+    assert "canary" not in message["message"]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_volume_names_the_field_to_raise(ends: Ends, number: int, tmp_path: Path) -> None:
     code, message = ends(raising(OSError(number, os.strerror(number))))

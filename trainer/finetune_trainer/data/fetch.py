@@ -12,12 +12,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-
 from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.schemes import within
-from finetune_trainer.data import bucket, digests, published
+from finetune_trainer.data import bucket, digests, hub, published
 from finetune_trainer.data.cache import ModelDirectory
 from finetune_trainer.data.fetch_errors import Access, explained
 from finetune_trainer.data.places import oci
@@ -79,8 +77,9 @@ def _names(source: Source, folder: str) -> list[str]:
     with explained(Access(source.uri, "dataset", secrets)):
         if source.uri.startswith("hf://"):
             name, revision, path = _of_dataset(f"{folder.removeprefix('hf://datasets/')}/")
-            hub = HfApi(endpoint=secrets.get("HF_ENDPOINT"), token=secrets.get("HF_TOKEN"))
-            files = [Path(each) for each in hub.list_repo_files(name, repo_type="dataset", revision=revision)]
+            files = [
+                Path(each) for each in hub.api(secrets).list_repo_files(name, repo_type="dataset", revision=revision)
+            ]
             return [each.name for each in files if each.parent == Path(path)]
         objects = bucket.filesystem(source.uri, "dataset", secrets).ls(within(folder), detail=True)
         return [Path(each["name"]).name for each in objects if each["type"] == "file"]
@@ -136,18 +135,16 @@ def _require(source: Source, path: Path) -> None:
 def _hub_model(
     name: str, revision: str | None, place: ModelDirectory, wanted: Sequence[str], secrets: dict[str, str]
 ) -> str:
-    token, endpoint = secrets.get("HF_TOKEN"), secrets.get("HF_ENDPOINT")
-    commit = str(HfApi(endpoint=endpoint, token=token).model_info(name, revision=revision).sha)
+    api = hub.api(secrets)
+    commit = str(api.model_info(name, revision=revision).sha)
 
     def download(directory: Path) -> None:
-        snapshot_download(
+        api.snapshot_download(
             name,
             revision=commit,
             local_dir=directory,
             allow_patterns=list(wanted),
             ignore_patterns=list(OTHER_FILES),
-            token=token,
-            endpoint=endpoint,
         )
         published.verify(directory, f"hf://{name}@{commit}")
 
@@ -157,14 +154,12 @@ def _hub_model(
 
 def _hub_file(name: str, directory: Path, secrets: dict[str, str]) -> Path:
     dataset, revision, path = _of_dataset(name)
-    downloaded = hf_hub_download(
+    downloaded = hub.api(secrets).hf_hub_download(
         dataset,
         path,
         repo_type="dataset",
         revision=revision,
         local_dir=directory,
-        token=secrets.get("HF_TOKEN"),
-        endpoint=secrets.get("HF_ENDPOINT"),
     )
     return Path(downloaded)
 

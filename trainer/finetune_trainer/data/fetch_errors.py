@@ -4,7 +4,6 @@ Called by `fetch`, around everything that goes over the network.
 """
 
 import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,14 +21,14 @@ from huggingface_hub.errors import (
 )
 
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.contract.schemes import scheme_of
 from finetune_trainer.data import bucket
 
 # Codes that say less with their HTTP status than they mean (versitygw's 404 for a key that it doesn't know).
 DENIED_CODES = ("InvalidAccessKeyId", "XAdminUserNotFound")
-# What follows the path of an address: a signed one's signature is there.
-_SIGNATURE = re.compile(r"(?<=[\w/])\?[^\s'\"]+=[^\s'\"]*")
 ABSENT_CODES = ("NoSuchBucket", "NoSuchKey", "InvalidBucketName")
+TOO_MANY = 429
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _by_status(access: Access, error: BaseException) -> StageError:
         return StageError(Outcome.ACCESS_DENIED, f"{access.uri} was refused: {access.advice}.")
     if status == 404 or code in ABSENT_CODES:
         return StageError(Outcome.NOT_FOUND, f"{access.uri} does not exist.")
-    return _unreachable(access.uri, error)
+    return _unreachable(access.uri, status, error)
 
 
 def _status(access: Access, error: BaseException) -> tuple[int, str]:
@@ -120,7 +119,13 @@ def _status(access: Access, error: BaseException) -> tuple[int, str]:
     return asked.status(error) if asked else (0, "")
 
 
-def _unreachable(uri: str, error: BaseException) -> StageError:
-    lines = _SIGNATURE.sub("", str(error)).strip().splitlines()
-    why = lines[0].rstrip(".") if lines else type(error).__name__
+def _unreachable(uri: str, status: int, error: BaseException) -> StageError:
+    if status == TOO_MANY:
+        why = "its server says that it is asked too often (429). Try again later, or have its limit raised"
+    else:
+        lines = redacted(str(error)).strip().splitlines()
+        said = lines[0].rstrip(".") if lines else type(error).__name__
+        if status and str(status) not in said:
+            said = f"{said} ({status})"
+        why = f"{said}. See whether its server is well and answers here, and try again"
     return StageError(Outcome.UNAVAILABLE, f"{uri} could not be reached: {why}.")

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import HfApi
 from huggingface_hub.repocard import metadata_load
 
 from finetune_trainer.contract.config import ModelConfig
-from finetune_trainer.data import bucket
+from finetune_trainer.data import bucket, hub
 from finetune_trainer.data.fetch_errors import Access, explained
 
 CARD = "README.md"
@@ -28,8 +27,7 @@ def of(config: ModelConfig, commit: str | None) -> str | None:
         return None
     secrets = bucket.credentials("model")
     with explained(Access(source.uri, "model", secrets)):
-        hub = HfApi(endpoint=secrets.get("HF_ENDPOINT"), token=secrets.get("HF_TOKEN"))
-        told: Any = hub.model_info(source.uri.removeprefix("hf://"), revision=commit).card_data
+        told: Any = hub.api(secrets).model_info(source.uri.removeprefix("hf://"), revision=commit).card_data
     return _said(told.to_dict() if told else {})
 
 

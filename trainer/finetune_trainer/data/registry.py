@@ -1,7 +1,8 @@
 """An OCI registry's repository: blobs and manifests, asked as the distribution specification has it.
 
 Used by `places.oci`. oras's client for Python reads each file into memory, waits for two minutes when a password is
-wrong, and tells no status; what is needed here are five requests.
+wrong, and tells no status; what is needed here are five requests. Each is made again while it fails of what may pass
+(`patience`), and can be: a blob that was sent in part is begun anew, since its upload may not be gone on with.
 """
 
 import re
@@ -12,11 +13,13 @@ from typing import Any
 
 import httpx
 
+from finetune_trainer.data import patience
+from finetune_trainer.data.patience import persistent
+
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 # Registries on this machine, which Docker asks without TLS, too.
 _LOCAL = re.compile(r"(localhost|127\.0\.0\.1)(:\d+)?")
-_TIMEOUT = httpx.Timeout(30, read=300, write=300)
 _PIECE = 2**20
 
 
@@ -30,8 +33,9 @@ class Repository:
         user, password = secrets.get("REGISTRY_USERNAME"), secrets.get("REGISTRY_PASSWORD")
         self._basic = httpx.BasicAuth(user, password) if user and password else None
         self._repository, self._token = repository, ""
-        self._client = httpx.Client(timeout=_TIMEOUT, follow_redirects=True)
+        self._client = httpx.Client(timeout=patience.given().timeout, follow_redirects=True)
 
+    @persistent
     def manifest(self, reference: str) -> dict[str, Any] | None:
         """What a tag or a digest stands for; None where there is no such one."""
         answer = self._ask("GET", f"{self._base}/manifests/{reference}", headers={"Accept": MANIFEST_TYPE})
@@ -40,11 +44,13 @@ class Repository:
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
+    @persistent
     def tag(self, tag: str, manifest: bytes) -> None:
         """Have a tag stand for a manifest."""
         url = f"{self._base}/manifests/{tag}"
         self._ask("PUT", url, content=manifest, headers={"Content-Type": MANIFEST_TYPE}).raise_for_status()
 
+    @persistent
     def put(self, digest: str, content: bytes | Path) -> None:
         """Have a blob there."""
         if self._ask("HEAD", f"{self._base}/blobs/{digest}").is_success:
@@ -57,10 +63,12 @@ class Repository:
         pieces = _pieces(content) if isinstance(content, Path) else content
         self._send("PUT", url, content=pieces, headers=headers).raise_for_status()
 
+    @persistent
     def read(self, digest: str) -> bytes:
         """What a blob holds."""
         return self._ask("GET", f"{self._base}/blobs/{digest}").raise_for_status().content
 
+    @persistent
     def get(self, digest: str, local: Path) -> None:
         """Bring a blob."""
         with self._streaming(f"{self._base}/blobs/{digest}") as answer, local.open("wb") as file:

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from finetune_trainer import signals
 from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, Adapter, Held, Wanted
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.data import published
 from finetune_trainer.server import Response, answering
 from finetune_trainer.stages import adapter_steps as decide
@@ -175,7 +176,9 @@ class Keeper:
                 logger.error("Adapter %s could not be fetched", adapter.name, exc_info=error)
                 self._note(adapter, f"{adapter.uri} could not be fetched: {type(error).__name__}: {error}", False)
 
-    def _note(self, adapter: Adapter, message: str, lasting: bool) -> None:
+    def _note(self, adapter: Adapter, said: str, lasting: bool) -> None:
+        # From here it goes into the Engine's status.
+        message = redacted(said)
         logger.warning("%s", message)
         found = decide.failure(self._seen.failures.get(adapter), message, lasting, time.monotonic())
         self._seen = replace(self._seen, failures={**self._seen.failures, adapter: found})

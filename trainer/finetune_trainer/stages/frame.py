@@ -18,6 +18,7 @@ from typing import Any
 from finetune_trainer import signals
 from finetune_trainer.contract.config import Contract
 from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination, pack
+from finetune_trainer.contract.redaction import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Ending:
         if error is None:
             return False
         outcome, message = _explain(error, self._workspace)
+        message = redacted(message)
         logger.error("%s", message, exc_info=error if outcome == Outcome.INTERNAL else None)
         self.code = outcome.exit.code
         self.termination = Termination(reason=outcome.exit.reason, message=message)

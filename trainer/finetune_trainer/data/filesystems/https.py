@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import patience
 
 ERRORS = (httpx.HTTPError,)
 # No listing has it.
 MODIFIED = ""
-_TIMEOUT = httpx.Timeout(30, read=300)
 _PIECE = 2**20
 
 
@@ -25,10 +25,13 @@ def status(error: BaseException) -> tuple[int, str]:
 
 
 class _Server:
+    @patience.persistent
     def get_file(self, path: str, local: str) -> None:
         """Bring HOST/PATH. Raises StageError where it leads to what is not encrypted."""
         with (
-            httpx.Client(timeout=_TIMEOUT, follow_redirects=True, event_hooks=_hooks(f"https://{path}")) as client,
+            httpx.Client(
+                timeout=patience.given().timeout, follow_redirects=True, event_hooks=_hooks(f"https://{path}")
+            ) as client,
             # Compressed files are read by their ending, and not by what a server says of how it sends them.
             client.stream("GET", f"https://{path}", headers={"Accept-Encoding": "identity"}) as answer,
             open(local, "wb") as file,

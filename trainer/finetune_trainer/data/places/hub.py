@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import CLAIM, MANIFEST, Claim, Manifest, written
 from finetune_trainer.contract.schemes import within
+from finetune_trainer.data import hub
 from finetune_trainer.data.places.claims import refuse_another
 
 # What the hub itself puts into a new repository.
@@ -43,7 +44,7 @@ def found(uri: str, owner: str, secrets: dict[str, str]) -> "Repository":
 
 
 def _api(secrets: dict[str, str]) -> Any:
-    return HfApi(endpoint=secrets.get("HF_ENDPOINT"), token=secrets.get("HF_TOKEN"))
+    return hub.api(secrets)
 
 
 @dataclass(frozen=True)
