@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 import torch
-from finetune_cli.engine import Engine
+from finetune_cli.engine import VllmProcess
 from finetune_cli.job import LocalJob
 from finetune_cli.processes import free_port
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
@@ -60,7 +60,7 @@ def job() -> LocalJob:
     return LocalJob(NAME, REVISION, FineTuneJobSpec.model_validate(spec), ())
 
 
-def turn(engine: Engine, model: str, asked: list[list[dict[str, str]]], salt: str) -> float:
+def turn(engine: VllmProcess, model: str, asked: list[list[dict[str, str]]], salt: str) -> float:
     """Requests a second, when all rows are asked; nothing of an earlier turn is in the prefix cache."""
     client = httpx.Client(base_url=engine.url, timeout=600, trust_env=False)
 
@@ -79,7 +79,7 @@ def compare(root: Path, repeats: int, rows: int) -> dict[str, list[float]]:
     lines = ROWS.read_text().splitlines()[:rows]
     asked = [json.loads(line)["messages"][:-1] for line in lines]
     made = workspace(root)
-    engines = {name: Engine(job(), made, CONTEXT, free_port(), cpu=True, **kind) for name, kind in ENGINES.items()}
+    engines = {name: VllmProcess(job(), made, CONTEXT, free_port(), cpu=True, **kind) for name, kind in ENGINES.items()}
     found: dict[str, list[float]] = {name: [] for name in engines}
     with contextlib.ExitStack() as running:
         for number, engine in enumerate(engines.values()):
