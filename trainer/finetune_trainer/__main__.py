@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -165,15 +165,25 @@ def stage(options: argparse.Namespace) -> Contract:
 
 @contextmanager
 def carried(options: argparse.Namespace) -> Iterator[None]:
-    """Around a stage: where its workspace is kept in a bucket, what it needs is brought, and what it made put there.
+    """Around a stage: where a workspace is kept in a bucket, what it needs is brought, and what it made is put there.
 
     Not around the processes that a training starts: those work on what is here.
     """
-    if options.bucket is None or options.trial or "RANK" in os.environ:
+    if options.trial or "RANK" in os.environ:
         yield
         return
     config, workspace = load(RunConfig, options.config), Workspace(options.workspace)
-    with _carrier(options, lambda: complete.result(options.stage, config, workspace, options.on_sensitive)).around():
+
+    def done() -> object:
+        return complete.result(options.stage, config, workspace, options.on_sensitive)
+
+    with ExitStack() as stack:
+        if options.bucket:
+            stack.enter_context(_carrier(options, done).around())
+        if options.stage == "prepare" and (origin := config.model.origin) and origin.bucket and not done():
+            from finetune_trainer.stages.carried import started_from
+
+            stack.enter_context(started_from(origin))
         yield
 
 
@@ -249,7 +259,7 @@ def _fetch(options: argparse.Namespace) -> Contract:
 
 
 def _bring(options: argparse.Namespace) -> None:
-    from finetune_trainer.stages.carried import bring
+    from finetune_trainer.data.parts import bring
 
     bring(options.bucket, options.workspace, options.only)
 

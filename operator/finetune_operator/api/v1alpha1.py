@@ -45,7 +45,7 @@ class FineTuneJobSpec(ApiModel):
     output: Output = Output()
     """Where the artifact goes, beside the workspace."""
     workspace: WorkspaceVolume = WorkspaceVolume()
-    """The volume that each revision gets."""
+    """The volume that each revision gets, or the bucket in place of it."""
     suspend: bool = False
     """true stops the work on a revision; what serves goes on serving. false resumes it from its last checkpoint."""
     ttl_after_finished: Duration | None = None
@@ -56,18 +56,18 @@ class FineTuneJobSpec(ApiModel):
 
     rules = (
         Rule(
-            "self.hosting.replicas <= 1 || 'ReadWriteMany' in self.workspace.accessModes",
-            "above 1 needs workspace.accessModes [ReadWriteMany]: "
+            "self.hosting.replicas <= 1 || 'ReadWriteMany' in self.workspace.accessModes || has(self.workspace.bucket)",
+            "above 1 needs workspace.bucket, or workspace.accessModes [ReadWriteMany]: "
             "a ReadWriteOnce volume holds all replicas on one node",
-            lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,
+            lambda spec: spec.hosting.replicas == 1 or spec.workspace.spreads,
             "hosting.replicas",
         ),
         Rule(
             "!has(self.training) || !has(self.training.nodes) || self.training.nodes <= 1 || "
-            "'ReadWriteMany' in self.workspace.accessModes",
-            "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
-            "a ReadWriteOnce volume holds all pods on one node",
-            lambda spec: spec.training.nodes == 1 or "ReadWriteMany" in spec.workspace.access_modes,
+            "'ReadWriteMany' in self.workspace.accessModes || has(self.workspace.bucket)",
+            "above 1 needs workspace.bucket, or workspace.accessModes [ReadWriteMany] (and a storage class that has "
+            "it): a ReadWriteOnce volume holds all pods on one node",
+            lambda spec: spec.training.nodes == 1 or spec.workspace.spreads,
             "training.nodes",
         ),
         Rule(
@@ -124,13 +124,19 @@ class FineTuneJobSpec(ApiModel):
         ),
         Rule(
             "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
-            "'ReadWriteMany' in self.workspace.accessModes",
+            "'ReadWriteMany' in self.workspace.accessModes || has(self.workspace.bucket)",
             "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
             "a ReadWriteOnce volume holds all pods on one node",
+            lambda spec: spec.training.sweep is None or spec.training.sweep.parallel == 1 or spec.workspace.spreads,
+            "training.sweep.parallel",
+        ),
+        Rule(
+            "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
+            "!has(self.workspace.bucket)",
+            "can't be above 1 with workspace.bucket: trials that run at the same time tell one another by files on one "
+            "volume how they stand; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
             lambda spec: (
-                spec.training.sweep is None
-                or spec.training.sweep.parallel == 1
-                or "ReadWriteMany" in spec.workspace.access_modes
+                spec.training.sweep is None or spec.training.sweep.parallel == 1 or spec.workspace.bucket is None
             ),
             "training.sweep.parallel",
         ),

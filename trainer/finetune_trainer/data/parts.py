@@ -1,10 +1,11 @@
 """A workspace's files in a bucket, where pods that share no volume leave them for one another.
 
-Called by `stages.carried`. They lie there in parts, each of which one stage writes and replaces as a whole: its objects
-first, none of which is ever written over, and then a numbered list of them with their digests, which is created and
-never replaced. The list with the highest number is the part; so a part is what it was until it is what it is to be,
-wherever a writer is killed, and of two pods that write one, as when a node is cut off, the second finds the number
-taken and ends. Only then what no list names any more is removed.
+Called by `stages.carried`, and by `bring` for engines and for whoever reads an artifact or a report, which need files
+and run no stage. They lie there in parts, each of which one stage writes and replaces as a whole: its objects first,
+none of which is ever written over, and then a numbered list of them with their digests, which is created and never
+replaced. The list with the highest number is the part; so a part is what it was until it is what it is to be, wherever
+a writer is killed, and of two pods that write one, as when a node is cut off, the second finds the number taken and
+ends. Only then what no list names any more is removed.
 """
 
 import logging
@@ -27,6 +28,8 @@ from finetune_trainer.data.published import inside
 
 logger = logging.getLogger(__name__)
 
+# What each stage makes, and what train keeps on the way.
+PREPARED, TRAINING, TRAINED, MERGED, EVALUATED = "prepared", "training", "trained", "merged", "evaluated"
 # Whose credentials are used.
 OWNER = "workspace"
 # Beside the files that are brought: what this pod knows of the bucket.
@@ -230,6 +233,26 @@ class Parts:
 
     def _explained(self) -> AbstractContextManager[None]:
         return explained(Access(self.uri, self.owner, self._secrets))
+
+
+def bring(uri: str, root: Path, wanted: Sequence[str], owner: str = OWNER) -> None:
+    """Have files of a workspace in `root`: those at each path, which may end with = and the digest that the artifact
+    or checkpoint at it has to have. Raises StageError.
+    """
+    found = {path: digest for path, _, digest in (each.partition("=") for each in wanted)}
+    parts = Parts(uri, root, owner)
+    for part in (PREPARED, TRAINED, MERGED, EVALUATED):
+        parts.bring(part, lambda path: any(PurePosixPath(path).is_relative_to(each) for each in found))
+    for path, expected in found.items():
+        if not (root / path).exists():
+            raise StageError(
+                Outcome.NOT_FOUND, f"{uri} has no {path}: somebody has removed it, or a rule of the bucket has."
+            )
+        if expected and (digest := digests.digest(root / path)) != expected:
+            raise StageError(
+                Outcome.DATA_INVALID,
+                f"{path} in {uri} is not what was trained: its digest is {digest}, and the record's is {expected}.",
+            )
 
 
 def _list(part: Part) -> str:

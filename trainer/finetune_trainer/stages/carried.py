@@ -1,29 +1,26 @@
 """A stage whose workspace is kept in a bucket: what it needs is brought before it begins, what it made is put there.
 
-Called by `__main__` around every stage that is told of a bucket (`--bucket`), so that no stage knows of one; and by its
-command `bring`, for engines and for whoever reads a report, which need files and run no stage. What a stage is killed
-in the middle of is as if it had not begun, but for what it keeps on the way: train its checkpoints, evaluate its
-answers.
+Called by `__main__` around every stage that is told of a bucket (`--bucket`), so that no stage knows of one. What a
+stage is killed in the middle of is as if it had not begun, but for what it keeps on the way: train its checkpoints,
+evaluate its answers.
 """
 
 import logging
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from finetune_trainer import signals
-from finetune_trainer.contract.config import Workspace
+from finetune_trainer.contract.config import Origin, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data.cache import note_of
-from finetune_trainer.data.digests import digest
-from finetune_trainer.data.parts import OWNER, Parts, Superseded
+from finetune_trainer.data.parts import EVALUATED, MERGED, PREPARED, TRAINED, TRAINING, Parts, Superseded, bring
 
 logger = logging.getLogger(__name__)
-
-PREPARED, TRAINING, TRAINED, MERGED, EVALUATED = "prepared", "training", "trained", "merged", "evaluated"
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,8 @@ STAGES = {
     "merge": Carried((PREPARED, TRAINED), makes=MERGED),
     "evaluate": Carried((PREPARED, TRAINED), keeps=EVALUATED),
 }
+# Whose credentials read what another FineTuneJob has made.
+ORIGIN = "origin"
 # The stage that makes a part.
 _MADE_BY = {PREPARED: "prepare", TRAINED: "train"}
 
@@ -150,24 +149,18 @@ class Carrier:
         return Parts(self.uri, self.workspace.root)
 
 
-def bring(uri: str, root: Path, wanted: Sequence[str], owner: str = OWNER) -> None:
-    """Have files of a workspace in `root`: those at each path, which may end with = and the digest that the artifact
-    or checkpoint at it has to have. Raises StageError.
-    """
-    digests = {path: expected for path, _, expected in (each.partition("=") for each in wanted)}
-    parts = Parts(uri, root, owner)
-    for part in (PREPARED, TRAINED, MERGED, EVALUATED):
-        parts.bring(part, lambda path: any(PurePosixPath(path).is_relative_to(each) for each in digests))
-    for path, expected in digests.items():
-        if not (root / path).exists():
-            raise StageError(
-                Outcome.NOT_FOUND, f"{uri} has no {path}: somebody has removed it, or a rule of the bucket has."
-            )
-        if expected and (found := digest(root / path)) != expected:
-            raise StageError(
-                Outcome.DATA_INVALID,
-                f"{path} in {uri} is not what was trained: its digest is {found}, and the record's is {expected}.",
-            )
+@contextmanager
+def started_from(origin: Origin | None) -> Iterator[None]:
+    """While the block prepares, there are the files of the FineTuneJob that it starts from, if a bucket has those."""
+    if origin is None or origin.bucket is None:
+        yield
+        return
+    there = Workspace(origin.files)
+    artifact = there.artifact if origin.step is None else there.checkpoint(origin.step)
+    wanted = [artifact] if origin.base.path else [artifact, there.model]
+    bring(origin.bucket, origin.files, [path.relative_to(there.root).as_posix() for path in wanted], ORIGIN)
+    yield
+    shutil.rmtree(origin.files)
 
 
 def _finishing(number: int, frame: object) -> None:

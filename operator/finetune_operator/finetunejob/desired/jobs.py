@@ -10,7 +10,7 @@ from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration
 from finetune_operator.api.training import Training
 from finetune_operator.api.values import seconds
-from finetune_operator.finetunejob.desired import sweep, volumes
+from finetune_operator.finetunejob.desired import bucket, sweep, volumes
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import Variable, merged, threads, variables
 from finetune_operator.pods.metadata import Manifest, metadata
@@ -144,7 +144,7 @@ def _container(target: Target, stage: str, work: Work, settings: Pod) -> Manifes
     wanted = training.resources if work.devices else without_devices(training.resources)
     # No pod can ask what it runs: what trained is a part of the artifact's provenance.
     told = {IMAGE: image} if work.devices else {}
-    environment = [*variables(ENVIRONMENT | told), *work.environment]
+    environment = [*variables(ENVIRONMENT | told), *bucket.keys(target.bucket), *work.environment]
     # With several devices the trainer launches a process for each: they share the cores, and none may take them all.
     if not work.devices or accelerators(training.resources) <= 1:
         environment += threads(wanted.limits)
@@ -155,6 +155,7 @@ def _container(target: Target, stage: str, work: Work, settings: Pod) -> Manifes
             *("--workspace", str(volumes.WORKSPACE)),
             *("--termination-log", TERMINATION_LOG),
             *("--status-port", str(STATUS_PORT)),
+            *bucket.arguments(target.bucket),
             *work.arguments,
             *(_together(target, stage) if work.devices and training.nodes > 1 else ()),
         ],
