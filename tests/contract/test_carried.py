@@ -15,13 +15,12 @@ import pytest
 from finetune_trainer import __main__ as program
 from finetune_trainer.contract.config import Workspace
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.report import TrainResult
 from finetune_trainer.data import bucket as buckets
 from finetune_trainer.data import digests
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import follow, machine
-from s3 import SECRET, Bucket
-from stores import Dying
+from s3 import KEY, SECRET, Bucket
+from stores import Killed, Store
 from tiny import CONFIG, write_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -123,36 +122,120 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     yield at
 
 
-def killed(life: Life, at: int, *stage: str) -> bool:
-    """Whether a pod is killed as it begins to write to the bucket for this time."""
-    made: list[Dying] = []
-    make = buckets.filesystem
+def killed(life: Life, moment: Callable[[str, str], bool]) -> None:
+    """Train in a pod that is killed as it begins to do something with a path of its bucket."""
+    make, dead = buckets.filesystem, []
+
+    class Dying:
+        def __init__(self, asked: Any) -> None:
+            self._asked = asked
+
+        def __getattr__(self, name: str) -> Any:
+            call = getattr(self._asked, name)
+            return call if name not in Store.calls else lambda *told, **more: self._write(call, name, told, more)
+
+        def _write(self, call: Any, name: str, told: tuple[Any, ...], more: dict[str, Any]) -> Any:
+            path = told[1] if name == "put_file" else told[0]
+            if dead or moment(name, path.removeprefix(f"{life.place.removeprefix('s3://')}/")):
+                dead.append(path)
+                raise Killed
+            return call(*told, **more)
+
     with life.environment.context() as environment:
-
-        def dying(uri: str, owner: str, secrets: dict[str, str]) -> Any:
-            # One count for all that the process writes.
-            made.append(Dying(make(uri, owner, secrets), at, ("put_file", "pipe_file", "rm_file")))
-            made[-1].__dict__ = made[0].__dict__ if owner == "workspace" else made[-1].__dict__
-            return made[-1]
-
-        environment.setattr(buckets, "filesystem", dying)
-        return life.run(*stage) != 0
+        environment.setattr(buckets, "filesystem", lambda *asked: Dying(make(*asked)))
+        life.run("train")
+    assert dead
 
 
 def names(found: Bucket, life: Life, part: str) -> set[str]:
+    """What the files of a part are called."""
     return {path.rpartition("/")[2] for path in found.names(f"{life.place.removeprefix('s3://')}/{part}")}
 
 
 def test_it_ends_with_the_same_artifact_wherever_its_pods_are_stopped_or_killed(
-    life: Callable[[str], Life], bucket: Bucket, stops: Callable[[int], None], tmp_path: Path
+    life: Callable[[str], Life],
+    bucket: Bucket,
+    stops: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    whole = life("undisturbed")
+    caplog.set_level("INFO")
+    whole, found = life("undisturbed"), life("disturbed")
     assert whole.run("train") == 0, whole.said
     expected = whole.digest
-    assert names(bucket, whole, "training") == {f"{len(names(bucket, whole, 'training')) and STEPS}.json"} or True
+    # No checkpoint is left, only the word that there were some.
+    assert names(bucket, whole, "training") == {f"{STEPS}.json"}
 
-    stopped = life("stopped")
     stops(2)
-    assert stopped.run("train") == Outcome.INTERRUPTED.exit.code
-    assert stopped.run("train") == 0, stopped.said
-    assert stopped.digest == expected
+    assert found.run("train") == Outcome.INTERRUPTED.exit.code
+    assert "checkpoint-2/" in str(bucket.names(f"{found.place.removeprefix('s3://')}/training"))
+    steps = told_steps(monkeypatch)
+    killed(found, lambda call, path: "checkpoint-3/" in path and not path.endswith("README.md"))
+    killed(found, lambda call, path: path == "trained/1.json")
+    assert steps.count(2) == 2, "each goes on from what was whole"
+    assert names(bucket, found, "training") & {"2.json", "3.json"}
+    killed(found, lambda call, path: call == "pipe_file" and path.startswith("training/") and bool(done(bucket, found)))
+    # By then the artifact is whole, and two of its files tell that it is.
+    assert found.run("train") == 0, found.said
+    assert sorted(path.name for path in found.workspace.artifact.iterdir()) == ["artifact.json", "run_config.json"]
+    assert {name.partition(".")[2] for name in names(bucket, found, "training")} == {"json"}
+
+    assert found.run("bring", "--only", f"{ARTIFACT}={expected}", "--only", MODEL) == 0, found.said
+    assert found.digest == expected
+    said = "".join((caplog.text, *capfd.readouterr(), *(path.read_text() for path in found.root.glob("*/log"))))
+    assert [secret for secret in (KEY, SECRET) if secret in said] == []
+
+
+def done(found: Bucket, life: Life) -> set[str]:
+    """The lists of what was trained."""
+    return {name for name in names(found, life, "trained") if name == "1.json"}
+
+
+def told_steps(environment: pytest.MonkeyPatch) -> list[int]:
+    """The steps that a training tells of from now on."""
+    update, found = Reporter.update, []
+
+    def told(self: Reporter, **fields: Any) -> None:
+        update(self, **fields)
+        if "step" in fields:
+            found.append(fields["step"])
+
+    environment.setattr(Reporter, "update", told)
+    return found
+
+
+def test_an_engine_gets_what_it_serves_or_says_what_is_wrong(life: Callable[[str], Life], bucket: Bucket) -> None:
+    found = life("served")
+    assert found.run("bring", "--only", MODEL) == 0, found.said
+    assert sorted(path.name for path in (found.pod / "workspace").iterdir() if path.is_dir()) == [".parts", MODEL]
+    assert (found.workspace.model / "config.json").exists()
+    assert found.run("bring", "--only", ARTIFACT) == Outcome.NOT_FOUND.exit.code
+    assert found.said["message"] == (
+        f"{found.place} has no artifact: somebody has removed it, or a rule of the bucket has."
+    )
+    assert found.run("bring", "--only", f"{MODEL}=sha256:0") == Outcome.DATA_INVALID.exit.code
+    assert found.said["message"].startswith(f"model in {found.place} is not what was trained: its digest is sha256:")
+
+
+def test_a_stage_whose_files_were_removed_says_so(life: Callable[[str], Life], bucket: Bucket) -> None:
+    found = life("removed")
+    for name in bucket.names(found.place.removeprefix("s3://")):
+        bucket.client.delete_object(Bucket="models", Key=f"{found.place.removeprefix('s3://models/')}/{name}")
+    assert found.run("train") == Outcome.NOT_FOUND.exit.code
+    assert found.said["message"] == (
+        f"{found.place}/prepared is not there, where prepare has put it: somebody has removed it, or a rule of the "
+        "bucket has. Put it back, or set training.seed to another value, which is a new revision."
+    )
+
+
+def test_wrong_keys_are_told_before_anything_is_fetched_and_are_told_to_nobody(
+    life: Callable[[str], Life], bucket: Bucket
+) -> None:
+    found = life("refused")
+    bucket.grant("WORKSPACE", AWS_SECRET_ACCESS_KEY="wrong")
+    assert found.run("train") == Outcome.ACCESS_DENIED.exit.code
+    assert found.said["message"] == (
+        f"{found.place} was refused: the AWS_ACCESS_KEY_ID given for the workspace has no right to it: see the Secret "
+        "in its credentials."
+    )

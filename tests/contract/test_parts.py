@@ -76,14 +76,17 @@ def test_what_has_not_changed_is_not_written_again(store: Store, pod: Pod) -> No
         put(Parts(store.place, writer.root), AFTER)
 
 
-def test_killed_between_any_two_writes_it_is_what_it_was_or_what_it_is_to_be(store: Store, pod: Pod) -> None:
+def test_killed_between_any_two_writes_it_is_what_it_was_or_what_it_is_to_be(
+    store: Store, pod: Pod, tmp_path: Path
+) -> None:
     seen = []
     # An object, the list, and then the list and the object that are not needed any more.
     for at in range(4):
         put(pod(f"before-{at}"), BEFORE)
-        with store.environment.context() as killed, pytest.raises(Killed):
-            replace(store, environment=killed).dies(at)
-            put(pod(f"killed-{at}"), AFTER)
+        with store.environment.context() as environment:
+            replace(store, environment=environment).dies(at)
+            with pytest.raises(Killed):
+                put(Parts(store.place, tmp_path / f"killed-{at}"), AFTER)
         seen.append(found(pod(f"seen-{at}")))
         put(pod(f"next-{at}"), {"checkpoints/checkpoint-3/weights": b"3"})
         assert [name for name in there(store) if not name.endswith(".json")] == ["weights"]
@@ -99,8 +102,8 @@ def test_of_two_pods_that_write_the_same_the_second_ends_and_spoils_nothing(stor
     error = refused(lambda: cut_off.put(PART, [cut_off.root / "checkpoints"]))
     assert error.outcome == Outcome.UNAVAILABLE
     assert error.message == (
-        f"Another pod has written to {store.place}/{PART} since this one began. What this one made is left out, and the "
-        "next run goes on from what is there."
+        f"Another pod has written to {store.place}/{PART} since this one began. What this one made is left out, and "
+        "the next run goes on from what is there."
     )
     assert found(pod("third")) == AFTER
 

@@ -187,8 +187,7 @@ class Training(ApiModel):
     resources: Resources = Resources()
     """The training pod's resources."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many pods train together, each with these resources. More than one needs workspace.bucket, or a
-    ReadWriteMany workspace."""
+    """How many pods train together, each with these resources. More than one needs a ReadWriteMany workspace."""
     sharding: Sharding = Sharding.AUTO
     """Whether the devices of full fine-tuning divide weights, gradients and optimizer states among them (FSDP2: full),
     or each holds all (none). auto divides them where the plan says that one device can't hold them. Adapters are not

@@ -65,9 +65,17 @@ class FineTuneJobSpec(ApiModel):
         Rule(
             "!has(self.training) || !has(self.training.nodes) || self.training.nodes <= 1 || "
             "'ReadWriteMany' in self.workspace.accessModes || has(self.workspace.bucket)",
-            "above 1 needs workspace.bucket, or workspace.accessModes [ReadWriteMany] (and a storage class that has "
-            "it): a ReadWriteOnce volume holds all pods on one node",
+            "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
+            "a ReadWriteOnce volume holds all pods on one node",
             lambda spec: spec.training.nodes == 1 or spec.workspace.spreads,
+            "training.nodes",
+        ),
+        Rule(
+            "!has(self.training) || !has(self.training.nodes) || self.training.nodes <= 1 || "
+            "!has(self.workspace.bucket)",
+            "can't be above 1 with workspace.bucket: pods that train together go on from one checkpoint, on a volume that "
+            "they share; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
+            lambda spec: spec.training.nodes == 1 or spec.workspace.bucket is None,
             "training.nodes",
         ),
         Rule(

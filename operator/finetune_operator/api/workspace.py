@@ -31,7 +31,7 @@ class WorkspaceVolume(ApiModel):
     bucket: BucketUri | None = None
     """s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or abfs://CONTAINER/PREFIX. In place of one volume for all pods of a
     revision, each has one of its own: it brings what it needs from there, verified, and puts there what it makes. So
-    replicas and nodes need no ReadWriteMany, and a training goes on in another zone. A revision has a directory of its
+    replicas need no ReadWriteMany, and a training goes on in another zone. A revision has a directory of its
     own, PREFIX/NAMESPACE/UID/NAME-REVISION, which stays when it goes. A change acts on the next revision."""
     credentials: Credentials | None = None
     """For the bucket: they may read, list, write and delete there."""
