@@ -738,6 +738,13 @@ BAD = [
         "can't be above 1 with workspace.bucket: trials that run at the same time tell one another by files on one "
         "volume how they stand; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
     ),
+    Bad(
+        "TensorBoard's files in a bucket",
+        {TRACKING: {"type": "tensorboard"}, "spec.workspace.bucket": "s3://work/finetune"},
+        f"{TRACKING}.type",
+        "can't be tensorboard with workspace.bucket: TensorBoard reads its files on a volume that outlasts the pod; "
+        "choose mlflow, or remove tracking",
+    ),
     *each("spec.workspace.bucket", BUCKET_URIS, "work", "s3://work", "gs://work", "hf://org/name", "pvc://work/a"),
     *each("spec.workspace.bucket", "must not have '..' in its path", "s3://work/../other"),
     Bad(

@@ -8,6 +8,7 @@ from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
 from finetune_operator.names import of_revision
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.contract.published import without_base
+from finetune_trainer.data import signing
 from finetune_trainer.data.parts import bring as bring_from
 from finetune_trainer.data.places import published_to
 from finetune_trainer.data.published import bring
@@ -38,7 +39,7 @@ def fetch_artifact(
     if target.exists():
         raise UserError(f"{target} exists: name another directory with --to.", ExitCode.USAGE)
     if artifact and workspace:
-        _from_workspace(workspace[1], artifact, target)
+        _from_workspace(workspace[1], artifact, target, key)
         size = artifact.bytes / 1e6
         told = f"{target} is revision {workspace[2]} of {what}, {size:.1f} MB, as it was trained: {artifact.digest}"
         console.print(told, highlight=False, soft_wrap=True)
@@ -56,10 +57,12 @@ def fetch_artifact(
         console.print(base, highlight=False, soft_wrap=True)
 
 
-def _from_workspace(uri: str, artifact: ArtifactStatus, target: Path) -> None:
+def _from_workspace(uri: str, artifact: ArtifactStatus, target: Path, key: Path | None) -> None:
     """Bring the artifact of a workspace that is kept in a bucket, held to the digest in its FineTuneJob's status."""
     partial = target.with_name(f"{target.name}.partial")
     try:
+        if key:
+            raise signing.unsigned(f"{uri}/{ARTIFACT}")
         bring_from(uri, partial, [f"{ARTIFACT}={artifact.digest}"])
     except StageError as error:
         raise UserError(error.message, error.outcome.exit.code) from error

@@ -3,15 +3,22 @@
 The program is run as pods run it, with a real S3 server and real training of a model of two layers.
 """
 
+import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from finetune_cli.cluster import Cluster
+from finetune_cli.errors import UserError
+from finetune_cli.fetch import fetch_artifact
+from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
 from finetune_trainer import __main__ as program
 from finetune_trainer.contract.config import Workspace
 from finetune_trainer.contract.outcome import Outcome
@@ -19,6 +26,7 @@ from finetune_trainer.data import bucket as buckets
 from finetune_trainer.data import digests
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import follow, machine
+from rich.console import Console
 from s3 import KEY, SECRET, Bucket
 from stores import Killed, Store
 from tiny import CONFIG, write_model
@@ -98,7 +106,7 @@ def life(
     monkeypatch.setattr(machine, "_bf16_is_fast", lambda: False)
 
     def prepared(name: str) -> Life:
-        found = Life(tmp_path / name, f"s3://models/{request.node.name}/{name}", monkeypatch)
+        found = Life(tmp_path / name, f"s3://models/{request.node.name}/{name}/recipes-0a1b2c3d", monkeypatch)
         assert found.run("prepare") == 0, found.said
         return found
 
@@ -106,7 +114,7 @@ def life(
 
 
 @pytest.fixture
-def stops(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def stops(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Have this process asked to stop once it has taken a step."""
     update = Reporter.update
 
@@ -119,7 +127,7 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
 
         monkeypatch.setattr(Reporter, "update", told)
 
-    yield at
+    return at
 
 
 def killed(life: Life, moment: Callable[[str, str], bool]) -> None:
@@ -157,6 +165,7 @@ def test_it_ends_with_the_same_artifact_wherever_its_pods_are_stopped_or_killed(
     bucket: Bucket,
     stops: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -183,8 +192,27 @@ def test_it_ends_with_the_same_artifact_wherever_its_pods_are_stopped_or_killed(
 
     assert found.run("bring", "--only", f"{ARTIFACT}={expected}", "--only", MODEL) == 0, found.said
     assert found.digest == expected
+    fetched = tmp_path / "fetched"
+    fetch_artifact("recipes", fetched, cast(Cluster, Told(found, expected)), Console(file=io.StringIO()))
+    assert digests.digest(fetched) == expected
+    with pytest.raises(UserError) as unsigned:
+        fetch_artifact("recipes", tmp_path / "no", cast(Cluster, Told(found, expected)), Console(), tmp_path / "key")
+    assert unsigned.value.message == f"{found.place}/artifact is not signed: it has no model.sig."
     said = "".join((caplog.text, *capfd.readouterr(), *(path.read_text() for path in found.root.glob("*/log"))))
     assert [secret for secret in (KEY, SECRET) if secret in said] == []
+
+
+@dataclass(frozen=True)
+class Told:
+    """A cluster whose FineTuneJob tells of this artifact."""
+
+    life: Life
+    digest: str
+
+    def job(self, name: str) -> Any:
+        """It, as far as `finetune fetch` asks."""
+        artifact = ArtifactStatus(uri=f"{self.life.place}/artifact", digest=self.digest, bytes=1)
+        return SimpleNamespace(status=FineTuneJobStatus(artifact=artifact))
 
 
 def done(found: Bucket, life: Life) -> set[str]:

@@ -7,6 +7,7 @@ acts on does not belong here.
 
 from typing import Literal
 
+from finetune_trainer.contract.config import TrackerType
 from finetune_trainer.contract.schemes import listed, remote
 from pydantic import ConfigDict
 
@@ -73,8 +74,8 @@ class FineTuneJobSpec(ApiModel):
         Rule(
             "!has(self.training) || !has(self.training.nodes) || self.training.nodes <= 1 || "
             "!has(self.workspace.bucket)",
-            "can't be above 1 with workspace.bucket: pods that train together go on from one checkpoint, on a volume that "
-            "they share; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
+            "can't be above 1 with workspace.bucket: pods that train together go on from one checkpoint, on a volume "
+            "that they share; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
             lambda spec: spec.training.nodes == 1 or spec.workspace.bucket is None,
             "training.nodes",
         ),
@@ -137,6 +138,18 @@ class FineTuneJobSpec(ApiModel):
             "a ReadWriteOnce volume holds all pods on one node",
             lambda spec: spec.training.sweep is None or spec.training.sweep.parallel == 1 or spec.workspace.spreads,
             "training.sweep.parallel",
+        ),
+        Rule(
+            "!has(self.training) || !has(self.training.tracking) || self.training.tracking.type != 'tensorboard' || "
+            "!has(self.workspace.bucket)",
+            "can't be tensorboard with workspace.bucket: TensorBoard reads its files on a volume that outlasts the "
+            "pod; choose mlflow, or remove tracking",
+            lambda spec: (
+                spec.training.tracking is None
+                or spec.training.tracking.type != TrackerType.TENSORBOARD
+                or spec.workspace.bucket is None
+            ),
+            "training.tracking.type",
         ),
         Rule(
             "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
