@@ -35,6 +35,7 @@ OUTPUT_URIS = (
     "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX, oci://REGISTRY/REPO or "
     "pvc://CLAIM/PATH"
 )
+BUCKET_URIS = "must be s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or abfs://CONTAINER/PREFIX"
 MODEL_REMOTE = "goes with hf://, s3://, gs://, abfs:// or oci:// sources only: remove it, or choose such a source"
 ROWS_REMOTE = "goes with hf://, s3://, gs:// or abfs:// sources only: remove it, or choose such a source"
 DURATION = "must be a duration longer than zero, such as 90m, 6h or 1h30m"
@@ -441,7 +442,8 @@ BAD = [
         "replicas on a ReadWriteOnce volume",
         {"spec.hosting.replicas": 2},
         "spec.hosting.replicas",
-        "above 1 needs workspace.accessModes [ReadWriteMany]: a ReadWriteOnce volume holds all replicas on one node",
+        "above 1 needs workspace.bucket, or workspace.accessModes [ReadWriteMany]: a ReadWriteOnce volume holds all "
+        "replicas on one node",
     ),
     *(
         Bad(f"{path} beside a shared engine", SHARED | {f"spec.hosting.{path}": value}, f"spec.hosting.{path}", ENGINES)
@@ -641,6 +643,13 @@ BAD = [
         "a ReadWriteOnce volume holds all pods on one node",
     ),
     Bad(
+        "nodes that hand on in a bucket",
+        {"spec.training.nodes": 2, "spec.workspace.bucket": "s3://work/finetune"},
+        "spec.training.nodes",
+        "can't be above 1 with workspace.bucket: pods that train together go on from one checkpoint, on a volume that "
+        "they share; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
+    ),
+    Bad(
         "sharding of an adapter",
         {"spec.training.sharding": "full", LIMITS: {"nvidia.com/gpu": 2}},
         "spec.training.sharding",
@@ -740,6 +749,34 @@ BAD = [
     ),
     *ENDPOINTS,
     *PODS,
+    Bad(
+        "trials at the same time in a bucket",
+        {SWEEP: {"parameters": {"epochs": [1, 2]}, "parallel": 2}, "spec.workspace.bucket": "s3://work/finetune"},
+        f"{SWEEP}.parallel",
+        "can't be above 1 with workspace.bucket: trials that run at the same time tell one another by files on one "
+        "volume how they stand; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
+    ),
+    Bad(
+        "TensorBoard's files in a bucket",
+        {TRACKING: {"type": "tensorboard"}, "spec.workspace.bucket": "s3://work/finetune"},
+        f"{TRACKING}.type",
+        "can't be tensorboard with workspace.bucket: TensorBoard reads its files on a volume that outlasts the pod; "
+        "choose mlflow, or remove tracking",
+    ),
+    *each("spec.workspace.bucket", BUCKET_URIS, "work", "s3://work", "gs://work", "hf://org/name", "pvc://work/a"),
+    *each("spec.workspace.bucket", "must not have '..' in its path", "s3://work/../other"),
+    Bad(
+        "a bucket and a volume that pods share",
+        {"spec.workspace": {"bucket": "s3://work/finetune", "accessModes": ["ReadWriteMany"]}},
+        "spec.workspace.accessModes",
+        "goes with a volume that pods share, and with workspace.bucket each has its own: remove it, or the bucket",
+    ),
+    Bad(
+        "a workspace's credentials without a bucket",
+        {"spec.workspace": {"credentials": {"secretRef": {"name": "work"}}}},
+        "spec.workspace.credentials",
+        "goes with workspace.bucket: set it, or remove the credentials",
+    ),
     *each("spec.workspace.cache", "must be pvc://CLAIM/PATH", "models", "pvc://models", "s3://models/cache"),
     *each(
         "spec.output.destination",

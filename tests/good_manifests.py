@@ -195,6 +195,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "whole modules that are merged": {f"{ADAPTER}.modulesToSave": ["lm_head"], "spec.hosting.adapter": "merged"},
     "modules of one layer": {f"{ADAPTER}.targetModules": ["model.layers.0.self_attn.q_proj", "k_proj"]},
     "a volume that somebody made": {"spec.workspace.storageClassName": ""},
+    "replicas that bring their files": {"spec.hosting.replicas": 3, "spec.workspace.bucket": "s3://work/finetune"},
+    "a bucket and volumes of a class": {
+        "spec.workspace": {"bucket": "gs://work/finetune", "storageClassName": "fast", "size": "200Gi"}
+    },
     "both modes": {"spec.workspace.accessModes": ["ReadWriteOnce", "ReadWriteMany"]},
     "a slice of a GPU": {LIMITS: {"nvidia.com/mig-1g.5gb": 1, "memory": "8Gi"}},
     "devices of all kinds": {

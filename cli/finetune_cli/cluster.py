@@ -11,10 +11,12 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
+from finetune_operator.finetunejob.desired.volumes import WORKSPACE
 from finetune_operator.finetunejob.record import evaluated_key
 from finetune_operator.finetunejob.shared import named
 from finetune_operator.finetunejob.stages import HOST, STAGES
@@ -186,6 +188,10 @@ class Cluster:
         return Kubectl(self.namespace, self.context)
 
 
+# How the trainer is told of a bucket.
+_BUCKET = "--bucket"
+
+
 def _labels(job: Job, stage: str) -> dict[str, str]:
     """Those of a stage's pods: a shared engine's are its own."""
     engine = named(job.document.get("spec", {}))
@@ -216,7 +222,8 @@ def reader(template: Raw, name: str, revision: str, path: str) -> Raw:
     It carries none of the operator's labels, which would make it a stage's pod; so the term that keeps a revision's
     pods together, which it could not match itself, is a preference here.
     """
-    (container,) = template["containers"]
+    containers = (*template.get("initContainers", ()), *template["containers"])
+    container = next((each for each in containers if _BUCKET in each.get("args", ())), template["containers"][0])
     kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts")
     together = {
         "weight": 100,
@@ -225,7 +232,8 @@ def reader(template: Raw, name: str, revision: str, path: str) -> Raw:
             "topologyKey": "kubernetes.io/hostname",
         },
     }
-    spec = {key: value for key, value in template.items() if key not in ("containers", "affinity", "schedulerName")}
+    others = ("containers", "initContainers", "affinity", "schedulerName")
+    spec = {key: value for key, value in template.items() if key not in others}
     node = {key: value for key, value in template.get("affinity", {}).items() if key == "nodeAffinity"}
     return {
         "apiVersion": "v1",
@@ -235,6 +243,7 @@ def reader(template: Raw, name: str, revision: str, path: str) -> Raw:
             **spec,
             "affinity": {**node, "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [together]}},
             "restartPolicy": "Never",
+            **_bringing(container, path),
             "containers": [
                 {
                     "name": "report",
@@ -243,4 +252,23 @@ def reader(template: Raw, name: str, revision: str, path: str) -> Raw:
                 }
             ],
         },
+    }
+
+
+def _bringing(container: Raw, path: str) -> Raw:
+    """What brings the file, where the workspace is kept in a bucket: the trainer, as that container is told of it."""
+    told = container.get("args", [])
+    if _BUCKET not in told:
+        return {}
+    kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts", "env")
+    within = PurePosixPath(path).relative_to(WORKSPACE).as_posix()
+    return {
+        "initContainers": [
+            {
+                "name": "bring",
+                "command": ["python", "-m", "finetune_trainer", "bring"],
+                "args": [_BUCKET, told[told.index(_BUCKET) + 1], "--workspace", str(WORKSPACE), "--only", within],
+                **{key: container[key] for key in kept if key in container},
+            }
+        ]
     }

@@ -64,6 +64,11 @@ def localize(name: str, spec: FineTuneJobSpec, directory: Path) -> LocalJob:
     """Fit a manifest that lies in `directory` to this machine; UserError for what can only be had in a cluster."""
     if spec.suspend:
         raise UserError(f"{name} has suspend: true, so nothing is run; set it to false, or remove it.")
+    if spec.workspace.bucket:
+        raise UserError(
+            f"{name} has workspace.bucket, by which pods of a cluster hand their files on; here they lie in .finetune: "
+            "remove it for `finetune run`."
+        )
     for field, source in (*sources(spec), *_tasks(spec), ("output.destination", spec.output.destination or "")):
         _refuse_cluster_source(field, source)
     absolute = FineTuneJobSpec.model_validate(_absolute(spec.model_dump(by_alias=True, exclude_unset=True), directory))

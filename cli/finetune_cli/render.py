@@ -1,9 +1,11 @@
 """`finetune render`: what the operator would create for a new FineTuneJob, from the operator's own builders."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.desired.evaluation import served_merged
 from finetune_operator.finetunejob.desired.hosting import (
     BASE,
@@ -17,6 +19,7 @@ from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.desired.workspace import claim, record_map
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import HOST, JOBS, origin, wanted
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.names import of_revision, parted, revision_of
@@ -57,7 +60,8 @@ def objects(name: str, namespace: str, spec: FineTuneJobSpec, settings: Settings
             )
     cache = spec.workspace.cache or ""
     target = Target(name, namespace, UNKNOWN_UID, spec, revision_of(spec), settings, origin=_origin(spec), cache=cache)
-    made = [claim(target), record_map(target)]
+    target = replace(target, bucket=in_bucket(target, Record(target.revision)))
+    made = [*(() if target.bucket else (claim(target),)), record_map(target)]
     for stage in wanted(spec):
         if stage.hosts:
             made += _hosted(target)

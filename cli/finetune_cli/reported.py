@@ -74,15 +74,16 @@ def _from_cluster(name: str, revision: str, cluster: Cluster) -> Reported:
     job = cluster.job(name or only(cluster.names()))
     name = job.name
     evaluation = _evaluation(name, job.status)
-    claim, _, path = evaluation.report.removeprefix("pvc://").partition("/")
-    newest = claim.removeprefix(f"{name}-")
+    # On the revision's volume, or in its directory of a bucket.
+    place, _, path = evaluation.report.rpartition("/evaluations/")
+    newest = place.rpartition("/")[2].removeprefix(f"{name}-")
     if revision and revision != newest:
         measured = cluster.measured(name, revision)
         directory = PurePosixPath(
             WORKSPACE, "evaluations", evaluation.id if evaluation.id in measured else measured[-1]
         )
     else:
-        directory = PurePosixPath(WORKSPACE, path).parent
+        directory = PurePosixPath(WORKSPACE, "evaluations", path).parent
 
     def read(file: str) -> str:
         return cluster.read(name, revision or newest, str(directory / file), newest)

@@ -20,7 +20,7 @@ from ground import Ground
 from hub_writes import WritableHub
 from operator_process import OperatorProcess
 from playing import Played
-from s3 import Bucket, serving
+from s3 import OWNERS, Bucket, serving
 
 # A user whom no rule knows: a test that binds a role to it sees exactly what that role allows.
 STRANGER = User("stranger")
@@ -42,7 +42,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, B
 
 @pytest.fixture
 def bucket(s3_server: tuple[str, BaseClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
-    """The server, with the right credentials given for model, dataset and output."""
+    """The server, with the right credentials given for whoever asks."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "FINETUNE_"))]:
         monkeypatch.delenv(name)
     # Nor those of whoever runs the tests, nor a cloud machine's.
@@ -50,7 +50,7 @@ def bucket(s3_server: tuple[str, BaseClient], monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     found = Bucket(*s3_server, monkeypatch)
-    for owner in ("MODEL", "DATASET", "OUTPUT"):
+    for owner in OWNERS:
         found.grant(owner, AWS_ACCESS_KEY_ID=s3.KEY, AWS_SECRET_ACCESS_KEY=s3.SECRET, AWS_ENDPOINT_URL=found.endpoint)
     return found
 

@@ -15,6 +15,8 @@ from finetune_trainer.contract.outcome import StageError
 from ports import free_port
 
 KEY, SECRET = "the-access-key", "the-secret-key"
+# Whose credentials there are.
+OWNERS = ("MODEL", "DATASET", "OUTPUT", "WORKSPACE", "ORIGIN")
 
 
 @dataclass

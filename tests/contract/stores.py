@@ -23,7 +23,7 @@ from finetune_trainer.data.places import hub as hub_place
 from finetune_trainer.data.places import oci as oci_place
 from hub_writes import WritableHub
 from ports import free_port
-from s3 import KEY, SECRET, Bucket
+from s3 import KEY, OWNERS, SECRET, Bucket
 
 TOKEN = "hf_the-token"
 USER, PASSWORD = "the-user", "the-password"
@@ -267,7 +267,7 @@ def s3(found: Bucket, name: str) -> Store:
 def gs(address: str, refusing: str, environment: pytest.MonkeyPatch, name: str) -> Store:
     """The bucket models of fake-gcs-server; another server refuses."""
     environment.setenv("NO_GCE_CHECK", "true")
-    for owner in ("MODEL", "DATASET", "OUTPUT"):
+    for owner in OWNERS:
         environment.setenv(f"FINETUNE_{owner}_STORAGE_EMULATOR_HOST", address)
     return Store(
         "gs",
@@ -282,7 +282,7 @@ def gs(address: str, refusing: str, environment: pytest.MonkeyPatch, name: str) 
 def abfs(found: blobs.Blobs, environment: pytest.MonkeyPatch, name: str) -> Store:
     """The container models of the Blob service in miniature."""
     key = "AZURE_STORAGE_CONNECTION_STRING"
-    for owner in ("MODEL", "DATASET", "OUTPUT"):
+    for owner in OWNERS:
         environment.setenv(f"FINETUNE_{owner}_{key}", found.connection)
     wrong = found.connection.replace(blobs.SIGNATURE, "wrong")
     return Store(
@@ -300,7 +300,7 @@ def hf(hub: WritableHub, environment: pytest.MonkeyPatch, name: str) -> HubStore
     environment.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     environment.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "/none")
     environment.delenv("HF_TOKEN", raising=False)
-    for owner in ("MODEL", "DATASET", "OUTPUT"):
+    for owner in OWNERS:
         environment.setenv(f"FINETUNE_{owner}_HF_ENDPOINT", hub.endpoint)
         environment.setenv(f"FINETUNE_{owner}_HF_TOKEN", TOKEN)
     # Its names have 96 characters at most.

@@ -1,5 +1,6 @@
 """The program of stage pods and of the local backend, `python -m finetune_trainer STAGE`, and of the containers beside
-an Engine: `fetch` brings its model, `adapters` loads adapters into it.
+engines: `fetch` brings an Engine's model, `adapters` loads adapters into it, `bring` has files of a workspace that is
+kept in a bucket.
 """
 
 import argparse
@@ -7,6 +8,8 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,17 +38,23 @@ from finetune_trainer.stages.frame import Ending, leave, run
 from finetune_trainer.training import trials
 
 if TYPE_CHECKING:
+    from finetune_trainer.stages.carried import Carrier
     from finetune_trainer.training.rivals import Rivals
 
 logger = logging.getLogger(__name__)
+
+STAGES = ("prepare", "train", "publish", "merge", "evaluate")
+T = TypeVar("T")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; its defaults are a stage pod's."""
     parser = argparse.ArgumentParser(prog="finetune_trainer", description=__doc__)
-    parser.add_argument("stage", choices=["prepare", "train", "publish", "merge", "evaluate", "fetch", "adapters"])
+    parser.add_argument("stage", choices=[*STAGES, "fetch", "adapters", "bring"])
     parser.add_argument("--config", type=Path, default=Path("/etc/finetune/run.json"))
     parser.add_argument("--workspace", type=Path, default=Path("/workspace"))
+    parser.add_argument("--bucket", help="where the workspace's files are kept, as a URI; left out: there alone")
+    parser.add_argument("--only", action="append", help="PATH[=DIGEST], for bring alone: what is brought of them")
     parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG))
     parser.add_argument("--status-port", type=int, default=STATUS_PORT)
     parser.add_argument("--status-host", default="", help="left out: every address of the machine")
@@ -156,8 +165,50 @@ def stage(options: argparse.Namespace) -> Contract:
         from finetune_trainer.training.build import Beside
 
         rivals = _rivals(options.trial, *whole)
-        beside = Beside(options.keep_checkpoints, options.tracking, options.sharding, options.budget, rivals)
+        kept = _keeping(options)
+        beside = Beside(options.keep_checkpoints, options.tracking, options.sharding, options.budget, rivals, kept)
         return train(config, workspace, reporter, beside)
+
+
+@contextmanager
+def carried(options: argparse.Namespace) -> Iterator[None]:
+    """Around a stage: where a workspace is kept in a bucket, what it needs is brought, and what it made is put there.
+
+    Not around the processes that a training starts: those work on what is here.
+    """
+    if options.trial or "RANK" in os.environ:
+        yield
+        return
+    config, workspace = load(RunConfig, options.config), Workspace(options.workspace)
+
+    def done() -> object:
+        return complete.result(options.stage, config, workspace, options.on_sensitive)
+
+    with ExitStack() as stack:
+        if options.bucket:
+            stack.enter_context(_carrier(options, done).around())
+        if options.stage == "prepare" and (origin := config.model.origin) and origin.bucket and not done():
+            from finetune_trainer.stages.carried import started_from
+
+            stack.enter_context(started_from(origin))
+        yield
+
+
+def _keeping(options: argparse.Namespace) -> Callable[[], None]:
+    """What to do about each checkpoint and trial."""
+    return (lambda: None) if options.bucket is None else _carrier(options).keep
+
+
+def _carrier(options: argparse.Namespace, done: Callable[[], object] = lambda: None) -> "Carrier":
+    # Half a second of libraries, which only a bucket is worth.
+    from finetune_trainer.stages.carried import Carrier
+
+    return Carrier(options.stage, Workspace(options.workspace), options.bucket, done)
+
+
+def _carrying(options: argparse.Namespace, work: Callable[[], T]) -> T:
+    with carried(options):
+        return work()
 
 
 def _trial(number: int, config: RunConfig, workspace: Workspace, reporter: Reporter) -> tuple[RunConfig, Workspace]:
@@ -198,11 +249,13 @@ def main() -> None:
         sys.exit(run(lambda: _fetch(options), options.into, options.termination_log))
     if options.stage == "adapters":
         sys.exit(run(lambda: _adapters(options), options.into, options.termination_log))
+    if options.stage == "bring":
+        sys.exit(run(lambda: _bring(options), options.workspace, options.termination_log))
     if _sweeps(options):
-        sys.exit(run(lambda: _sweep(options), options.workspace, options.termination_log))
+        sys.exit(run(lambda: _carrying(options, lambda: _sweep(options)), options.workspace, options.termination_log))
     if options.stage == "train" and (options.nodes > 1 or _workers() > 1):
         sys.exit(_launch(options))
-    sys.exit(run(lambda: stage(options), options.workspace, options.termination_log))
+    sys.exit(run(lambda: _carrying(options, lambda: stage(options)), options.workspace, options.termination_log))
 
 
 def _fetch(options: argparse.Namespace) -> Contract:
@@ -211,6 +264,12 @@ def _fetch(options: argparse.Namespace) -> Contract:
     source = Source(uri=options.source)
     model = ModelConfig(source=source, revision=options.revision, trust_remote_code=options.trust_remote_code)
     return fetch(model, options.into)
+
+
+def _bring(options: argparse.Namespace) -> None:
+    from finetune_trainer.data.parts import bring
+
+    bring(options.bucket, options.workspace, options.only)
 
 
 def _adapters(options: argparse.Namespace) -> None:
@@ -249,7 +308,7 @@ def _sweep(options: argparse.Namespace) -> Contract | None:
         logger.info("The sweep is complete already.")
         return done
     share = Share(options.pod, options.pods, options.retries)
-    return Sweep(config, workspace, share, _passed_on(options)).carry_out()
+    return Sweep(config, workspace, share, _passed_on(options), kept=_keeping(options)).carry_out()
 
 
 def _passed_on(options: argparse.Namespace) -> list[str]:
@@ -259,6 +318,8 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
     kept = ["--keep-checkpoints", str(options.keep_checkpoints), "--sharding", options.sharding]
     if options.tracking:
         kept += ["--tracking", options.tracking.model_dump_json(by_alias=True)]
+    if options.bucket is not None:
+        kept += ["--bucket", options.bucket]
     if options.budget is not None:
         kept += ["--budget", str(options.budget)]
     return [*places, *status, *kept]
@@ -269,7 +330,7 @@ def _launch(options: argparse.Namespace) -> int:
 
     node = Node(options.node, options.nodes, options.meet)
     trial = ["--trial", str(options.trial)] if options.trial else []
-    with Ending(options.workspace) as ending:
+    with Ending(options.workspace) as ending, carried(options):
         arguments = [options.stage, *_passed_on(options), *trial]
         return launch(max(1, _workers()), arguments, options.termination_log, node)
     leave(ending.termination, options.termination_log)

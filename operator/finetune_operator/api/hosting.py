@@ -57,7 +57,7 @@ class Hosting(ApiModel):
     output.destination has to be set, since the Engine's pods read the artifact there. Left out: the FineTuneJob has an
     engine of its own, and the fields below say what it is like."""
     replicas: Annotated[int, Field(ge=1, le=100)] = 1
-    """Serving pods. More than one need a ReadWriteMany workspace."""
+    """Serving pods. More than one need workspace.bucket, or a ReadWriteMany workspace."""
     resources: Resources = Resources()
     """The serving pod's resources; an accelerator among its limits selects the GPU image."""
     context_length: Annotated[int, Field(ge=16, le=MOST_TOKENS)] | None = None

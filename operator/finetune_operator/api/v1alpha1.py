@@ -7,6 +7,7 @@ acts on does not belong here.
 
 from typing import Literal
 
+from finetune_trainer.contract.config import TrackerType
 from finetune_trainer.contract.schemes import listed, remote
 from pydantic import ConfigDict
 
@@ -45,7 +46,7 @@ class FineTuneJobSpec(ApiModel):
     output: Output = Output()
     """Where the artifact goes, beside the workspace."""
     workspace: WorkspaceVolume = WorkspaceVolume()
-    """The volume that each revision gets."""
+    """The volume that each revision gets, or the bucket in place of it."""
     suspend: bool = False
     """true stops the work on a revision; what serves goes on serving. false resumes it from its last checkpoint."""
     ttl_after_finished: Duration | None = None
@@ -56,18 +57,26 @@ class FineTuneJobSpec(ApiModel):
 
     rules = (
         Rule(
-            "self.hosting.replicas <= 1 || 'ReadWriteMany' in self.workspace.accessModes",
-            "above 1 needs workspace.accessModes [ReadWriteMany]: "
+            "self.hosting.replicas <= 1 || 'ReadWriteMany' in self.workspace.accessModes || has(self.workspace.bucket)",
+            "above 1 needs workspace.bucket, or workspace.accessModes [ReadWriteMany]: "
             "a ReadWriteOnce volume holds all replicas on one node",
-            lambda spec: spec.hosting.replicas == 1 or "ReadWriteMany" in spec.workspace.access_modes,
+            lambda spec: spec.hosting.replicas == 1 or spec.workspace.spreads,
             "hosting.replicas",
         ),
         Rule(
             "!has(self.training) || !has(self.training.nodes) || self.training.nodes <= 1 || "
-            "'ReadWriteMany' in self.workspace.accessModes",
+            "'ReadWriteMany' in self.workspace.accessModes || has(self.workspace.bucket)",
             "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
             "a ReadWriteOnce volume holds all pods on one node",
-            lambda spec: spec.training.nodes == 1 or "ReadWriteMany" in spec.workspace.access_modes,
+            lambda spec: spec.training.nodes == 1 or spec.workspace.spreads,
+            "training.nodes",
+        ),
+        Rule(
+            "!has(self.training) || !has(self.training.nodes) || self.training.nodes <= 1 || "
+            "!has(self.workspace.bucket)",
+            "can't be above 1 with workspace.bucket: pods that train together go on from one checkpoint, on a volume "
+            "that they share; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
+            lambda spec: spec.training.nodes == 1 or spec.workspace.bucket is None,
             "training.nodes",
         ),
         Rule(
@@ -124,13 +133,31 @@ class FineTuneJobSpec(ApiModel):
         ),
         Rule(
             "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
-            "'ReadWriteMany' in self.workspace.accessModes",
+            "'ReadWriteMany' in self.workspace.accessModes || has(self.workspace.bucket)",
             "above 1 needs workspace.accessModes [ReadWriteMany] (and a storage class that has it): "
             "a ReadWriteOnce volume holds all pods on one node",
+            lambda spec: spec.training.sweep is None or spec.training.sweep.parallel == 1 or spec.workspace.spreads,
+            "training.sweep.parallel",
+        ),
+        Rule(
+            "!has(self.training) || !has(self.training.tracking) || self.training.tracking.type != 'tensorboard' || "
+            "!has(self.workspace.bucket)",
+            "can't be tensorboard with workspace.bucket: TensorBoard reads its files on a volume that outlasts the "
+            "pod; choose mlflow, or remove tracking",
             lambda spec: (
-                spec.training.sweep is None
-                or spec.training.sweep.parallel == 1
-                or "ReadWriteMany" in spec.workspace.access_modes
+                spec.training.tracking is None
+                or spec.training.tracking.type != TrackerType.TENSORBOARD
+                or spec.workspace.bucket is None
+            ),
+            "training.tracking.type",
+        ),
+        Rule(
+            "!has(self.training) || !has(self.training.sweep) || self.training.sweep.parallel <= 1 || "
+            "!has(self.workspace.bucket)",
+            "can't be above 1 with workspace.bucket: trials that run at the same time tell one another by files on one "
+            "volume how they stand; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
+            lambda spec: (
+                spec.training.sweep is None or spec.training.sweep.parallel == 1 or spec.workspace.bucket is None
             ),
             "training.sweep.parallel",
         ),

@@ -157,9 +157,24 @@ _BEHIND = {
         "dataset": "datasets/[^/]+/[^/]+/.+",
         "output": f"{_HUB_NAME}/{_HUB_NAME}",
     },
-    "s3": {"model": f"{_BUCKET}(/.+)?", "dataset": f"{_BUCKET}/.+", "output": f"{_BUCKET}/.+"},
-    "gs": {"model": f"{_GOOGLE_BUCKET}/.+", "dataset": f"{_GOOGLE_BUCKET}/.+", "output": f"{_GOOGLE_BUCKET}/.+"},
-    "abfs": {"model": f"{_CONTAINER}/.+", "dataset": f"{_CONTAINER}/.+", "output": f"{_CONTAINER}/.+"},
+    "s3": {
+        "model": f"{_BUCKET}(/.+)?",
+        "dataset": f"{_BUCKET}/.+",
+        "output": f"{_BUCKET}/.+",
+        "bucket": f"{_BUCKET}/.+",
+    },
+    "gs": {
+        "model": f"{_GOOGLE_BUCKET}/.+",
+        "dataset": f"{_GOOGLE_BUCKET}/.+",
+        "output": f"{_GOOGLE_BUCKET}/.+",
+        "bucket": f"{_GOOGLE_BUCKET}/.+",
+    },
+    "abfs": {
+        "model": f"{_CONTAINER}/.+",
+        "dataset": f"{_CONTAINER}/.+",
+        "output": f"{_CONTAINER}/.+",
+        "bucket": f"{_CONTAINER}/.+",
+    },
     "oci": {"model": f"{_REPOSITORY}(:{_TAG}|@sha256:[0-9a-f]{{64}})", "output": _REPOSITORY},
     # No * either, for nothing lists a server's files; what follows a ? is often a secret.
     "https": {"dataset": f"{_REGISTRY}/[^?#@*]+"},
@@ -170,7 +185,7 @@ _BEHIND = {
 
 
 def _addresses(kind: str, *others: str) -> Rule:
-    """The rule that an address is one of a model, a dataset or an output."""
+    """The rule that an address is one of a model, a dataset, an output or a bucket."""
     patterns = [f"{scheme.name}://{_BEHIND[scheme.name][kind]}" for scheme in SCHEMES if getattr(scheme, kind)]
     return _matches("|".join([*patterns, *others]), f"must be {listed(forms(kind))}")
 
@@ -213,6 +228,12 @@ OutputUri = Annotated[
     str,
     Field(max_length=1024),
     _addresses("output"),
+    _STAYS,
+]
+BucketUri = Annotated[
+    str,
+    Field(max_length=1024),
+    _addresses("bucket"),
     _STAYS,
 ]
 CacheUri = Annotated[

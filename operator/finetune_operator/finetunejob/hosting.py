@@ -94,7 +94,7 @@ def _tenants(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[
     step = walk.hosted
     if step is None:
         # What serves is not taken down because a stage before it has to run again; without its volume it can't run.
-        there = not wanted.mounts or names.of_revision(target.name, target.revision) in world.claims
+        there = not wanted.mounts or world.keeps(target.revision)
         if served == ours and there:
             found.append(Tenant(wanted, target.revision, None))
     elif step.state in _HOSTED or (step.state in _STOPPED and served == ours):

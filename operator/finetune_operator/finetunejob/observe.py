@@ -135,6 +135,10 @@ class World:
         found = self.records.get(revision)
         return found.record if found else Record(revision)
 
+    def keeps(self, revision: str) -> bool:
+        """Whether a revision's files are there, as far as a cluster tells: its volume is, or they are in a bucket."""
+        return names.of_revision(self.name, revision) in self.claims or self.record(revision).bucket is not None
+
     def has(self, address: str) -> bool:
         """Whether there is a model to serve at an address: a revision that was trained, or a checkpoint it kept."""
         _, step = names.parted(address)

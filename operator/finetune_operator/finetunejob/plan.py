@@ -17,6 +17,7 @@ from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob import retention
+from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.hosting import hosting
 from finetune_operator.finetunejob.observe import World, observe
 from finetune_operator.finetunejob.stages import STAGES, origin, wanted
@@ -45,7 +46,10 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[FineTune
         status = tell(world, invalid, STAGES, False, now)
         return Plan(status, events=_events(world, status))
     target = Target(world.name, world.namespace, world.uid, spec, names.revision_of(spec), settings)
-    target = replace(target, origin=origin.origin(target, world), cache=cache(target, world), engine=world.engine)
+    kept = in_bucket(target, world.record(target.revision))
+    target = replace(target, cache=cache(target, world), bucket=kept, engine=world.engine)
+    target = replace(target, origin=origin.origin(target, world))
+    target = replace(target, origin_bucket=origin.in_bucket(target, world))
     walked = walk(target, world)
     if walked.reads:
         return Plan(world.status, reads=walked.reads)

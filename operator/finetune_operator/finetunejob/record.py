@@ -26,6 +26,7 @@ RUN_CONFIG = names.RUN_CONFIG
 PREPARED = "prepare.json"
 TRAINED = "train.json"
 MERGED = "merge.json"
+BUCKET = "bucket.json"
 _FAILED = "failed-"
 
 
@@ -35,6 +36,13 @@ class Failure:
 
     reason: Reason
     message: str
+
+
+class InBucket(Contract):
+    """Where the workspace of a revision without a volume is kept, as a URI, and the Secret with the keys for it."""
+
+    uri: str
+    secret: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,11 @@ class Record:
     def merged(self) -> MergeResult | None:
         """The whole model that the artifact's adapter makes, or why it is not served; None until that is decided."""
         return self._read(MERGED, MergeResult)
+
+    @cached_property
+    def bucket(self) -> InBucket | None:
+        """Where its files are that are on no volume."""
+        return self._read(BUCKET, InBucket)
 
     def published(self, output: Output) -> PublishResult | None:
         """The artifact's address at the destination; None until all is there that is wanted."""

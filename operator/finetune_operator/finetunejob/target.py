@@ -6,6 +6,7 @@ from finetune_trainer.contract.config import Origin
 
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND, FineTuneJobSpec
+from finetune_operator.finetunejob.record import InBucket
 from finetune_operator.finetunejob.shared import EngineState
 from finetune_operator.pods.metadata import Owner
 from finetune_operator.settings import Settings
@@ -16,7 +17,8 @@ class Target:
     """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings.
 
     `directory`: where its files lie when there is no cluster, as a URI. `origin`: the artifact of another FineTuneJob
-    that it starts from, once it is known which. `cache`: the URI of where its base model is kept for others, too.
+    that it starts from, once it is known which, and `origin_bucket`, where that has no volume. `cache`: the URI of
+    where its base model is kept for others, too. `bucket`: where its files are kept in place of a volume.
     `engine`: the Engine that hosting.engine names, where it is there.
     """
 
@@ -28,7 +30,9 @@ class Target:
     settings: Settings
     directory: str = ""
     origin: Origin | None = None
+    origin_bucket: InBucket | None = None
     cache: str = ""
+    bucket: InBucket | None = None
     engine: EngineState | None = None
 
     @property
@@ -38,12 +42,14 @@ class Target:
 
     @property
     def files(self) -> str:
-        """Where its files lie, as a URI: on its volume."""
+        """Where its files lie, as a URI: on its volume, or in a bucket."""
+        if self.bucket:
+            return self.bucket.uri
         return self.directory or f"pvc://{names.of_revision(self.name, self.revision)}"
 
     @property
     def together(self) -> dict[str, str] | None:
         """The labels of the revision's pods where its volume holds them on one node; None where they may spread."""
-        if "ReadWriteMany" in self.spec.workspace.access_modes:
+        if self.bucket or "ReadWriteMany" in self.spec.workspace.access_modes:
             return None
         return {names.JOB: self.name, names.REVISION: self.revision}

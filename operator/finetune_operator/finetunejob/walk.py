@@ -160,7 +160,7 @@ def _lost(target: Target, world: World) -> Step | None:
     """A record without its volume tells of files that are gone, and so do the Jobs that made them."""
     name = names.of_revision(target.name, target.revision)
     found = world.records.get(target.revision)
-    if found is None or found.record.prepared is None or name in world.claims:
+    if found is None or found.record.prepared is None or world.keeps(target.revision):
         return None
     message = f"PersistentVolumeClaim {name} is gone, and with it all that was made; the revision is made anew."
     jobs = (job.ref for job in world.jobs.values() if job.ref.revision == target.revision)

@@ -90,6 +90,15 @@ def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_workspace_in_a_bucket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as failure:
+        local(tmp_path, workspace={"bucket": "s3://work/finetune"})
+    assert failure.value.message == (
+        "recipes has workspace.bucket, by which pods of a cluster hand their files on; here they lie in .finetune: "
+        "remove it for `finetune run`."
+    )
+
+
 @pytest.mark.parametrize(
     ("sections", "words"),
     [

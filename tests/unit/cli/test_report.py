@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from finetune_cli.output import OutputFormat
 from finetune_cli.report import given_prices, report_on, summary, write_failures
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.desired.hosting import deployment, pod_template
 from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
+from finetune_trainer.__main__ import parse
 from finetune_trainer.contract.config import Metric, Prices, RunConfig, Workspace
 from finetune_trainer.contract.results import EvaluateResult
 from finetune_trainer.evaluation.decision import Decision
@@ -31,7 +35,7 @@ from finetune_trainer.evaluation.page import render
 from finetune_trainer.server import Reporter
 from finetune_trainer.stages.prepare import prepare
 from huggingface_hub import ModelCard
-from rendering import target
+from rendering import host, target
 from restricted import violations
 from rich.console import Console
 from tiny import CHATML, write_model
@@ -160,6 +164,31 @@ def test_the_readers_place_is_the_jobs_own() -> None:
     assert pod["spec"]["nodeSelector"] == {"zone": "a"}
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
     assert "requiredDuringSchedulingIgnoredDuringExecution" not in pod["spec"]["affinity"]["podAffinity"]
+
+
+def test_of_a_workspace_in_a_bucket_the_reader_has_the_file_brought() -> None:
+    found = target(
+        "recipes", workspace={"bucket": "s3://work/finetune", "credentials": {"secretRef": {"name": "work"}}}
+    )
+    found = replace(found, bucket=in_bucket(found, Record(found.revision)))
+    evaluated = JOBS["evaluate"].job(found, "inputs")["spec"]["template"]["spec"]
+    for template in (evaluated, host(found)["spec"]["template"]["spec"]):
+        pod = reader(template, "recipes", found.revision, "/workspace/evaluations/ab/report.json")["spec"]
+        (brings,), (reads,) = pod["initContainers"], pod["containers"]
+        where = f"s3://work/finetune/team/the-uid/recipes-{found.revision}"
+        assert brings["args"] == [
+            "--bucket",
+            where,
+            "--workspace",
+            "/workspace",
+            "--only",
+            "evaluations/ab/report.json",
+        ]
+        assert parse(["bring", *brings["args"]]).only == ["evaluations/ab/report.json"]
+        assert brings["image"] == reads["image"] == "trainer:1"
+        keys = [each["valueFrom"]["secretKeyRef"]["name"] for each in brings["env"] if "valueFrom" in each]
+        assert set(keys) == {"work"}
+        assert "env" not in reads
 
 
 def test_the_table_has_a_line_for_each_contender() -> None:

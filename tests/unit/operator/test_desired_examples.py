@@ -28,8 +28,8 @@ def fields_set(value: Any, found: dict[str, set[str]]) -> dict[str, set[str]]:
 
 def test_the_examples_set_every_field():
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for name in ("gpu.yaml", "preferences.yaml", "labels.yaml", "reward.yaml", "sweep.yaml", "shared/recipes.yaml"):
-        fields_set(example(name).spec, found)
+    for name in ("gpu", "preferences", "labels", "reward", "sweep", "bucket", "shared/recipes"):
+        fields_set(example(f"{name}.yaml").spec, found)
     every = {(model.__name__, name) for model in models(FineTuneJobSpec) for name in model.model_fields}
     missing = every - {(model, name) for model, names in found.items() for name in names}
     assert not missing

@@ -107,7 +107,8 @@ class Origin(Contract):
 
     `digest`: as the record of the revision has it, whose files lie in `files`; `step`: of the checkpoint that is meant
     in place of the artifact. `base`: what that was trained from; without a path it lies among the files, or where a
-    link among them leads, into `cache`. `lineage`: what all of it goes back to, the nearest first.
+    link among them leads, into `cache`. `lineage`: what all of it goes back to, the nearest first. `bucket`: where the
+    files are brought from, which are on no volume.
     """
 
     digest: str
@@ -116,6 +117,7 @@ class Origin(Contract):
     base: Source
     cache: Source | None = None
     lineage: tuple[str, ...] = ()
+    bucket: str | None = None
 
 
 class ModelConfig(Contract):
@@ -453,7 +455,11 @@ SIGNING_KEYS = ("SIGNING_KEY", "SIGNING_PASSWORD")
 IMAGE = "FINETUNE_IMAGE"
 # Where somebody mounted a file is nobody's business outside.
 PATHS: dict[str, Any] = {
-    "model": {"source": {"path"}, "origin": {"files": True, "base": {"path"}, "cache": True}, "cache": True},
+    "model": {
+        "source": {"path"},
+        "origin": {"files": True, "base": {"path"}, "cache": True, "bucket": True},
+        "cache": True,
+    },
     "dataset": {"train": {"path"}, "validation": {"source": {"path"}}, "test": {"source": {"path"}}},
 }
 

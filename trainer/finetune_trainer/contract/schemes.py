@@ -14,7 +14,8 @@ CLAIMS = Path("/mnt/claims")
 
 @dataclass(frozen=True)
 class Scheme:
-    """`model`, `dataset`, `output`: how an address of one is written, behind the ://; nothing where it can't be one.
+    """`model`, `dataset`, `output`, `bucket`: how an address of one is written, behind the ://; nothing where it can't
+    be one. `bucket`: where workspaces are kept.
 
     `keys`: of a Secret, as environment variables; a Secret that lacks one of `required` is refused before anything is
     asked. `entry`: the keys any of which may let one in; a refusal names the one that was given, or the first.
@@ -25,6 +26,7 @@ class Scheme:
     model: tuple[str, ...] = ()
     dataset: tuple[str, ...] = ()
     output: tuple[str, ...] = ()
+    bucket: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     entry: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ SCHEMES = (
         model=("BUCKET/PREFIX",),
         dataset=("BUCKET/KEY",),
         output=("BUCKET/PREFIX",),
+        bucket=("BUCKET/PREFIX",),
         keys=(
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
@@ -71,6 +74,7 @@ SCHEMES = (
         model=("BUCKET/PREFIX",),
         dataset=("BUCKET/KEY",),
         output=("BUCKET/PREFIX",),
+        bucket=("BUCKET/PREFIX",),
         keys=("GOOGLE_APPLICATION_CREDENTIALS_JSON", "STORAGE_EMULATOR_HOST"),
         required=("GOOGLE_APPLICATION_CREDENTIALS_JSON",),
         entry=("GOOGLE_APPLICATION_CREDENTIALS_JSON",),
@@ -82,6 +86,7 @@ SCHEMES = (
         model=("CONTAINER/PREFIX",),
         dataset=("CONTAINER/KEY",),
         output=("CONTAINER/PREFIX",),
+        bucket=("CONTAINER/PREFIX",),
         keys=(
             "AZURE_STORAGE_CONNECTION_STRING",
             "AZURE_STORAGE_ACCOUNT_NAME",

@@ -33,7 +33,7 @@ class ModelDirectory:
 
     def _alone(self, identity: str, download: Download) -> None:
         """What an earlier run brought of the same model is kept, and nothing of another."""
-        note = self.target.with_name(f"{self.target.name}.source")
+        note = note_of(self.target)
         if self.target.is_symlink() or not note.exists() or note.read_text() != identity:
             self._clear()
             self.target.mkdir(parents=True)
@@ -50,6 +50,11 @@ class ModelDirectory:
             self.target.unlink()
         else:
             shutil.rmtree(self.target, ignore_errors=True)
+
+
+def note_of(target: Path) -> Path:
+    """The file beside a model that says which it is."""
+    return target.with_name(f"{target.name}.source")
 
 
 def _shared(place: Path, download: Download) -> Path:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -68,13 +68,16 @@ class Stop:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One sweep on its volume. `arguments`: what this program was told, and each trial is; `program`: how it starts."""
+    """One sweep on its volume. `arguments`: what this program was told, and each trial is; `program`: how it starts;
+    `kept`: called once a trial has ended.
+    """
 
     config: RunConfig
     workspace: Workspace
     share: Share
     arguments: Sequence[str] = ()
     program: Sequence[str] = (sys.executable, "-m", "finetune_trainer")
+    kept: Callable[[], None] = lambda: None
 
     def carry_out(self) -> TrainResult | None:
         """Carry out this pod's trials; the artifact, or None where other pods have trials under way.
@@ -87,6 +90,7 @@ class Sweep:
                 stop.check()
                 if trials.ended(self.workspace, number) is None:
                     trials.end(self.workspace, number, self._tried(number, stop), self._count)
+                    self.kept()
         ended = trials.all_ended(self.workspace, self._count)
         if len(ended) < self._count:
             return None

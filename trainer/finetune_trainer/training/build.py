@@ -32,7 +32,7 @@ class Beside:
     `keep`: how many of the weights that did best on the validation rows outlast training, the artifact's included.
     `tracking`: where it is followed from outside. `sharding`: whether weights are divided among devices. `budget`:
     hours of accelerators that it may take, or of machines without any. `rivals`: the other trials of its sweep, which
-    may end it early.
+    may end it early. `kept`: called for each checkpoint that is complete.
     """
 
     keep: int = 1
@@ -40,6 +40,7 @@ class Beside:
     sharding: Sharding = Sharding.AUTO
     budget: float | None = None
     rivals: Rivals | None = None
+    kept: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Task:
 
     def build(self) -> Work:
         """Load everything into a trainer that is ready to run."""
-        plan, checkpoints = self.prepared.plan, Checkpoints(self.workspace.checkpoints)
+        plan, checkpoints = self.prepared.plan, Checkpoints(self.workspace.checkpoints, self.beside.kept)
         candidates = Candidates(self.workspace.best, self.beside.keep)
         self.reporter.update(activity=f"loading {self.config.model.source.uri}", total_steps=plan.total_steps)
         settings = self._settings()

@@ -8,6 +8,7 @@ Called by `train` and its callback. No torch.
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,10 +37,14 @@ def install(staged: Path, final: Path) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one revision, in `root`; only the last is kept, since it is never incomplete."""
+    """The checkpoints of one revision, in `root`; only the last is kept, since it is never incomplete.
 
-    def __init__(self, root: Path) -> None:
+    `kept`: called for each that is complete.
+    """
+
+    def __init__(self, root: Path, kept: Callable[[], None] = lambda: None) -> None:
         self.root = root
+        self._kept = kept
         self.staging = root / STAGING
 
     def clean(self) -> None:
@@ -59,6 +64,7 @@ class Checkpoints:
         install(staged, self.root / staged.name)
         for path in older:
             shutil.rmtree(path)
+        self._kept()
 
     def _complete(self) -> list[Path]:
         return [path for path in self.root.glob("checkpoint-*") if NAME.fullmatch(path.name)]

@@ -45,6 +45,19 @@ def arguments(
     return [*models, *common(context_length, config.model.trust_remote_code)]
 
 
+def files(
+    config: RunConfig, workspace: Workspace, base: bool = False, step: int | None = None, merged: bool = False
+) -> list[Path]:
+    """What of the workspace vLLM reads with such `arguments`, the model that was trained last."""
+    tuned = workspace.artifact if step is None else workspace.checkpoint(step)
+    model = [] if config.model.source.path else [workspace.model]
+    if base:
+        return model
+    if merged:
+        return [workspace.merged]
+    return [*(model if config.training.beside_base else ()), tuned]
+
+
 def asked(config: RunConfig, base: bool = False) -> str:
     """The path that its clients ask at, as `arguments` have it served."""
     return COMPLETIONS if base or config.training.method.writes else CLASSIFY

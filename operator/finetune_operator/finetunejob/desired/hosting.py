@@ -3,12 +3,15 @@ it is compared with, where the first engine can't answer as that; and what asks 
 `homes`.
 """
 
+from pathlib import Path
+
 from finetune_trainer.contract.adapters import Adapter
 from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.results import TrainResult
 
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
-from finetune_operator.finetunejob.desired import engine, volumes
+from finetune_operator.finetunejob.desired import bucket, engine, volumes
 from finetune_operator.finetunejob.record import text
 from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.target import Target
@@ -22,16 +25,19 @@ HOST, BASE = "host", "base"
 
 
 def pod_template(
-    target: Target, run_config: RunConfig, context_length: int, stage: str = HOST, merged: bool = False
+    target: Target,
+    run_config: RunConfig,
+    context_length: int,
+    stage: str = HOST,
+    merged: bool = False,
+    trained: TrainResult | None = None,
 ) -> Manifest:
     """The engine's pods: the model of `run_config`, its base model, or one of its checkpoints, as `stage` says.
-    `merged`: the first one as a whole model.
+    `merged`: the first one as a whole model. `trained`: what it is held to where it is brought from a bucket.
     """
     model = run_config.model
-    mounts = [
-        volumes.workspace(target, read_only=True),
-        *user_mounts([model.source.uri, model.cache.uri if model.cache else ""]),
-    ]
+    users = user_mounts([model.source.uri, model.cache.uri if model.cache else ""])
+    mounts = [volumes.workspace(target, read_only=True), *users]
     hosting, labels = target.spec.hosting, names.labels(target.name, target.revision, stage)
     workspace, step = Workspace(volumes.WORKSPACE), names.step_of(stage)
     wanted = VllmContainer(
@@ -42,7 +48,19 @@ def pod_template(
         api_key(hosting.api_key),
         asked=engine.asked(run_config, stage == BASE),
     )
-    return template(labels, hosting.pod, container(wanted, target.settings), mounts, target.together)
+    wants = engine.files(run_config, workspace, stage == BASE, step, merged)
+    brought = [bucket.within(path) + _digest(trained, path, workspace) for path in wants]
+    before = bucket.brings(target, brought, users, hosting.resources)
+    return template(labels, hosting.pod, container(wanted, target.settings), mounts, target.together, before)
+
+
+def _digest(trained: TrainResult | None, path: Path, workspace: Workspace) -> str:
+    """What is behind a path that is brought: = and its digest, where the record knows it."""
+    if trained is None:
+        return ""
+    known = {workspace.checkpoint(found.step): found.digest for found in trained.checkpoints}
+    found = (known | {workspace.artifact: trained.artifact.digest}).get(path)
+    return f"={found}" if found else ""
 
 
 def deployment(target: Target, pod: Manifest, replicas: int, stage: str = HOST) -> Manifest:

@@ -10,7 +10,7 @@ from finetune_operator import names
 from finetune_operator.api.pods import Pod, Toleration
 from finetune_operator.api.training import Training
 from finetune_operator.api.values import seconds
-from finetune_operator.finetunejob.desired import sweep, volumes
+from finetune_operator.finetunejob.desired import bucket, sweep, volumes
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import Variable, merged, threads, variables
 from finetune_operator.pods.metadata import Manifest, metadata
@@ -144,7 +144,7 @@ def _container(target: Target, stage: str, needs: JobNeeds, settings: Pod) -> Ma
     wanted = training.resources if needs.devices else without_devices(training.resources)
     # No pod can ask what it runs: what trained is a part of the artifact's provenance.
     told = {IMAGE: image} if needs.devices else {}
-    environment = [*variables(ENVIRONMENT | told), *needs.environment]
+    environment = [*variables(ENVIRONMENT | told), *bucket.keys(target.bucket), *needs.environment]
     # With several devices the trainer launches a process for each: they share the cores, and none may take them all.
     if not needs.devices or accelerators(training.resources) <= 1:
         environment += threads(wanted.limits)
@@ -155,6 +155,7 @@ def _container(target: Target, stage: str, needs: JobNeeds, settings: Pod) -> Ma
             *("--workspace", str(volumes.WORKSPACE)),
             *("--termination-log", TERMINATION_LOG),
             *("--status-port", str(STATUS_PORT)),
+            *bucket.arguments(target.bucket),
             *needs.arguments,
             *(_together(target, stage) if needs.devices and training.nodes > 1 else ()),
         ],

@@ -3,19 +3,44 @@
 from pathlib import Path
 
 from finetune_operator import names
+from finetune_operator.api.workspace import WorkspaceVolume
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.record import RUN_CONFIG, evaluation_key
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.mounts import Mount
 
 WORKSPACE = Path("/workspace")
 TOLD = Path("/etc/finetune")
+# Where prepare has the files of the FineTuneJob that it starts from, while they are copied, if they are in a bucket.
+ORIGIN = WORKSPACE / "origin"
 
 
 def workspace(target: Target, read_only: bool = False) -> Mount:
-    """The revision's volume."""
+    """The revision's volume; where its files are kept in a bucket, one of the pod's own."""
+    if target.bucket:
+        return Mount("workspace", _own(target.spec.workspace), WORKSPACE, read_only)
     claim = names.of_revision(target.name, target.revision)
     return Mount("workspace", {"persistentVolumeClaim": {"claimName": claim}}, WORKSPACE, read_only)
+
+
+def _own(workspace: WorkspaceVolume) -> Manifest:
+    """A volume that goes with its pod: on its node's disk, or of the storage class that the manifest names."""
+    if workspace.storage_class_name is None:
+        return {"emptyDir": {"sizeLimit": str(workspace.size)}}
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": claim_spec(workspace)}}}
+
+
+def claim_spec(workspace: WorkspaceVolume) -> Manifest:
+    """What a PersistentVolumeClaim asks for."""
+    spec: Manifest = {
+        "accessModes": list(workspace.access_modes),
+        "resources": {"requests": {"storage": str(workspace.size)}},
+    }
+    # An empty class is an answer of its own: no dynamic provisioning.
+    if workspace.storage_class_name is not None:
+        spec["storageClassName"] = workspace.storage_class_name
+    return spec
 
 
 def told(target: Target, measured: bool) -> Mount:

@@ -4,25 +4,18 @@ from finetune_operator import names
 from finetune_operator.finetunejob import record
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.desired.volumes import claim_spec
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.metadata import Manifest, metadata
 
 
 def claim(target: Target) -> Manifest:
     """The PersistentVolumeClaim for the base model, its rows, checkpoints and artifact."""
-    volume = target.spec.workspace
-    spec: Manifest = {
-        "accessModes": list(volume.access_modes),
-        "resources": {"requests": {"storage": str(volume.size)}},
-    }
-    # An empty class is an answer of its own: no dynamic provisioning.
-    if volume.storage_class_name is not None:
-        spec["storageClassName"] = volume.storage_class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": _metadata(target),
-        "spec": spec,
+        "spec": claim_spec(target.spec.workspace),
     }
 
 
@@ -41,7 +34,8 @@ def told(target: Target) -> dict[str, str]:
     config = evaluation_config(target.spec, target.settings)
     measured = {record.evaluation_key(config): record.text(config)} if target.spec.evaluation.enabled else {}
     run = run_config(target.name, target.revision, target.spec, target.origin)
-    return {record.RUN_CONFIG: record.text(run), **measured}
+    kept = {record.BUCKET: record.text(target.bucket)} if target.bucket else {}
+    return {record.RUN_CONFIG: record.text(run), **kept, **measured}
 
 
 def _metadata(target: Target) -> Manifest:

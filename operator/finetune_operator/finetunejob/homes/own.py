@@ -47,7 +47,7 @@ class OwnEngine(Home):
     def can(self, target: Target, world: World, address: str) -> bool:
         """Whatever was trained, and is kept with its volume."""
         revision, _ = names.parted(address)
-        return world.has(address) and names.of_revision(target.name, revision) in world.claims
+        return world.has(address) and world.keeps(revision)
 
     def holds(self, target: Target, tenant: Tenant) -> Id:
         """Its Deployment."""
@@ -74,7 +74,7 @@ class OwnEngine(Home):
         if config is None or prepared is None:
             return ()
         length = target.spec.hosting.context_length or prepared.plan.context_length
-        made = pod_template(target, config, length, tenant.stage, merged)
+        made = pod_template(target, config, length, tenant.stage, merged, state.record.trained)
         return remember(state, {template_key(inputs): json.dumps(made)})
 
     def beside(self, target: Target, world: World) -> tuple[Action, ...]:

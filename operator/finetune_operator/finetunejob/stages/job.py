@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob import record
 from finetune_operator.finetunejob.desired import jobs
 from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.observe import JobState
@@ -83,6 +84,7 @@ class JobStage(Stage):
             "resources": names.given(training.resources),
             "pod": names.given(training.pod, exclude={"labels", "annotations"}),
             "retry": context.world.retry,
+            **({"bucket": record.dump(kept)} if (kept := context.target.bucket) else {}),
         }
 
     def ended(self, context: Context) -> Step | None:

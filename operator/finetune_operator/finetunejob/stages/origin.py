@@ -12,8 +12,9 @@ from finetune_trainer.contract.schemes import CLAIMS
 
 from finetune_operator import names
 from finetune_operator.conditions import Reason, Type
+from finetune_operator.finetunejob.desired.volumes import ORIGIN
 from finetune_operator.finetunejob.observe import World
-from finetune_operator.finetunejob.record import Record
+from finetune_operator.finetunejob.record import InBucket, Record
 from finetune_operator.finetunejob.stages.base import Step
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
@@ -109,13 +110,25 @@ def address(origin: Origin) -> str:
     return origin.lineage[0].rpartition("/")[2]
 
 
+def in_bucket(target: Target, world: World) -> InBucket | None:
+    """Where the files are that it starts from; None where they are on a volume."""
+    found = target.origin
+    if found is None or found.bucket is None:
+        return None
+    revision, _ = names.parted(address(found))
+    kept = world.source.record(revision).bucket if world.source else None
+    return kept if kept and kept.uri == found.bucket else InBucket(uri=found.bucket)
+
+
 def claim(origin: Origin) -> str:
     """The volume of the revision that it starts from."""
     return origin.files.name
 
 
 def lost(origin: Origin, world: World) -> Step | None:
-    """That the volume is gone before anything was copied from it; None while it is there."""
+    """That the volume is gone before anything was copied from it; None while it is there, or where there is none."""
+    if origin.bucket:
+        return None
     found = world.source.claims.get(claim(origin)) if world.source else None
     if found and not found.ref.deleting:
         return None
@@ -129,6 +142,8 @@ def lost(origin: Origin, world: World) -> Step | None:
 
 def shared(origin: Origin, world: World) -> str:
     """A sentence for a volume that only one node may have, while somebody else has it."""
+    if origin.bucket:
+        return ""
     source = world.source
     found = source.claims.get(claim(origin)) if source else None
     if source is None or found is None or _SHARED & set(found.access_modes):
@@ -154,7 +169,8 @@ def _usable(source: World, address: str) -> bool:
     revision, _ = names.parted(address)
     volume = source.claims.get(names.of_revision(source.name, revision))
     readable = source.record(revision).run_config is not None
-    return source.has(address) and readable and volume is not None and not volume.ref.deleting
+    going = volume is not None and volume.ref.deleting
+    return source.has(address) and readable and source.keeps(revision) and not going
 
 
 def _found(source: World, address: str) -> Origin | None:
@@ -166,7 +182,8 @@ def _found(source: World, address: str) -> Origin | None:
     model = record.run_config.model
     return Origin(
         digest=record.trained.artifact.digest if step is None else checkpoints[step],
-        files=CLAIMS / names.of_revision(source.name, revision),
+        files=ORIGIN if record.bucket else CLAIMS / names.of_revision(source.name, revision),
+        bucket=record.bucket.uri if record.bucket else None,
         step=step,
         base=model.source,
         cache=model.cache,

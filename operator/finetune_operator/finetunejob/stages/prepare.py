@@ -10,12 +10,12 @@ from finetune_operator import names
 from finetune_operator.api.dataset import Dataset
 from finetune_operator.api.status import DatasetStatus, ModelStatus, Phase, PlanStatus
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.desired import tracking
+from finetune_operator.finetunejob.desired import bucket, tracking
 from finetune_operator.finetunejob.desired.credentials import credentials, endpoint_keys, endpoint_secrets
 from finetune_operator.finetunejob.desired.evaluation import evaluation_id, tasks_uris
 from finetune_operator.finetunejob.desired.jobs import JobNeeds, sharding
 from finetune_operator.finetunejob.desired.run_config import data_uris
-from finetune_operator.finetunejob.record import PREPARED
+from finetune_operator.finetunejob.record import PREPARED, dump
 from finetune_operator.finetunejob.stages import origin
 from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
@@ -47,7 +47,11 @@ class Prepare(JobStage):
         return JobNeeds(
             measured=True,
             near=_holders(target),
-            environment=[*credentials(target.spec), *endpoint_keys(target.spec)],
+            environment=[
+                *credentials(target.spec),
+                *bucket.keys(target.origin_bucket, bucket.ORIGIN),
+                *endpoint_keys(target.spec),
+            ],
             mounts=user_mounts(sources, target.cache),
             arguments=(
                 *("--devices", str(accelerators(spec.training.resources))),
@@ -75,6 +79,7 @@ class Prepare(JobStage):
             "evaluation": evaluation_id(context.target),
             **({"arguments": told} if told else {}),
             **({"nodes": nodes} if nodes > 1 else {}),
+            **({"origin": dump(source)} if (source := context.target.origin_bucket) else {}),
         }
         asked = endpoint_secrets(spec) | tracking.made_from(spec.training)
         return super().made_from(context) | own | asked
@@ -110,12 +115,16 @@ class Prepare(JobStage):
 def _copied(target: Target) -> tuple[str, ...]:
     """The volume with what it starts from, and those of its base model where the user gave any."""
     found = target.origin
-    return (f"pvc://{origin.claim(found)}/", found.base.uri, found.cache.uri if found.cache else "") if found else ()
+    if found is None:
+        return ()
+    volume = () if found.bucket else (f"pvc://{origin.claim(found)}/",)
+    return (*volume, found.base.uri, found.cache.uri if found.cache else "")
 
 
 def _holders(target: Target) -> dict[str, str] | None:
     """The pods that may hold that volume on their node."""
-    wanted = target.origin and origin.parted(target.origin.lineage[0])
+    on_volume = target.origin if target.origin and not target.origin.bucket else None
+    wanted = on_volume and origin.parted(on_volume.lineage[0])
     return {names.JOB: wanted[0], names.REVISION: names.parted(wanted[1])[0]} if wanted else None
 
 

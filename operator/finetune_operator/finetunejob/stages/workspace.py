@@ -35,15 +35,16 @@ def workspace(context: Context, grow: bool) -> Step | None:
     if name in world.mounted:
         return _waits(f"Pod {world.mounted[name]}, which is not of this FineTuneJob, still uses the volume {name}.")
     actions: tuple[Action, ...] = ()
-    if volume is None:
+    if volume is None and target.bucket is None:
         actions += (Create(claim(target)),)
-    elif grow:
+    elif volume and grow:
         actions += _grow(volume, str(target.spec.workspace.size))
     if record is None:
         actions += (Create(record_map(target)),)
     else:
         actions += remember(record, told(target))
-    made = Step(State.RUNNING, Reason.STARTING, f"The volume and the record {name} are made.", actions)
+    said = f"The record {name} is made." if target.bucket else f"The volume and the record {name} are made."
+    made = Step(State.RUNNING, Reason.STARTING, said, actions)
     return made if actions else None
 
 

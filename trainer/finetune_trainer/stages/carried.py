@@ -1,0 +1,168 @@
+"""A stage whose workspace is kept in a bucket: what it needs is brought before it begins, what it made is put there.
+
+Called by `__main__` around every stage that is told of a bucket (`--bucket`), so that no stage knows of one. What a
+stage is killed in the middle of is as if it had not begun, but for what it keeps on the way: train its checkpoints,
+evaluate its answers.
+"""
+
+import logging
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from finetune_trainer import signals
+from finetune_trainer.contract.config import Origin, Workspace
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data.cache import note_of
+from finetune_trainer.data.parts import EVALUATED, MERGED, PREPARED, TRAINED, TRAINING, Parts, Superseded, bring
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The parts that a stage needs, the one that it makes, and the one that it keeps on the way and however it ends."""
+
+    needs: tuple[str, ...] = ()
+    makes: str | None = None
+    keeps: str | None = None
+
+
+STAGES = {
+    "prepare": Carried(makes=PREPARED),
+    "train": Carried((PREPARED,), makes=TRAINED, keeps=TRAINING),
+    "publish": Carried((PREPARED, TRAINED)),
+    "merge": Carried((PREPARED, TRAINED), makes=MERGED),
+    "evaluate": Carried((PREPARED, TRAINED), keeps=EVALUATED),
+}
+# Whose credentials read what another FineTuneJob has made.
+ORIGIN = "origin"
+# The stage that makes a part.
+_MADE_BY = {PREPARED: "prepare", TRAINED: "train"}
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """One stage's workspace, and its bucket. `done`: whether the stage is complete, as far as its marks tell."""
+
+    stage: str
+    workspace: Workspace
+    uri: str
+    done: Callable[[], object] = field(default=lambda: None)
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """While the block runs the stage, its files are here; then what it made is there. Raises StageError."""
+        stage = STAGES[self.stage]
+        self._bring((*stage.needs, *filter(None, [stage.makes])), self._is_mark)
+        if self.done():
+            yield
+            if stage.keeps:
+                self._parts.remove(stage.keeps)
+            return
+        self._bring_all(stage)
+        try:
+            with self._kept_on_stop(stage):
+                yield
+        except BaseException:
+            self.keep()
+            raise
+        with signals.handled(_finishing):
+            self._put(stage)
+
+    def keep(self) -> None:
+        """Put what the stage keeps on the way. A bucket that can't be reached costs no more than that: the next time
+        makes up for it. Raises StageError where another pod has taken this one's place.
+        """
+        part = STAGES[self.stage].keeps
+        try:
+            if part:
+                self._parts.put(part, self._paths(part))
+        except Superseded:
+            raise
+        except StageError as error:
+            logger.warning("%s is not kept: %s", part, error.message)
+
+    def _put(self, stage: Carried) -> None:
+        if stage.makes and self.done():
+            self._parts.put(stage.makes, self._paths(stage.makes))
+            if stage.keeps:
+                self._parts.remove(stage.keeps)
+        else:
+            self.keep()
+
+    def _bring_all(self, stage: Carried) -> None:
+        found = self._bring((*stage.needs, *filter(None, [stage.keeps])), self._is_needed)
+        for part in stage.needs:
+            if part not in found:
+                raise StageError(
+                    Outcome.NOT_FOUND,
+                    f"{self.uri}/{part} is not there, where {_MADE_BY[part]} has put it: somebody has removed it, or a "
+                    "rule of the bucket has. Put it back, or set training.seed to another value, which is a new "
+                    "revision.",
+                )
+
+    def _bring(self, parts: Sequence[str], wanted: Callable[[str], bool]) -> set[str]:
+        return {part for part in parts if self._parts.bring(part, wanted)}
+
+    @contextmanager
+    def _kept_on_stop(self, stage: Carried) -> Iterator[None]:
+        """A request to stop ends most stages at once: what they keep is put before that. train listens for itself."""
+        former = signal.getsignal(signal.SIGTERM)
+        if stage.makes or not stage.keeps or not callable(former):
+            yield
+            return
+
+        def stop(number: int, frame: object) -> None:
+            self.keep()
+            former(number, None)
+
+        with signals.handled(stop):
+            yield
+
+    def _is_mark(self, path: str) -> bool:
+        """What tells that a stage is complete; a link in the model's place is one, too."""
+        space = self.workspace
+        marks = (space.prepared, space.model, space.trained, space.trained_with, space.merged_with)
+        return path in [mark.relative_to(space.root).as_posix() for mark in marks]
+
+    def _is_needed(self, path: str) -> bool:
+        """Checkpoints that are kept beside the artifact are for engines alone."""
+        return not path.startswith(f"{self.workspace.kept.name}/")
+
+    def _paths(self, part: str) -> list[Path]:
+        space = self.workspace
+        return {
+            PREPARED: [space.model, note_of(space.model), space.data, space.trials, space.prepared, space.data_report],
+            TRAINING: [space.checkpoints, space.trials, space.tensorboard],
+            TRAINED: [space.artifact, space.kept, space.trials, space.tensorboard],
+            MERGED: [space.merged, space.merged_with],
+            EVALUATED: [space.evaluations],
+        }[part]
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self.uri, self.workspace.root)
+
+
+@contextmanager
+def started_from(origin: Origin | None) -> Iterator[None]:
+    """While the block prepares, there are the files of the FineTuneJob that it starts from, if a bucket has those."""
+    if origin is None or origin.bucket is None:
+        yield
+        return
+    there = Workspace(origin.files)
+    artifact = there.artifact if origin.step is None else there.checkpoint(origin.step)
+    wanted = [artifact] if origin.base.path else [artifact, there.model]
+    bring(origin.bucket, origin.files, [path.relative_to(there.root).as_posix() for path in wanted], ORIGIN)
+    yield
+    shutil.rmtree(origin.files)
+
+
+def _finishing(number: int, frame: object) -> None:
+    """What a stage made is put in the time that a pod has for its end; cut off, it is as if it had not been made."""
+    logger.warning("Asked to stop, the stage puts what it made first.")
