@@ -21,7 +21,7 @@ from finetune_cli.ui import application
 from finetune_operator.api.v1alpha1 import FineTuneJob
 from finetune_operator.names import revision_of
 from listening import listening
-from paths import EXAMPLES
+from paths import EXAMPLES, ROOT
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 from statuses import serving, status, training
 from tutorials import fields
@@ -410,5 +410,7 @@ def shot(page: Page, name: str, height: int) -> None:
     """A picture for the docs."""
     if SHOTS:
         page.wait_for_load_state("load")
-        page.screenshot(path=Path(SHOTS) / f"{name}.png", clip={"x": 0, "y": 0, "width": DESK, "height": height})
-        pictures.note(Path(SHOTS)).write_text(pictures.made_from())
+        # The runs that the page shows are where the tests stand.
+        directory = ROOT / SHOTS
+        page.screenshot(path=directory / f"{name}.png", clip={"x": 0, "y": 0, "width": DESK, "height": height})
+        pictures.note(directory).write_text(pictures.made_from())

@@ -306,7 +306,7 @@ class TestMerged:
         assert status.phase == Phase.SERVING
         assert conditions(status)["Merged"] == ("True", "Succeeded")
         assert "recipes/aaaa0001/merged --served-model-name recipes" in laptop.commands["host"]
-        assert "lora" not in laptop.commands["host"]
+        assert "--enable-lora" not in laptop.commands["host"]
 
     def test_one_that_answers_otherwise_leaves_the_adapter_loaded(self, laptop: Laptop, tmp_path: Path) -> None:
         laptop.results["merge"] = {"artifact": "sha256:bb", "apart": "It is 9% apart."}

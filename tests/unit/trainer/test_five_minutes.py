@@ -25,7 +25,7 @@ from tiny import write_model
 
 JOB = example("minimal.yaml")
 COMMIT = "0" * 40
-ROWS, ANSWERS = 40, ("Hello! How can I help you?", "Two eggs will do.", "You are welcome.")
+ROWS, ANSWERS = 40, ("Hello! How can I help you?", "Two eggs will do.", "You are welcome, number {}.")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
                 for turn, answer in enumerate(ANSWERS)
                 for message in (
                     {"content": f"Question {turn} of talk {row}?", "role": "user"},
-                    {"content": answer, "role": "assistant"},
+                    {"content": answer.format(row), "role": "assistant"},
                 )
             ],
         }
@@ -74,6 +74,9 @@ def test_every_answer_of_every_talk_is_learned_and_a_tenth_is_measured(tmp_path:
     unused = "Format chat has no use for these columns of train-00000-of-00001.parquet: full_topic."
     assert found.warnings == (unused,)
     written = tokenizer(None)
+    found = set()
     for row in ipc.open_stream(workspace.learned("train")).read_all().to_pylist():
-        learned = [label for label in row["labels"] if label != IGNORED]
-        assert written.decode(learned) == "".join(f"{answer}<|im_end|>\n" for answer in ANSWERS)
+        found.add(written.decode([label for label in row["labels"] if label != IGNORED]))
+    learned = {"".join(f"{answer.format(row)}<|im_end|>\n" for answer in ANSWERS) for row in range(ROWS)}
+    assert len(found) == 32
+    assert found <= learned

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from finetune_trainer.contract.config import EvaluationConfig, Workspace
-from finetune_trainer.evaluation import choosers, testset
+from finetune_trainer.evaluation import choosers, near, testset
 from finetune_trainer.evaluation.contenders import Question
 
 ROWS, ANSWER = 400, 20_000
@@ -49,4 +49,5 @@ def test_of_train_no_more_is_held_than_the_examples_that_are_asked_with(workspac
         assert [len(choose(question)) for choose in chosen] == [2, 2]
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < size / 10, (most, size)
+    # Beside what is the same for any train: the counts of shingles and the marks of those that are looked for.
+    assert most - 5 * 2**near.BITS < size / 10, (most, size)

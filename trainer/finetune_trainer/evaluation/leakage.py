@@ -66,6 +66,5 @@ def _said(prompt: str | Sequence[Message]) -> str:
 
 def _seen(asked: set[str], train: Sequence[Question]) -> dict[str, str]:
     """Which of these texts stand in train, EXACTLY or NEARLY. Of train no more is held than there is already."""
-
     exact, nearly = near.found(asked, lambda: map(_text, train), len(train))
     return dict.fromkeys(exact, EXACTLY) | dict.fromkeys(nearly, NEARLY)
