@@ -464,6 +464,10 @@ PATHS: dict[str, Any] = {
 }
 
 
+# What tells, while it is there, that a process holds nearly all of its pod's memory.
+MEMORY_MARK = "hardly-any-memory"
+
+
 class Workspace:
     """The layout of a revision's volume. Every stage that mounts it finds the others' files through this class."""
 
@@ -483,7 +487,7 @@ class Workspace:
         self.tensorboard = root / "tensorboard"
         self.attempt = self.checkpoints / "attempt.json"
         self.spent = self.checkpoints / "spent.json"
-        self.memory_mark = self.checkpoints / "hardly-any-memory"
+        self.memory_mark = self.checkpoints / MEMORY_MARK
         self.artifact = root / "artifact"
         self.kept = root / "kept"
         self.whole = root / "whole"

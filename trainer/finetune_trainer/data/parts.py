@@ -10,7 +10,7 @@ ends. Only then what no list names any more is removed.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from finetune_trainer.contract.config import Contract
+from finetune_trainer.contract.config import MEMORY_MARK, Contract
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.schemes import within
 from finetune_trainer.data import bucket, digests
@@ -34,8 +34,8 @@ PREPARED, TRAINING, TRAINED, MERGED, EVALUATED = "prepared", "training", "traine
 OWNER = "workspace"
 # Beside the files that are brought: what this pod knows of the bucket.
 KNOWN = ".parts"
-# What libraries and we call what is half-written.
-DRAFTS = ("staging", ".part", ".partial", ".staging")
+# What libraries and we call what is half-written, and what is said of a process that is no more.
+LEFT_OUT = {"staging", ".part", ".partial", ".staging", MEMORY_MARK}
 
 Wanted = Callable[[str], bool]
 
@@ -78,7 +78,8 @@ class Parts:
                 if self._brought(name, part, wanted):
                     self._remember(name, part)
                     return True
-                # It was replaced meanwhile, and its objects removed.
+                # It was replaced meanwhile, and its objects removed: nothing of half of it may stay.
+                self._drop(part)
                 before, part = part, self._newest(name)
                 if part == before:
                     raise self._lost(name)
@@ -132,8 +133,10 @@ class Parts:
 
     def _brought(self, name: str, part: Part, wanted: Wanted) -> bool:
         for path, file in part.files.items():
+            if not wanted(path):
+                continue
             local = self._local(path)
-            if not wanted(path) or (local.is_file() and digests.of_file(local) == file.digest):
+            if local.is_file() and digests.of_file(local) == file.digest:
                 continue
             partial = local.with_name(f"{local.name}.partial")
             try:
@@ -148,6 +151,14 @@ class Parts:
             if wanted(path) and not self._local(path).is_symlink():
                 self._local(path).symlink_to(target)
         return True
+
+    def _drop(self, part: Part) -> None:
+        for path in part.files:
+            local = self.root / inside(path, self.uri)
+            local.unlink(missing_ok=True)
+            for folder in local.relative_to(self.root).parents:
+                with suppress(OSError):
+                    (self.root / folder).rmdir()
 
     def _local(self, path: str) -> Path:
         """Where a file of a list belongs, which anybody may have written who may write to the bucket."""
@@ -268,7 +279,7 @@ def _number(path: str) -> int:
 def _each(paths: Sequence[Path]) -> Iterator[Path]:
     """The files and links at these paths, without what is half-written."""
     for path in sorted(paths):
-        if path.name in DRAFTS or path.suffix in DRAFTS:
+        if LEFT_OUT & {path.name, path.stem, path.suffix}:
             continue
         if path.is_symlink() or path.is_file():
             yield path
