@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
+
+
+def test_what_each_trial_came_to_is_kept_as_it_ends(stage: Stage) -> None:
+    stage.play(0.4, 0.3, 0.5, DIVERGED)
+    ended: list[int] = []
+    sweep = replace(stage.sweep(), kept=lambda: ended.append(len(list(stage.workspace.trials.glob("*/ended.json")))))
+    sweep.carry_out()
+    assert ended == [1, 2, 3, 4]
 
 
 def test_the_trial_with_the_lowest_loss_is_the_artifact_and_all_are_told_of(stage: Stage) -> None:
