@@ -189,7 +189,7 @@ def test_asked_to_stop_it_asks_the_trial_and_goes_on_with_it(stage: Stage) -> No
 
 def test_a_trial_is_told_what_the_sweep_was_told() -> None:
     tracking = '{"type": "tensorboard"}'
-    given = ["--config", "c", "--workspace", "w", "--status-port", "1", "--status-host", "h"]
+    given = ["--config", "c", "--workspace", "w", "--status-port", "1", "--status-host", "h", "--bucket", "s3://b/c"]
     options = parse(["train", *given, "--keep-checkpoints", "3", "--tracking", tracking, "--retries", "2"])
     trial = parse(["train", "--trial", "2", *_passed_on(options)])
     alone = {"trial": 2, "retries": 0}
