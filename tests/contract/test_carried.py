@@ -20,11 +20,14 @@ from finetune_cli.errors import UserError
 from finetune_cli.fetch import fetch_artifact
 from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
 from finetune_trainer import __main__ as program
+from finetune_trainer import signals
 from finetune_trainer.contract.config import Workspace
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.data import bucket as buckets
 from finetune_trainer.data import digests
+from finetune_trainer.data.parts import PREPARED, TRAINED, Parts
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages.carried import Carrier
 from finetune_trainer.training import follow, machine
 from rich.console import Console
 from s3 import KEY, SECRET, Bucket
@@ -51,13 +54,14 @@ class Life:
 
     def __init__(self, root: Path, place: str, environment: pytest.MonkeyPatch) -> None:
         self.root, self.place, self.environment, self.pods = root, place, environment, 0
+        self.configuration: dict[str, Any] = CONFIGURATION
 
     def run(self, *stage: str) -> int:
         """The exit code of a new pod."""
         self.pods += 1
         self.pod = self.root / f"pod-{self.pods}"
         self.pod.mkdir(parents=True)
-        (self.pod / "run.json").write_text(json.dumps(CONFIGURATION))
+        (self.pod / "run.json").write_text(json.dumps(self.configuration))
         places = {"config": "run.json", "workspace": "workspace", "termination-log": "log"}
         told = [part for name, path in places.items() for part in (f"--{name}", str(self.pod / path))]
         told += ["--bucket", self.place, "--status-port", "0"]
@@ -196,6 +200,16 @@ def test_it_ends_with_the_same_artifact_wherever_its_pods_are_stopped_or_killed(
     with pytest.raises(UserError) as unsigned:
         fetch_artifact("recipes", tmp_path / "no", cast(Cluster, Told(found, expected)), Console(), tmp_path / "key")
     assert unsigned.value.message == f"{found.place}/artifact is not signed: it has no model.sig."
+    continued = Life(tmp_path / "continued", f"{whole.place}-continued", monkeypatch)
+    files = continued.root / "pod-1/workspace/origin"
+    origin = {"digest": expected, "files": str(files), "base": {"uri": "s3://data/tiny"}, "bucket": found.place}
+    lineage = ["ftj://recipes/0a1b2c3d", "s3://data/tiny"]
+    model = {"source": {"uri": lineage[0]}, "origin": origin | {"lineage": lineage}}
+    continued.configuration = CONFIGURATION | {"model": model}
+    assert continued.run("prepare") == 0, continued.said
+    assert (continued.workspace.model / "config.json").exists()
+    assert not files.exists(), "there is one model, not two"
+
     said = "".join((caplog.text, *capfd.readouterr(), *(path.read_text() for path in found.root.glob("*/log"))))
     assert [secret for secret in (KEY, SECRET) if secret in said] == []
 
@@ -253,6 +267,33 @@ def test_a_stage_whose_files_were_removed_says_so(life: Callable[[str], Life], b
         f"{found.place}/prepared is not there, where prepare has put it: somebody has removed it, or a rule of the "
         "bucket has. Put it back, or set training.seed to another value, which is a new revision."
     )
+
+
+def test_an_evaluation_that_is_asked_to_stop_keeps_its_answers(bucket: Bucket, tmp_path: Path) -> None:
+    uri = "s3://models/stopped/recipes-0a1b2c3d"
+    for part in (PREPARED, TRAINED):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "file").write_text(part)
+        Parts(uri, tmp_path).put(part, [tmp_path / part])
+
+    class Stopped(Exception):
+        pass
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped
+
+    first, second = Workspace(tmp_path / "first"), Workspace(tmp_path / "second")
+
+    def evaluate() -> None:
+        with Carrier("evaluate", first, uri).around():
+            first.evaluations.mkdir(parents=True)
+            first.answers.write_text("an answer")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with signals.handled(stop), pytest.raises(Stopped):
+        evaluate()
+    with Carrier("evaluate", second, uri).around():
+        assert second.answers.read_text() == "an answer"
 
 
 def test_wrong_keys_are_told_before_anything_is_fetched_and_are_told_to_nobody(

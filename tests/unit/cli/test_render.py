@@ -103,3 +103,11 @@ def test_a_merged_model_has_its_job_and_is_what_is_served() -> None:
     (engine,) = found["Deployment", name]["spec"]["template"]["spec"]["containers"]
     assert "/workspace/merged" in engine["args"]
     assert ("Deployment", f"{name}-base") in found
+
+
+def test_a_workspace_in_a_bucket_is_no_volume() -> None:
+    made = rendered(workspace={"bucket": "s3://work/finetune"})
+    assert "PersistentVolumeClaim" not in {each["kind"] for each in made}
+    (train,) = [each for each in made if each["metadata"]["name"].endswith("-train")]
+    (container,) = train["spec"]["template"]["spec"]["containers"]
+    assert f"/{UNKNOWN_UID}/" in container["args"][container["args"].index("--bucket") + 1]

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ from finetune_cli.output import OutputFormat
 from finetune_cli.report import given_prices, report_on, summary, write_failures
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.desired.hosting import deployment, pod_template
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.evaluate import evaluated
 from finetune_trainer.__main__ import parse
@@ -170,7 +167,6 @@ def test_of_a_workspace_in_a_bucket_the_reader_has_the_file_brought() -> None:
     found = target(
         "recipes", workspace={"bucket": "s3://work/finetune", "credentials": {"secretRef": {"name": "work"}}}
     )
-    found = replace(found, bucket=in_bucket(found, Record(found.revision)))
     evaluated = JOBS["evaluate"].job(found, "inputs")["spec"]["template"]["spec"]
     for template in (evaluated, host(found)["spec"]["template"]["spec"]):
         pod = reader(template, "recipes", found.revision, "/workspace/evaluations/ab/report.json")["spec"]

@@ -1,13 +1,16 @@
 """What a manifest is rendered to: helpers for the tests of `finetune_operator.finetunejob.desired`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired import hosting, workspace
+from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.desired.run_config import run_config
+from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.target import Target
@@ -24,7 +27,8 @@ def target(name: str = "recipes", **spec: Any) -> Target:
     """A target of the smallest spec, with the given sections in place of its own."""
     smallest = {"model": {"source": "hf://org/model"}, "dataset": {"train": {"source": "s3://bucket/train.jsonl"}}}
     parsed = FineTuneJobSpec.model_validate(smallest | spec)
-    return Target(name, "team", "the-uid", parsed, revision_of(parsed), SETTINGS, cache=parsed.workspace.cache or "")
+    found = Target(name, "team", "the-uid", parsed, revision_of(parsed), SETTINGS, cache=parsed.workspace.cache or "")
+    return replace(found, bucket=in_bucket(found, Record(found.revision)))
 
 
 def example(name: str) -> Target:
@@ -62,7 +66,7 @@ def host(found: Target, context_length: int = 1024, replicas: int = 1, stage: st
 def objects(found: Target) -> list[Manifest]:
     """Everything that a revision becomes."""
     return [
-        workspace.claim(found),
+        *([] if found.bucket else [workspace.claim(found)]),
         workspace.record_map(found),
         prepare(found),
         *JOBS["train"].beside(found),

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
+
+
+def test_what_each_trial_came_to_is_kept_as_it_ends(stage: Stage) -> None:
+    stage.play(0.4, 0.3, 0.5, DIVERGED)
+    ended: list[int] = []
+    sweep = replace(stage.sweep(), kept=lambda: ended.append(len(list(stage.workspace.trials.glob("*/ended.json")))))
+    sweep.carry_out()
+    assert ended == [1, 2, 3, 4]
 
 
 def test_the_trial_with_the_lowest_loss_is_the_artifact_and_all_are_told_of(stage: Stage) -> None:
@@ -180,7 +189,7 @@ def test_asked_to_stop_it_asks_the_trial_and_goes_on_with_it(stage: Stage) -> No
 
 def test_a_trial_is_told_what_the_sweep_was_told() -> None:
     tracking = '{"type": "tensorboard"}'
-    given = ["--config", "c", "--workspace", "w", "--status-port", "1", "--status-host", "h"]
+    given = ["--config", "c", "--workspace", "w", "--status-port", "1", "--status-host", "h", "--bucket", "s3://b/c"]
     options = parse(["train", *given, "--keep-checkpoints", "3", "--tracking", tracking, "--retries", "2"])
     trial = parse(["train", "--trial", "2", *_passed_on(options)])
     alone = {"trial": 2, "retries": 0}
