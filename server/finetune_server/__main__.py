@@ -29,6 +29,8 @@ def main() -> None:
         app,
         host="0.0.0.0",  # noqa: S104  (a pod's own address)
         port=settings.port,
+        # Or it had handlers of its own, which nothing guards.
+        log_config=None,
         server_header=False,
         # What all that come hold in memory until they have a turn stays bounded.
         limit_concurrency=2 * settings.requests + _BESIDE,

@@ -117,6 +117,23 @@ def test_a_kernel_for_rows_of_any_length_is_given_what_it_takes(
     assert torch.allclose(gradients(found, ours), gradients(expected, usual), atol=1e-4)
 
 
+def test_such_a_kernel_computes_as_autocast_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights in float32, as in full fine-tuning: rotary positions leave queries in it."""
+    asked = []
+
+    def kernel(device: torch.device, dtype: torch.dtype, size: int) -> varlen.Kernel:
+        asked.append(dtype)
+        return varlen.plain
+
+    monkeypatch.setattr(varlen, "kernel", kernel)
+    found = model(CONFIGS["llama"])
+    assert flat.attends_to_each_row(found)
+    asked.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        flattened(found, ROWS, ALL)
+    assert set(asked) == {torch.bfloat16}
+
+
 def test_such_a_kernel_is_not_asked_for_dropout_which_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(varlen, "kernel", lambda *_: pytest.fail("it was asked"))
     flattened(model(CONFIGS["llama"], attention_dropout=0.2).train(), ROWS, ALL)

@@ -158,3 +158,19 @@ def test_what_is_no_trackio_server_is_told(make_case: MakeCase, recorder: Record
 
     assert result.tracked
     assert result.tracked.problem.startswith(f"trackio at {nobody} did not take the metrics (")
+
+
+def test_nor_is_training_ended_by_an_address_that_is_none(make_case: MakeCase, recorder: Recorder) -> None:
+    case = make_case(total_steps=1)
+
+    result = train(case.config, case.workspace, recorder, followed("http://[::1", "none"))
+
+    assert result.tracked
+    assert "did not take the metrics (" in result.tracked.problem
+
+
+def test_a_key_with_a_lines_end_is_the_key(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_TRACKING_TRACKIO_WRITE_TOKEN", f"{TOKEN}\n")
+    tracker = trackers.Trackio(server, "line", trackers.Run("1" * 32, "line", {}, {}))
+    tracker.send([trackers.Point("loss", 1, 0.5)])
+    assert tracker.open(["loss", "epoch"]) == {"loss": 1, "epoch": 0}

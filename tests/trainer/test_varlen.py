@@ -9,6 +9,7 @@ import pytest
 import torch
 from finetune_trainer.training import varlen
 from finetune_trainer.training.varlen import Kernel
+from torch.utils.checkpoint import checkpoint
 
 CPU, SIZE = torch.device("cpu"), 16
 
@@ -68,3 +69,19 @@ def test_one_that_knows_no_windows_is_none(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_none_is_looked_for_without_an_accelerator(dtype: torch.dtype) -> None:
     assert varlen.kernel(CPU, dtype, SIZE) is None
+
+
+def test_one_may_be_tried_while_a_layer_computes_its_activations_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(varlen, "SOURCES", {"plain": lambda: varlen.plain})
+    # What `kernel` asks of a device.
+    cuda = type("Cuda", (), {"type": "cuda"})()
+    choose = varlen.choose
+    monkeypatch.setattr(varlen, "choose", lambda kernels, _, dtype, size: choose(kernels, CPU, dtype, size))
+    weights = torch.ones(3, requires_grad=True)
+
+    def layer(values: torch.Tensor) -> torch.Tensor:
+        assert varlen.kernel(cuda, torch.bfloat16, SIZE) is varlen.plain
+        return (values * weights).exp()
+
+    checkpoint(layer, torch.ones(3), use_reentrant=False).sum().backward()
+    assert weights.grad is not None

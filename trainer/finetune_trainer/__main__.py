@@ -124,7 +124,7 @@ def stage(options: argparse.Namespace) -> Contract:
     whole = config, workspace
     if options.trial:
         config, workspace = _trial(options.trial, config, workspace, reporter)
-    if done := complete.result(options.stage, config, workspace, options.on_sensitive):
+    if done := complete.result(options.stage, config, workspace, options.on_sensitive, options.formats):
         logger.info("%s is complete already.", options.stage)
         return done
     if options.tracking:
@@ -182,7 +182,7 @@ def carried(options: argparse.Namespace) -> Iterator[None]:
     config, workspace = load(RunConfig, options.config), Workspace(options.workspace)
 
     def done() -> object:
-        return complete.result(options.stage, config, workspace, options.on_sensitive)
+        return complete.result(options.stage, config, workspace, options.on_sensitive, options.formats)
 
     with ExitStack() as stack:
         if options.bucket:

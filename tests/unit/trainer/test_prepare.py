@@ -371,6 +371,7 @@ class TestSecretsAndPersonalData:
         result = case.prepare(config)
         assert complete.result("prepare", config, case.workspace) == result
         assert complete.result("prepare", config, case.workspace, OnSensitive.FAIL) is None
+        assert complete.result("prepare", config, case.workspace, formats=[ModelFormat.GGUF]) is None
 
 
 ANSWERED = [*QUESTIONS, {"prompt": "flour and rice", "completion": "rice"}]

@@ -19,6 +19,7 @@ CANARY = "canary-4711"
         (f"'https://s3/models/a?X-Amz-Signature={CANARY}&X-Amz-Expires=1' failed", "'https://s3/models/a' failed"),
         (f"GET https://host/rows.jsonl?token={CANARY}", "GET https://host/rows.jsonl"),
         (f"{{'Authorization': 'Bearer {CANARY}'}}", "{'Authorization': 'Bearer [hidden]'}"),
+        (f"authorization: bearer {CANARY}", "authorization: bearer [hidden]"),
         ("hf://acme/recipes@0a1b2c3d has no such revision. Is it so?", None),
         ("oci://127.0.0.1:5000/a/b@sha256:00 could not be reached: why? See model.revision=1", None),
     ],
@@ -41,6 +42,21 @@ def test_addresses_and_headers_lose_what_lets_one_in(text: str, left: str | None
 )
 def test_what_the_process_was_given_is_not_told(name: str) -> None:
     assert redacted(f"it said: {CANARY} is wrong", {name: CANARY}) == "it said: [hidden] is wrong"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("TRACKIO_WRITE_TOKEN", f"{CANARY}\n", f"Illegal header value b'{CANARY}\\n'"),
+        ("X_TOKEN", f"{CANARY}/+ a", "https://host/canary-4711%2F%2B%20a/x"),
+        ("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=a;AccountKey={CANARY};Suffix=b", f"signature of {CANARY}"),
+        ("GOOGLE_APPLICATION_CREDENTIALS_JSON", f'{{"private_key": "BEGIN\\n{CANARY}\\n"}}', f"no key: {CANARY}"),
+    ],
+)
+def test_nor_a_part_of_it_however_a_library_quotes_that(name: str, value: str, text: str) -> None:
+    told = redacted(text, {name: value})
+    assert "canary" not in told
+    assert "[hidden]" in told
 
 
 def test_what_keeps_nobody_out_is_told() -> None:

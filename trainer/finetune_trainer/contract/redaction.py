@@ -5,10 +5,13 @@ Whatever leaves a process as text goes through here: the termination message and
 (`data.fetch_errors`), and the API server's log.
 """
 
+import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from urllib.parse import quote
 
 HIDDEN = "[hidden]"
 # The variables that hold credentials, by the ends of their names: ours, and those that libraries read by themselves.
@@ -18,7 +21,10 @@ _SHORTEST = 6
 _USER = re.compile(r"(?<=://)[^\s/?#'\"<>]+@")
 # What follows the path of an address: a signed one's signature is there.
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s'\"<>]+=[^\s'\"<>]*")
-_HEADER = re.compile(r"\b(Bearer|Basic) [\w.~+/=-]{8,}")
+_HEADER = re.compile(r"\b(Bearer|Basic) [\w.~+/=-]{8,}", re.IGNORECASE)
+# Of a credential that is made of several: an Azure connection string's, and a service account's in JSON.
+_PART = re.compile(r"\w*(?:Key|Signature|Password)=([^;]+)", re.IGNORECASE)
+_MEMBER = re.compile(r"key|secret|token|password", re.IGNORECASE)
 
 
 def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -31,8 +37,26 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 def _given(environment: Mapping[str, str]) -> list[str]:
     """The longest first: one may be a part of another."""
-    found = {value for name, value in environment.items() if _SECRET.search(name) and len(value) >= _SHORTEST}
-    return sorted(found, key=len, reverse=True)
+    values = [value.strip() for name, value in environment.items() if _SECRET.search(name)]
+    found = {form for value in values for part in _parts(value) for form in _forms(part)}
+    return sorted((each for each in found if len(each) >= _SHORTEST), key=len, reverse=True)
+
+
+def _parts(value: str) -> Iterator[str]:
+    """A credential, and what of it lets one in by itself."""
+    yield value
+    yield from value.split("\n")
+    yield from _PART.findall(value)
+    with suppress(ValueError):
+        members = json.loads(value)
+        for name, member in members.items() if isinstance(members, dict) else ():
+            if isinstance(member, str) and _MEMBER.search(name):
+                yield from (member, *member.split("\n"))
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    """As it is, and as Python, JSON and addresses quote it."""
+    return value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe="")
 
 
 def guard_log() -> None:

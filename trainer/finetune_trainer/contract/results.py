@@ -105,12 +105,14 @@ class Plan(Contract):
 class PrepareResult(Contract):
     """What prepare leaves in `prepared.json`. `revision`: the run config's that it was made for.
 
-    `on_sensitive`: what it was told to do about secrets and personal data. `warnings`: what is odd about the rows, a
-    sentence each; data-report.json has more.
+    `on_sensitive`: what it was told to do about secrets and personal data. `formats`: what the base model can be
+    published as, of that which was asked for. `warnings`: what is odd about the rows, a sentence each;
+    data-report.json has more.
     """
 
     revision: str = ""
     on_sensitive: OnSensitive = OnSensitive.WARN
+    formats: tuple[str, ...] = ()
     model: ModelInfo
     dataset: DatasetInfo
     plan: Plan

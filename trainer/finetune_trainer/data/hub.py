@@ -23,7 +23,6 @@ class Api(HfApi):
 
 def api(secrets: Mapping[str, str]) -> Api:
     """Asks the hub that the credentials name, with their token."""
-    set_client_factory(_client)
     return Api(endpoint=secrets.get("HF_ENDPOINT"), token=secrets.get("HF_TOKEN"))
 
 
@@ -32,3 +31,7 @@ def _client() -> httpx.Client:
     client = default_client_factory()
     client.timeout = patience.given().timeout
     return client
+
+
+# Once: it closes the client that others may be using.
+set_client_factory(_client)

@@ -4,34 +4,42 @@ So a stage that is run again, by a Job made anew or by a user who wants the resu
 """
 
 import json
+from collections.abc import Sequence
 
 from finetune_trainer.contract.config import OnSensitive, RunConfig, Workspace
 from finetune_trainer.contract.results import MergeResult, PrepareResult, TrainResult
 
 
 def result(
-    stage: str, config: RunConfig, workspace: Workspace, on_sensitive: OnSensitive = OnSensitive.WARN
+    stage: str,
+    config: RunConfig,
+    workspace: Workspace,
+    on_sensitive: OnSensitive = OnSensitive.WARN,
+    formats: Sequence[str] = (),
 ) -> PrepareResult | TrainResult | MergeResult | None:
     """What the stage left when it was completed for this revision; None when it has to run.
 
-    `on_sensitive`: what prepare is told; it looks again when that has changed. evaluate is not asked here: it loads
-    nothing that takes long.
+    `on_sensitive`, `formats`: what prepare is told; it looks again when that has changed. evaluate is not asked here:
+    it loads nothing that takes long.
     """
     if stage == "prepare":
-        return _prepared(config, workspace, on_sensitive)
+        return _prepared(config, workspace, on_sensitive, formats)
     if stage == "merge":
         return _merged(workspace)
     return _trained(config, workspace) if stage == "train" else None
 
 
-def _prepared(config: RunConfig, workspace: Workspace, on_sensitive: OnSensitive) -> PrepareResult | None:
+def _prepared(
+    config: RunConfig, workspace: Workspace, on_sensitive: OnSensitive, formats: Sequence[str]
+) -> PrepareResult | None:
     if not workspace.prepared.exists():
         return None
     done = PrepareResult.model_validate_json(workspace.prepared.read_bytes())
     if workspace.model.is_symlink() and not workspace.model.exists():
         # Somebody has made room where base models are kept for all.
         return None
-    return done if (done.revision, done.on_sensitive) == (config.revision, on_sensitive) else None
+    same = (done.revision, done.on_sensitive) == (config.revision, on_sensitive)
+    return done if same and set(formats) <= set(done.formats) else None
 
 
 def _trained(config: RunConfig, workspace: Workspace) -> TrainResult | None:

@@ -101,6 +101,7 @@ def prepare(
     result = PrepareResult(
         revision=config.revision,
         on_sensitive=on_sensitive,
+        formats=tuple(formats),
         model=_told(config, commit, found.model),
         dataset=_dataset_info(shape, stored, longest),
         plan=plan,

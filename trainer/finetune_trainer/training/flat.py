@@ -136,7 +136,7 @@ def attend(
         return whole, None
     row_lengths = row_lengths or Lengths((query.shape[2],))
     if own is None and (kernel := _kernel_of_all(module, query, value, options)):
-        one, two, three = (each[0].transpose(0, 1) for each in (query, key, value))
+        one, two, three = (each[0].transpose(0, 1).to(_computed_in(query)) for each in (query, key, value))
         ends, seen = row_lengths.ends(query.device), -1 if sliding_window is None else sliding_window - 1
         return kernel(one, two, three, ends, max(row_lengths.each), options.get("scaling"), seen)[None], None
     # Not sliced: the gradient of a slice is as large as all rows.
@@ -182,7 +182,13 @@ def _kernel_of_all(
     if options.get("dropout") or options.get("position_bias") is not None or not causal:
         return None
     size = query.shape[-1]
-    return varlen.kernel(query.device, query.dtype, size) if size == value.shape[-1] else None
+    return varlen.kernel(query.device, _computed_in(query), size) if size == value.shape[-1] else None
+
+
+def _computed_in(query: torch.Tensor) -> torch.dtype:
+    """As torch's attention would compute it: rotary positions leave queries in float32 where weights are."""
+    device = query.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
 
 
 def _kernel(query: torch.Tensor) -> AbstractContextManager[None]:

@@ -63,14 +63,6 @@ def make(config: RunConfig, workspace: Workspace, model: Path) -> Path:
     target = Path(mkdtemp(dir=workspace.gguf))
     file = target / f"{config.name}-{TYPE}.gguf"
     found = _converter(config, model, "--outfile", str(file))
-    if found.full:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if found.code < 0:
-        raise StageError(
-            Outcome.OUT_OF_MEMORY,
-            f"llama.cpp's converter was killed by signal {-found.code}, most likely for want of memory: raise the "
-            f"memory in training.resources, or {_REMOVE}.",
-        )
     if found.code or not file.exists():
         raise StageError(
             Outcome.CONFIG_INVALID,
@@ -84,7 +76,7 @@ def make(config: RunConfig, workspace: Workspace, model: Path) -> Path:
 
 
 class _Ended:
-    """How the converter ended: its exit code, or a signal's number below 0, and the end of what it said."""
+    """How the converter ended: its exit code, below 0 for a signal, and the end of what it said."""
 
     def __init__(self, code: int, lines: list[str]) -> None:
         self.code = code
@@ -93,7 +85,7 @@ class _Ended:
 
 
 def _converter(config: RunConfig, model: Path, *arguments: str) -> _Ended:
-    """Run it, and log what it says."""
+    """Run it, and log what it says. Raises StageError where it is missing or was killed, OSError for a full disk."""
     if not CONVERTER.exists():
         raise StageError(
             Outcome.CONFIG_INVALID,
@@ -126,7 +118,16 @@ def _converter(config: RunConfig, model: Path, *arguments: str) -> _Ended:
             for line in filter(None, map(str.strip, child.stdout or ())):
                 logger.info("%s", line)
                 last.append(line)
-    return _Ended(child.returncode, list(last))
+    ended = _Ended(child.returncode, list(last))
+    if ended.full:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if ended.code < 0:
+        raise StageError(
+            Outcome.OUT_OF_MEMORY,
+            f"llama.cpp's converter was killed by signal {-ended.code}, most likely for want of memory: raise the "
+            f"memory in training.resources, or {_REMOVE}.",
+        )
+    return ended
 
 
 def _show(model: Path, seen: Path, *, code: bool) -> None:

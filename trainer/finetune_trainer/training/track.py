@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune_trainer.contract.config import TrackingConfig
+from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.contract.results import Tracked
 from finetune_trainer.server import Reporter
 from finetune_trainer.training.artifact import METRICS, metrics
@@ -88,5 +89,6 @@ class Track(TrainerCallback):  # type: ignore[misc]  # the library comes without
     def _unreachable(self, error: Unreachable) -> None:
         """Training goes on. What got there is asked for before anything is sent again."""
         self._sent, self._next = None, time.monotonic() + AGAIN_SECONDS
-        self.problem = f"{error}."
+        # It quotes a library, which quotes what it was given.
+        self.problem = redacted(f"{error}.")
         logger.warning("%s; training goes on without it.", error)

@@ -193,8 +193,10 @@ class Trackio:
         self._server, self._project, self._run = server.rstrip("/"), project, run
         self.url: str | None = f"{self._server}/?project={quote(project)}"
         (key,) = TRACKING_KEYS[TrackerType.TRACKIO]
-        token = os.environ.get(f"FINETUNE_TRACKING_{key}") or os.environ.get(key)
-        self._client = httpx.Client(headers={"X-Trackio-Write-Token": token} if token else {}, timeout=_TRACKIO_SECONDS)
+        # Files end with a line's end, and so do the Secrets that are made of them.
+        token = (os.environ.get(f"FINETUNE_TRACKING_{key}") or os.environ.get(key) or "").strip().encode()
+        headers = [(b"X-Trackio-Write-Token", token)] if token else []
+        self._client = httpx.Client(headers=headers, timeout=_TRACKIO_SECONDS)
 
     def open(self, metrics: Iterable[str]) -> dict[str, int]:
         """Ask what it has of the run, which is made with its first metric."""
@@ -203,7 +205,11 @@ class Trackio:
             raise self._unreachable(f"it speaks version {spoken} of its API, and this trainer version {_TRACKIO_API}")
         where = {"project": self._project, "run": self._run.name, "run_id": self._run.id}
         sent = {name: self._call("get_metric_values", **where, metric_name=name) for name in metrics}
-        return {name: max((point["step"] for point in points), default=0) for name, points in sent.items()}
+        try:
+            steps = {name: [int(point["step"]) for point in points or ()] for name, points in sent.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._unreachable("it has steps in a form that this trainer doesn't know") from error
+        return {name: max(there, default=0) for name, there in steps.items()}
 
     def send(self, points: list[Point]) -> None:
         """A step's metrics together, with an id by which the server knows what it has been sent before."""
@@ -235,7 +241,7 @@ class Trackio:
         try:
             answer = self._client.request(method, f"{self._server}/{path}", **content)
             told = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self._unreachable(str(error) or type(error).__name__) from error
         if not isinstance(told, dict) or answer.is_error or told.get("error"):
             why = told.get("error") if isinstance(told, dict) else None

@@ -9,6 +9,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 
@@ -63,8 +64,10 @@ def kernel(device: torch.device, dtype: torch.dtype, size: int) -> Kernel | None
     """The first that this device computes right with heads of this size; None where rows are attended to one by one."""
     if device.type != "cuda" or dtype not in HALF:
         return None
-    found = {name: source() for name, source in SOURCES.items()}
-    return choose(((name, each) for name, each in found.items() if each), device, dtype, size)
+    found = [(name, each) for name, source in SOURCES.items() if (each := source())]
+    # In a thread of its own: a layer that computes its activations anew would take the trial's for its own.
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(choose, found, device, dtype, size).result()
 
 
 def choose(kernels: Iterable[tuple[str, Kernel]], device: torch.device, dtype: torch.dtype, size: int) -> Kernel | None:

@@ -2,12 +2,13 @@
 
 Given to vLLM as its --worker-extension-cls. Its operations for CPUs take the index -1, "no adapter", for the last
 adapter there is (vllm-project/vllm#48421), so that whoever asked the base model at the same time as an adapter was
-answered by a mixture of both. They are linear: a row of zeros adds nothing. With a vLLM that does better, it changes
-nothing.
+answered by a mixture of both. They are linear: a row of zeros adds nothing. With a vLLM that does better, that changes
+nothing; with one that has them no more it says so, and the engine starts without.
 """
 
 import functools
 import importlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +33,18 @@ def without_strangers(operation: Callable[..., None]) -> Callable[..., None]:
 
 def mend() -> None:
     """Once in a process."""
-    found = [importlib.import_module(name) for name in _MODULES]
-    for name in _OPERATIONS:
-        masked = without_strangers(getattr(found[0], name))
+    try:
+        found = [importlib.import_module(name) for name in _MODULES]
+        operations = {name: getattr(found[0], name) for name in _OPERATIONS}
+    except (ImportError, AttributeError) as error:
+        logging.getLogger("vllm").warning(
+            "This vLLM is another one than the operator knows (%s): see whether it answers as the base model beside "
+            "adapters as it does alone (vllm-project/vllm#48421).",
+            error,
+        )
+        return
+    for name, operation in operations.items():
+        masked = without_strangers(operation)
         for module in found:
             setattr(module, name, masked)
 

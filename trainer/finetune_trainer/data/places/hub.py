@@ -123,7 +123,8 @@ class Repository:
         # Of an artifact that this one takes the place of.
         with suppress(RevisionNotFoundError):
             self.api.delete_tag(self.name, tag=self.revision)
-        self.api.create_tag(self.name, tag=self.revision, revision=commit)
+        # Asked again where the first answer was lost, it is there.
+        self.api.create_tag(self.name, tag=self.revision, revision=commit, exist_ok=True)
 
     def _untold(self, error: Exception) -> Exception:
         """What the client wraps, or has no error of its own for: that an upload failed, or that the card is refused."""
