@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finetune_trainer.contract.outcome import Outcome
@@ -112,6 +113,23 @@ def test_of_two_pods_that_write_the_same_the_second_ends_and_spoils_nothing(stor
         "the next run goes on from what is there."
     )
     assert found(pod("third")) == AFTER
+
+
+@alike
+def test_a_list_whose_answer_was_lost_is_the_pods_own(store: Store, pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = pod("first")
+    written = writer._filesystem.pipe_file
+
+    def unanswered(*given: Any, **options: Any) -> None:
+        written(*given, **options)
+        raise TimeoutError
+
+    with monkeypatch.context() as lost:
+        lost.setattr(writer._filesystem, "pipe_file", unanswered)
+        refused(lambda: put(writer, BEFORE))
+    put(writer, AFTER)
+    assert found(pod("second")) == AFTER
+    assert there(store) == ["2.json", "precision", "weights"]
 
 
 @everywhere

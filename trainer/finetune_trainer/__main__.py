@@ -34,7 +34,7 @@ from finetune_trainer.contract.redaction import guard_log
 from finetune_trainer.contract.results import STATUS_PORT
 from finetune_trainer.server import Reporter, serving
 from finetune_trainer.stages import complete
-from finetune_trainer.stages.frame import Ending, leave, run
+from finetune_trainer.stages.frame import Ending, interruptible, leave, run
 from finetune_trainer.training import trials
 
 if TYPE_CHECKING:
@@ -330,7 +330,8 @@ def _launch(options: argparse.Namespace) -> int:
 
     node = Node(options.node, options.nodes, options.meet)
     trial = ["--trial", str(options.trial)] if options.trial else []
-    with Ending(options.workspace) as ending, carried(options):
+    # Until the launcher listens for itself: files are brought before that, which may take minutes.
+    with interruptible(options.termination_log), Ending(options.workspace) as ending, carried(options):
         arguments = [options.stage, *_passed_on(options), *trial]
         return launch(max(1, _workers()), arguments, options.termination_log, node)
     leave(ending.termination, options.termination_log)

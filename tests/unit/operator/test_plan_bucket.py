@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.target import Target
 from rehearsal import CHECKPOINTS, PREPARED, TRAINED, Rehearsal
 from rendering import evaluate, host, prepare, publish, target, train
@@ -73,6 +74,10 @@ class TestWhatPodsGet:
         (before,) = pod(host(kept(model={"source": "pvc://models/base"})))["initContainers"]
         assert "model" not in before["args"]
 
+    def test_a_base_model_that_the_user_mounts_needs_nothing_brought(self) -> None:
+        found = kept(model={"source": "pvc://models/base"}, training={"adapter": {"type": "dora"}})
+        assert "initContainers" not in pod(host(found, stage=BASE))
+
     def test_with_a_storage_class_a_pod_has_a_volume_of_that_which_goes_with_it(self) -> None:
         found = kept(workspace=BUCKET | {"storageClassName": "fast", "size": "200Gi"})
         for workload in (train(found), host(found)):
@@ -125,6 +130,24 @@ class TestALife:
         cluster.edit(workspace=BUCKET | {"credentials": {"secretRef": {"name": "exchanged"}}})
         cluster.reconcile()
         assert (told(job(cluster, "train")), secrets(job(cluster, "train"))) == (there, {"exchanged"})
+
+    def test_engines_take_another_secret_and_a_larger_volume_too(self, cluster: Rehearsal) -> None:
+        cluster.serve()
+        cluster.edit(workspace=BUCKET | {"credentials": {"secretRef": {"name": "exchanged"}}, "size": "40Gi"})
+        cluster.reconcile()
+        found = pod(cluster.get("Deployment"))
+        assert secrets(found["initContainers"][0]) == {"exchanged"}
+        assert {"name": "workspace", "emptyDir": {"sizeLimit": "40Gi"}} in found["volumes"]
+
+    def test_it_is_not_given_several_pods_by_what_the_manifest_says_since(self, cluster: Rehearsal) -> None:
+        cluster.reconcile()
+        cluster.complete("prepare", PREPARED)
+        training = cluster.job["spec"]["training"] | {"nodes": 2}
+        cluster.edit(workspace={"accessModes": ["ReadWriteMany"]}, training=training)
+        cluster.reconcile()
+        status, reason, message = cluster.condition("Trained")
+        assert (status, reason) == ("False", "ConfigInvalid")
+        assert "so training.nodes 2 can't share them: set nodes back to 1" in message
 
     def test_a_revision_that_has_a_volume_keeps_it(self) -> None:
         cluster = Rehearsal(evaluation={"enabled": False})

@@ -111,6 +111,8 @@ class Parts:
 
     def _create(self, name: str, part: Part) -> None:
         document = part.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
+        # Or a list that is there, though no answer said so, would be taken for another pod's the next time.
+        self._write(self._tried(name), part)
         try:
             # Of two that come at once the server lets one through.
             self._filesystem.pipe_file(self._path(name, _list(part)), document, mode="create")
@@ -163,9 +165,9 @@ class Parts:
     def _local(self, path: str) -> Path:
         """Where a file of a list belongs, which anybody may have written who may write to the bucket."""
         found = self.root / inside(path, self.uri)
-        found.parent.mkdir(parents=True, exist_ok=True)
         if not found.parent.resolve().is_relative_to(self.root.resolve()):
             raise StageError(Outcome.DATA_INVALID, f"{self.uri} names a file outside of the workspace: {path}.")
+        found.parent.mkdir(parents=True, exist_ok=True)
         return found
 
     def _found(self, paths: Sequence[Path]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -209,11 +211,24 @@ class Parts:
         return [path.removeprefix(f"{root}/") for path in self._filesystem.find(root)]
 
     def _known(self, name: str) -> Part:
+        """What this pod knows the part to be; what it was about to make it, if that came true without an answer."""
+        tried = self._tried(name)
+        if tried.exists():
+            part = Part.model_validate_json(tried.read_bytes())
+            with suppress(FileNotFoundError, ValidationError):
+                if Part.model_validate_json(self._filesystem.cat_file(self._path(name, _list(part)))) == part:
+                    self._remember(name, part)
         path = self.root / KNOWN / f"{name}.json"
         return Part.model_validate_json(path.read_bytes()) if path.exists() else Part()
 
     def _remember(self, name: str, part: Part) -> None:
-        path = self.root / KNOWN / f"{name}.json"
+        self._write(self.root / KNOWN / f"{name}.json", part)
+        self._tried(name).unlink(missing_ok=True)
+
+    def _tried(self, name: str) -> Path:
+        return self.root / KNOWN / f"{name}.next.json"
+
+    def _write(self, path: Path, part: Part) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(part.model_dump_json(by_alias=True))
 

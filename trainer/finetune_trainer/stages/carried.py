@@ -88,9 +88,11 @@ class Carrier:
             logger.warning("%s is not kept: %s", part, error.message)
 
     def _put(self, stage: Carried) -> None:
-        if stage.makes and self.done():
-            self._parts.put(stage.makes, self._paths(stage.makes))
-            if stage.keeps:
+        # What a stage keeps is what it makes, if it makes nothing else: a report that is not there was not made.
+        made = stage.makes or stage.keeps
+        if made and (self.done() or not stage.makes):
+            self._parts.put(made, self._paths(made))
+            if stage.keeps and stage.keeps != made:
                 self._parts.remove(stage.keeps)
         else:
             self.keep()

@@ -14,7 +14,7 @@ from finetune_operator.api.model import Credentials
 from finetune_operator.api.pods import LocalObject
 from finetune_operator.api.resources import Resources
 from finetune_operator.finetunejob.desired import volumes
-from finetune_operator.finetunejob.record import InBucket, Record
+from finetune_operator.finetunejob.record import InBucket, Record, dump
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.environment import Variable, threads, variables
 from finetune_operator.pods.metadata import Manifest
@@ -53,17 +53,30 @@ def keys(bucket: InBucket | None, prefix: str = WORKSPACE) -> list[Variable]:
     return credentials(prefix, Credentials(secret_ref=LocalObject(name=bucket.secret)), [bucket.uri])
 
 
+def carried(target: Target) -> dict[str, str]:
+    """What engines' pods are made from besides hosting; nothing on a volume, whose size acts on it alone."""
+    if target.bucket is None:
+        return {}
+    workspace = target.spec.workspace
+    return {
+        "bucket": dump(target.bucket),
+        "size": str(workspace.size),
+        "storageClassName": str(workspace.storage_class_name),
+    }
+
+
 def arguments(bucket: InBucket | None) -> tuple[str, ...]:
     """The arguments that tell a stage; none on a volume."""
     return ("--bucket", bucket.uri) if bucket else ()
 
 
 def brings(target: Target, wanted: Sequence[str], mounts: Sequence[Mount], room: Resources) -> tuple[Manifest, ...]:
-    """The container that brings an engine's files before it starts, and alone has the credentials; none on a volume.
+    """The container that brings an engine's files before it starts, and alone has the credentials; none on a volume,
+    or where the engine reads what the user mounts alone.
 
     `wanted`: as the trainer's `bring` is told. `mounts`: the user's, where a link may lead. `room`: the engine's.
     """
-    if target.bucket is None:
+    if target.bucket is None or not wanted:
         return ()
     image, own = target.spec.training.image or target.settings.trainer_image, without_devices(room)
     seen = [volumes.workspace(target), *mounts, *scratch()]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from finetune_operator import names
 from finetune_operator.conditions import Reason
+from finetune_operator.finetunejob.desired.bucket import carried
 from finetune_operator.finetunejob.desired.engine import is_merged
 from finetune_operator.finetunejob.desired.hosting import (
     BASE,
@@ -65,7 +66,7 @@ class OwnEngine(Home):
         merged = tenant.stage == HOST and is_merged(target.spec, state.record)
         first = {"merged": True} if merged else {}
         own = {HOST: first, BASE: {"base": True}}.get(tenant.stage, {"stage": tenant.stage})
-        inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **own})
+        inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **own, **carried(target)})
         pod = state.record.template(inputs)
         if pod is not None:
             service = (applied(base_service(target)),) if tenant.stage == BASE else ()

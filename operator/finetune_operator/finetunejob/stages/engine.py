@@ -4,6 +4,7 @@ Used by `host` for the candidate, and by `evaluate` for the base model that it i
 """
 
 from finetune_operator import names
+from finetune_operator.finetunejob.desired.bucket import carried
 from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.serving import rollout as serving
 
@@ -11,7 +12,8 @@ from finetune_operator.serving import rollout as serving
 def inputs_of(context: Context) -> str:
     """A digest of everything of hosting that can keep an engine from starting."""
     hosting = names.given(context.spec.hosting, exclude={"replicas", "rollout"})
-    return names.digest({"hosting": hosting, "retry": context.world.retry, "upgrade": context.world.upgrade})
+    asked = {"hosting": hosting, "retry": context.world.retry, "upgrade": context.world.upgrade}
+    return names.digest(asked | carried(context.target))
 
 
 def rollout(context: Context, name: str, stage: str) -> Step:

@@ -143,6 +143,13 @@ def _confined(context: Context) -> Step | None:
     name = names.of_revision(context.target.name, context.target.revision)
     volume, training = context.world.claims.get(name), context.spec.training
     pods, field = (training.nodes, "nodes") if training.nodes > 1 else (sweep.pods(training), "sweep.parallel")
+    if pods > 1 and context.target.bucket:
+        return Step(
+            State.FAILED,
+            Reason.CONFIG_INVALID,
+            f"This revision's files are kept in {context.target.bucket.uri}, so training.{field} {pods} can't share "
+            f"them: set {field} back to 1, or train a new revision on a volume, for example by another training.seed.",
+        )
     if pods == 1 or volume is None or "ReadWriteMany" in volume.access_modes:
         return None
     return Step(
