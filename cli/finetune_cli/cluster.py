@@ -242,7 +242,9 @@ def reader(template: Raw, name: str, revision: str, path: str) -> Raw:
         "spec": {
             **spec,
             "affinity": {**node, "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [together]}},
-            "restartPolicy": "Never",
+            # A node may fail to start a container; and whoever asked may be gone by then.
+            "restartPolicy": "OnFailure",
+            "activeDeadlineSeconds": READ_SECONDS,
             **_bringing(container, path),
             "containers": [
                 {

@@ -158,6 +158,8 @@ def test_the_readers_place_is_the_jobs_own() -> None:
     found = target("recipes", training={"pod": {"nodeSelector": {"zone": "a"}, "imagePullSecrets": [{"name": "pull"}]}})
     template = JOBS["evaluate"].job(found, "inputs")["spec"]["template"]["spec"]
     pod = reader(template, "recipes", found.revision, "/workspace/x")
+    # A node that failed to start its container tries again, and not for ever.
+    assert (pod["spec"]["restartPolicy"], pod["spec"]["activeDeadlineSeconds"]) == ("OnFailure", 180)
     assert pod["spec"]["nodeSelector"] == {"zone": "a"}
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
     assert "requiredDuringSchedulingIgnoredDuringExecution" not in pod["spec"]["affinity"]["podAffinity"]
