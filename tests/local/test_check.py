@@ -44,7 +44,7 @@ def test_rows_lengths_findings_what_is_learned_and_the_plan_are_shown(
 
 
 def test_as_json_it_is_what_prepare_found(finetune: Finetune, rows: Callable[..., None]) -> None:
-    rows(*(row(f"{number} eggs") for number in range(20)), row("0 eggs"))
+    rows(*(row(f"{number} eggs", f"eggs: {number}") for number in range(20)), row("0 eggs", "eggs: 0"))
     check = finetune("check", "job.yaml", "-o", "json")
     assert check.ends() == 0, check.said
     found = json.loads(check.said[check.said.index("{") :])
