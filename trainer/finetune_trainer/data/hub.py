@@ -1,13 +1,14 @@
 """The hub's client, with the patience that others are asked with. Made for whatever asks the hub."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import httpx
 from huggingface_hub import HfApi, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 
 from finetune_trainer.data import patience
-from finetune_trainer.data.patience import persistent
+from finetune_trainer.data.patience import Patience, persistent
 
 
 class Api(HfApi):
@@ -23,15 +24,19 @@ class Api(HfApi):
 
 def api(secrets: Mapping[str, str]) -> Api:
     """Asks the hub that the credentials name, with their token."""
+    _wait(patience.given())
     return Api(endpoint=secrets.get("HF_ENDPOINT"), token=secrets.get("HF_TOKEN"))
 
 
-def _client() -> httpx.Client:
-    # By itself it waits for ever for an upload's answer.
-    client = default_client_factory()
-    client.timeout = patience.given().timeout
-    return client
+@lru_cache(maxsize=1)
+def _wait(given: Patience) -> None:
+    """Have the library's clients wait no longer; by themselves they wait for ever for an upload's answer. Once: to set
+    it closes the client that others may be using.
+    """
 
+    def client() -> httpx.Client:
+        made = default_client_factory()
+        made.timeout = given.timeout
+        return made
 
-# Once: it closes the client that others may be using.
-set_client_factory(_client)
+    set_client_factory(client)
