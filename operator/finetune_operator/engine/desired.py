@@ -19,7 +19,7 @@ from finetune_operator.engine.adapters import text as adapters_text
 from finetune_operator.engine.observe import POD
 from finetune_operator.pods.environment import threads, variables
 from finetune_operator.pods.metadata import Manifest, Owner, metadata
-from finetune_operator.pods.mounts import Mount, scratch
+from finetune_operator.pods.mounts import Mount, ephemeral, scratch
 from finetune_operator.pods.resources import resources, without_devices
 from finetune_operator.pods.sources import credentials, source, user_mounts
 from finetune_operator.pods.template import ENVIRONMENT
@@ -127,15 +127,7 @@ def _metadata(target: Target) -> Manifest:
 
 
 def _volume(storage: Storage | None) -> Manifest:
-    if storage is None:
-        return {"emptyDir": {}}
-    claim: Manifest = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": str(storage.size)}},
-    }
-    if storage.storage_class_name is not None:
-        claim["storageClassName"] = storage.storage_class_name
-    return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+    return {"emptyDir": {}} if storage is None else ephemeral(str(storage.size), storage.storage_class_name)
 
 
 def _fetch(target: Target, model: Mount) -> Manifest:

@@ -8,7 +8,7 @@ from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.record import RUN_CONFIG, evaluation_key
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.metadata import Manifest
-from finetune_operator.pods.mounts import Mount
+from finetune_operator.pods.mounts import Mount, ephemeral
 
 WORKSPACE = Path("/workspace")
 TOLD = Path("/etc/finetune")
@@ -28,19 +28,7 @@ def _own(workspace: WorkspaceVolume) -> Manifest:
     """A volume that goes with its pod: on its node's disk, or of the storage class that the manifest names."""
     if workspace.storage_class_name is None:
         return {"emptyDir": {"sizeLimit": str(workspace.size)}}
-    return {"ephemeral": {"volumeClaimTemplate": {"spec": claim_spec(workspace)}}}
-
-
-def claim_spec(workspace: WorkspaceVolume) -> Manifest:
-    """What a PersistentVolumeClaim asks for."""
-    spec: Manifest = {
-        "accessModes": list(workspace.access_modes),
-        "resources": {"requests": {"storage": str(workspace.size)}},
-    }
-    # An empty class is an answer of its own: no dynamic provisioning.
-    if workspace.storage_class_name is not None:
-        spec["storageClassName"] = workspace.storage_class_name
-    return spec
+    return ephemeral(str(workspace.size), workspace.storage_class_name)
 
 
 def told(target: Target, measured: bool) -> Mount:

@@ -4,18 +4,19 @@ from finetune_operator import names
 from finetune_operator.finetunejob import record
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
 from finetune_operator.finetunejob.desired.run_config import run_config
-from finetune_operator.finetunejob.desired.volumes import claim_spec
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.metadata import Manifest, metadata
+from finetune_operator.pods.mounts import claim_spec
 
 
 def claim(target: Target) -> Manifest:
     """The PersistentVolumeClaim for the base model, its rows, checkpoints and artifact."""
+    asked = target.spec.workspace
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": _metadata(target),
-        "spec": claim_spec(target.spec.workspace),
+        "spec": claim_spec(str(asked.size), asked.storage_class_name, asked.access_modes),
     }
 
 
