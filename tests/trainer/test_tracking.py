@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -37,15 +38,12 @@ S = TypeVar("S", bound=ThreadingHTTPServer)
 TOKEN = "canary-of-a-token"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An MLflow server of its own."""
-    place, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{place}/runs.db", "--default-artifact-root", str(place / "artifacts")]
+@contextmanager
+def started(command: list[str], place: Path, says: str, stop: signal.Signals, **environment: str) -> Iterator[None]:
+    """A server while inside, that says so once it answers, and its workers."""
     with subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *options, *stores],
-        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        [sys.executable, *command],
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -54,13 +52,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ) as process:
         assert process.stdout
         lines = iter(process.stdout)
-        said = list(takewhile(lambda line: "Application startup complete" not in line, lines))
+        said = list(takewhile(lambda line: says not in line, lines))
         assert process.poll() is None, "".join(said)
         rest = threading.Thread(target=deque, args=(lines, 0))
         rest.start()
-        yield f"http://127.0.0.1:{port}"
-        os.killpg(process.pid, signal.SIGTERM)
+        yield
+        os.killpg(process.pid, stop)
         rest.join()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow server of its own."""
+    place, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    stores = ["--backend-store-uri", f"sqlite:///{place}/runs.db", "--default-artifact-root", str(place / "artifacts")]
+    command = ["-m", "mlflow", "server", *options, *stores]
+    with started(command, place, "Application startup complete", signal.SIGTERM, MLFLOW_DISABLE_TELEMETRY="true"):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(autouse=True)

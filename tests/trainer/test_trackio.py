@@ -3,14 +3,8 @@
 trackio's own server answers, on loopback; what every tracker has in common is in test_tracking.
 """
 
-import os
 import signal
-import subprocess
-import sys
-import threading
-from collections import deque
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Any
 
 import httpx
@@ -20,7 +14,7 @@ from finetune_trainer.stages.train import train
 from finetune_trainer.training import track, trackers
 from finetune_trainer.training.build import Beside
 from ports import free_port
-from test_tracking import Deadly, Killed, told
+from test_tracking import Deadly, Killed, started, told
 from trainings import CHATS, MakeCase, Recorder
 
 STEPS = 6
@@ -37,24 +31,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A trackio server of its own, that takes metrics from whoever has the token."""
     place, port = tmp_path_factory.mktemp("trackio"), free_port()
     offline = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", SHOW, str(port)],
-        env=os.environ | {"TRACKIO_DIR": str(place), "TRACKIO_WRITE_TOKEN": TOKEN, **offline},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=place,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout
-        lines = iter(process.stdout)
-        said = list(takewhile(lambda line: f":{port}" not in line, lines))
-        assert process.poll() is None, "".join(said)
-        rest = threading.Thread(target=deque, args=(lines, 0))
-        rest.start()
+    given = {"TRACKIO_DIR": str(place), "TRACKIO_WRITE_TOKEN": TOKEN}
+    with started(["-c", SHOW, str(port)], place, f":{port}", signal.SIGKILL, **given, **offline):
         yield f"http://127.0.0.1:{port}"
-        os.killpg(process.pid, signal.SIGKILL)
-        rest.join()
 
 
 @pytest.fixture(autouse=True)
