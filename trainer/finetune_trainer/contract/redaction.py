@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from urllib.parse import quote
 
 HIDDEN = "[hidden]"
@@ -36,8 +37,12 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _given(environment: Mapping[str, str]) -> list[str]:
-    """The longest first: one may be a part of another."""
-    values = [value.strip() for name, value in environment.items() if _SECRET.search(name)]
+    return _hidden(tuple(value.strip() for name, value in environment.items() if _SECRET.search(name)))
+
+
+@lru_cache(maxsize=1)
+def _hidden(values: tuple[str, ...]) -> list[str]:
+    """The longest first: one may be a part of another. Each line of a log asks for the same."""
     found = {form for value in values for part in _parts(value) for form in _forms(part)}
     return sorted((each for each in found if len(each) >= _SHORTEST), key=len, reverse=True)
 

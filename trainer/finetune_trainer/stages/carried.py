@@ -88,14 +88,14 @@ class Carrier:
             logger.warning("%s is not kept: %s", part, error.message)
 
     def _put(self, stage: Carried) -> None:
-        # What a stage keeps is what it makes, if it makes nothing else: a report that is not there was not made.
-        made = stage.makes or stage.keeps
-        if made and (self.done() or not stage.makes):
-            self._parts.put(made, self._paths(made))
-            if stage.keeps and stage.keeps != made:
-                self._parts.remove(stage.keeps)
-        else:
+        if stage.makes and not self.done():
             self.keep()
+            return
+        # What a stage keeps is what it makes, if it makes nothing else: a report that is not there was not made.
+        if made := stage.makes or stage.keeps:
+            self._parts.put(made, self._paths(made))
+        if stage.makes and stage.keeps:
+            self._parts.remove(stage.keeps)
 
     def _bring_all(self, stage: Carried) -> None:
         found = self._bring((*stage.needs, *filter(None, [stage.keeps])), self._is_needed)
