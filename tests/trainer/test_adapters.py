@@ -1,12 +1,13 @@
 """What an adapter can be asked for beside its rank: how it is scaled, and how fast its halves learn."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from finetune_trainer.contract.config import AdapterConfig, AdapterType
+from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrainingConfig
 from finetune_trainer.stages.train import train
-from finetune_trainer.training import machine
+from finetune_trainer.training import machine, model
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -70,3 +71,42 @@ def test_of_an_adapter_the_half_that_was_zero_learns_so_many_times_as_fast(
     later = halves(make_case("later", adapter=faster, total_steps=2, learning_rate=RATE))
     assert 0 < (later["A"] - first["A"]).abs().max() < 2 * RATE
     assert later["B"].abs().max() > 12 * RATE
+
+
+@pytest.mark.parametrize("kind", [AdapterType.LORA, AdapterType.DORA])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_what_an_adapter_adds_by_one_product_is_what_peft_adds(
+    base_model: Path, kind: AdapterType, dropout: float
+) -> None:
+    training = TrainingConfig(adapter=AdapterConfig(type=kind, rank=4, dropout=dropout))
+    found = []
+    for changed in (False, True):
+        torch.manual_seed(0)
+        learner = model.with_adapter(
+            AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32), training
+        ).train()
+        learning = [weights for weights in learner.parameters() if weights.requires_grad]
+        for weights in learning:
+            torch.nn.init.normal_(weights, std=0.1)
+        if changed:
+            model.use_one_product(learner)
+        torch.manual_seed(1)
+        logits = learner(input_ids=torch.tensor([[5, 6, 7, 8]])).logits
+        logits.square().mean().backward()
+        gradients = [weights.grad for weights in learning]
+        learner.merge_adapter()
+        merged = learner.eval()(input_ids=torch.tensor([[5, 6, 7, 8]])).logits
+        found.append([logits.detach(), merged.detach(), *gradients])
+    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in zip(*found, strict=True))
+
+
+def test_of_ordinary_adapters_alone(base_model: Path) -> None:
+    """DoRA's magnitude is a matter of the whole answer."""
+    kinds = {}
+    for kind in (AdapterType.LORA, AdapterType.DORA):
+        training = TrainingConfig(adapter=AdapterConfig(type=kind, rank=4))
+        learner = model.with_adapter(AutoModelForCausalLM.from_pretrained(base_model), training)
+        model.use_one_product(learner)
+        layer = learner.get_submodule("base_model.model.model.layers.0.mlp.up_proj")
+        kinds[kind] = isinstance(layer.lora_variant["default"], model.OneProduct)
+    assert kinds == {AdapterType.LORA: True, AdapterType.DORA: False}

@@ -9,6 +9,7 @@ from datasets import Dataset
 from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.training import flat, varlen
 from finetune_trainer.training.flat_trainer import FlatTrainer
+from finetune_trainer.training.short import SHORT
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
@@ -153,14 +154,26 @@ def test_a_row_comes_to_the_same_whatever_the_rows_beside_it(config: PretrainedC
     assert before[3:] == after[3:]
 
 
-@pytest.mark.parametrize("length", [flat.SHORT, flat.SHORT + 1])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_so_it_does_in_bfloat16_where_short_rows_are_one_product(config: PretrainedConfig) -> None:
+    found = model(config).train()
+    assert flat.attends_to_each_row(found)
+    others = [ROWS[0] | {"input_ids": [20] * 7}, *ROWS[1:]]
+    with torch.autocast("cpu", torch.bfloat16):
+        before, after = flattened(found, ROWS, ALL), flattened(found, others, ALL)
+    assert before[:3] != after[:3]
+    assert before[3:] == after[3:]
+
+
+@pytest.mark.parametrize("rows", [(9, 12), (SHORT, 2, SHORT + 1, 90, 3), (SHORT + 1, SHORT + 1)], ids=str)
 @pytest.mark.parametrize("window", [None, 5])
-def test_short_rows_and_long_ones_attend_alike_in_bfloat16(length: int, window: int | None) -> None:
-    """They are attended to by different kernels."""
+def test_short_rows_and_long_ones_attend_alike_in_bfloat16(rows: tuple[int, ...], window: int | None) -> None:
+    """Short ones of like lengths are attended to together, long ones one by one. Two heads share a key."""
     torch.manual_seed(0)
-    query, key, value, weights = (torch.randn(1, 2, 2 * length, 8, dtype=torch.bfloat16) for _ in range(4))
-    lengths = flat.Lengths((length, length))
+    query, key, value, weights = (torch.randn(1, n, sum(rows), 8, dtype=torch.bfloat16) for n in (4, 2, 2, 4))
+    lengths = flat.Lengths(rows)
     layer = torch.nn.Module()
+    layer.num_key_value_groups = 2
     found, exact = [], []
     for dtype, into in ((torch.bfloat16, found), (torch.float32, exact)):
         inputs = [each.to(dtype, copy=True).requires_grad_() for each in (query, key, value)]

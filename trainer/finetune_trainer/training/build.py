@@ -132,6 +132,7 @@ class Task:
         """The model as it is trained. The adapter's first weights depend on the seed alone."""
         set_seed(self.config.training.seed)
         learner = model.with_adapter(base, self.config.training)
+        model.use_one_product(learner)
         if self.machine.bf16:
             model.leave_inputs_to_autocast(learner)
         flattened = flattened and not sharding.is_sharded(learner)

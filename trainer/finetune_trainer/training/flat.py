@@ -8,26 +8,21 @@ were shifted within their rows, of which only those that are learned reach the o
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from finetune_trainer.data.tokens import IGNORED
-from finetune_trainer.training import varlen
+from finetune_trainer.training import short, varlen
 
 ATTENTION = "each_row"
 Inputs = dict[str, Any]
 # Tokens of the rows that are tried.
 TRIED = 8
-# Up to so many tokens plain products are faster on CPUs, in bfloat16: with the fused kernel rows of 85 tokens take 1.7
-# times as long, forth and back, and rows of 192 as long (two cores with AVX512-BF16).
-SHORT = 160
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +37,20 @@ class Lengths:
     def __init__(self, each: tuple[int, ...]) -> None:
         self.each = each
         self._ends: torch.Tensor | None = None
+        self._padded: dict[int | None, list[tuple[list[int], short.Padding]]] = {}
 
     def ends(self, device: torch.device) -> torch.Tensor:
         """Where each row ends, beginning with 0, as kernels for rows of any length ask. Made once for all layers."""
         if self._ends is None or self._ends.device != device:
             self._ends = torch.tensor([0, *self.each]).cumsum(0).to(device, torch.int32)
         return self._ends
+
+    def padded(self, window: int | None) -> list[tuple[list[int], short.Padding]]:
+        """Groups of short rows, by their numbers, and how each is padded. Made once for all layers of a window."""
+        if window not in self._padded:
+            found = short.groups(self.each)
+            self._padded[window] = [(rows, short.Padding([self.each[row] for row in rows], window)) for rows in found]
+        return self._padded[window]
 
 
 def flatten(rows: Sequence[dict[str, Any]]) -> Inputs:
@@ -139,10 +142,19 @@ def attend(
         one, two, three = (each[0].transpose(0, 1).to(_computed_in(query)) for each in (query, key, value))
         ends, seen = row_lengths.ends(query.device), -1 if sliding_window is None else sliding_window - 1
         return kernel(one, two, three, ends, max(row_lengths.each), options.get("scaling"), seen)[None], None
+    padded = row_lengths.padded(sliding_window) if own is None and _plain(query, options) else []
+    if padded and len(padded[0][0]) == len(row_lengths.each):
+        return short.attend(query, key, value, options.get("scaling"), padded[0][1]), None
     # Not sliced: the gradient of a slice is as large as all rows.
-    rows = zip(*(each.split(row_lengths.each, dim=2) for each in (query, key, value)), strict=True)
-    attended = (_to_itself(module, row, sliding_window, own, options) for row in rows)
-    return torch.cat(list(attended), dim=1), None
+    rows = list(zip(*(each.split(row_lengths.each, dim=2) for each in (query, key, value)), strict=True))
+    attended: dict[int, torch.Tensor] = {}
+    for some, padding in padded:
+        parts = (torch.cat(each, dim=2) for each in zip(*(rows[at] for at in some), strict=True))
+        answers = short.attend(*parts, options.get("scaling"), padding)
+        attended |= zip(some, answers.split([row_lengths.each[at] for at in some], dim=1), strict=True)
+    for at in set(range(len(rows))) - set(attended):
+        attended[at] = _to_itself(module, rows[at], sliding_window, own, options)
+    return torch.cat([attended[at] for at in range(len(rows))], dim=1), None
 
 
 def _to_itself(
@@ -155,9 +167,8 @@ def _to_itself(
     """One row's query, key and value, by the model's `own` function where it has one."""
     query, length = row[0], row[0].shape[2]
     if own is None:
-        with _kernel(query):
-            attended, _ = sdpa_attention_forward(module, *row, _window(length, window, query.device), **options)
-            return attended
+        attended, _ = sdpa_attention_forward(module, *row, _window(length, window, query.device), **options)
+        return attended
     unseen = ~_seen(length, window, query.device)
     mask = torch.zeros_like(unseen, dtype=query.dtype).masked_fill(unseen, torch.finfo(query.dtype).min)
     return own(module, *row, mask, **options)[0]
@@ -171,6 +182,12 @@ def _own(module: torch.nn.Module, options: Inputs) -> Callable[..., tuple[torch.
         return None
     found: Callable[..., tuple[torch.Tensor, Any]] = sys.modules[type(module).__module__].eager_attention_forward
     return found
+
+
+def _plain(query: torch.Tensor, options: Inputs) -> bool:
+    """Whether plain products are faster for short rows, and do what this layer asks."""
+    asks = options.get("dropout") or options.get("position_bias") is not None or options.get("is_causal") is False
+    return query.device.type == "cpu" and _computed_in(query) == torch.bfloat16 and not asks
 
 
 def _kernel_of_all(
@@ -189,12 +206,6 @@ def _computed_in(query: torch.Tensor) -> torch.dtype:
     """As torch's attention would compute it: rotary positions leave queries in float32 where weights are."""
     device = query.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
-
-
-def _kernel(query: torch.Tensor) -> AbstractContextManager[None]:
-    """Torch chooses one but where it is known to choose the slower."""
-    short = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] <= SHORT
-    return sdpa_kernel(SDPBackend.MATH) if short else nullcontext()
 
 
 def _window(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraVariant
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from transformers import (
@@ -141,6 +143,47 @@ def with_adapter(model: PreTrainedModel, training: TrainingConfig) -> PreTrained
             # PEFT does so with an adapter's, and leaves a head beside it as short as the frozen ones.
             weights.data = weights.data.float()
     return adapted
+
+
+class OneProduct(LoraVariant):
+    """LoRA as it is, with what it adds put onto the layer's answer by the product that makes it.
+
+    PEFT scales what is added, and adds it, by two operations over the whole answer; scaled is here what is as narrow as
+    the rank. `use_one_product` puts it where PEFT asks for other kinds of LoRA (DoRA is one).
+    """
+
+    @staticmethod
+    def forward(module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
+        """`result`: the layer's own answer."""
+        dropout, scaling = module.lora_dropout[active_adapter], module.scaling[active_adapter]
+        narrow = module.lora_A[active_adapter](dropout(x)) * scaling
+        wide = module.lora_B[active_adapter].weight.t()
+        return torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), wide).view(result.shape)
+
+    @staticmethod
+    def merge_safe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """As PEFT merges what is ordinary."""
+        merged: torch.Tensor = orig_weight + module.get_delta_weight(active_adapter).to(orig_weight.dtype)
+        return merged
+
+    @staticmethod
+    def merge_unsafe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> None:
+        """The same in place."""
+        orig_weight.data += module.get_delta_weight(active_adapter)
+
+    @staticmethod
+    def unmerge(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """Back again."""
+        restored: torch.Tensor = orig_weight - module.get_delta_weight(active_adapter).to(orig_weight.dtype)
+        return restored
+
+
+def use_one_product(model: PreTrainedModel | PeftModel) -> None:
+    """Have each linear layer with an ordinary adapter add it by OneProduct."""
+    for module in model.modules():
+        if type(module) is LoraLinear:
+            for adapter in module.lora_A:
+                module.lora_variant.setdefault(adapter, OneProduct())
 
 
 def leave_inputs_to_autocast(model: PreTrainedModel | PeftModel) -> None:
