@@ -101,7 +101,7 @@ report: venv ## The evaluation report and a laptop's web page in a real headless
 	@.venv/bin/python -m pytest tests/report
 
 .PHONY: contract
-contract: venv tools ## Contract tests: a real kube-apiserver and etcd, no kubelet
+contract: model tools ## Contract tests: a real kube-apiserver and etcd, no kubelet
 	@hack/chromium.sh
 	@.venv/bin/python -m pytest tests/contract -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -649,12 +649,15 @@ BAD = [
         "can't be above 1 with workspace.bucket: pods that train together go on from one checkpoint, on a volume that "
         "they share; set it to 1, or share a volume (workspace.accessModes [ReadWriteMany])",
     ),
-    Bad(
-        "sharding of an adapter",
-        {"spec.training.sharding": "full", LIMITS: {"nvidia.com/gpu": 2}},
-        "spec.training.sharding",
-        "full is for full fine-tuning (adapter.type none): an adapter is small, and each device holds its base model "
-        "whole; remove it, or choose adapter.type qlora for a base model in four bits",
+    *(
+        Bad(
+            f"sharding of {kind}",
+            {"spec.training.sharding": "full", f"{ADAPTER}.type": kind, LIMITS: {"nvidia.com/gpu": 2}},
+            "spec.training.sharding",
+            "full is for full fine-tuning (adapter.type none): an adapter is small, and each device holds its base "
+            "model whole, in four bits with adapter.type qlora; remove it",
+        )
+        for kind in ("lora", "qlora")
     ),
     *(
         Bad(

@@ -30,10 +30,10 @@ RESYNC_SECONDS = 3
 class Space:
     """A namespace with its node and an operator of its own, which reaches the API server through a proxy."""
 
-    def __init__(self, ground: "Ground", name: str, user: str, **settings: object) -> None:
+    def __init__(self, ground: "Ground", name: str, user: str, node: type[Node] = Node, **settings: object) -> None:
         self.ground, self.name, self._user, self._settings = ground, name, user, settings
         self.api, self.mirror = ground.api, ground.mirror
-        self.node = Node(ground.api, ground.mirror, name)
+        self.node = node(ground.api, ground.mirror, name)
         self.proxy = FaultProxy(ground.plane, self._crash)
         self.kubectl = ground.kubectl(name)
         self.crashes = 0
@@ -105,9 +105,11 @@ class Ground:
         self._watching.add_done_callback(_complain)
 
     @asynccontextmanager
-    async def space(self, decide: Decide = harmless, **settings: object) -> AsyncIterator[Space]:
+    async def space(
+        self, decide: Decide = harmless, node: type[Node] = Node, **settings: object
+    ) -> AsyncIterator[Space]:
         """A new namespace and its operator, which is not started yet."""
-        found = Space(self, f"ground-{next(self._numbers)}", self._user, **settings)
+        found = Space(self, f"ground-{next(self._numbers)}", self._user, node, **settings)
         await found.open(decide)
         try:
             yield found

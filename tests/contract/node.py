@@ -87,10 +87,10 @@ class Node:
             await self._end(pod)
 
     async def _stop(self, pod: Raw, phase: str) -> None:
-        if _stage(pod) in self.lingering or pod["metadata"].get("deletionGracePeriodSeconds") == 0:
+        if stage_of(pod) in self.lingering or pod["metadata"].get("deletionGracePeriodSeconds") == 0:
             return
         if phase not in ("Succeeded", "Failed"):
-            await self._status(pod, {"phase": "Failed", **_containers(pod, _terminated(143, ""))})
+            await self._status(pod, {"phase": "Failed", **containers(pod, terminated(143, ""))})
         await self._api.delete("Pod", self.namespace, pod["metadata"]["name"], gracePeriodSeconds=0)
 
     async def _schedule(self, pod: Raw) -> None:
@@ -118,14 +118,14 @@ class Node:
         return all(claims) and all(maps)
 
     async def _start(self, pod: Raw) -> None:
-        address = self.addresses.get(_job(pod), NOWHERE)
+        address = self.addresses.get(job_of(pod), NOWHERE)
         conditions = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready", "ContainersReady")]
         found = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions}
-        await self._status(pod, found | _containers(pod, {"running": {"startedAt": MOMENT}}))
+        await self._status(pod, found | containers(pod, {"running": {"startedAt": MOMENT}}))
 
     async def _end(self, pod: Raw) -> None:
-        stage = _stage(pod)
-        ending = self.endings.get((_job(pod), stage)) or self.endings.get(stage, Ending.SUCCEED)
+        stage = stage_of(pod)
+        ending = self.endings.get((job_of(pod), stage)) or self.endings.get(stage, Ending.SUCCEED)
         if stage in ENGINES or names.ENGINE_OF in pod["metadata"]["labels"] or ending == Ending.HOLD:
             return
         if ending == Ending.SUCCEED:
@@ -134,7 +134,7 @@ class Node:
             exit = Outcome.CONFIG_INVALID.exit
             message, code = {"reason": exit.reason, "message": "learningRate is absurd."}, exit.code
         phase = "Failed" if code else "Succeeded"
-        await self._status(pod, {"phase": phase, **_containers(pod, _terminated(code, json.dumps(message)))})
+        await self._status(pod, {"phase": phase, **containers(pod, terminated(code, json.dumps(message)))})
 
     def _result(self, pod: Raw, stage: str) -> Raw | None:
         numbered = stage, pod["metadata"]["labels"].get(INDEX, "")
@@ -147,7 +147,7 @@ class Node:
 
     def _file(self, pod: Raw, file: PurePosixPath) -> str:
         """A file as the stage's program sees it, out of the ConfigMap that is mounted there."""
-        main = _main(pod)
+        main = main_container(pod)
         mount = next(found for found in main["volumeMounts"] if PurePosixPath(found["mountPath"]) in file.parents)
         volume = next(found for found in pod["spec"]["volumes"] if found["name"] == mount["name"])["configMap"]
         data = self._mirror.get(self.namespace, "ConfigMap", volume["name"])
@@ -163,18 +163,18 @@ class Node:
         await self._api.patch(raw["kind"], self.namespace, metadata["name"], patch, "status")
 
 
-def _stage(pod: Raw) -> str:
+def stage_of(pod: Raw) -> str:
     return str(pod["metadata"].get("labels", {}).get(names.STAGE, ""))
 
 
-def _job(pod: Raw) -> str:
+def job_of(pod: Raw) -> str:
     return str(pod["metadata"].get("labels", {}).get(names.JOB, ""))
 
 
-def _main(pod: Raw) -> Raw:
+def main_container(pod: Raw) -> Raw:
     """The stage's container, whatever else was put into the pod."""
     containers: list[Raw] = pod["spec"]["containers"]
-    wanted = (_stage(pod), names.ENGINE)
+    wanted = (stage_of(pod), names.ENGINE)
     return next((found for found in containers if found["name"] in wanted), containers[0])
 
 
@@ -187,16 +187,16 @@ def _config_maps(pod: Raw) -> list[str]:
     return [found["configMap"]["name"] for found in pod["spec"].get("volumes", []) if "configMap" in found]
 
 
-def _terminated(code: int, message: str) -> Raw:
+def terminated(code: int, message: str) -> Raw:
     ended = {"exitCode": code, "reason": "Error" if code else "Completed", "message": message}
     return {"terminated": ended | {"startedAt": MOMENT, "finishedAt": MOMENT}}
 
 
-def _containers(pod: Raw, state: Raw) -> Raw:
+def containers(pod: Raw, state: Raw) -> Raw:
     """The statuses of all containers; only the stage's own leaves a message."""
 
     def status(container: Raw) -> Raw:
-        mine = container is _main(pod) or "terminated" not in state
+        mine = container is main_container(pod) or "terminated" not in state
         found = state if mine else {"terminated": state["terminated"] | {"message": ""}}
         given: dict[str, Any] = {"name": container["name"], "image": container["image"], "imageID": "i"}
         return given | {"ready": "running" in state, "restartCount": 0, "state": found}

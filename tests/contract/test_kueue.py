@@ -1,25 +1,48 @@
 """Training that is queued, with the real Kueue and the real Job controller: who waits, who runs, who is stopped.
 
-Quotas are for one training at a time. The nodes are played, so nothing trains here; that a trainer which is stopped
-goes on from its checkpoint, test_resume has.
+Quotas are for one training at a time. The nodes are played, and what trains is so too, but for the one story in which
+the trainer's own program does.
 """
 
 import asyncio
 import functools
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import OPERATOR, new_ground
 from control_plane import PATIENCE
+from finetune_trainer.contract.outcome import Outcome
 from ground import Ground, Space
 from kueue import Kueue
 from life import Life
 from node import Ending
+from paths import EXAMPLES, ROOT
 from rehearsal import MANIFEST
+from working_node import Program, WorkingNode
 
 API = "kueue.x-k8s.io/v1beta2"
 NO_QUOTA = "insufficient unused quota for nvidia.com/gpu in flavor any, 1 more needed"
+
+TINY = ROOT / ".cache/models/tiny-smollm2"
+# Of the pod that trains.
+ADDRESS = "127.0.78.2"
+# Many more than it gets to, and as many as are told one by one.
+STEPS = 500
+# What the real trainer is given, in a volume of its user's.
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "given"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+LONG = {
+    "model": {"source": "pvc://given/model"},
+    "dataset": {"train": {"source": "pvc://given/train.jsonl"}},
+    "hosting": {"enabled": False},
+}
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +154,59 @@ def test_what_is_preempted_is_not_started_again_by_the_operator_and_goes_on_when
             assert writes(queues, space) == []
 
     queues.run(told())
+
+
+def step(life: Life) -> int:
+    """The one that status tells of what trains."""
+    progress = ((life.job or {}).get("status") or {}).get("progress") or {}
+    return int(progress.get("step", 0)) if progress.get("stage") == "train" else 0
+
+
+def steps_until_stopped(program: Program) -> int:
+    """How many steps it made until it was asked to stop, and did."""
+    assert program.code == Outcome.INTERRUPTED.exit.code, program.log
+    return sum("'loss'" in line for line in program.log.splitlines())
+
+
+def test_a_trainer_that_is_preempted_goes_on_from_the_checkpoint_that_its_stop_made(
+    queues: Ground, tmp_path: Path
+) -> None:
+    """The trainer's own program, as the Job's pods start it, on a node that ends it as the kubelet does."""
+    assert TINY.is_dir(), f"{TINY} is missing; `make model` makes it"
+
+    async def told() -> None:
+        async with queues.space(node=WorkingNode, progress_seconds=1) as space:
+            node = space.node
+            assert isinstance(node, WorkingNode)
+            node.work("first", tmp_path, ADDRESS)
+            with node:
+                await queue(space)
+                await apply(space, CLAIM)
+                shutil.copytree(TINY, node.claim("given") / "model")
+                rows = (EXAMPLES / "recipe-assistant/train.jsonl").read_text().splitlines(keepends=True)
+                (node.claim("given") / "train.jsonl").write_text("".join(rows[:64]))
+                space.operator.start()
+                first, second = Life(space, "first"), Life(space, "second")
+                await first.create(**LONG | training(maxSteps=STEPS, batchSize=32, maxLength=128))
+                await first.until(lambda life: step(life) >= 2)
+                await second.create(**training(pod={"labels": {"kueue.x-k8s.io/priority-class": "urgent"}}))
+                await second.until(lambda life: life.serves)
+                await first.until(lambda life: len(node.of("train")) == 2)
+                before, after = node.of("train")
+                kept = checkpoint(node, first)
+                assert steps_until_stopped(before) == kept >= 2
+                await first.until(lambda life: step(life) > kept)
+                await first.edit(suspend=True)
+                await first.until(lambda life: after.code is not None)
+                assert steps_until_stopped(after) == checkpoint(node, first) - kept
+
+    queues.run(told())
+
+
+def checkpoint(node: WorkingNode, life: Life) -> int:
+    """The step of the last one."""
+    kept = node.claim(f"{life.name}-{life.revision}").glob("checkpoints/checkpoint-*")
+    return max(int(path.name.removeprefix("checkpoint-")) for path in kept)
 
 
 def test_suspended_it_leaves_its_quota_to_the_next_and_resumed_it_waits(queues: Ground) -> None:

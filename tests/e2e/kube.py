@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,22 @@ def run(command: list[str | Path], stdin: str | None = None, timeout: float = 30
 
 def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
     return run([KUBECTL, *arguments], stdin, timeout)
+
+
+def finetune(directory: Path, *arguments: str, **environment: str) -> str:
+    """What a command says, run where kubectl is."""
+    command = [Path(sys.executable).with_name("finetune"), *arguments]
+    path = f"{KUBECTL.parent}:{os.environ['PATH']}"
+    said = subprocess.run(
+        command,
+        cwd=directory,
+        env=ENVIRONMENT | environment | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert said.returncode == 0, said.stderr
+    return said.stdout
 
 
 def get(kind: str, name: str, namespace: str) -> dict[str, Any]:
@@ -139,6 +156,26 @@ def node_name() -> str:
 def node(*command: str) -> str:
     """Run a command on the node."""
     return run(["docker", "exec", node_name(), *command])
+
+
+@contextmanager
+def shared_volume(name: str, directory: str) -> Iterator[None]:
+    """A volume that pods can share, alone in a class of its name: a directory of the node's.
+
+    The cluster's own class has none, and its one node needs no more.
+    """
+    # Of a run that was interrupted: it would wait for that one's claim.
+    kubectl("delete", "pv", name, "--ignore-not-found")
+    node("mkdir", "-p", directory)
+    node("chmod", "-R", "777", directory)
+    spec = {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": directory}}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
+    apply(volume | {"spec": spec | {"storageClassName": name}})
+    try:
+        yield
+    finally:
+        kubectl("delete", "pv", name, "--wait=false")
+        node("rm", "-rf", directory)
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import base64
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
-from kube import apply, evict, get, items, kubectl, node, wait
+from kube import evict, get, items, kubectl, node, shared_volume, wait
 from numpy.testing import assert_allclose
 from recipes import manifest
 from safetensors.numpy import load
@@ -20,19 +21,14 @@ BATCH = 32
 
 @pytest.fixture(scope="module")
 def shared_volumes() -> Iterator[None]:
-    """A volume for each job that pods can share. The cluster's class has none, and its one node needs no more."""
-    for name in (PAIR, ALONE):
-        path = f"{DIRECTORY}/{name}"
-        # In bfloat16 half as many rows in a pass round otherwise.
-        node("sh", "-c", f"mkdir -p {path}/checkpoints && echo -n float32 >{path}/checkpoints/precision")
-        node("chmod", "-R", "777", path)
-        spec = {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": path}}
-        metadata = {"name": f"{CLASS}-{name}"}
-        volume = spec | {"storageClassName": f"{CLASS}-{name}"}
-        apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": volume})
-    yield
-    kubectl("delete", "pv", *(f"{CLASS}-{name}" for name in (PAIR, ALONE)), "--wait=false")
-    node("rm", "-rf", DIRECTORY)
+    """A volume for each job."""
+    with ExitStack() as volumes:
+        for name in (PAIR, ALONE):
+            path = f"{DIRECTORY}/{name}"
+            # In bfloat16 half as many rows in a pass round otherwise.
+            node("sh", "-c", f"mkdir -p {path}/checkpoints && echo -n float32 >{path}/checkpoints/precision")
+            volumes.enter_context(shared_volume(f"{CLASS}-{name}", path))
+        yield
 
 
 def start(namespace: str, name: str, nodes: int) -> str:

@@ -1,21 +1,35 @@
-"""Four FineTuneJobs on one Engine of two pods: each goes on answering, whatever comes, goes or is killed beside it."""
+"""Four FineTuneJobs on one Engine of two pods: each goes on answering, whatever comes, goes or is killed beside it.
+
+One of them is the best of a sweep, whose two pods train at the same time.
+"""
 
 import json
+import re
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kube import apply, get, items, kubectl, until_told, wait
+from kube import apply, finetune, get, items, kubectl, shared_volume, until_told, wait
 from recipes import TINY, load, manifest
 from stages import READY_SECONDS, apply_job, revision
 
 ENGINE = "herbs"
 BASIL, DILL, MINT, SAGE = "basil", "dill", "mint", "sage"
+# Of dill's volume, which its pods share; and what is tried, of which the first hardly learns.
+SWEPT, RATES = "swept", [1e-6, 1e-3]
 CREDENTIALS = {"secretRef": {"name": "bucket"}}
 
 
 @pytest.fixture(scope="module")
-def served(namespace: str) -> str:
+def volume() -> Iterator[None]:
+    with shared_volume(SWEPT, f"/var/lib/finetune-{SWEPT}"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def served(namespace: str, volume: None) -> str:
     """The namespace of an Engine that answers in two pods, with nothing loaded yet."""
     engine = {
         "apiVersion": "finetune.dev/v1alpha1",
@@ -46,6 +60,15 @@ def start(namespace: str, name: str, steps: int = 2, **sections: Any) -> None:
     wait(namespace, f"ftj/{name}", "condition=Ready", READY_SECONDS)
 
 
+def swept() -> dict[str, Any]:
+    """The sections of a sweep on two pods."""
+    sweep = {"parameters": {"learningRate": RATES}, "parallel": 2}
+    return {
+        "training": {"batchSize": 2, "maxLength": 128, "maxSteps": 8, "adapter": {"rank": 8}, "sweep": sweep},
+        "workspace": {"size": "2Gi", "accessModes": ["ReadWriteMany"], "storageClassName": SWEPT},
+    }
+
+
 Loaded = dict[str, tuple[int, tuple[str, ...]]]
 
 
@@ -67,7 +90,7 @@ def test_nobodys_requests_fail_while_others_adapters_come_and_go(served: str) ->
         said[BASIL] = clients.enter_context(load(served, "load-basil", BASIL))
         # Measured on the Engine, beside what it serves.
         measured = {"metrics": ["token_f1"], "baselines": [{"type": "zero-shot"}], "sampleSize": 2}
-        start(served, DILL, evaluation=measured)
+        start(served, DILL, evaluation=measured, **swept())
         said[DILL] = clients.enter_context(load(served, "load-dill", DILL))
         for name in (MINT, SAGE):
             start(served, name)
@@ -85,6 +108,32 @@ def test_nobodys_requests_fail_while_others_adapters_come_and_go(served: str) ->
     # Nobody has an engine of its own.
     assert [each["metadata"]["name"] for each in items("deployment", served)] == [ENGINE]
     assert get("ftj", DILL, served)["status"]["evaluation"]["rows"] == 2
+
+
+def test_of_trials_on_two_pods_the_best_is_promoted_and_the_report_has_all(served: str, tmp_path: Path) -> None:
+    first, second = items("pod", served, f"finetune.dev/job={DILL},finetune.dev/stage=train")
+    # Both trained when either did.
+    assert max(began(first), began(second)) < min(ended(first), ended(second))
+    status = get("ftj", DILL, served)["status"]
+    losses = [float(trial["validationLoss"]) for trial in status["trials"]]
+    assert losses[1] < losses[0]
+    assert [trial["taken"] for trial in status["trials"]] == [False, True]
+    assert status["servedRevision"] == status["revision"]
+    said = finetune(tmp_path, "report", DILL, "-n", served)
+    assert re.search(rf"^ *2 +0\.001 +{losses[1]:.4f} .* taken *$", said, re.MULTILINE), said
+
+
+def began(pod: dict[str, Any]) -> str:
+    return str(_ended(pod)["startedAt"])
+
+
+def ended(pod: dict[str, Any]) -> str:
+    return str(_ended(pod)["finishedAt"])
+
+
+def _ended(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["status"]["containerStatuses"]
+    return dict(container["state"]["terminated"])
 
 
 def test_a_deleted_one_is_unloaded_and_the_others_stay(served: str) -> None:

@@ -174,6 +174,8 @@ def cases() -> Iterator[Case]:
         yield Case("qwen2", kind, BUDGETS[-1], bf16=True, recompute=True)
         yield Case("qwen2", kind, BUDGETS[-1], method=Method.REWARD)
     yield Case("llama", "lora", BUDGETS[-1], recompute=True, method=Method.REWARD)
+    yield Case("gemma", "none", BUDGETS[0], recompute=True, bf16=True, method=Method.REWARD)
+    yield Case("qwen2", "none", BUDGETS[0], recompute=True, bf16=True, method=Method.REWARD)
     for recompute in (False, True):
         yield Case("llama", "dora", BUDGETS[0], recompute=recompute)
     yield Case("qwen2", "dora", BUDGETS[0], bf16=True)

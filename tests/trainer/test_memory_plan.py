@@ -6,12 +6,19 @@ A sample of `make benchmark-memory`.
 from pathlib import Path
 
 import pytest
+from finetune_trainer.contract.config import Method
 from performance.benchmark_memory import Case, found, line
 
-
-@pytest.mark.parametrize(
-    ("shape", "kind"), [("llama", "lora"), ("qwen2", "qlora"), ("gemma", "none"), ("llama", "dora")]
+CASES = (
+    Case("llama", "lora", 256),
+    Case("qwen2", "qlora", 256),
+    Case("gemma", "none", 256),
+    Case("llama", "dora", 256),
+    Case("qwen2", "none", 256, recompute=True, bf16=True, method=Method.REWARD),
 )
-def test_what_is_foreseen_is_what_was_measured(tmp_path: Path, shape: str, kind: str) -> None:
-    measured = found(Case(shape, kind, tokens=256), tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.shape}-{case.kind}-{case.method.value}")
+def test_what_is_foreseen_is_what_was_measured(tmp_path: Path, case: Case) -> None:
+    measured = found(case, tmp_path)
     assert -0.1 <= measured.off <= 0.2, line(measured)

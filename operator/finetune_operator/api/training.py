@@ -245,7 +245,7 @@ class Training(ApiModel):
         Rule(
             "!has(self.sharding) || self.sharding != 'full' || self.adapter.type == 'none'",
             "full is for full fine-tuning (adapter.type none): an adapter is small, and each device holds its base "
-            "model whole; remove it, or choose adapter.type qlora for a base model in four bits",
+            "model whole, in four bits with adapter.type qlora; remove it",
             lambda training: training.sharding != Sharding.FULL or training.adapter.type == AdapterType.NONE,
             "sharding",
         ),
