@@ -26,10 +26,11 @@ class Topic:
 
 @dataclass(frozen=True)
 class Question:
-    """A pod's address, and what it is asked about."""
+    """A pod's address, and what it is asked about. `every`: in how many rounds, once: 1 for what decisions hang on."""
 
     address: str
     topic: Topic
+    every: int = 1
 
 
 def status_topic(kind: type[Contract], shown: Callable[[Any], Any]) -> Topic:
