@@ -6,7 +6,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from finetune_operator.api.status import FineTuneJobStatus, PlanStatus, TrialStatus
+from finetune_operator.api.requests import EngineRequests
+from finetune_operator.api.status import Endpoint, FineTuneJobStatus, PlanStatus, TrialStatus
 from finetune_operator.conditions import Type
 from finetune_trainer.contract.results import Progress, Trial, Usage
 
@@ -82,7 +83,21 @@ def facts(status: FineTuneJobStatus) -> Iterator[tuple[str, str]]:
     if status.tracking and status.tracking.url:
         yield "Tracking", status.tracking.url
     if status.endpoint:
-        yield "Endpoint", f"{status.endpoint.url}, model {status.endpoint.model}"
+        yield from _endpoint(status.endpoint, status)
+
+
+def _endpoint(endpoint: Endpoint, status: FineTuneJobStatus) -> Iterator[tuple[str, str]]:
+    """A shared Engine, and a laptop, tell of no pods."""
+    yield "Endpoint", f"{endpoint.url}, model {endpoint.model}"
+    if status.available_replicas is not None:
+        yield "", f"{status.available_replicas} of {status.replicas} pods answer{_busy(status.requests)}"
+
+
+def _busy(requests: EngineRequests | None) -> str:
+    if requests is None:
+        return ""
+    cache = f", {float(requests.cache_used):.0%} of the cache taken" if requests.cache_used else ""
+    return f"; {requests.running} requests under way, {requests.waiting} waiting{cache}"
 
 
 def _plan(plan: PlanStatus) -> Iterator[tuple[str, str]]:

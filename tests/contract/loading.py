@@ -85,9 +85,9 @@ def telling() -> Iterator[Telling]:
             server.server_close()
 
 
-def pod(kubectl: Kubectl, name: str, address: str) -> None:
-    """A pod of the Engine's Deployment, as a ReplicaSet would make it and a kubelet would tell of it."""
-    deployment = json.loads(kubectl("get", "deployment", "chat", "-o", "json"))
+def pod(kubectl: Kubectl, name: str, address: str, of: str = "chat") -> None:
+    """A pod of a Deployment, the Engine's by default, as a ReplicaSet would make it and a kubelet would tell of it."""
+    deployment = json.loads(kubectl("get", "deployment", of, "-o", "json"))
     template = deployment["spec"]["template"]
     containers = [{key: each[key] for key in ("name", "image")} for each in template["spec"]["containers"]]
     identity = {key: deployment["metadata"][key] for key in ("name", "uid")}

@@ -104,10 +104,10 @@ def test_a_crd_is_the_one_of_crds_and_survives_the_release(found: Definition) ->
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a LabelSelector selects; expressions are of the operator Exists here."""
-    assert all(each["operator"] == "Exists" for each in selector.get("matchExpressions", []))
+    """Whether a LabelSelector selects; expressions ask here whether there is a label, or is none."""
+    wanted = {"Exists": True, "DoesNotExist": False}
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        each["key"] in labels for each in selector.get("matchExpressions", [])
+        (each["key"] in labels) == wanted[each["operator"]] for each in selector.get("matchExpressions", [])
     )
 
 
@@ -158,10 +158,10 @@ def test_the_operator_may_reach_the_status_of_stages_and_of_engines_and_no_other
     egress = chart.one(chart.render(watchNamespaces=WATCHED), "NetworkPolicy")["spec"]["egress"]
     pods = [*map(labels_of, workloads()), engine_labels("chat")]
     told, loads = (each for each in egress if "to" in each)
-    # What stages and the container beside an engine tell, and how busy the engine is.
+    # What stages and the container beside an engine tell, and how busy engines are, a FineTuneJob's own included.
     for rule, port, selected in (
         (told, status_port(), [[True, True, False, False], [False, False, False, True]]),
-        (loads, ENGINE_PORT, [[False, False, False, True]]),
+        (loads, ENGINE_PORT, [[False, False, False, True], [False, False, True, False]]),
     ):
         assert [each["port"] for each in rule["ports"]] == [port]
         assert [[matches(to["podSelector"], labels) for labels in pods] for to in rule["to"]] == selected

@@ -153,3 +153,23 @@ def test_an_engine_tells_how_busy_it_is_and_is_at_rest_while_nobody_asks(
     told[0].ended = 8
     operator.settle()
     assert get(kubectl, "eng")["metadata"]["resourceVersion"] == before
+
+
+def test_a_finetunejob_tells_how_busy_its_own_engine_is(
+    kubectl: Kubectl, operator: OperatorProcess, played: Played, told: list[Telling]
+) -> None:
+    told[0].running = 3
+    played.create()
+    played.serve()
+    pod(kubectl, "recipes-1", told[0].address, names.of_revision("recipes", played.revision))
+    wait(kubectl, "ftj/recipes", "jsonpath={.status.requests.running}=3")
+    status = played.job()["status"]
+    assert (status["replicas"], status["availableReplicas"]) == (1, 1)
+    assert [each["pod"] for each in status["requests"]["pods"]] == ["recipes-1"]
+    # As long as it is the same nothing is written, nor by another operator.
+    operator.settle()
+    before = played.versions()
+    operator.kill()
+    operator.start()
+    operator.settle()
+    assert played.versions() == before

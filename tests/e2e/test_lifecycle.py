@@ -100,6 +100,8 @@ def test_kopf_leaves_no_mark_on_the_users_object(served: str) -> None:
 
 
 def test_at_rest_nothing_is_written_even_when_the_operator_starts_again(served: str) -> None:
+    # Within a minute it has told for the first time that nobody asks its engine.
+    wait(served, FTJ, "jsonpath={.status.requests.running}=0", STAGE_SECONDS)
     before = written(served)
     kubectl("rollout", "restart", "deployment/finetune-operator", "-n", SYSTEM)
     kubectl("rollout", "status", "deployment/finetune-operator", "-n", SYSTEM, "--timeout=600s", timeout=630)

@@ -4,7 +4,6 @@ The second kind of the group; `api.v1alpha1` has the first. A field that nothing
 """
 
 import re
-from datetime import datetime
 from typing import Annotated, Literal
 
 from finetune_trainer.contract.schemes import listed, remote
@@ -13,6 +12,7 @@ from pydantic import ConfigDict, Field
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.api.model import ApiKey, Credentials, Model
 from finetune_operator.api.pods import Pod
+from finetune_operator.api.requests import EngineRequests
 from finetune_operator.api.resources import Resources
 from finetune_operator.api.rules import ApiModel, Rule
 from finetune_operator.api.status import Condition
@@ -223,34 +223,6 @@ class AdapterStatus(ApiModel):
     def everywhere(self) -> bool:
         """Whether every client gets its answers."""
         return 0 < self.pods <= self.loaded
-
-
-class PodRequests(ApiModel):
-    """How busy one of its pods is."""
-
-    pod: str
-    """Its name."""
-    running: Annotated[int, Field(ge=0)] = 0
-    """Requests that it computes."""
-    waiting: Annotated[int, Field(ge=0)] = 0
-    """Requests that wait for their turn."""
-    cache_used: str | None = None
-    """The share of its cache for conversations that is taken, from 0 to 1."""
-
-
-class EngineRequests(ApiModel):
-    """How busy its pods are, by vLLM's metrics; told anew every half a minute at most."""
-
-    running: Annotated[int, Field(ge=0)] = 0
-    """Requests that are computed."""
-    waiting: Annotated[int, Field(ge=0)] = 0
-    """Requests that wait for their turn."""
-    cache_used: str | None = None
-    """The share of the cache for conversations that is taken, from 0 to 1, in the pod that has least left."""
-    pods: Annotated[list[PodRequests], KeyedBy("pod"), Field(max_length=100)] = []
-    """The same of each pod that answers and has told."""
-    at: datetime
-    """When they were counted."""
 
 
 class EngineStatus(ApiModel):

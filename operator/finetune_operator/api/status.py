@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from finetune_operator.api.requests import EngineRequests
 from finetune_operator.api.rules import ApiModel
 from finetune_operator.api.values import KeyedBy
 
@@ -388,6 +389,11 @@ class FineTuneJobStatus(ApiModel):
     """Where the model answers."""
     replicas: int | None = None
     """Serving pods that there are, ready or not; autoscalers read it."""
+    available_replicas: int | None = None
+    """Serving pods that answer."""
+    requests: EngineRequests | None = None
+    """How busy they are, as of a minute ago; left out while none has told. A shared Engine (hosting.engine) has it and
+    the pods in its own status."""
     selector: str | None = None
     """The serving pods' labels as a selector; autoscalers find the pods whose load they measure by it."""
     history: Annotated[list[HistoryEntry], Field(max_length=10)] = []

@@ -90,7 +90,7 @@ def _shown(held: Held) -> Any:
     return held.loaded, held.aliases, held.failed
 
 
-_HELD = status_topic(Held, _shown)
+_HELD = status_topic(Held, _shown, silence=True)
 
 
 def sentences(world: World, lora: Lora | None) -> list[str]:

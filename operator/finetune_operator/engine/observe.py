@@ -12,6 +12,7 @@ from finetune_operator.kinds.actions import Id, Ref, ref_of
 from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
 from finetune_operator.pods.state import PodState, pod_state
 from finetune_operator.serving.load import Load
+from finetune_operator.serving.requests import heard
 
 Raw = Mapping[str, Any]
 # The kinds that are made for an Engine, and that it controls itself.
@@ -35,7 +36,7 @@ class RecordState:
 
 @dataclass(frozen=True)
 class Loader:
-    """A pod as one that loads adapters: those that it was told to have, and what it said that it has; and its load.
+    """A pod as one that loads adapters: those that it was told to have, and what it said that it has.
 
     `mute`: it was asked, and has never said anything.
     """
@@ -46,7 +47,6 @@ class Loader:
     ready: bool
     wanted: str
     held: Held | None
-    load: Load | None
     mute: bool = False
 
 
@@ -55,7 +55,7 @@ class World:
     """Everything that a decision about one Engine is made from.
 
     `named`: whether what it depends on was there. `objects`: what it owns, raw. `loads`: what FineTuneJobs have made
-    that names this Engine, raw.
+    that names this Engine, raw. `busy`: what its pods told last of their load, by name.
     """
 
     name: str
@@ -75,6 +75,7 @@ class World:
     loads: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
     named: Mapping[Id, bool] = field(default_factory=dict)
     objects: Mapping[Id, Raw] = field(default_factory=dict)
+    busy: Mapping[str, Load] = field(default_factory=dict)
 
 
 def observe(snapshot: Snapshot) -> World:
@@ -102,12 +103,8 @@ def observe(snapshot: Snapshot) -> World:
         loads=snapshot.loads,
         named={found: raw is not None and not is_going(raw, KIND, name) for found, raw in snapshot.named.items()},
         objects=objects,
+        busy=heard(snapshot.answers),
     )
-
-
-def loaded(pod: str) -> str:
-    """The name of the question how busy a pod is; which adapters it has, is asked by its own."""
-    return f"{pod}/load"
 
 
 def status_of(engine: Raw) -> EngineStatus:
@@ -134,6 +131,6 @@ def _loader(raw: Raw, answers: Mapping[str, Any]) -> Loader:
     metadata, state = raw["metadata"], pod_state(raw)
     wanted = (metadata.get("annotations") or {}).get(names.ADAPTERS_WANTED, "")
     live = state.live and not state.deleting
-    held, load = answers.get(state.name), answers.get(loaded(state.name))
+    held = answers.get(state.name)
     mute = state.name in answers and held is None
-    return Loader(ref_of("Pod", raw), state.ip, live, state.ready, wanted, held, load, mute)
+    return Loader(ref_of("Pod", raw), state.ip, live, state.ready, wanted, held, mute)

@@ -24,11 +24,13 @@ from finetune_operator.kinds.plan import (
     Refusal,
     events_of,
     refuse,
+    sooner,
     taken,
 )
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.sources import claim_of
+from finetune_operator.serving import requests
 from finetune_operator.settings import Settings
 
 # What of the manifest changes the Deployment, and not its pods.
@@ -55,12 +57,13 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[EngineSt
     actions = needed(world.objects, _actions(target, world, inputs))
     status = tell(world, spec, None, now, pending=bool(actions))
     rest = () if actions else sleep.falls_asleep(world, spec)
+    busy = world.pods, world.busy, world.status.requests
     return Plan(
         status,
         work=(*actions, *(adapters.deliveries(world, spec.lora) if begun else ()), *rest),
         events=events_of(world.status.conditions, status.conditions),
-        again_after=sleep.again_after(world, spec, now),
-        ask=adapters.questions(world, spec.lora) | sleep.questions(world),
+        again_after=sooner(sleep.again_after(world, spec), requests.again_after(*busy, now)),
+        ask=adapters.questions(world, spec.lora) | requests.questions(world.pods),
         soon=adapters.awaited(world, spec.lora),
     )
 

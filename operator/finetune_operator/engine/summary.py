@@ -9,6 +9,7 @@ from finetune_operator.engine import adapters, sleep
 from finetune_operator.engine.observe import World
 from finetune_operator.kinds.plan import MESSAGE_LENGTH, STATUS
 from finetune_operator.pods.diagnose import Evidence
+from finetune_operator.serving import requests
 from finetune_operator.serving.objects import url
 from finetune_operator.serving.rollout import rollout
 
@@ -40,7 +41,7 @@ def tell(
         replicas=found.pods if found else 0,
         available_replicas=found.available if found else 0,
         wakes_to=sleep.wakes_to(world, spec.replicas if spec else None),
-        requests=sleep.requests(world, now),
+        requests=requests.told(world.pods, world.busy, world.status.requests, now),
         selector=f"{names.ENGINE_OF}={world.name}",
         url=url(world.name, world.namespace),
         model=EngineModelStatus(name=world.name, commit=_commit(world)),

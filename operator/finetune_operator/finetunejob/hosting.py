@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.desired.hosting import BASE, HOST, stable_service
+from finetune_operator.finetunejob.desired.hosting import BASE, HOST, labelled, stable_service
 from finetune_operator.finetunejob.homes import home, home_on
 from finetune_operator.finetunejob.homes.base import Tenant
 from finetune_operator.finetunejob.observe import World
@@ -107,8 +107,7 @@ def _tenants(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[
 
 def _of(target: Target, seat: Seat, replicas: int) -> Tenant:
     """What is to move from elsewhere stays there as it is: the manifest tells how it is to be where it wants it."""
-    revision, step = names.parted(seat.address)
-    stage = HOST if step is None else names.checkpoint(step)
+    revision, stage = labelled(seat.address)
     return Tenant(home_on(target, seat.on), revision, replicas if seat.on == home(target).on else None, stage)
 
 

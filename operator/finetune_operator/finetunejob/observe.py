@@ -22,6 +22,9 @@ from finetune_operator.kinds.actions import Id, Ref, ref_of
 from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
 from finetune_operator.pods.metadata import controller_of
 from finetune_operator.pods.state import PodState, conditions, holds, pod_state
+from finetune_operator.serving.load import Load
+from finetune_operator.serving.objects import url
+from finetune_operator.serving.requests import heard
 
 Raw = Mapping[str, Any]
 
@@ -74,7 +77,8 @@ class World:
     whether what it depends on was there. `mounted`: the claims that pods mount which nothing of it controls any more.
     `refusals`: why a Job has no pod, by the Job's name; `workloads`: what Kueue makes of one, likewise. `objects`: what
     it owns, raw. `source`: the same of the FineTuneJob whose artifact it starts from. `referred`: another one starts
-    from this one's. `before`: the first of those that publish to the same place, where another one is.
+    from this one's. `before`: the first of those that publish to the same place, where another one is. `busy`: what
+    engines' pods told last of their load, by name.
     """
 
     name: str
@@ -108,6 +112,7 @@ class World:
     source: "World | None" = None
     referred: bool = False
     before: str | None = None
+    busy: Mapping[str, Load] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -163,7 +168,7 @@ def observe(snapshot: Snapshot) -> World:
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
-        url=f"http://{metadata['name']}.{metadata['namespace']}.svc/v1",
+        url=url(metadata["name"], metadata["namespace"]),
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         retry=annotations.get(names.RETRY, ""),
@@ -190,10 +195,11 @@ def observe(snapshot: Snapshot) -> World:
         refusals=_refusals(jobs, children.get("Event", [])),
         workloads=_workloads(jobs, children.get("Workload", [])),
         objects={(kind, raw["metadata"]["name"]): raw for kind in OWNED for raw in children.get(kind, [])},
-        progress=next(filter(None, snapshot.answers.values()), None),
+        progress=next((told for told in snapshot.answers.values() if isinstance(told, Progress)), None),
         source=_source(snapshot.source),
         referred=snapshot.referred,
         before=_before(snapshot),
+        busy=heard(snapshot.answers),
     )
 
 

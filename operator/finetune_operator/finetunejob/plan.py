@@ -16,7 +16,7 @@ from finetune_operator.api.complaints import complaints
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob import retention
+from finetune_operator.finetunejob import busy, retention
 from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.hosting import hosting
 from finetune_operator.finetunejob.observe import World, observe
@@ -26,7 +26,7 @@ from finetune_operator.finetunejob.summary import progress_status, refuse, tell
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.finetunejob.walk import Walk, walk
 from finetune_operator.kinds.actions import Action, Delete, Id, needed, once
-from finetune_operator.kinds.plan import MISSING_SECONDS, REFUSED_SECONDS, Event, Plan, Refusal, events_of
+from finetune_operator.kinds.plan import MISSING_SECONDS, REFUSED_SECONDS, Event, Plan, Refusal, events_of, sooner
 from finetune_operator.kinds.questions import Question, status_topic
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
@@ -44,7 +44,7 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[FineTune
     except ValidationError as error:
         invalid = Walk(world.status, problem=(Reason.INVALID, "; ".join(complaints(error, "spec"))))
         status = tell(world, invalid, STAGES, False, now)
-        return Plan(status, events=_events(world, status))
+        return Plan(status, events=_events(world, status), ask=busy.questions(world))
     target = Target(world.name, world.namespace, world.uid, spec, names.revision_of(spec), settings)
     kept = in_bucket(target, world.record(target.revision))
     target = replace(target, cache=cache(target, world), bucket=kept, engine=world.engine)
@@ -67,8 +67,8 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[FineTune
         release=once(taken, release),
         work=once(taken, work),
         events=_events(world, status),
-        again_after=MISSING_SECONDS if walked.problem else left or None,
-        ask=_asked(target, world, walked),
+        again_after=sooner(MISSING_SECONDS if walked.problem else left or None, busy.again_after(world, now)),
+        ask=_asked(target, world, walked) | busy.questions(world),
     )
 
 
@@ -99,7 +99,7 @@ def _suspend(target: Target, world: World) -> tuple[Action, ...]:
 
 def _asked(target: Target, world: World, walked: Walk) -> dict[str, Question]:
     """Where the running stage tells how far it is: of several pods the first one, or of a sweep, where each has its own
-    trials, the first that runs. An engine tells nobody.
+    trials, the first that runs. An engine has no progress to tell.
     """
     if walked.current is None or walked.current[0].hosts:
         return {}

@@ -19,8 +19,8 @@ from finetune_operator.api.status import (
     TrialStatus,
 )
 from finetune_operator.conditions import Reason, Status, Type, condition, merge
-from finetune_operator.finetunejob import shared
-from finetune_operator.finetunejob.desired.hosting import HOST
+from finetune_operator.finetunejob import busy, shared
+from finetune_operator.finetunejob.desired.hosting import labelled
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.finetunejob.stages.base import Stage, Step
@@ -58,6 +58,8 @@ def tell(
         "progress_summary": _in_short(progress) if progress and progress.total_steps else None,
         "served_revision": world.served_revision,
         "replicas": engine.pods if engine else None,
+        "available_replicas": engine.available if engine else None,
+        "requests": busy.told(world, now),
         "selector": _selector(world) if engine else None,
     }
     status = walk.status.model_copy(update=update)
@@ -134,8 +136,7 @@ def _available(world: World) -> bool:
 
 def _selector(world: World) -> str:
     """The pods behind the endpoint, for autoscalers; others of the revision have its labels, too."""
-    revision, step = names.parted(world.served_revision or "")
-    stage = HOST if step is None else names.checkpoint(step)
+    revision, stage = labelled(world.served_revision or "")
     return f"{names.JOB}={world.name},{names.REVISION}={revision},{names.STAGE}={stage}"
 
 

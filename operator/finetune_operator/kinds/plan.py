@@ -129,6 +129,11 @@ class Kind:
     claims: Callable[[Mapping[str, Any]], str | None] = lambda spec: None
 
 
+def sooner(*seconds: float | None) -> float | None:
+    """The next look, where several have one in mind."""
+    return min((each for each in seconds if each is not None), default=None)
+
+
 def refusal(purpose: Purpose, action: Action, what: str, sentence: str) -> Refusal:
     """The API server will not do it, in its own words."""
     advice = action.advice if isinstance(action, Patch) else ""

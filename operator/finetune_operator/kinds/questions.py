@@ -14,7 +14,8 @@ class Topic:
     """Something that pods tell over HTTP, at a port and a path.
 
     `read`: an answer from its bytes, the answer before and the time; ValueError where it makes no sense. `shown`: the
-    part of it that people see, or that something depends on. `most`: bytes of an answer.
+    part of it that people see, or that something depends on. `most`: bytes of an answer. `silence`: that one gives no
+    answer is news, too.
     """
 
     port: int
@@ -22,21 +23,23 @@ class Topic:
     read: Callable[[bytes, Any, datetime], Any]
     shown: Callable[[Any], Any]
     most: int = 256 * 1024
+    silence: bool = False
 
 
 @dataclass(frozen=True)
 class Question:
-    """A pod's address, and what it is asked about."""
+    """A pod's address, and what it is asked about. `every`: in how many rounds, once: 1 for what decisions hang on."""
 
     address: str
     topic: Topic
+    every: int = 1
 
 
-def status_topic(kind: type[Contract], shown: Callable[[Any], Any]) -> Topic:
+def status_topic(kind: type[Contract], shown: Callable[[Any], Any], silence: bool = False) -> Topic:
     """What the trainer's program tells, in whatever pod it runs."""
 
     def read(text: bytes, before: Any, now: datetime) -> Contract:
         # A pod may be of a later version.
         return kind.model_validate_json(text, extra="ignore")
 
-    return Topic(STATUS_PORT, "/status", read, shown)
+    return Topic(STATUS_PORT, "/status", read, shown, silence=silence)

@@ -14,6 +14,7 @@ from finetune_operator.kinds.questions import Topic
 _RUNNING, _WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 _ENDED, _CACHE = "vllm:request_success_total", "vllm:kv_cache_usage_perc"
 _NAMES = (_RUNNING, _WAITING, _ENDED, _CACHE)
+_BEGINNINGS = tuple(name.encode() for name in _NAMES)
 # vLLM keeps a line for every set of adapters that it has ever computed together.
 _MOST = 4 * 2**20
 
@@ -54,7 +55,7 @@ def read(text: bytes, before: Load | None, now: datetime) -> Load:
 def _samples(text: bytes) -> Iterator[tuple[str, float]]:
     """Of the few lines that matter: a parser for all of them takes a hundred times as long."""
     for line in text.splitlines():
-        if line.startswith(b"vllm:"):
+        if line.startswith(_BEGINNINGS):
             labelled, _, value = line.decode(errors="replace").rpartition(" ")
             name = labelled.partition("{")[0]
             if name in _NAMES:

@@ -1,10 +1,12 @@
 """What pods tell, stages how far they are and engines what they have and do, asked beside the work on them.
 
-A pod that drips, floods, redirects or is mute costs nobody else anything. `reconcile` says whom to ask and reads the
-last answers.
+A pod that drips, floods, redirects or is mute costs nobody else anything, and a thousand mute engines keep no stage
+from being heard. `reconcile` says whom to ask and reads the last answers.
 """
 
 import asyncio
+import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from finetune_operator.kinds.questions import Question
+from finetune_operator.kinds.questions import Question, Topic
 from finetune_operator.shell.resources import Key
 
 # A pod answers at once, or is not worth waiting for.
@@ -34,14 +36,16 @@ class Followed:
 
 
 class Poller:
-    """Asks the pods that it is told to follow, every `seconds`. `changed`: there is something new that people see."""
+    """Asks the pods that it is told to follow, in rounds of `seconds`. `changed`: there is something new that people
+    see.
+    """
 
     def __init__(self, client: httpx.AsyncClient, seconds: float, changed: Callable[[Key], None]) -> None:
         self._client = client
         self._seconds = seconds
         self._changed = changed
         self._followed: dict[Key, dict[str, Followed]] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots: dict[Topic, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     def follow(self, key: Key, questions: Mapping[str, Question], soon: bool = False) -> None:
         """Ask these from now on, by name, and no others."""
@@ -73,20 +77,26 @@ class Poller:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_again_and_again(self, key: Key, name: str, question: Question) -> None:
+        # An operator that starts follows thousands at once.
+        await asyncio.sleep(random.uniform(0, self._seconds * (question.every - 1)))  # noqa: S311 (no secret)
         while True:
-            async with self._slots:
+            async with self._slots[question.topic]:
                 found = self._followed[key][name]
                 answer = await ask(self._client, question, found.answer)
             if answer is not None or not found.asked:
                 self._heed(key, found, answer)
-            soon = found.soon or found.answer is None
-            await asyncio.sleep(min(SOON_SECONDS, self._seconds) if soon else self._seconds)
+            soon = question.every == 1 and (found.soon or found.answer is None)
+            await asyncio.sleep(min(SOON_SECONDS, self._seconds) if soon else self._seconds * question.every)
 
     def _heed(self, key: Key, found: Followed, answer: Any) -> None:
         before, found.answer, found.asked = found.answer, answer, True
-        shown = found.question.topic.shown
-        if before is None or shown(answer) != shown(before):
+        topic = found.question.topic
+        if (answer is None and topic.silence) or _shown(topic, answer) != _shown(topic, before):
             self._changed(key)
+
+
+def _shown(topic: Topic, answer: Any) -> Any:
+    return None if answer is None else topic.shown(answer)
 
 
 async def ask(client: httpx.AsyncClient, question: Question, before: Any = None) -> Any:

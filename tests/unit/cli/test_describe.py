@@ -69,6 +69,15 @@ def screen(found: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
+def test_how_busy_its_own_engine_is_stands_below_the_endpoint() -> None:
+    busy = {"running": 3, "waiting": 1, "cacheUsed": "0.41", "at": "2026-01-01T00:00:00Z"}
+    shown = screen(described(job(serving(replicas=2, availableReplicas=1, requests=busy)), NOW))
+    told = "1 of 2 pods answer; 3 requests under way, 1 waiting, 41% of the cache taken"
+    assert f"Endpoint  http://recipes.kitchen.svc/v1, model recipes\n          {told}\n" in shown
+    starting = screen(described(job(serving(replicas=1, availableReplicas=0)), NOW))
+    assert "          0 of 1 pods answer\n" in starting
+
+
 def test_the_screen_of_a_job_that_serves() -> None:
     assert screen(described(job(serving()), NOW)).strip() == SERVING.strip()
 

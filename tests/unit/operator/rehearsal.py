@@ -156,6 +156,8 @@ class Rehearsal:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.progress: Progress | None = None
+        # What engines' pods told of their load, by the questions' names.
+        self.loads: dict[str, Any] = {}
         # Objects of the user's own in the namespace: all that a manifest names is there unless it is listed here.
         self.absent: set[tuple[str, str]] = set()
         self.refuse: dict[tuple[str, str, str], str] = {}
@@ -193,7 +195,7 @@ class Rehearsal:
         pods = [raw for (kind, _), raw in self.objects.items() if kind == "Pod"]
         strangers = [pod for pod in pods if pod not in children.get("Pod", [])]
         source = self.source and self.source.snapshot()
-        answers = {"pod": self.progress} if self.progress else {}
+        answers = self.loads | ({"pod": self.progress} if self.progress else {})
         followed = {(ENGINE, raw["metadata"]["name"]): raw for raw in self.engines.values()}
         told = {"source": source, "followed": followed, "referred": self.referred, "rivals": self.rivals}
         return Snapshot(self.job, children, strangers, named or {}, answers, **told)

@@ -11,12 +11,12 @@ import pytest
 from finetune_operator.api.engine import KIND as ENGINE
 from finetune_operator.kinds.questions import Question, status_topic
 from finetune_operator.serving.load import LOAD
-from finetune_operator.shell.progress import Poller
+from finetune_operator.shell.progress import AT_ONCE, Poller
 from finetune_operator.shell.resources import Key
 from finetune_trainer.contract.adapters import Held
 
 KEY = Key(ENGINE, "team", "chat")
-HELD = status_topic(Held, lambda held: held)
+HELD = status_topic(Held, lambda held: held, silence=True)
 
 
 class Pods(httpx.AsyncBaseTransport):
@@ -26,11 +26,15 @@ class Pods(httpx.AsyncBaseTransport):
         self.answers: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
         self.asked = asyncio.Event()
+        # Those that take a question and never answer.
+        self.hang: set[str] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         host = request.url.host
         self.counts[host] = self.counts.get(host, 0) + 1
         self.asked.set()
+        if host in self.hang:
+            await asyncio.Event().wait()
         if host not in self.answers:
             raise httpx.ConnectError("nobody listens")
         return httpx.Response(200, stream=httpx.ByteStream(self.answers[host]))
@@ -126,6 +130,36 @@ async def test_that_a_pod_gives_no_answer_is_news_once(poller: Poller, pods: Pod
     pods.answers = {"10.0.0.1": told(loaded=("a",))}
     assert await news.get() == KEY
     assert poller.last(KEY) == {"chat-1": Held(loaded=("a",))}
+
+
+async def test_engines_that_are_mute_keep_nobody_from_saying_how_far_it_is(
+    poller: Poller, pods: Pods, news: "asyncio.Queue[Key]"
+) -> None:
+    mute = [f"10.1.0.{number}" for number in range(2 * AT_ONCE)]
+    pods.hang = set(mute)
+    poller.follow(Key(ENGINE, "team", "busy"), {host: Question(host, LOAD) for host in mute})
+    while len(pods.counts) < AT_ONCE:
+        await pods.asked.wait()
+        pods.asked.clear()
+    pods.answers = {"10.0.0.1": told(loaded=("a",))}
+    poller.follow(KEY, asked({"chat-1": "10.0.0.1"}))
+    assert await news.get() == KEY
+    assert set(pods.counts) - {"10.0.0.1"} == set(mute[:AT_ONCE])
+
+
+@pytest.mark.parametrize(("every", "longest", "rest"), [(1, 0, 2), (4, 45, 60)])
+async def test_what_no_decision_hangs_on_is_asked_in_one_round_of_several_though_it_be_mute(
+    every: int, longest: float, rest: float, pods: Pods, news: "asyncio.Queue[Key]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the first time at any moment of these: an operator that starts follows thousands."""
+    rests: asyncio.Queue[float] = asyncio.Queue(1)
+    monkeypatch.setattr(asyncio, "sleep", rests.put)
+    async with aclosing(Poller(httpx.AsyncClient(transport=pods), 15, news.put_nowait)) as poller:
+        poller.follow(KEY, {"chat-1/load": Question("10.0.0.1", LOAD, every)})
+        assert 0 <= await rests.get() <= longest
+        assert [await rests.get() for _ in range(3)] == [rest] * 3
+    # That an engine computes, and says nothing meanwhile, is no news.
+    assert news.empty()
 
 
 async def test_what_a_later_version_says_beside_it_is_left_alone(

@@ -135,6 +135,12 @@ def engine_name(name: str, revision: str, stage: str) -> str:
     return names.of_revision(name, revision) if stage == HOST else names.of_stage(name, revision, stage)
 
 
+def labelled(address: str) -> tuple[str, str]:
+    """The revision and the stage that the pods of an own engine have in their labels, which answer for an address."""
+    revision, step = names.parted(address)
+    return revision, HOST if step is None else names.checkpoint(step)
+
+
 def _metadata(target: Target, stage: str = HOST) -> Manifest:
     name = engine_name(target.name, target.revision, stage)
     return metadata(target.owner, name, names.labels(target.name, target.revision, stage))
@@ -146,10 +152,7 @@ def _on(engine: str) -> dict[str, str]:
 
 def _selected(name: str, seat: Seat) -> dict[str, str]:
     """The labels of the pods that answer: any of a shared Engine's has every adapter."""
-    if seat.on:
-        return {names.ENGINE_OF: seat.on}
-    revision, step = names.parted(seat.address)
-    return _selector(name, revision, HOST if step is None else names.checkpoint(step))
+    return {names.ENGINE_OF: seat.on} if seat.on else _selector(name, *labelled(seat.address))
 
 
 def _selector(name: str, revision: str, stage: str) -> dict[str, str]:
