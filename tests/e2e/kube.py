@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,20 @@ def run(command: list[str | Path], stdin: str | None = None, timeout: float = 30
 
 def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
     return run([KUBECTL, *arguments], stdin, timeout)
+
+
+def finetune(directory: Path, *arguments: str, **environment: str) -> str:
+    """What a command of ours says, run where kubectl is."""
+    said = subprocess.run(
+        [Path(sys.executable).with_name("finetune"), *arguments],
+        cwd=directory,
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert said.returncode == 0, said.stderr
+    return said.stdout
 
 
 def get(kind: str, name: str, namespace: str) -> dict[str, Any]:

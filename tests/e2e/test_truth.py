@@ -5,14 +5,12 @@ The messages are kept out of the repository; FINETUNE_TEST_DATA names the direct
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kube import ENVIRONMENT, KUBECTL, ROOT, get, items, kubectl, wait
+from kube import ROOT, finetune, get, items, kubectl, wait
 from recipes import SMOLLM2, answers, client, keys, manifest, port_forward, put, put_model
 from stages import apply_job
 
@@ -93,22 +91,6 @@ def test_kubectl_shows_whether_it_was_worth_it(promoted: str) -> None:
     row = kubectl("get", "ftj", BOOKINGS, "-n", promoted).splitlines()[1]
     assert found["metricSummary"] in row
     assert found["bestBaselineSummary"] in row
-
-
-def finetune(directory: Path, *arguments: str, **environment: str) -> str:
-    """What a command says, run where kubectl is."""
-    command = [Path(sys.executable).with_name("finetune"), *arguments]
-    path = f"{KUBECTL.parent}:{os.environ['PATH']}"
-    said = subprocess.run(
-        command,
-        cwd=directory,
-        env=ENVIRONMENT | environment | {"PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert said.returncode == 0, said.stderr
-    return said.stdout
 
 
 def test_the_artifact_is_fetched_from_where_it_was_published(promoted: str, tmp_path: Path) -> None:
