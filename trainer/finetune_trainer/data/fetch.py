@@ -5,9 +5,11 @@ Called by `prepare` alone, the only stage with credentials. A file is complete o
 off goes on with the files that are still missing. Every way in which it fails is a sentence (`fetch_errors`).
 """
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.published import inside
 from finetune_trainer.contract.schemes import within
 from finetune_trainer.data import bucket, digests, hub, published
 from finetune_trainer.data.cache import ModelDirectory
@@ -44,7 +47,7 @@ def model(config: ModelConfig, target: Path) -> str | None:
     secrets = bucket.credentials("model")
     wanted = (*MODEL_FILES, *(CODE_FILES if config.trust_remote_code else ()))
     place = ModelDirectory(target, config.cache.path if config.cache else None)
-    with explained(Access(source.uri, "model", secrets)):
+    with _cache_told(config), explained(Access(source.uri, "model", secrets)):
         if source.uri.startswith("hf://"):
             return _hub_model(source.uri.removeprefix("hf://"), config.revision, place, wanted, secrets)
         if source.uri.startswith("oci://"):
@@ -52,6 +55,22 @@ def model(config: ModelConfig, target: Path) -> str | None:
         else:
             _bucket_model(source.uri, place, wanted, secrets)
     return None
+
+
+@contextmanager
+def _cache_told(config: ModelConfig) -> Iterator[None]:
+    """A cache that is full is another volume than the workspace, which the program explains by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or config.cache is None:
+            raise
+        claim = within(config.cache.uri).partition("/")[0]
+        raise StageError(
+            Outcome.WORKSPACE_FULL,
+            f"PersistentVolumeClaim {claim} of workspace.cache is full, so that {config.source.uri} could not be kept "
+            "there: make it larger, or remove models from it that nobody asks for any more.",
+        ) from error
 
 
 def each(source: Source) -> list[Source]:
@@ -220,7 +239,7 @@ def _oci_model(uri: str, place: ModelDirectory, wanted: Sequence[str], secrets: 
 
     def download(directory: Path) -> None:
         for name in layers:
-            tag.bring(name, directory / published.inside(name, uri))
+            tag.bring(name, directory / inside(name, uri))
         published.verify(directory, uri)
 
     place.bring(uri, sorted(layers.values()), download)
