@@ -11,11 +11,13 @@ from threading import Thread
 import pytest
 from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome
+from finetune_trainer.contract.schemes import CREDENTIAL_KEYS
 from finetune_trainer.data import bucket, fetch, registry
 from finetune_trainer.data.places import oci
 from s3 import refused
+from signing_keys import keys
 from stores import PASSWORD, USER, RegistryStore
-from test_publish import BESIDE, FILES, publish, trained
+from test_publish import BESIDE, FILES, OURS, publish, trained
 
 ORAS_TITLE = "org.opencontainers.image.title"
 for_oci = pytest.mark.parametrize("store", ["oci"], indirect=True)
@@ -29,6 +31,28 @@ def test_what_is_published_is_a_model_artifact(store: RegistryStore, tmp_path: P
     types = {layer["annotations"]["org.cncf.model.filepath"]: layer["mediaType"] for layer in manifest["layers"]}
     assert set(types) == {*FILES, *BESIDE, "manifest.json"}
     assert types["adapter_model.safetensors"] == "application/vnd.cncf.model.weight.v1.raw"
+
+
+@for_oci
+def test_no_credential_is_in_a_manifest_a_config_or_a_layer(
+    store: RegistryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, canary = keys(tmp_path / "keys"), "canary-in-a-key"
+    monkeypatch.setenv("FINETUNE_OUTPUT_SIGNING_KEY", pair.private)
+    for name in CREDENTIAL_KEYS:
+        if not name.startswith("REGISTRY_"):
+            monkeypatch.setenv(f"FINETUNE_OUTPUT_{name}", canary)
+    uri = publish(trained(tmp_path / "workspace"), store.place, signed=True).uri
+    tag = oci.found(uri, "output", bucket.credentials("output"))
+    blobs = [tag.manifest["config"]["digest"], *(layer["digest"] for layer in tag.manifest["layers"])]
+    there = json.dumps(tag.manifest).encode() + b"".join(map(tag.repository.read, blobs))
+    # The search finds what is there: the claim's owner, and the public key by its digest.
+    assert OURS.encode() in there
+    assert b"signedBy" in there
+    secret = "".join(pair.private.splitlines()[1:-1])
+    for word in (PASSWORD, USER, canary, pair.private.splitlines()[1], secret):
+        assert word.encode() not in there
+        assert base64.b64encode(word.encode()) not in there
 
 
 @for_oci
