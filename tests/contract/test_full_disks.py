@@ -44,8 +44,8 @@ def test_a_claim_that_is_full_has_no_artifact(tmp_path: Path) -> None:
     ended = ends(Path("/mnt/claims/models"), *program, below="/mnt")
     assert ended.returncode == Outcome.WORKSPACE_FULL.exit.code, ended.stderr
     assert Termination.model_validate_json((tmp_path / "termination").read_bytes()).message == (
-        "PersistentVolumeClaim models is full, so that pvc://models/recipes/0a1b2c3d/adapter_model.safetensors could not "
-        "be written: make it larger, or remove what nobody needs."
+        "PersistentVolumeClaim models is full, so that pvc://models/recipes/0a1b2c3d/adapter_model.safetensors could "
+        "not be written: make it larger, or remove what nobody needs."
     )
     left = set(ended.stdout.split())
     assert "./recipes/0a1b2c3d/claim.json" in left
