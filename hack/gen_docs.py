@@ -73,10 +73,13 @@ def _addresses() -> str:
         "`STORAGE_EMULATOR_HOST` is another server's URL. Azure takes `AZURE_STORAGE_CONNECTION_STRING` alone, or "
         "`AZURE_STORAGE_ACCOUNT_NAME` with `AZURE_STORAGE_ACCOUNT_KEY`, with `AZURE_STORAGE_SAS_TOKEN`, or with "
         "`AZURE_STORAGE_TENANT_ID`, `AZURE_STORAGE_CLIENT_ID` and `AZURE_STORAGE_CLIENT_SECRET`.",
-        "oci:// takes a registry's user and password, or a robot's name and its token; `REPO@sha256:…` is a model, "
-        "too. A registry at localhost or 127.0.0.1 is asked without TLS, as Docker does.",
-        "What the table leaves empty is refused when the manifest is applied. A model is many files, which no web "
-        "server lists: put them into a bucket. In what form a registry has rows, nobody has agreed on.",
+        "oci:// takes a registry's user and password, or a robot's name and its token; `REPO@sha256:…` is possible in "
+        "place of a tag. Files are layers, called by CNCF's `org.cncf.model.filepath` or as `oras push` calls them "
+        "(`org.opencontainers.image.title`); a directory that oras has put into an archive is not read. A registry at "
+        "localhost or 127.0.0.1 is asked without TLS, as Docker does, and so is one whose Secret has "
+        '`REGISTRY_PLAIN_HTTP: "true"`, with the password in plain text: within a cluster, or for tests.',
+        "What the table leaves empty is refused when the manifest is applied. A model is many files, and no web server "
+        "lists them: put it into a bucket, a registry or a claim, or on the hub.",
         "https:// is one file on a web server that asks nobody who they are; what follows a `?` is often a secret and "
         "is refused, and so is a redirect to http://. `checksum`, beside any `source` of one file, is what `sha256sum` "
         "prints for it, behind `sha256:`: with another content the job ends as `DataInvalid`.",

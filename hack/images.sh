@@ -68,19 +68,20 @@ one() {
             "$ROOT/hack/debian.sh" debian-vllm ca-certificates python3 python3-venv libnuma1 libgomp1 g++
             build vllm-cpu "$ROOT/hosting/Dockerfile" "$ROOT" --build-arg BASE_IMAGE=finetune.dev/debian-vllm:trixie
             ;;
-        versitygw)
-            mkdir -p "$CACHE/versitygw" && cp "$BIN/versitygw" "$CACHE/versitygw/"
-            build versitygw "$ROOT/hack/versitygw.Dockerfile" "$CACHE/versitygw"
+        versitygw | registry)
+            # A program of the tests; in a directory of its own it is all that a build is sent.
+            mkdir -p "$CACHE/$1" && cp "$BIN/$1" "$CACHE/$1/"
+            build "$1" "$ROOT/hack/$1.Dockerfile" "$CACHE/$1"
             ;;
         *)
-            echo "no image named $1: there are operator, trainer, vllm-cpu and versitygw" >&2
+            echo "no image named $1: there are operator, trainer, vllm-cpu, versitygw and registry" >&2
             return 2
             ;;
     esac
     load "$1"
 }
 
-if [ $# = 0 ]; then set -- vllm-cpu trainer operator versitygw; fi
+if [ $# = 0 ]; then set -- vllm-cpu trainer operator versitygw registry; fi
 work=()
 # What fails in a trap is the script's own end under errexit.
 trap 'kill "${work[@]}" 2>/dev/null || :' EXIT

@@ -28,8 +28,8 @@ MODEL_URIS = (
     "oci://REGISTRY/REPO:TAG, pvc://CLAIM/PATH, ftj://NAME or ftj://NAME/REVISION"
 )
 DATA_URIS = (
-    "must be hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, gs://BUCKET/KEY, abfs://CONTAINER/KEY, https://HOST/PATH, "
-    "pvc://CLAIM/PATH or configmap://NAME/KEY"
+    "must be hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, gs://BUCKET/KEY, abfs://CONTAINER/KEY, "
+    "oci://REGISTRY/REPO:TAG/FILE, https://HOST/PATH, pvc://CLAIM/PATH or configmap://NAME/KEY"
 )
 OUTPUT_URIS = (
     "must be hf://ORG/NAME, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, abfs://CONTAINER/PREFIX, oci://REGISTRY/REPO or "
@@ -37,7 +37,11 @@ OUTPUT_URIS = (
 )
 BUCKET_URIS = "must be s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or abfs://CONTAINER/PREFIX"
 MODEL_REMOTE = "goes with hf://, s3://, gs://, abfs:// or oci:// sources only: remove it, or choose such a source"
-ROWS_REMOTE = "goes with hf://, s3://, gs:// or abfs:// sources only: remove it, or choose such a source"
+ROWS_REMOTE = "goes with hf://, s3://, gs://, abfs:// or oci:// sources only: remove it, or choose such a source"
+MANY_FILES = (
+    "can't be https://: a model is many files, and no web server lists them; put it into a bucket, a registry or a "
+    "claim, or on the hub"
+)
 DURATION = "must be a duration longer than zero, such as 90m, 6h or 1h30m"
 FRACTION = "must lie between 0 and 1, both excluded"
 QUANTITY = 'must be a quantity such as 2, "0.5", 500m or 16Gi'
@@ -45,7 +49,8 @@ QUANTITY = 'must be a quantity such as 2, "0.5", 500m or 16Gi'
 BAD = [
     *each(MODEL, MODEL_URIS, "gs://bucket", "gs://Bucket/model", "abfs://container", "abfs://a.b/model"),
     *each(MODEL, MODEL_URIS, "oci://ghcr.io/acme/model", "oci://ghcr.io:1.0", "oci://ghcr.io/Acme/model:1.0"),
-    *each(MODEL, MODEL_URIS, "https://host/model", "org/model", "hf://model", "hf://a/b/c", ""),
+    *each(MODEL, MANY_FILES, "https://host/model", "https://host/model.tar.gz"),
+    *each(MODEL, MODEL_URIS, "http://host/model", "org/model", "hf://model", "hf://a/b/c", ""),
     *each(MODEL, MODEL_URIS, "pvc://models", "configmap://models/model"),
     *each(
         MODEL,
@@ -61,7 +66,7 @@ BAD = [
     *each(TRAIN, DATA_URIS, "configmap://rows", "configmap://rows/a/b", "pvc://Claim/rows"),
     *each(TRAIN, DATA_URIS, "http://host/rows.csv", "https://host", "https://host/*.csv", "https://a:b@host/rows.csv"),
     *each(TRAIN, DATA_URIS, "https://host/rows.csv?key=secret", "https://host/rows.csv#part"),
-    *each(TRAIN, DATA_URIS, "oci://ghcr.io/acme/rows:1.0", "ftj://recipes"),
+    *each(TRAIN, DATA_URIS, "oci://ghcr.io/acme/rows:1.0", "oci://ghcr.io/acme/rows/train.jsonl", "ftj://recipes"),
     *(
         replace(bad, cluster_only=True)
         for path, uris in ((MODEL, MODEL_URIS), (TRAIN, DATA_URIS))

@@ -25,6 +25,11 @@ GOOD: dict[str, dict[str, Any]] = {
         "spec.output.destination": "abfs://models/recipes",
     },
     "rows of the hub": {TRAIN: "hf://datasets/org/data@main/train/0.parquet"},
+    "rows of a registry": {
+        TRAIN: "oci://registry.example.com:5000/acme/rows:1.0/data/train-*.jsonl",
+        "spec.dataset.validation": {"source": "oci://ghcr.io/acme/rows@sha256:" + 64 * "0" + "/validation.jsonl"},
+        "spec.dataset.credentials": {"secretRef": {"name": "registry"}},
+    },
     "rows of a config map": {TRAIN: "configmap://rows/train.jsonl"},
     "rows that may hold anything": {"spec.dataset.onSensitive": "ignore"},
     "a claim": {MODEL: "pvc://models/SmolLM2", TRAIN: "pvc://data/train.csv"},

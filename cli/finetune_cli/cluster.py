@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from finetune_operator import names
@@ -21,10 +21,13 @@ from finetune_operator.finetunejob.record import evaluated_key
 from finetune_operator.finetunejob.shared import named
 from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
+from finetune_operator.finetunejob.stages.train import Train
+from finetune_trainer.contract.schemes import within
 
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, ReachableModel, before, job_of
 from finetune_cli.kubectl import Kubectl, Raw
+from finetune_cli.volume import archived, holder, unpack
 
 RESOURCE = f"{PLURAL}.{GROUP}"
 # What port-forward says first, of IPv4.
@@ -153,7 +156,10 @@ class Cluster:
 
         An earlier revision's Job is gone, and its volume may be kept: the newest revision's Job shows how to read it.
         """
-        text = json.dumps(self._template(name, newest))
+        report = (
+            f"If PersistentVolumeClaim {names.of_revision(name, newest)} still is, its directory evaluations has it."
+        )
+        text = json.dumps(self._template(name, newest, f"the report. {report}"))
         template = json.loads(text.replace(names.of_revision(name, newest), names.of_revision(name, revision)))
         with self._pod(reader(template, name, revision, path)) as pod:
             self._kubectl(
@@ -161,17 +167,30 @@ class Cluster:
             )
             return self._kubectl("logs", f"pod/{pod}")
 
-    def _template(self, name: str, revision: str) -> Raw:
-        """The spec of pods that see a revision's volume."""
-        volume = names.of_revision(name, revision)
-        for kind, found in (("job", names.of_stage(name, revision, Evaluate.name)), ("deployment", volume)):
+    def copy(self, name: str, newest: str, uri: str, directory: Path) -> None:
+        """Bring what lies at a claim's address to a directory, by a pod made for that; UserError or StageError when it
+        can't be had. `newest`: the revision whose pods show how.
+        """
+        claim, _, path = within(uri).partition("/")
+        mount = f"PersistentVolumeClaim {claim}. Have a pod of yours mount it, and copy {path} from there."
+        with self._pod(holder(self._template(name, newest, mount), name, newest, claim)) as pod:
+            self._kubectl("wait", f"pod/{pod}", "--for=condition=Ready", f"--timeout={READ_SECONDS}s")
+            with self._kubectl.bytes("exec", pod, "--", *archived(path)) as stream:
+                unpack(stream, directory, uri)
+
+    def _template(self, name: str, revision: str, otherwise: str) -> Raw:
+        """The spec of pods of a revision. `otherwise`: what they would show, and what to do without them."""
+        for kind, found in (
+            ("job", names.of_stage(name, revision, Evaluate.name)),
+            ("deployment", names.of_revision(name, revision)),
+            ("job", names.of_stage(name, revision, Train.name)),
+        ):
             raw = self._kubectl("get", kind, found, "-o", "json", "--ignore-not-found")
             if raw.strip():
                 return dict(json.loads(raw)["spec"]["template"]["spec"])
         raise UserError(
             f"The Jobs of revision {revision} are gone (ttlAfterFinished), and no engine of it is there whose pods "
-            f"could show how to read it. If PersistentVolumeClaim {volume} still is, its directory evaluations has the "
-            "report."
+            f"could show how to read {otherwise}"
         )
 
     @contextmanager

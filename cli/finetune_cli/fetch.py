@@ -1,87 +1,132 @@
-"""`finetune fetch`: a published artifact comes to this machine, verified."""
+"""`finetune fetch`: an artifact comes to this machine, verified: from where it was published, or from its workspace.
 
+What lies on a volume is read through a pod (`Cluster.copy`).
+"""
+
+import errno
 import re
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
-from finetune_operator.names import of_revision
-from finetune_trainer.contract.outcome import StageError
-from finetune_trainer.contract.published import without_base
-from finetune_trainer.data import signing
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.published import Manifest, without_base
+from finetune_trainer.data import digests, signing
 from finetune_trainer.data.parts import bring as bring_from
 from finetune_trainer.data.places import published_to
-from finetune_trainer.data.published import bring
+from finetune_trainer.data.published import bring, drafted, hold
 from rich.console import Console
 
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import ExitCode, UserError
+from finetune_cli.jobs import Job
 from finetune_cli.store import find, known
 
-FILE = "file://"
+FILE, PVC = "file://", "pvc://"
 # Where it lies in a workspace.
 ARTIFACT = "artifact"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fetch_artifact(
     what: str, to: Path | None, cluster: Cluster | None, console: Console, key: Path | None = None
 ) -> None:
     """Bring the artifact of NAME, of a run here or in a cluster, or what was published at an address. `key`: the public
-    one of whoever has to have signed it. UserError where it can't be had.
+    one of whoever has to have signed it. UserError where it can't be had; then nothing is left.
     """
-    artifact = None if published_to(what) else _artifact(what, cluster)
-    uri = artifact.uri if artifact else what
+    job = None if published_to(what) else _job(what, cluster)
+    uri = _artifact(job).uri if job else what
     if uri.startswith(FILE):
         console.print(f"The artifact of {what} is on this machine: {uri.removeprefix(FILE)}", soft_wrap=True)
         return
-    workspace = re.fullmatch(f"(.+/{re.escape(what)}-([0-9a-f]{{8}}))/{ARTIFACT}", uri)
-    target = to or Path(workspace[2] if workspace else re.split("[/@:]", uri.rstrip("/"))[-1])
+    target = to or Path(_revision(what, uri) or re.split("[/@:]", uri.rstrip("/"))[-1])
     if target.exists():
         raise UserError(f"{target} exists: name another directory with --to.", ExitCode.USAGE)
-    if artifact and workspace:
-        _from_workspace(workspace[1], artifact, target, key)
-        size = artifact.bytes / 1e6
-        told = f"{target} is revision {workspace[2]} of {what}, {size:.1f} MB, as it was trained: {artifact.digest}"
-        console.print(told, highlight=False, soft_wrap=True)
-        return
     try:
-        manifest = bring(uri, target, lambda name: console.print(f"  {name}", highlight=False), key)
+        told = _of_job(job, uri, target, cluster or Cluster(), key) if job else None
+        if told is None:
+            manifest = bring(uri, target, lambda name: console.print(f"  {name}", highlight=False), key)
+            told = _as_published(manifest, target, key)
     except StageError as error:
         raise UserError(error.message, error.outcome.exit.code) from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        full = f"The disk with {target.absolute()} is full, and nothing was left there"
+        raise UserError(f"{full}: make room, or name another directory with --to.") from error
+    for sentence in told:
+        console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def _revision(name: str, uri: str) -> str | None:
+    """The revision in whose workspace an address is."""
+    found = re.fullmatch(f".+/{re.escape(name)}-([0-9a-f]{{8}})/{ARTIFACT}", uri)
+    return found[1] if found else None
+
+
+def _of_job(job: Job, uri: str, target: Path, cluster: Cluster, key: Path | None) -> list[str] | None:
+    """Bring what is nowhere else than in a cluster or a workspace; None for what was published elsewhere."""
+    if revision := _revision(job.name, uri):
+        return _as_trained(job, revision, target, cluster, key)
+    if uri.startswith(PVC):
+        return _as_published(_through(cluster, job, uri, target, key), target, key)
+    return None
+
+
+def _as_trained(job: Job, revision: str, target: Path, cluster: Cluster, key: Path | None) -> list[str]:
+    """Bring what lies in a workspace, on its volume or in a bucket, held to the digest in its FineTuneJob's status."""
+    artifact, uri = _artifact(job), _artifact(job).uri
+    if key:
+        raise signing.unsigned(uri)
+    with drafted(target) as partial:
+        if uri.startswith(PVC):
+            _copy(cluster, job, uri, partial)
+        else:
+            _bring_from_bucket(uri.removesuffix(f"/{ARTIFACT}"), partial, artifact.digest)
+        if (digest := digests.digest(partial)) != artifact.digest:
+            told = f"{uri} is not what was trained: its digest is {digest}, and status has {artifact.digest}."
+            raise StageError(Outcome.DATA_INVALID, told)
+    size = artifact.bytes / 1e6
+    return [f"{target} is revision {revision} of {job.name}, {size:.1f} MB, as it was trained: {artifact.digest}"]
+
+
+def _bring_from_bucket(uri: str, partial: Path, digest: str) -> None:
+    with TemporaryDirectory(dir=partial.absolute().parent, prefix=f"{partial.name}.") as directory:
+        bring_from(uri, Path(directory), [f"{ARTIFACT}={digest}"])
+        (Path(directory) / ARTIFACT).rename(partial)
+
+
+def _through(cluster: Cluster, job: Job, uri: str, target: Path, key: Path | None) -> Manifest:
+    """Bring what was published to a claim, by a pod that mounts it."""
+    with drafted(target) as partial:
+        _copy(cluster, job, uri, partial)
+        return hold(partial, uri, key, _artifact(job).digest)
+
+
+def _copy(cluster: Cluster, job: Job, uri: str, partial: Path) -> None:
+    partial.mkdir()
+    cluster.copy(job.name, str(job.status.revision), uri, partial)
+
+
+def _as_published(manifest: Manifest, target: Path, key: Path | None) -> list[str]:
     digest, size = manifest.artifact.digest, manifest.artifact.bytes / 1e6
     told = f"{target} is revision {manifest.revision} of {manifest.name}, {size:.1f} MB, as published: {digest}"
-    told += f", and signed with the key of {key}" if key else ""
-    console.print(told, highlight=False, soft_wrap=True)
-    if manifest.base_model:
-        base = without_base(manifest.lineage) if manifest.lineage else f"Its base model is {manifest.base_model}."
-        console.print(base, highlight=False, soft_wrap=True)
+    signed = f", and signed with the key of {key}" if key else ""
+    if not manifest.base_model:
+        return [f"{told}{signed}"]
+    base = without_base(manifest.lineage) if manifest.lineage else f"Its base model is {manifest.base_model}."
+    return [f"{told}{signed}", base]
 
 
-def _from_workspace(uri: str, artifact: ArtifactStatus, target: Path, key: Path | None) -> None:
-    """Bring the artifact of a workspace that is kept in a bucket, held to the digest in its FineTuneJob's status."""
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        if key:
-            raise signing.unsigned(f"{uri}/{ARTIFACT}")
-        bring_from(uri, partial, [f"{ARTIFACT}={artifact.digest}"])
-    except StageError as error:
-        raise UserError(error.message, error.outcome.exit.code) from error
-    (partial / ARTIFACT).rename(target)
-    shutil.rmtree(partial)
-
-
-def _artifact(name: str, cluster: Cluster | None) -> ArtifactStatus:
-    """What a FineTuneJob has made, and where it lies."""
+def _job(name: str, cluster: Cluster | None) -> Job:
+    """The FineTuneJob of that name, of a run here or in the cluster."""
     if cluster is None and name in known():
-        status = find(name).read() or FineTuneJobStatus()
-    else:
-        status = (cluster or Cluster()).job(name).status
-    if status.artifact is None:
-        raise UserError(f"{name} has no artifact yet.")
-    uri = status.artifact.uri
-    if uri.startswith(f"pvc://{of_revision(name, str(status.revision))}/"):
-        raise UserError(
-            f"The artifact of {name} is {uri}, on the workspace's volume: set output.destination, and it is published "
-            "where it can be fetched from."
-        )
-    return status.artifact
+        return Job(name, find(name).read() or FineTuneJobStatus(), {})
+    return (cluster or Cluster()).job(name)
+
+
+def _artifact(job: Job) -> ArtifactStatus:
+    """What a FineTuneJob has made, and where it lies."""
+    if job.status.artifact is None:
+        raise UserError(f"{job.name} has no artifact yet.")
+    return job.status.artifact

@@ -6,11 +6,13 @@
 import json
 import re
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from tempfile import TemporaryFile
 from threading import Event, Timer
-from typing import Any
+from typing import IO, Any
 
 from finetune_cli.errors import UserError
 
@@ -44,6 +46,28 @@ class Kubectl:
     def json(self, *arguments: str, stdin: str = "") -> Raw:
         """The object that it prints."""
         return dict(json.loads(self(*arguments, stdin=stdin)))
+
+    @contextmanager
+    def bytes(self, *arguments: str) -> Iterator[IO[bytes]]:
+        """What it prints, as it comes; UserError at the end where it fails, whatever became of what it had printed."""
+        with TemporaryFile("w+") as said:
+            try:
+                process = subprocess.Popen(  # noqa: S603  (as above)
+                    self._command(arguments), stdout=subprocess.PIPE, stderr=said
+                )
+            except FileNotFoundError as error:
+                raise UserError(_MISSING) from error
+            with process:
+                read = False
+                try:
+                    yield process.stdout or BytesIO()
+                    read = True
+                finally:
+                    if not read and process.poll() is None:
+                        process.terminate()
+                    if process.wait() > 0:
+                        said.seek(0)
+                        raise _refused(arguments, said.read())
 
     def lines(self, *arguments: str, seconds: float | None = None) -> Generator[str, None, None]:
         """What it prints, line by line as it comes, until it ends by itself or `seconds` have passed."""

@@ -317,7 +317,7 @@ def hf(hub: WritableHub, environment: pytest.MonkeyPatch, name: str) -> HubStore
 
 def oci(address: str, environment: pytest.MonkeyPatch, name: str) -> RegistryStore:
     """Repositories of the registry."""
-    for owner in ("MODEL", "OUTPUT"):
+    for owner in OWNERS:
         environment.setenv(f"FINETUNE_{owner}_REGISTRY_USERNAME", USER)
         environment.setenv(f"FINETUNE_{owner}_REGISTRY_PASSWORD", PASSWORD)
     return RegistryStore(

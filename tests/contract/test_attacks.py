@@ -3,6 +3,7 @@
 On the ground, so that the pods are made by real controllers from what the operator made of a manifest.
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -251,5 +252,12 @@ async def test_no_secret_is_told(life: Life) -> None:
     assert maps
     told = {"log": space.operator.log(), "status": (life.job or {})["status"], "events": events, "ConfigMaps": maps}
     assert [where for where, found in told.items() if "canary" in json.dumps(found)] == []
+    # Variables are shown by whoever may see pods; what is in a Secret is shown nowhere.
+    kinds = "ftj,jobs,pods,deployments,replicasets,services,configmaps,pvc,networkpolicies,events"
+    described = space.kubectl("describe", kinds)
+    assert "canary-in-env" in described
+    for canary in keys.values():
+        for form in (canary, base64.b64encode(canary.encode()).decode()):
+            assert form not in described
     # What was planted is where it belongs, so that the search above could have found it.
     assert "canary-in-env" in json.dumps(list(space.mirror.all(space.name, "Job")))

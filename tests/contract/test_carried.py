@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import UserError
 from finetune_cli.fetch import fetch_artifact
+from finetune_cli.jobs import Job
 from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
 from finetune_trainer import __main__ as program
 from finetune_trainer import signals
@@ -221,10 +221,10 @@ class Told:
     life: Life
     digest: str
 
-    def job(self, name: str) -> Any:
+    def job(self, name: str) -> Job:
         """It, as far as `finetune fetch` asks."""
         artifact = ArtifactStatus(uri=f"{self.life.place}/artifact", digest=self.digest, bytes=1)
-        return SimpleNamespace(status=FineTuneJobStatus(artifact=artifact))
+        return Job(name, FineTuneJobStatus(artifact=artifact), {})
 
 
 def done(found: Bucket, life: Life) -> set[str]:

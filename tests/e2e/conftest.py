@@ -1,4 +1,4 @@
-"""A kind cluster with the operator installed by its chart, an S3 server with a model and rows, and namespaces.
+"""A kind cluster with the operator installed by its chart, servers of S3 and OCI with a model and rows, and namespaces.
 
 `make e2e` makes the cluster and loads the images; everything after that happens here, as a user would do it. Each file
 is a story with a namespace of its own, and stories run side by side: whichever comes first sets up what they share.
@@ -30,6 +30,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> None:
             run([KUBECTL, "wait", "node", "--all", "--for=condition=Ready", "--timeout=600s"], timeout=630)
             _namespaces()
             _bucket()
+            _registry()
             _operator()
             done.touch()
 
@@ -77,6 +78,14 @@ def _bucket() -> None:
     run(["bash", ROOT / "hack" / "s3.sh"], timeout=630)
     put({"train.jsonl": (EXAMPLE / "train.jsonl").read_bytes(), "bad.jsonl": BAD_ROWS})
     put_model(TINY)
+
+
+def _registry() -> None:
+    """Empty, for the same reason."""
+    gone = ("--cascade=foreground", "--ignore-not-found", "--timeout=600s")
+    kubectl("delete", "deployment", "registry", "-n", "registry", *gone, timeout=630)
+    kubectl("apply", "-f", str(ROOT / "hack" / "registry.yaml"))
+    kubectl("rollout", "status", "deployment/registry", "-n", "registry", "--timeout=600s", timeout=630)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,13 @@ EXAMPLE = ROOT / "examples" / "recipe-assistant"
 MODELS = ROOT / ".cache" / "models"
 # The one for stories about truth, and the one whose stages take seconds, for all others.
 SMOLLM2, TINY = "SmolLM2-135M-Instruct", "tiny-smollm2"
+# What hack/registry.yaml starts, and who may ask it.
+REGISTRY = "registry.registry.svc:5000"
+REGISTRY_KEYS = {
+    "REGISTRY_USERNAME": "the-user",
+    "REGISTRY_PASSWORD": "the-password",
+    "REGISTRY_PLAIN_HTTP": "true",
+}
 CLIENT = Path(__file__).with_name("client.py")
 # For its pod to start, and to end once it is told to.
 CLIENT_SECONDS = 900
@@ -49,10 +56,10 @@ def keys() -> dict[str, str]:
     return plain | {"AWS_ENDPOINT_URL": "http://s3.s3.svc:7070", "AWS_REGION": "us-east-1"}
 
 
-def secret(namespace: str, name: str) -> dict[str, Any]:
-    """A Secret with those keys."""
+def secret(namespace: str, name: str, **others: str) -> dict[str, Any]:
+    """A Secret with those keys, and others."""
     metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys() | others}
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Four FineTuneJobs on one Engine of two pods: each goes on answering, whatever comes, goes or is killed beside it.
 
-One of them is the best of a sweep, whose two pods train at the same time.
+One of them is the best of a sweep, whose two pods train at the same time. The Engine loads only what is signed. What
+one of them has made lies in a registry, is fetched, and gone on from.
 """
 
 import json
@@ -12,14 +13,19 @@ from typing import Any
 
 import pytest
 from kube import apply, finetune, get, items, kubectl, shared_volume, until_told, wait
-from recipes import TINY, load, manifest
+from recipes import REGISTRY, REGISTRY_KEYS, TINY, load, manifest, port_forward, secret
+from signing_keys import Keys, keys
 from stages import READY_SECONDS, apply_job, revision
 
 ENGINE = "herbs"
 BASIL, DILL, MINT, SAGE = "basil", "dill", "mint", "sage"
 # Of dill's volume, which its pods share; and what is tried, of which the first hardly learns.
 SWEPT, RATES = "swept", [1e-6, 1e-3]
+THYME = "thyme"
 CREDENTIALS = {"secretRef": {"name": "bucket"}}
+# For the bucket and the registry.
+PLACES = {"secretRef": {"name": "places"}}
+SIGN = {"secretRef": {"name": "signing"}}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,13 @@ def volume() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def served(namespace: str, volume: None) -> str:
+def signing(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    """What everything here is signed with."""
+    return keys(tmp_path_factory.mktemp("signing") / "keys")
+
+
+@pytest.fixture(scope="module")
+def served(namespace: str, signing: Keys, volume: None) -> str:
     """The namespace of an Engine that answers in two pods, with nothing loaded yet."""
     engine = {
         "apiVersion": "finetune.dev/v1alpha1",
@@ -39,10 +51,16 @@ def served(namespace: str, volume: None) -> str:
             "model": {"source": f"s3://models/{TINY}", "credentials": CREDENTIALS},
             "replicas": 2,
             "contextLength": 512,
-            "lora": {"atOnce": 4, "maxRank": 8, "credentials": CREDENTIALS},
+            "lora": {
+                "atOnce": 4,
+                "maxRank": 8,
+                "credentials": PLACES,
+                "verifyKey": signing.public.read_text(),
+            },
         },
     }
-    apply(engine)
+    key = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "signing", "namespace": namespace}}
+    apply(secret(namespace, "places", **REGISTRY_KEYS), key | {"stringData": {"SIGNING_KEY": signing.private}}, engine)
     wait(namespace, f"eng/{ENGINE}", "condition=Ready", READY_SECONDS)
     return namespace
 
@@ -51,10 +69,11 @@ def start(namespace: str, name: str, steps: int = 2, **sections: Any) -> None:
     """A FineTuneJob that the Engine serves, and until it does."""
     # A bucket outlives its users: what another one published there is refused.
     place = get("eng", ENGINE, namespace)["metadata"]["uid"]
+    destination = f"oci://{REGISTRY}/{place}/{name}" if name == MINT else f"s3://recipes/{place}/{name}"
     job = manifest(name, maxSteps=steps, adapter={"rank": 8})
     job["spec"] |= {
         "hosting": {"engine": {"name": ENGINE}},
-        "output": {"destination": f"s3://recipes/{place}/{name}", "credentials": CREDENTIALS},
+        "output": {"destination": destination, "credentials": PLACES, "sign": SIGN},
     } | sections
     apply_job(namespace, job)
     wait(namespace, f"ftj/{name}", "condition=Ready", READY_SECONDS)
@@ -134,6 +153,24 @@ def ended(pod: dict[str, Any]) -> str:
 def _ended(pod: dict[str, Any]) -> dict[str, Any]:
     (container,) = pod["status"]["containerStatuses"]
     return dict(container["state"]["terminated"])
+
+
+def test_what_lies_in_a_registry_is_fetched_and_gone_on_from(served: str, signing: Keys, tmp_path: Path) -> None:
+    made = get("ftj", MINT, served)["status"]["artifact"]
+    assert made["uri"].startswith(f"oci://{REGISTRY}/")
+    with port_forward("registry", "service/registry", 5000) as port:
+        # A program in Go answers what is meant for a proxy: so the address is the one that the cluster knows.
+        proxy = {"http_proxy": f"http://127.0.0.1:{port}", "no_proxy": "127.0.0.1,localhost"}
+        fetch = ("fetch", MINT, "-n", served, "--to", "adapter", "--verify-key", str(signing.public))
+        said = finetune(tmp_path, *fetch, **REGISTRY_KEYS, **proxy)
+    assert f"{made['digest']}, and signed with the key of" in said
+    assert (tmp_path / "adapter/adapter_model.safetensors").exists()
+
+    further = manifest(THYME, maxSteps=2)
+    further["spec"] |= {"model": {"source": f"ftj://{MINT}"}, "hosting": {"enabled": False}}
+    apply_job(served, further)
+    wait(served, f"ftj/{THYME}", "condition=Ready", READY_SECONDS)
+    assert get("ftj", THYME, served)["status"]["model"]["digest"] == made["digest"]
 
 
 def test_a_deleted_one_is_unloaded_and_the_others_stay(served: str) -> None:

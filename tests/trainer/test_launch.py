@@ -4,14 +4,17 @@ Processes on CPUs with gloo stand in for GPUs with NCCL; launcher, trainer and l
 """
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from finetune_trainer.contract.config import Method
 from finetune_trainer.contract.outcome import Outcome, Termination
-from finetune_trainer.contract.results import TrainResult
+from finetune_trainer.contract.results import PrepareResult, TrainResult
 from finetune_trainer.stages.train import train
+from finetune_trainer.training.build import Task
 from finetune_trainer.training.launch import launch
+from finetune_trainer.training.machine import Machine
 from test_preference import ROWS
 from test_unpaired import ROWS as UNPAIRED
 from trainings import CHATS, MakeCase, Recorder
@@ -43,6 +46,22 @@ def test_two_workers_count_each_validation_row_once(
     ours, theirs = (TrainResult.model_validate_json(each.workspace.trained.read_bytes()) for each in (case, alone))
     assert ours.validation_loss == pytest.approx(theirs.validation_loss, abs=1e-5)
     assert ours.validation_reward_accuracy == theirs.validation_reward_accuracy
+
+
+@pytest.mark.parametrize(("machines", "seconds"), [("1", 24 * 3600), ("2", 1800)])
+def test_on_one_machine_workers_wait_while_the_first_one_uploads(
+    make_case: MakeCase, monkeypatch: pytest.MonkeyPatch, machines: str, seconds: int
+) -> None:
+    case = make_case()
+    monkeypatch.setenv("GROUP_WORLD_SIZE", machines)
+    known = SimpleNamespace(
+        prepared=PrepareResult.model_validate_json(case.workspace.prepared.read_bytes()),
+        workspace=case.workspace,
+        config=case.config,
+        machine=Machine(accelerators=0, processes=1, local_processes=1, bf16=False),
+        attempt=SimpleNamespace(recompute=False),
+    )
+    assert Task._settings(cast(Task, known)).ddp_timeout == seconds
 
 
 def test_a_worker_that_fails_gives_its_code_and_its_sentence(make_case: MakeCase, tmp_path: Path) -> None:

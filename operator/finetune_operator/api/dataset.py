@@ -22,8 +22,9 @@ class Train(ApiModel):
     """The rows to train on."""
 
     source: DataUri
-    """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, gs://BUCKET/KEY, abfs://CONTAINER/KEY, https://HOST/PATH,
-    pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for `finetune run`). Its ending says how it is written:
+    """hf://datasets/ORG/NAME/FILE, s3://BUCKET/KEY, gs://BUCKET/KEY, abfs://CONTAINER/KEY,
+    oci://REGISTRY/REPO:TAG/FILE, https://HOST/PATH, pvc://CLAIM/PATH or configmap://NAME/KEY (and file://PATH for
+    `finetune run`). Its ending says how it is written:
     .jsonl, .json (a list, or an object that holds one), .csv, .tsv, .parquet or .arrow, and those of text may have .gz
     or .zst behind them. A * in the file's name stands for anything: all files of such a name are read, in the order of
     their names, but for https://, where there is one."""

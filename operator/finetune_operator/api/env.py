@@ -31,7 +31,7 @@ _RULES = (
     ),
     _taken(
         "GOOGLE_APPLICATION_CREDENTIALS(_JSON)?|STORAGE_EMULATOR_HOST|AZURE_STORAGE_(CONNECTION_STRING|ACCOUNT_NAME|"
-        "ACCOUNT_KEY|SAS_TOKEN|TENANT_ID|CLIENT_ID|CLIENT_SECRET)|REGISTRY_(USERNAME|PASSWORD)",
+        "ACCOUNT_KEY|SAS_TOKEN|TENANT_ID|CLIENT_ID|CLIENT_SECRET)|REGISTRY_(USERNAME|PASSWORD|PLAIN_HTTP)",
         "belongs into the Secret of model.credentials or dataset.credentials: remove it here",
     ),
     _taken("OPENAI_API_KEY", "belongs into the Secret of the judge's or a baseline's credentials: remove it here"),

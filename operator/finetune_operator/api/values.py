@@ -148,6 +148,7 @@ _BUCKET = "[-._:a-zA-Z0-9]+"
 _GOOGLE_BUCKET = "[-._a-z0-9]+"
 _CONTAINER = "[-a-z0-9]+"
 _REPOSITORY = f"{_REGISTRY}(/{_PATH})+"
+_REFERENCE = f"(:{_TAG}|@sha256:[0-9a-f]{{64}})"
 # A revision, or a checkpoint of one.
 _ADDRESS = "[0-9a-f]{8}(@(0|[1-9][0-9]{0,15}))?"
 # What the forms in the table of schemes mean, as regular expressions.
@@ -175,7 +176,11 @@ _BEHIND = {
         "output": f"{_CONTAINER}/.+",
         "bucket": f"{_CONTAINER}/.+",
     },
-    "oci": {"model": f"{_REPOSITORY}(:{_TAG}|@sha256:[0-9a-f]{{64}})", "output": _REPOSITORY},
+    "oci": {
+        "model": f"{_REPOSITORY}{_REFERENCE}",
+        "dataset": f"{_REPOSITORY}{_REFERENCE}/.+",
+        "output": _REPOSITORY,
+    },
     # No * either, for nothing lists a server's files; what follows a ? is often a secret.
     "https": {"dataset": f"{_REGISTRY}/[^?#@*]+"},
     "pvc": {"model": f"{SUBDOMAIN}/.+", "dataset": f"{SUBDOMAIN}/.+", "output": f"{SUBDOMAIN}/.+"},
@@ -197,10 +202,19 @@ _STAYS = Rule(
     lambda uri: uri.startswith("file://") or re.search("/[.][.](/|$)", uri) is None,
 )
 
+_MANY_FILES = Rule(
+    "!self.startsWith('https://')",
+    "can't be https://: a model is many files, and no web server lists them; put it into a bucket, a registry or a "
+    "claim, or on the hub",
+    lambda uri: not uri.startswith("https://"),
+)
+
 ModelUri = Annotated[
     str,
     Field(max_length=1024),
-    _addresses("model", "file://.+"),
+    # The rule after it says why not.
+    _addresses("model", "file://.+", "https://.*"),
+    _MANY_FILES,
     _STAYS,
     _not_file(listed(forms("model"))),
 ]

@@ -136,8 +136,8 @@ def test_where_nothing_could_read_it_a_sentence_says_why(kubectl: Path, monkeypa
         told("recipes", kubectl, monkeypatch)
     assert error.value.message == (
         f"The Jobs of revision {revision} are gone (ttlAfterFinished), and no engine of it is there whose pods could "
-        f"show how to read it. If PersistentVolumeClaim recipes-{revision} still is, its directory evaluations has the "
-        "report."
+        f"show how to read the report. If PersistentVolumeClaim recipes-{revision} still is, its directory evaluations "
+        "has it."
     )
 
 

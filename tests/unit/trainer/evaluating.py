@@ -1,6 +1,7 @@
 """An evaluation as the operator runs it: prepared rows and an engine in miniature, for the tests of evaluate."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ class Case:
         self.workspace = Workspace(root / "workspace")
         self.reporter = Reporter("evaluate")
         self.config: RunConfig | None = None
+        # What is done about answers on the way.
+        self.kept: Callable[[], None] = lambda: None
 
     def prepared(self, *rows: list[Any], **fields: Any) -> None:
         self.config, self.workspace = prepared(self.root, *rows, **fields)
@@ -103,7 +106,7 @@ class Case:
         assert self.config is not None
         evaluation = EvaluationConfig(**({"baselines": BASELINES} | fields))
         whom = Whom(self.engine.url, self.base and self.base.url, *self.models)
-        return evaluate(self.config, evaluation, self.workspace, whom, self.reporter)
+        return evaluate(self.config, evaluation, self.workspace, whom, self.reporter, self.kept)
 
     def refused(self, **fields: Any) -> StageError:
         with pytest.raises(StageError) as error:

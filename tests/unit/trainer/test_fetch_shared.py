@@ -1,13 +1,14 @@
 """A base model that many share: fetched once, complete or absent, another one beside it, and nobody's copy."""
 
+import errno
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from finetune_trainer.contract.config import ModelConfig, Source
-from finetune_trainer.contract.outcome import StageError
-from finetune_trainer.data import fetch
+from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.data import fetch, published
 from hub import Hub, Repository, listening
 
 OLD, NEW = "0" * 40, "1" * 40
@@ -107,3 +108,24 @@ def test_a_copy_of_its_own_gives_way_to_the_shared_one_and_the_other_way_round(
     assert files(target) == FILES
     (name,) = models(shared)
     assert files(shared / name) == FILES
+
+
+def test_a_claim_that_is_full_is_told_and_has_nothing_that_looks_whole(
+    hub: Hub, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*asked: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(published, "verify", full)
+    with pytest.raises(StageError) as error:
+        fetch.model(config(shared), tmp_path / "model")
+    assert (error.value.outcome, error.value.message) == (
+        Outcome.WORKSPACE_FULL,
+        "PersistentVolumeClaim shared of workspace.cache is full, so that hf://acme/tiny could not be kept there: make "
+        "it larger, or remove models from it that nobody asks for any more.",
+    )
+    assert [name for name in models(shared) if not name.endswith(".partial")] == []
+    assert not (tmp_path / "model").exists()
+    # Without a cache it is the workspace's own volume, which the program tells of.
+    with pytest.raises(OSError, match="No space left"):
+        fetch.model(config(None), tmp_path / "model")

@@ -5,8 +5,10 @@ The stage publish writes both; whoever fetches an artifact reads the manifest.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import PurePosixPath
 
 from finetune_trainer.contract.config import Contract
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import ArtifactInfo
 
 CLAIM, MANIFEST = "claim.json", "manifest.json"
@@ -59,3 +61,11 @@ def without_base(lineage: Sequence[str]) -> str:
 def written(document: Claim | Manifest) -> bytes:
     """As it lies there."""
     return (document.model_dump_json(by_alias=True, indent=2) + "\n").encode()
+
+
+def inside(name: str, uri: str) -> PurePosixPath:
+    """A path of a manifest, which anybody may have written. Raises StageError where it leads out of the directory."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise StageError(Outcome.DATA_INVALID, f"{uri}/{MANIFEST} names a file outside of the artifact: {name}.")
+    return path

@@ -108,8 +108,9 @@ SCHEMES = (
     Scheme(
         "oci",
         model=("REGISTRY/REPO:TAG",),
+        dataset=("REGISTRY/REPO:TAG/FILE",),
         output=("REGISTRY/REPO",),
-        keys=("REGISTRY_USERNAME", "REGISTRY_PASSWORD"),
+        keys=("REGISTRY_USERNAME", "REGISTRY_PASSWORD", "REGISTRY_PLAIN_HTTP"),
         required=("REGISTRY_USERNAME", "REGISTRY_PASSWORD"),
         entry=("REGISTRY_PASSWORD",),
         library="httpx",

@@ -1,12 +1,15 @@
-"""Brings a model or a file of rows to the workspace: from the Hugging Face hub, a bucket, or where it is mounted.
+"""Brings a model or a file of rows to the workspace: from the Hugging Face hub, a registry, a bucket, a web server, or
+where it is mounted.
 
 Called by `prepare` alone, the only stage with credentials. A file is complete or absent, and a download that was cut
 off goes on with the files that are still missing. Every way in which it fails is a sentence (`fetch_errors`).
 """
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 from finetune_trainer.contract.config import ModelConfig, Source
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.published import inside
 from finetune_trainer.contract.schemes import within
 from finetune_trainer.data import bucket, digests, hub, published
 from finetune_trainer.data.cache import ModelDirectory
@@ -43,7 +47,7 @@ def model(config: ModelConfig, target: Path) -> str | None:
     secrets = bucket.credentials("model")
     wanted = (*MODEL_FILES, *(CODE_FILES if config.trust_remote_code else ()))
     place = ModelDirectory(target, config.cache.path if config.cache else None)
-    with explained(Access(source.uri, "model", secrets)):
+    with _cache_told(config), explained(Access(source.uri, "model", secrets)):
         if source.uri.startswith("hf://"):
             return _hub_model(source.uri.removeprefix("hf://"), config.revision, place, wanted, secrets)
         if source.uri.startswith("oci://"):
@@ -51,6 +55,22 @@ def model(config: ModelConfig, target: Path) -> str | None:
         else:
             _bucket_model(source.uri, place, wanted, secrets)
     return None
+
+
+@contextmanager
+def _cache_told(config: ModelConfig) -> Iterator[None]:
+    """A cache that is full is another volume than the workspace, which the program explains by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or config.cache is None:
+            raise
+        claim = within(config.cache.uri).partition("/")[0]
+        raise StageError(
+            Outcome.WORKSPACE_FULL,
+            f"PersistentVolumeClaim {claim} of workspace.cache is full, so that {config.source.uri} could not be kept "
+            "there: make it larger, or remove models from it that nobody asks for any more.",
+        ) from error
 
 
 def each(source: Source) -> list[Source]:
@@ -72,7 +92,7 @@ def each(source: Source) -> list[Source]:
 
 
 def _names(source: Source, folder: str) -> list[str]:
-    """The files in a folder of the hub or of a bucket."""
+    """The files in a folder of the hub, of a registry's tag or of a bucket."""
     secrets = bucket.credentials("dataset")
     with explained(Access(source.uri, "dataset", secrets)):
         if source.uri.startswith("hf://"):
@@ -81,6 +101,10 @@ def _names(source: Source, folder: str) -> list[str]:
                 Path(each) for each in hub.api(secrets).list_repo_files(name, repo_type="dataset", revision=revision)
             ]
             return [each.name for each in files if each.parent == Path(path)]
+        if source.uri.startswith("oci://"):
+            tag, path = oci.file_of(source.uri)
+            files = [Path(each) for each in _tag(tag, secrets).layers()]
+            return [each.name for each in files if each.parent == Path(path).parent]
         objects = bucket.filesystem(source.uri, "dataset", secrets).ls(within(folder), detail=True)
         return [Path(each["name"]).name for each in objects if each["type"] == "file"]
 
@@ -119,6 +143,8 @@ def _file(source: Source, directory: Path) -> Path:
     with explained(Access(source.uri, "dataset", secrets)):
         if source.uri.startswith("hf://"):
             return _hub_file(source.uri.removeprefix("hf://datasets/"), directory, secrets)
+        if source.uri.startswith("oci://"):
+            return _oci_file(source.uri, directory, secrets)
         path = within(source.uri)
         return _copy(bucket.filesystem(source.uri, "dataset", secrets), path, directory / Path(path).name)
 
@@ -164,6 +190,22 @@ def _hub_file(name: str, directory: Path, secrets: dict[str, str]) -> Path:
     return Path(downloaded)
 
 
+def _oci_file(uri: str, directory: Path, secrets: dict[str, str]) -> Path:
+    address, path = oci.file_of(uri)
+    tag = _tag(address, secrets)
+    if path not in tag.layers():
+        raise FileNotFoundError(uri)
+    return tag.bring(path, directory / Path(path).name)
+
+
+def _tag(uri: str, secrets: dict[str, str]) -> oci.Tag:
+    """What holds rows."""
+    tag = oci.found(uri, "dataset", secrets)
+    if not tag.manifest:
+        raise FileNotFoundError(uri)
+    return tag
+
+
 def _bucket_model(uri: str, place: ModelDirectory, wanted: Sequence[str], secrets: dict[str, str]) -> None:
     filesystem, root, modified = bucket.filesystem(uri, "model", secrets), within(uri), bucket.library(uri).MODIFIED
     objects = {path.removeprefix(f"{root}/"): about for path, about in filesystem.find(root, detail=True).items()}
@@ -196,13 +238,8 @@ def _oci_model(uri: str, place: ModelDirectory, wanted: Sequence[str], secrets: 
         raise StageError(Outcome.NOT_FOUND, f"{uri} holds no files of a model ({', '.join(wanted)}).")
 
     def download(directory: Path) -> None:
-        for name, digest in layers.items():
-            local = directory / published.inside(name, uri)
-            if not oci.verified(local, digest):
-                local.parent.mkdir(parents=True, exist_ok=True)
-                tag.get(name, local)
-            if not oci.verified(local, digest):
-                raise StageError(Outcome.DATA_INVALID, f"{uri} holds {name} otherwise than its manifest says.")
+        for name in layers:
+            tag.bring(name, directory / inside(name, uri))
         published.verify(directory, uri)
 
     place.bring(uri, sorted(layers.values()), download)

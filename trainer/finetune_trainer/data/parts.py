@@ -21,10 +21,10 @@ from pydantic import ValidationError
 
 from finetune_trainer.contract.config import MEMORY_MARK, Contract
 from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.published import inside
 from finetune_trainer.contract.schemes import within
 from finetune_trainer.data import bucket, digests
 from finetune_trainer.data.fetch_errors import Access, explained
-from finetune_trainer.data.published import inside
 
 logger = logging.getLogger(__name__)
 

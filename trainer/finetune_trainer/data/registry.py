@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import patience
 from finetune_trainer.data.patience import persistent
 
@@ -24,11 +25,11 @@ _PIECE = 2**20
 
 
 class Repository:
-    """`name`: REGISTRY/REPO."""
+    """`name`: REGISTRY/REPO. Raises StageError where the secrets say nothing that can be understood."""
 
     def __init__(self, name: str, secrets: Mapping[str, str]) -> None:
         registry, _, repository = name.partition("/")
-        scheme = "http" if _LOCAL.fullmatch(registry) else "https"
+        scheme = "http" if _LOCAL.fullmatch(registry) or _plain(secrets) else "https"
         self._base = f"{scheme}://{registry}/v2/{repository}"
         user, password = secrets.get("REGISTRY_USERNAME"), secrets.get("REGISTRY_PASSWORD")
         self._basic = httpx.BasicAuth(user, password) if user and password else None
@@ -109,6 +110,16 @@ class Repository:
         told = self._client.get(asked["realm"], params=scope, auth=self._basic).raise_for_status().json()
         self._token = told.get("token") or told["access_token"]
         return True
+
+
+def _plain(secrets: Mapping[str, str]) -> bool:
+    """Whether the registry speaks without TLS, as some within a cluster do."""
+    said = secrets.get("REGISTRY_PLAIN_HTTP", "false").strip().lower()
+    if said not in ("true", "false"):
+        raise StageError(
+            Outcome.CONFIG_INVALID, "REGISTRY_PLAIN_HTTP has to be true or false: correct it in the Secret."
+        )
+    return said == "true"
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, StopRequest, Validation, anywhere, owes_validation
 from finetune_trainer.training.given import Given
-from finetune_trainer.training.machine import Machine
+from finetune_trainer.training.machine import Machine, collective_seconds
 from finetune_trainer.training.rivals import Rivals
 from finetune_trainer.training.rows import Splits
 from finetune_trainer.training.track import Track
@@ -191,6 +191,7 @@ class Task:
             ddp_find_unused_parameters=False,
             # accelerate takes MPI where torch has it, as Debian's does, and that gathers nothing.
             ddp_backend="gloo" if self.machine.processes > 1 and not self.machine.accelerators else None,
+            ddp_timeout=collective_seconds(),
             logging_steps=schedule.log_every(plan.total_steps),
             logging_first_step=True,
             # A loss that is no number has to be seen, not averaged away.

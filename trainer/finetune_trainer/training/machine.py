@@ -15,6 +15,10 @@ from transformers import LlamaConfig, LlamaModel
 
 from finetune_trainer.training.checkpoints import write_whole
 
+# How long a process waits for others in a collective, in seconds: for those on other machines as long as torch does by
+# itself; on one machine for as long as the first may need to put a checkpoint into a bucket. There the launcher sees
+# who has died.
+APART_SECONDS, TOGETHER_SECONDS = 1800, 24 * 3600
 # bfloat16 costs accuracy: it has to win by far.
 WORTHWHILE = 1.5
 BF16, FP32 = "bfloat16", "float32"
@@ -55,6 +59,11 @@ def look(kept: Path) -> Machine:
 def has_peers() -> bool:
     """Whether this is one of several machines that train together, as torch's launcher says."""
     return int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
+
+
+def collective_seconds() -> int:
+    """How long a process waits for the others in a collective."""
+    return APART_SECONDS if has_peers() else TOGETHER_SECONDS
 
 
 def lost_peer(error: BaseException) -> bool:

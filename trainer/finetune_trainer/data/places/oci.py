@@ -6,6 +6,7 @@ FineTuneJob's artifact has is refused by what its annotation says.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,14 @@ from finetune_trainer.data import digests
 from finetune_trainer.data.places.claims import refuse_another
 from finetune_trainer.data.registry import MANIFEST_TYPE, Repository
 
+# REGISTRY[:PORT]/REPO:TAG/FILE.
+_FILE_OF = re.compile("([^/]+(?:/[^/:@]+)+(?::[^/]+|@sha256:[0-9a-f]{64}))/(.+)")
 # https://github.com/modelpack/model-spec
 _ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 _FILE_PATH = "org.cncf.model.filepath"
+# What oras calls a layer's file, and says of one that is a directory in an archive.
+_TITLE, _UNPACKED = "org.opencontainers.image.title", "io.deis.oras.content.unpack"
 _LAYERS = {
     ".safetensors": "application/vnd.cncf.model.weight.v1.raw",
     ".json": "application/vnd.cncf.model.weight.config.v1.raw",
@@ -53,6 +58,14 @@ def _parts(address: str) -> tuple[str, str]:
     return f"{folder}/{name}", tag or "latest"
 
 
+def file_of(uri: str) -> tuple[str, str]:
+    """The address of the tag and the path of the file in oci://REGISTRY/REPO:TAG/FILE. Raises FileNotFoundError."""
+    parts = _FILE_OF.fullmatch(uri.removeprefix("oci://"))
+    if parts is None:
+        raise FileNotFoundError(uri)
+    return f"oci://{parts[1]}", parts[2]
+
+
 @dataclass(frozen=True)
 class Tag:
     """`manifest`: what the tag stands for, empty where there is none."""
@@ -64,7 +77,7 @@ class Tag:
 
     def layers(self) -> dict[str, str]:
         """The digest of each file's blob."""
-        named = ((layer.get("annotations", {}).get(_FILE_PATH), layer) for layer in self.manifest.get("layers", []))
+        named = ((_name(layer.get("annotations") or {}), layer) for layer in self.manifest.get("layers", []))
         return {name: layer["digest"] for name, layer in named if name}
 
     def claim(self, claim: Claim) -> None:
@@ -88,6 +101,19 @@ class Tag:
     def get(self, name: str, local: Path) -> None:
         """Bring a file."""
         self.repository.get(self.layers()[name], local)
+
+    def bring(self, name: str, local: Path) -> Path:
+        """Have a file at `local`, whole or not at all. Raises StageError where it is not what the manifest says."""
+        digest = self.layers()[name]
+        if verified(local, digest):
+            return local
+        local.parent.mkdir(parents=True, exist_ok=True)
+        partial = local.with_name(f"{local.name}.partial")
+        self.get(name, partial)
+        if not verified(partial, digest):
+            partial.unlink()
+            raise StageError(Outcome.DATA_INVALID, f"{self.uri} holds {name} otherwise than its manifest says.")
+        return partial.rename(local)
 
     def write(self, claim: Claim, files: Mapping[str, Path], manifest: Manifest, told: Callable[[int], None]) -> None:
         """Have these files there, then the tag stand for them and no others."""
@@ -119,6 +145,13 @@ class Tag:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         self.repository.put(digest, content)
         return _layer(name, digest, len(content))
+
+
+def _name(annotations: Mapping[str, str]) -> str | None:
+    """The path of a layer's file; None where a layer has many."""
+    if annotations.get(_UNPACKED) == "true":
+        return None
+    return annotations.get(_FILE_PATH) or annotations.get(_TITLE)
 
 
 def _layer(name: str, digest: str, size: int) -> dict[str, Any]:
