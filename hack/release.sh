@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# release.sh [TAG]: everything that a release publishes, but for its images, into dist/; pushes nothing.
+# release.sh [TAG]: everything that a release publishes, but for its images, into dist/ (or DIST); pushes nothing.
 #
-# `make release-dry-run` calls it, and .github/workflows/release.yml with the tag. REGISTRY is where the images will be
-# (registry.example.com/finetune): the packaged chart names them there, by the version. Without it they keep the names that
-# they have here.
+# `make release-dry-run` calls it, .github/workflows/release.yml with the tag, and tests/contract/test_published.py.
+# REGISTRY is where the images will be (registry.example.com/finetune): the packaged chart names them there, by the version.
+# Without it they keep the names that they have here.
 source "$(dirname "$0")/env.sh"
 cd "$ROOT"
 
 VERSION=$(python3 hack/version.py)
-OUT=$ROOT/dist
+OUT=${DIST:-$ROOT/dist}
 
 python3 hack/version.py --check "$@"
 rm -rf "$OUT"

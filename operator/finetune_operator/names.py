@@ -148,6 +148,17 @@ def of_clients(name: str) -> str:
     return f"{name}-clients"
 
 
+def is_of_job(name: str, made: str, revision: str | None) -> bool:
+    """Whether what is made for a FineTuneJob, as a part of a revision or of none, could be called so."""
+    whole = of_revision(name, revision or "")
+    return made in (name, of_clients(name)) or (revision is not None and f"{made}-".startswith(f"{whole}-"))
+
+
+def is_of_engine(name: str, made: str, revision: str | None = None) -> bool:
+    """Whether what is made for an Engine could be called so."""
+    return revision is None and made in (name, of_engine(name))
+
+
 def adapter_of(adapter: str, engine: str) -> str:
     """The name of the ConfigMap that asks an Engine for an adapter of this name; who moves to another asks both."""
     return f"{adapter}-on-{engine}"

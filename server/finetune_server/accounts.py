@@ -92,6 +92,7 @@ class Account:
             raise Problem(
                 403,
                 f"{self.name} may not {verb} {what} in namespace {namespace}, which is what it takes to {right} here: "
-                "ask for that right, or name another namespace (OpenAI's client: project).",
+                "ask for that right, or name another namespace.",
                 code="right",
+                client="project",
             )

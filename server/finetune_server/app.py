@@ -129,7 +129,7 @@ class Server:
         for param, id in named.items():
             if id is not None:
                 file = await self.files.get(caller.namespace, id, param)
-                rows[param] = (self.files.rows(caller.namespace, id), Format(file["format"]))
+                rows[param] = (self.files.source(caller.namespace, id), Format(file["format"]))
         found = tuning.manifest(asked, base, caller.namespace, rows, self.settings.rows_secret)
         found["metadata"]["annotations"][tuning.CALLER] = caller.name
         return found
@@ -157,7 +157,7 @@ class Server:
         incoming.only(request, "after", "stream")
         now = view.events(await self._job(request, caller), datetime.now(UTC))
         after = request.query_params.get("after")
-        left = incoming.behind(now[::-1], after) if after else now
+        left = now if after is None else incoming.behind(now[::-1], after)
         known = {each["id"] for each in now} - {each["id"] for each in left}
 
         async def look() -> tuple[list[Raw], bool]:
@@ -266,7 +266,7 @@ class Server:
         name = view.name_of(id)
         raw = await self.jobs.get(caller.namespace, name) if name else None
         if raw is None:
-            raise missing(f"fine-tuning job: {id}")
+            raise missing("fine-tuning job", id)
         return raw
 
     async def _change(
@@ -285,7 +285,7 @@ class Server:
             raise Problem(404, f"{name} can be fine-tuned here, and is not served by itself.", "model", "not_served")
         place = routing.of_job(await self._tuned(namespace, name), name)
         if place is None:
-            raise missing(f"model: {name}", "model")
+            raise missing("model", name, "model")
         return place
 
     async def _served(self, namespace: str, name: str) -> tuple[Raw, Place] | None:
@@ -304,7 +304,7 @@ class Server:
         raw = await self.jobs.get(namespace, job) if job else None
         found = view.model(raw) if raw else None
         if raw is None or found is None or found["id"] != name:
-            raise missing(f"model: {name}", "model")
+            raise missing("model", name, "model")
         return raw
 
     async def _base(self, namespace: str, name: str) -> tuning.Base:
@@ -314,12 +314,13 @@ class Server:
             return tuning.Base(name=name, spec=table[name])
         there = f"those that can be fine-tuned here are {', '.join(table) or 'none'}, and what came of them"
         if not name.startswith("ft:"):
-            raise Problem(400, f"{name} is no base model here: {there}.", "model", "model_not_found")
+            said = f"{name} is no base model here" if name else "model is empty"
+            raise Problem(400, f"{said}: {there}.", "model", "model_not_found")
         # It need not be served to go on from it.
         job = view.job_named_in(name)
         raw = await self.jobs.get(namespace, job) if job else None
         if raw is None or view.job(raw)["fine_tuned_model"] != name:
-            raise missing(f"model: {name}", "model")
+            raise missing("model", name, "model")
         asked = tuning.asked_for(raw)
         if asked is None or asked["base"] not in table:
             raise Problem(400, f"The base model of {name} is not known here: {there}.", "model", "model_not_found")

@@ -126,7 +126,7 @@ class Deployments:
         job = view.job_named_in(model)
         raw = await self._jobs.get(namespace, job) if job else None
         if raw is None or view.job(raw)["fine_tuned_model"] != model:
-            raise missing(f"fine-tuned model: {model}", "properties.model.name")
+            raise missing("fine-tuned model", model, "properties.model.name")
         return raw
 
 

@@ -12,7 +12,7 @@ from finetune_server.errors import Problem
 from finetune_server.keys import Right
 from finetune_server.limits import Limits
 
-HOW = "send the key that you were given as Authorization: Bearer KEY (OpenAI's client: api_key)"
+HOW = "send the key that you were given as Authorization: Bearer KEY"
 # OpenAI's word for where somebody's things are; its client sends what it is given as project.
 PROJECT = "OpenAI-Project"
 
@@ -67,9 +67,9 @@ def elsewhere(account: str | None, home: str) -> str:
 
 def no_key() -> Problem:
     """There is none where one is asked for."""
-    return Problem(401, f"There is no key in the request: {HOW}.", code="invalid_api_key")
+    return Problem(401, f"There is no key in the request: {HOW}.", code="invalid_api_key", client="api_key")
 
 
 def unknown_key(nor: str = "") -> Problem:
     """There is one that opens nothing."""
-    return Problem(401, f"The key is not known here{nor}: {HOW}.", code="invalid_api_key")
+    return Problem(401, f"The key is not known here{nor}: {HOW}.", code="invalid_api_key", client="api_key")

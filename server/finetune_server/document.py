@@ -182,7 +182,7 @@ _REFUSED = {
     "413": "The request is too large.",
     "429": "More than the key may have, or than are taken at a time.",
     "500": "A fault of the server's.",
-    "503": "The cluster, the bucket or the engine does not answer.",
+    "503": "The cluster, the place of the files or the engine does not answer.",
 }
 
 

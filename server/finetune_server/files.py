@@ -1,4 +1,4 @@
-"""Files of rows: checked as they come, kept in a bucket or a directory, the rows and beside them what tells of them.
+"""Files of rows: checked as they come, kept in a bucket, a claim or a directory, and beside them what tells of them.
 
 A file is there once what tells of it is: that is written last and deleted first. Names that clients give are only told,
 never part of an address; ids can't be guessed, and lie under the namespace of whoever uploaded them.
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
 from typing import IO, Any, TypeVar
@@ -24,8 +25,8 @@ from finetune_trainer.data import bucket
 from finetune_trainer.data.examples import faults, recognise, shape_of
 from finetune_trainer.data.formats import json_lines
 from finetune_trainer.data.line import Faults
-from fsspec.implementations.local import LocalFileSystem
 
+from finetune_server.directory import Directory
 from finetune_server.errors import Problem, missing
 
 logger = logging.getLogger(__name__)
@@ -44,34 +45,50 @@ File = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where files are kept: its address, the fsspec file system that has it, what writes a file whole or not at all,
-    what a listing calls the time of writing, and what is raised where it does not answer.
+    """Where files are kept: the prefix of their paths (empty, or with a slash at its end), the fsspec file system that
+    has them, what writes a file whole or not at all, what a listing calls the time of writing, what is raised where it
+    does not answer, and at which address a job reads a namespace's file.
     """
 
     place: str
     system: Any
-    write: Callable[[str, bytes], None]
+    put: Callable[[str, IO[bytes]], None]
     modified: str
     errors: tuple[type[Exception], ...]
+    address: Callable[[str, str], str]
 
 
 def in_bucket(place: str) -> Shelf:
     """An address of a bucket. Raises StageError."""
     system = bucket.filesystem(place, "bucket", bucket.credentials("bucket"))
     library = bucket.library(place)
-    return Shelf(place, system, system.pipe_file, library.MODIFIED, (OSError, *library.ERRORS))
+
+    def put(path: str, content: IO[bytes]) -> None:
+        with system.open(path, "wb", block_size=_PART) as file:
+            copyfileobj(content, file, _CHUNK)
+
+    def address(namespace: str, name: str) -> str:
+        return f"{place}/{namespace}/{name}"
+
+    return Shelf(f"{place}/", system, put, library.MODIFIED, (OSError, *library.ERRORS), address)
 
 
 def in_directory(path: Path) -> Shelf:
     """A directory, which is made with the first file."""
-    system = LocalFileSystem(auto_mkdir=True)
+    return _of_directory(Directory(path), lambda namespace, name: f"file://{path}/{namespace}/{name}")
 
-    def write(path: str, content: bytes) -> None:
-        draft = f"{path}.new"
-        system.pipe_file(draft, content)
-        system.mv(draft, path)
 
-    return Shelf(f"file://{path}", system, write, "mtime", (OSError,))
+def in_claim(claim: str, jobs_claim: str, path: Path) -> Shelf:
+    """A claim that is mounted at a path. Jobs mount the one of that name in their namespace, or `jobs_claim`, which has
+    no more than the directory of that namespace.
+    """
+    if jobs_claim:
+        return _of_directory(Directory(path), lambda namespace, name: f"pvc://{jobs_claim}/{name}")
+    return _of_directory(Directory(path), lambda namespace, name: f"pvc://{claim}/{namespace}/{name}")
+
+
+def _of_directory(system: Directory, address: Callable[[str, str], str]) -> Shelf:
+    return Shelf("", system, system.put, "mtime", (OSError,), address)
 
 
 class Files:
@@ -101,38 +118,40 @@ class Files:
     async def get(self, namespace: str, id: str, param: str | None = None) -> File:
         """One."""
         if not _ID.fullmatch(id):
-            raise missing(f"file: {id}", param)
+            raise missing("file", id, param)
         try:
             return dict(json.loads(await self._run(lambda: self._system.cat_file(self._told(namespace, id)))))
-        except FileNotFoundError:
-            raise missing(f"file: {id}", param) from None
+        except (FileNotFoundError, ValueError):
+            raise missing("file", id, param) from None
 
     async def delete(self, namespace: str, id: str) -> None:
         """Remove one. A job that has read it goes on."""
         await self.get(namespace, id)
-        for path in (self._told(namespace, id), self.rows(namespace, id)):
+        for path in (self._told(namespace, id), self._rows(namespace, id)):
             await self._run(partial(self._system.rm_file, path))
 
     def content(self, namespace: str, id: str) -> Iterator[bytes]:
         """The rows, a piece at a time."""
         # Nothing is read ahead: many may be slow to take what they asked for.
-        with self._system.open(self.rows(namespace, id), "rb", cache_type="none") as file:
+        with self._system.open(self._rows(namespace, id), "rb", cache_type="none") as file:
             while piece := file.read(_PIECE):
                 yield piece
 
-    def rows(self, namespace: str, id: str) -> str:
-        """The address of the rows."""
-        return f"{self._place}/{namespace}/{id}.jsonl"
+    def source(self, namespace: str, id: str) -> str:
+        """The address at which a job of the namespace reads the rows."""
+        return self._shelf.address(namespace, f"{id}.jsonl")
+
+    def _rows(self, namespace: str, id: str) -> str:
+        return f"{self._place}{namespace}/{id}.jsonl"
 
     def _told(self, namespace: str, id: str) -> str:
-        return f"{self._place}/{namespace}/{id}.json"
+        return f"{self._place}{namespace}/{id}.json"
 
     def _add(self, namespace: str, name: str, content: IO[bytes]) -> File:
         format, size = check(name, content)
         id = f"file-{secrets.token_hex(16)}"
         content.seek(0)
-        with self._system.open(self.rows(namespace, id), "wb", block_size=_PART) as file:
-            copyfileobj(content, file, _CHUNK)
+        self._shelf.put(self._rows(namespace, id), content)
         found = {
             "id": id,
             "object": "file",
@@ -143,7 +162,7 @@ class Files:
             "status": "processed",
             "format": format.value,
         }
-        self._shelf.write(self._told(namespace, id), json.dumps(found).encode())
+        self._shelf.put(self._told(namespace, id), BytesIO(json.dumps(found).encode()))
         return found
 
     def _ids(self, namespace: str) -> list[str]:
@@ -164,7 +183,7 @@ class Files:
 
     def _listed(self, namespace: str, end: str) -> list[dict[str, Any]]:
         try:
-            found = self._system.ls(f"{self._place}/{namespace}", detail=True)
+            found = self._system.ls(f"{self._place}{namespace}", detail=True)
         except FileNotFoundError:
             return []
         return [each for each in found if each["name"].endswith(end)]
@@ -176,7 +195,7 @@ class Files:
         except FileNotFoundError:
             raise
         except self._shelf.errors as error:
-            logger.warning("%s: %s: %s", self._place, type(error).__name__, error)
+            logger.warning("%s: %s: %s", self._place or "files", type(error).__name__, error)
             raise Problem(503, "The place where files are kept does not answer: try again.", code="files") from error
 
 

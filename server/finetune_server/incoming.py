@@ -117,7 +117,7 @@ def chosen(request: Request, name: str, *words: str) -> str:
     """A parameter of the query that is one of so many words; left out, the first. Raises Problem."""
     text = request.query_params.get(name, words[0])
     if text not in words:
-        raise Problem(400, f"{name} must be {' or '.join(words)}, not {text[:20]}.", name)
+        raise Problem(400, f"{name} must be {' or '.join(words)}, not {text[:20] or 'empty'}.", name)
     return text
 
 
@@ -125,7 +125,7 @@ def page(request: Request, items: Sequence[Raw], default: int, most: int = 100) 
     """The part of a list behind `after`, as long as `limit`."""
     text = request.query_params.get("limit", str(default))
     if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
-        raise Problem(400, f"limit must be a number from 1 to {most}, not {text[:20]}.", "limit")
+        raise Problem(400, f"limit must be a number from 1 to {most}, not {text[:20] or 'empty'}.", "limit")
     left = behind(items, request.query_params.get("after"))
     shown = left[: int(text)]
     first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
@@ -148,7 +148,8 @@ def behind(items: Sequence[Raw], after: str | None) -> Sequence[Raw]:
         return items
     place = next((number for number, each in enumerate(items, 1) if each["id"] == after), None)
     if place is None:
-        raise Problem(400, f"after names {after}, which is not in the list: begin anew without it.", "after")
+        said = f"after names {after}, which is not in the list" if after else "after is empty, and names nothing"
+        raise Problem(400, f"{said}: begin anew without it.", "after")
     return items[place:]
 
 

@@ -1,4 +1,4 @@
-"""The API over a cluster: FineTuneJobs and Engines at its API server, files in a bucket, keys in a mounted Secret.
+"""The API over a cluster: FineTuneJobs and Engines at its API server, files in a bucket or a claim, keys in a Secret.
 
 `__main__` serves it; the tests serve it in their own process.
 """
@@ -17,7 +17,7 @@ from finetune_server.accounts import Accounts
 from finetune_server.caller import Caller
 from finetune_server.callers import Callers
 from finetune_server.cluster import EngineObjects, Jobs
-from finetune_server.files import Files, in_bucket
+from finetune_server.files import Files, in_bucket, in_claim
 from finetune_server.ground import Ground
 from finetune_server.keys import Keys
 from finetune_server.settings import ClusterSettings
@@ -28,7 +28,9 @@ from finetune_server.waking import Waking
 
 def application(settings: ClusterSettings) -> Starlette:
     """The server; it connects when it starts. Raises StageError where the bucket can't be asked."""
-    keys, files = Keys(settings.keys), Files(in_bucket(settings.bucket))
+    keys = Keys(settings.keys)
+    claimed = settings.claim and in_claim(settings.claim, settings.jobs_claim, settings.files)
+    files = Files(claimed or in_bucket(settings.bucket))
 
     @asynccontextmanager
     async def ground() -> AsyncIterator[Ground]:

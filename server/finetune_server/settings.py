@@ -43,14 +43,18 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings(Settings):
-    """And those of `finetune-api`. `bucket`: where files are kept. `keys`: the directory that the Secret is mounted as.
+    """And those of `finetune-api`. `bucket` or `claim`: where files are kept; the claim is mounted at `files`, and
+    `jobs_claim` is the one in which jobs find their namespace's. `keys`: the directory that the Secret is mounted as.
 
     `waiting`: questions that wait for a model to wake at a time. `limits`: of keys that say nothing else.
     `cluster_tokens`: whether those who have accounts in the cluster are let in.
     """
 
-    bucket: str
     keys: Path
+    bucket: str = ""
+    claim: str = ""
+    jobs_claim: str = ""
+    files: Path = Path("/var/lib/finetune-api/files")
     port: int = 8000
     waiting: int = 64
     limits: Limits = field(default_factory=Limits)
@@ -64,10 +68,13 @@ class ClusterSettings(Settings):
             return variables.get(PREFIX + name, "") or default
 
         bucket = given("BUCKET").rstrip("/")
-        if not bucket.startswith("s3://"):
-            raise ValueError(f"{PREFIX}BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not {bucket!r}")
+        claim, jobs_claim = given("CLAIM"), given("JOBS_CLAIM")
+        _check_place(bucket, claim, jobs_claim, given("ROWS_SECRET"))
         return cls(
             bucket=bucket,
+            claim=claim,
+            jobs_claim=jobs_claim,
+            files=Path(given("FILES", str(cls.files))),
             rows_secret=given("ROWS_SECRET"),
             keys=Path(given("KEYS", "/etc/finetune-api/keys")),
             models=table(Path(given("MODELS", "/etc/finetune-api/models.yaml"))),
@@ -86,6 +93,18 @@ class ClusterSettings(Settings):
             ),
             cluster_tokens=_switch("CLUSTER_TOKENS", given("CLUSTER_TOKENS", "false")),
         )
+
+
+def _check_place(bucket: str, claim: str, jobs_claim: str, rows_secret: str) -> None:
+    """ValueError where files have no place, or two."""
+    if claim and bucket:
+        raise ValueError(f"{PREFIX}BUCKET and {PREFIX}CLAIM are both given: files are kept in one place")
+    if claim and rows_secret:
+        raise ValueError(f"{PREFIX}ROWS_SECRET is for a bucket: from a claim jobs read without credentials")
+    if jobs_claim and not claim:
+        raise ValueError(f"{PREFIX}JOBS_CLAIM needs {PREFIX}CLAIM, in which the server keeps the files")
+    if not claim and not bucket.startswith("s3://"):
+        raise ValueError(f"{PREFIX}BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not {bucket!r}")
 
 
 def table(path: Path) -> dict[str, Raw]:

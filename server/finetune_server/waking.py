@@ -96,7 +96,7 @@ class Waking:
             try:
                 engine = await self._engines.get(namespace, name)
                 if engine is None:
-                    raise missing(f"model: {name}", "model")
+                    raise missing("model", name, "model")
                 self._seen[namespace, name] = engine
                 if asleep(engine):
                     await self._engines.wake(engine)

@@ -36,8 +36,8 @@ class Node:
     """The node that all pods of a namespace run on.
 
     `endings` by stage, or by FineTuneJob and stage where these differ; `addresses` by FineTuneJob. The pods of
-    `lingering` stages don't stop when they are told to. `scores` are what evaluations find, `results` what a numbered
-    pod of a stage leaves: None where another one has it.
+    `lingering` stages don't stop when they are told to; those of `pulling`, by FineTuneJob and stage, don't start.
+    `scores` are what evaluations find, `results` what a numbered pod of a stage leaves: None where another one has it.
     """
 
     def __init__(self, api: Api, mirror: Mirror, namespace: str) -> None:
@@ -45,6 +45,7 @@ class Node:
         self.endings: dict[str | tuple[str, str], Ending] = {}
         self.addresses: dict[str, str] = {}
         self.lingering: set[str] = set()
+        self.pulling: set[tuple[str, str]] = set()
         self.scores: dict[str, float] = {}
         self.results: dict[tuple[str, str], Raw | None] = {}
 
@@ -81,7 +82,7 @@ class Node:
             await self._stop(pod, phase)
         elif "nodeName" not in pod["spec"]:
             await self._schedule(pod)
-        elif phase == "Pending" and self._mountable(pod):
+        elif phase == "Pending" and (_job(pod), _stage(pod)) not in self.pulling and self._mountable(pod):
             await self._start(pod)
         elif phase == "Running":
             await self._end(pod)

@@ -7,8 +7,10 @@ from typing import Any
 
 from api_client import Raw
 from finetune_operator import names
+from finetune_operator.pods.metadata import controller_of
 from ground import Ground
-from life import MADE, NAME, Life
+from life import GATED, MADE, NAME, Life
+from node import Ending
 from rehearsal import MANIFEST
 from test_findings import SEVEN, going, story
 
@@ -101,34 +103,132 @@ async def test_it_is_in_sync_at_rest_promoted_by_hand_after_its_ttl_and_reverted
     await life.until(lambda life: life.job is None and all(map(going, life.made())))
 
 
+# The order in which velero restores what there is of a namespace; what it finds there it leaves. Of Jobs those
+# that have not ended.
+RESTORED = (
+    *("PersistentVolumeClaim", "ConfigMap", "Service", "Deployment", "Engine", "FineTuneJob"),
+    *("Job", "NetworkPolicy"),
+)
+_RESET = (
+    *("generateName", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"),
+    *("deletionGracePeriodSeconds", "ownerReferences", "managedFields"),
+)
+
+
+def backed_up(life: Life) -> list[Raw]:
+    """What is there, as velero restores it: no status, no uid, and no owner, whose uid would be another one's."""
+    kept = [raw for raw in life.space.mirror.all(life.space.name, *RESTORED) if not ended(raw)]
+    return [restored(raw) for raw in sorted(kept, key=lambda raw: RESTORED.index(raw["kind"]))]
+
+
+def ended(raw: Raw) -> bool:
+    return "completionTime" in raw.get("status", {})
+
+
 def restored(raw: Raw) -> Raw:
-    """An object as velero restores it: without status, and of its metadata name, labels and annotations alone."""
-    metadata = {key: raw["metadata"][key] for key in ("name", "labels", "annotations") if key in raw["metadata"]}
-    return {key: value for key, value in raw.items() if key != "status"} | {"metadata": metadata}
+    metadata = {key: value for key, value in raw["metadata"].items() if key not in _RESET}
+    found = {key: value for key, value in raw.items() if key != "status"} | {"metadata": metadata}
+    for given in ("volumeName", "clusterIP", "clusterIPs"):
+        (found.get("spec") or {}).pop(given, None)
+    if raw["kind"] == "Job":
+        found["spec"].pop("selector", None)
+        labels = found["spec"]["template"]["metadata"]["labels"]
+        for label in ("controller-uid", "batch.kubernetes.io/controller-uid"):
+            labels.pop(label, None)
+    return found
 
 
-def test_a_restored_job_ends_in_the_same_place(ground: Ground) -> None:
-    """Without what the operator made for it. With it, it says what stands in its way until that is deleted."""
+def told(life: Life) -> Raw:
+    """What is said of it, but for when."""
+    status = life.job["status"] if life.job else {}
+    conditions = {found["type"]: (found["status"], found["reason"]) for found in status["conditions"]}
+    keys = ("phase", "revision", "servedRevision", "artifact", "endpoint", "evaluation", "dataset", "plan")
+    return {"conditions": conditions, **{key: status.get(key) for key in keys}}
 
-    async def told() -> None:
-        async with ground.space() as lost, ground.space() as space:
-            source, life = Life(lost), Life(space)
-            lost.operator.start()
-            await source.create()
-            await source.until(lambda life: life.serves)
-            assert source.job
-            kept = source.of(source.revision, "PersistentVolumeClaim")
-            assert kept
-            kept["spec"].pop("volumeName", None)
-            for raw in (restored(kept) | {"apiVersion": "v1"}, restored(source.job)):
-                await space.api.create(raw, space.name)
+
+async def lost(life: Life) -> None:
+    """Everything of it is deleted, and has gone."""
+    await life.delete()
+    await life.until(lambda life: life.job is None and not list(life.made()))
+
+
+def stages(life: Life) -> set[str]:
+    """The stages that have a Job."""
+    jobs = life.space.mirror.all(life.space.name, "Job")
+    return {raw["metadata"]["labels"][names.STAGE] for raw in jobs}
+
+
+def controllers(life: Life) -> set[str | None]:
+    """The uids that what was made for it is controlled by."""
+    return {controller_of(raw) for raw in life.made()}
+
+
+@story
+async def test_restored_from_a_backup_it_ends_in_the_same_place_and_trains_nothing(life: Life) -> None:
+    """While an operator works, with the revision before, and with one promoted by hand."""
+    life.space.operator.start()
+    await life.create(**GATED)
+    await life.until(lambda life: life.serves)
+    before = life.revision
+    await life.edit(training=SEVEN)
+    await life.until(lambda life: life.serves)
+    await life.patch(metadata={"annotations": {names.PROMOTE: before}})
+    await life.until(lambda life: life.served == before and life.condition("Ready")[0] == "True")
+    was, kept = told(life), backed_up(life)
+    assert {raw["kind"] for raw in kept} == {*RESTORED} - {"Job", "Engine"}
+
+    await lost(life)
+    for raw in kept:
+        await life.space.api.create(raw, life.space.name)
+    await life.until(lambda life: life.served == before and life.condition("Ready")[0] == "True")
+    await life.until(lambda life: told(life) == was)
+    assert stages(life) == set()
+    assert life.job
+    assert controllers(life) == {life.job["metadata"]["uid"]}
+
+    # What it adopted is its own: it goes on from there, and goes with it.
+    await life.patch(metadata={"annotations": {names.PROMOTE: None}})
+    await life.until(lambda life: life.serves)
+    assert stages(life) == set()
+    await lost(life)
+
+
+def test_restored_elsewhere_amid_its_training_it_trains_on_the_volume_that_it_had(ground: Ground) -> None:
+    async def tell() -> None:
+        async with ground.space() as source, ground.space() as space:
+            before, life = Life(source), Life(space)
+            source.operator.start()
+            await before.plays(train=Ending.HOLD)
+            await before.create()
+            await before.until(lambda life: life.condition("Trained")[1] == "Running")
+            kept, prepared = backed_up(before), before.of(before.revision, "ConfigMap")
+            source.operator.kill()
+            jobs = [raw["metadata"]["name"] for raw in kept if raw["kind"] == "Job"]
+            assert jobs == [f"{NAME}-{before.revision}-train"]
+
             space.operator.start()
-            await life.until(lambda life: life.condition("Ready")[0] == "False")
-            assert kept["metadata"]["name"] in life.message("Ready")
-            await space.api.delete("PersistentVolumeClaim", space.name, kept["metadata"]["name"])
+            for raw in kept:
+                await space.api.create(raw, space.name)
             await life.until(lambda life: life.serves)
-            assert life.revision == source.revision
-            told, before = life.job["status"], source.job["status"]
-            assert told["artifact"]["digest"] == before["artifact"]["digest"]
+            assert stages(life) == {"train"}
+            record = life.of(before.revision, "ConfigMap")
+            assert record
+            assert prepared
+            assert record["data"]["prepare.json"] == prepared["data"]["prepare.json"]
 
-    ground.run(told())
+    ground.run(tell())
+
+
+@story
+async def test_restored_without_what_was_made_for_it_it_is_trained_again(life: Life) -> None:
+    life.space.operator.start()
+    await life.create()
+    await life.until(lambda life: life.serves)
+    was, kept = told(life), backed_up(life)
+    await lost(life)
+    for raw in kept:
+        if raw["kind"] == "FineTuneJob":
+            await life.space.api.create(raw, life.space.name)
+    await life.until(lambda life: life.serves)
+    assert stages(life) == {"prepare", "train"}
+    assert told(life) == was

@@ -26,4 +26,5 @@ KIND = Kind(
     words=("True", "False", "Unknown"),
     counted="finetune_engines",
     counted_by="ready",
+    named=names.is_of_engine,
 )

@@ -44,4 +44,5 @@ KIND = Kind(
     counted_by="phase",
     follows=_follows,
     claims=_claims,
+    named=names.is_of_job,
 )

@@ -73,7 +73,17 @@ class Scale:
     replicas: int
 
 
-Action = Create | Apply | Patch | Delete | Scale
+@dataclass(frozen=True)
+class Adopt:
+    """Make `owner`, an owner reference, the controller of an object that has none, if it still is the one that was
+    observed.
+    """
+
+    ref: Ref
+    owner: Mapping[str, Any]
+
+
+Action = Create | Apply | Patch | Delete | Scale | Adopt
 
 
 def applied(manifest: Manifest) -> Apply:
@@ -100,7 +110,7 @@ def once(taken: set[Id], actions: Iterable[Action]) -> tuple[Action, ...]:
 
 
 def _object(action: Action) -> Id:
-    if isinstance(action, Patch | Delete | Scale):
+    if isinstance(action, Patch | Delete | Scale | Adopt):
         return action.ref.kind, action.ref.name
     return action.manifest["kind"], action.manifest["metadata"]["name"]
 

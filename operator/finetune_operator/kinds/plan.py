@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 from finetune_operator.api.rules import ApiModel
 from finetune_operator.api.status import Condition
 from finetune_operator.conditions import KSTATUS, Reason, Status, Type, condition, merge
-from finetune_operator.kinds.actions import Action, Delete, Id, Patch
+from finetune_operator.kinds.actions import Action, Adopt, Delete, Id, Patch
 from finetune_operator.kinds.questions import Question
 from finetune_operator.kinds.snapshot import Snapshot, is_going, status_as
 from finetune_operator.settings import Settings
@@ -66,8 +66,9 @@ class Plan(Generic[S]):
     """What to do now, what to say, and after how many seconds to look again even if nothing happens.
 
     Three kinds of actions, in the order in which they matter: `serve` keeps up what answers users, `release` removes
-    what is no longer wanted, `work` goes on. `reads`: what has to be looked up before anything can be decided. `ask`:
-    what pods are worth asking, by a name for each question; `soon`: they are about to have news.
+    what is no longer wanted, `work` goes on. Before all, `adopt`: the rest is decided anew from what that finds.
+    `reads`: what has to be looked up before anything can be decided. `ask`: what pods are worth asking, by a name for
+    each question; `soon`: they are about to have news.
     """
 
     status: S
@@ -79,16 +80,19 @@ class Plan(Generic[S]):
     reads: frozenset[Id] = frozenset()
     ask: Mapping[str, Question] = field(default_factory=dict)
     soon: bool = False
+    adopt: tuple[Adopt, ...] = ()
 
     @property
     def actions(self) -> tuple[Action, ...]:
         """All of them."""
-        return (*self.serve, *self.release, *self.work)
+        return (*self.adopt, *self.serve, *self.release, *self.work)
 
     @property
     def destroys(self) -> bool:
-        """Whether something is deleted that should be looked at once more before."""
-        return any(isinstance(action, Delete) for action in self.actions)
+        """Whether something is deleted that should be looked at once more before; or adopted, since that goes with
+        whoever it is given to.
+        """
+        return any(isinstance(action, Delete | Adopt) for action in self.actions)
 
 
 # What an action is there for: see `Plan`.
@@ -111,7 +115,7 @@ class Kind:
     `label`: what is made for one has its name there. `owned`: the kinds of object that are. `follows`: of a spec, the
     objects of ours (kind, name) whose news are its own, too. `word`: a status in one word, of `words`, by which the
     gauge `counted` counts, under the label `counted_by`. `claims`: of a spec, what no other of its kind in the
-    namespace may have.
+    namespace may have. `named`: whether what is made for one of that name could be called so, of a revision or of none.
     """
 
     name: str
@@ -127,6 +131,7 @@ class Kind:
     counted_by: str
     follows: Callable[[Mapping[str, Any]], tuple[Id, ...]] = lambda spec: ()
     claims: Callable[[Mapping[str, Any]], str | None] = lambda spec: None
+    named: Callable[[str, str, str | None], bool] = lambda name, made, revision: False
 
 
 def sooner(*seconds: float | None) -> float | None:

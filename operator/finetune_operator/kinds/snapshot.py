@@ -23,7 +23,8 @@ class Snapshot:
     None for what is not there. `answers`: what its pods told last, by the plan's names of questions; None of a pod that
     gives none. `loads` by kind: what FineTuneJobs have made that concerns this Engine. `followed`: those of ours that
     it follows and that are there. `source`: the snapshot of the one whose artifact it starts from, likewise.
-    `referred`: another one starts from this one's. `rivals`: others of its kind that claim the same.
+    `referred`: another one starts from this one's. `rivals`: others of its kind that claim the same. `orphans` by kind:
+    what carries its labels and has no controller at all.
     """
 
     subject: Raw
@@ -36,6 +37,7 @@ class Snapshot:
     rivals: Sequence[Raw] = ()
     source: "Snapshot | None" = None
     referred: bool = False
+    orphans: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
 
 
 def status_as(model: type[S], subject: Raw) -> S:

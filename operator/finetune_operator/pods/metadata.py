@@ -26,7 +26,7 @@ def metadata(
         "name": name,
         "namespace": owner.namespace,
         "labels": labels,
-        "ownerReferences": [_reference(owner)],
+        "ownerReferences": [reference(owner)],
     }
     return found | ({"annotations": annotations} if annotations else {})
 
@@ -37,7 +37,8 @@ def controller_of(raw: Mapping[str, Any]) -> str | None:
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
-def _reference(owner: Owner) -> Manifest:
+def reference(owner: Owner) -> Manifest:
+    """The owner reference of a controller."""
     # blockOwnerDeletion makes a foreground deletion wait for the pods; clusters that check it (OpenShift) demand
     # `update` on the owner's finalizers from the operator, which the chart's role grants.
     return {

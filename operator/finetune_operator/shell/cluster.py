@@ -40,6 +40,7 @@ WATCH_SECONDS, SILENCE_SECONDS = 600, 150.0
 _JSON = "application/json"
 _MERGE = "application/merge-patch+json"
 _APPLY = "application/apply-patch+yaml"
+_STRATEGIC = "application/strategic-merge-patch+json"
 
 
 class Cluster:
@@ -152,6 +153,19 @@ class Cluster:
             if error.status == 404:
                 return None
             raise Unavailable(_sentence(error)) from error
+
+    async def adopt(self, namespace: str, ref: Ref, owner: Mapping[str, Any]) -> Raw | None:
+        """Add an owner reference to an object, if it still is the one that was observed; None when it is gone.
+
+        Refused when it has a controller by now: the API server allows one.
+        """
+        patch = {"metadata": {"uid": ref.uid, "ownerReferences": [dict(owner)]}}
+        query = [("fieldManager", names.FIELD_MANAGER)]
+        try:
+            return await self._change("PATCH", ref.kind, namespace, ref.name, patch, _STRATEGIC, query)
+        except ApiException as error:
+            await self._check_gone(error, ref.kind, namespace, ref.name, ref.uid)
+            return None
 
     async def scale(self, namespace: str, ref: Ref, version: str, replicas: int) -> None:
         """Ask for so many pods of one of ours, unless it has changed since that version, which is no failure: what has

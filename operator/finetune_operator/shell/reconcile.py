@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Id, Patch, Scale
+from finetune_operator.kinds.actions import Action, Adopt, Apply, Create, Delete, Id, Patch, Scale
+from finetune_operator.kinds.adoption import adoptions
 from finetune_operator.kinds.plan import Plan, Purpose, Refusal, in_the_way, refusal
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
@@ -74,7 +75,7 @@ class Reconciler:
             if snapshot is None:
                 return None
             planned = self._decide(key, snapshot, now)
-            untried = [(purpose, action) for purpose, action in _ordered(planned) if action not in attempt.tried]
+            untried = _untried(planned, attempt)
             if planned.reads:
                 attempt.named |= await self.cluster.read(key.namespace, planned.reads)
             elif not untried:
@@ -101,14 +102,16 @@ class Reconciler:
                 logger.exception("%s: a fault in the operator", key)
             return KINDS[key.kind].broken(snapshot, f"{type(bug).__name__}: {bug}", now)
         self.bugs.pop(key, None)
-        return planned
+        return replace(planned, adopt=adoptions(KINDS[key.kind], snapshot))
 
     async def _confirm(self, key: Key) -> None:
-        """Read live what a deletion is decided from."""
-        ours = KINDS[key.kind]
+        """Read live what a deletion, or an adoption, is decided from."""
+        ours, known = KINDS[key.kind], self.store.snapshot(key)
         subject = await self.cluster.get(ours.name, key.namespace, key.name)
         if subject is not None:
             self.store.put(ours.name, subject)
+        elif known:
+            self.store.drop(ours.name, key.place, known.subject["metadata"]["uid"])
         for kind in ours.owned:
             async for page, _ in self.cluster.list(kind, key.namespace, f"{ours.label}={key.name}"):
                 for raw in page:
@@ -122,6 +125,8 @@ class Reconciler:
         except Refused as error:
             attempt.refusals.append((action, refusal(purpose, action, error.what, error.sentence)))
         except InTheWay as error:
+            # One that no watch has told of yet may be there to be adopted.
+            self.store.put_orphan(error.kind, error.raw)
             attempt.refusals.append((action, in_the_way(purpose, (key.kind, key.name), error.kind, error.raw)))
         except Unavailable as error:
             attempt.failure = attempt.failure or error
@@ -142,8 +147,11 @@ class Reconciler:
             case Delete(ref):
                 found = await self.cluster.delete(key.namespace, ref)
                 self._keep(key, action, found)
+            case Adopt(ref, owner):
+                logger.info("%s: adopts %s %s, which nobody controls", key, ref.kind, ref.name)
+                self._keep(key, action, await self.cluster.adopt(key.namespace, ref, owner))
 
-    def _keep(self, key: Key, action: Patch | Delete, found: dict[str, Any] | None) -> None:
+    def _keep(self, key: Key, action: Patch | Delete | Adopt, found: dict[str, Any] | None) -> None:
         ref = action.ref
         if found is None:
             self.store.drop(ref.kind, NamespacedName(key.namespace, ref.name), ref.uid)
@@ -170,6 +178,12 @@ class Reconciler:
             self.store.put(key.kind, written)
         self.poller.follow(key, planned.ask, planned.soon)
         metrics.remember(key, KINDS[key.kind].word(planned.status))
+
+
+def _untried(planned: Plan[Any], attempt: Attempt) -> list[tuple[Purpose, Action]]:
+    """What there is to do now: while something is to be adopted, no more than that."""
+    adopting: list[tuple[Purpose, Action]] = [("work", each) for each in planned.adopt if each not in attempt.tried]
+    return adopting or [found for found in _ordered(planned) if found[1] not in attempt.tried]
 
 
 def _ordered(planned: Plan[Any]) -> Iterator[tuple[Purpose, Action]]:

@@ -29,7 +29,8 @@ Raw = dict[str, Any]
 # Of one of ours, what those wait for that follow it.
 _AWAITED = (*KINDS, "ConfigMap", "PersistentVolumeClaim")
 # Of what one of ours controls, directly or not.
-_CHILDREN = (*dict.fromkeys(owned for kind in KINDS.values() for owned in kind.owned), "Pod", "Event", "Workload")
+_MADE = tuple(dict.fromkeys(owned for kind in KINDS.values() for owned in kind.owned))
+_CHILDREN = (*_MADE, "Pod", "Event", "Workload")
 
 # What a FineTuneJob makes that an Engine reads.
 _LOADS = ("ConfigMap", "Service")
@@ -58,6 +59,7 @@ class Store:
         self._pods: dict[Key, list[NamespacedName]] = defaultdict(list)
         self._loads: dict[Key, list[tuple[str, NamespacedName]]] = defaultdict(list)
         self._claims: dict[Key, list[Key]] = defaultdict(list)
+        self._orphans: dict[Key, list[tuple[str, NamespacedName]]] = defaultdict(list)
         self._samples: dict[str, bytes] = {}
         # An answer to a call of ours may come after the watch has told that the object is gone.
         self._gone: deque[str] = deque(maxlen=1000)
@@ -85,6 +87,11 @@ class Store:
                 self._tell_engine(kind, self._unpacked(kind, place, before))
             self._tell(kind, raw)
         return news
+
+    def put_orphan(self, kind: str, raw: Mapping[str, Any]) -> None:
+        """Keep an object that stood in the way, if it is of those that are watched and nobody's."""
+        if _orphan_of(kind, raw):
+            self.put(kind, raw)
 
     def drop(self, kind: str, place: NamespacedName, uid: str) -> bool:
         """Forget an object that is gone, unless another one has taken its name since; whether that is news."""
@@ -158,7 +165,14 @@ class Store:
             rivals=self._rivals(key, subject),
             source=source,
             referred=referred,
+            orphans=self._orphans_of(key),
         )
+
+    def _orphans_of(self, key: Key) -> dict[str, list[Raw]]:
+        found: dict[str, list[Raw]] = defaultdict(list)
+        for kind, place in self._orphans.get(key, ()):
+            found[kind].append(self._unpacked(kind, place, self._objects[kind][place]))
+        return dict(found)
 
     def _rivals(self, key: Key, subject: Raw) -> list[Raw]:
         """Others that claim the same."""
@@ -231,6 +245,8 @@ class Store:
     def _remember(self, kind: str, place: NamespacedName, entry: Entry, raw: Mapping[str, Any]) -> None:
         if entry.controller:
             self._controlled[entry.controller].append((kind, place))
+        elif orphaned := _orphan_of(kind, raw):
+            self._orphans[orphaned].append((kind, place))
         if kind == "Pod" and (owner := _made_for(raw)):
             self._pods[owner].append(place)
         for followed in _followed(kind, place, raw):
@@ -243,6 +259,8 @@ class Store:
     def _forget(self, kind: str, place: NamespacedName, entry: Entry) -> None:
         if entry.controller:
             _discard(self._controlled, entry.controller, (kind, place))
+        elif (orphaned := self._orphaned(kind, place, entry)) and (kind, place) in self._orphans.get(orphaned, ()):
+            _discard(self._orphans, orphaned, (kind, place))
         if kind == "Pod" and (owner := _made_for(self._unpacked(kind, place, entry))):
             _discard(self._pods, owner, place)
         if kind in _LOADS and (engine := _loaded_on(kind, self._unpacked(kind, place, entry))):
@@ -253,6 +271,10 @@ class Store:
                 _discard(self._following, followed, _key(kind, place))
             if claim := _claimed(kind, place, raw):
                 _discard(self._claims, claim, _key(kind, place))
+
+    def _orphaned(self, kind: str, place: NamespacedName, entry: Entry) -> Key | None:
+        """Whose an object without a controller was, as far as what is kept of it tells."""
+        return _made_for(self._unpacked(kind, place, entry)) if kind in _MADE else None
 
 
 def _discard(index: dict[Any, list[Any]], at: Any, what: Any) -> None:
@@ -277,6 +299,13 @@ def _made_for(raw: Mapping[str, Any]) -> Key | None:
     owners = (each for each in metadata.get("ownerReferences") or [] if each.get("controller"))
     named += [(each["kind"], each["name"]) for each in owners if each.get("kind") in KINDS]
     return next((Key(kind, metadata["namespace"], name) for kind, name in named), None)
+
+
+def _orphan_of(kind: str, raw: Mapping[str, Any]) -> Key | None:
+    """The one of ours that an object was made for which has no controller; None where it has one."""
+    ours = (raw["metadata"].get("labels") or {}).get(names.MANAGED_BY) == names.FIELD_MANAGER
+    owner = _made_for(raw) if ours and kind in _MADE and controller_of(raw) is None else None
+    return owner if owner and kind in KINDS[owner.kind].owned else None
 
 
 def _loaded_on(kind: str, raw: Mapping[str, Any]) -> Key | None:

@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 from finetune_server import tuning, view
 from finetune_server.caller import PROJECT, Caller
 from finetune_server.engines import Engines
-from finetune_server.errors import Problem, missing
+from finetune_server.errors import Problem, missing, on_the_page
 from finetune_server.files import Files
 from finetune_server.ground import Jobs
 from finetune_server.keys import Right
@@ -102,7 +102,7 @@ class Api:
         """One."""
         raw = await self._server.jobs.get(self._caller.namespace, name) if _NAME.fullmatch(name) else None
         if raw is None:
-            raise missing(f"job: {name}")
+            raise missing("job", name)
         return _read(raw)
 
     def asked(self, job: Job) -> Mapping[str, object]:
@@ -368,7 +368,9 @@ async def _sent(
         raise Problem(503, "The model answers with no JSON: its engine's log has more.") from error
     if answer.is_error:
         said = found.get("error", {})
-        raise Problem(answer.status_code, str(said.get("message", said)), said.get("param"), said.get("code"))
+        raise Problem(
+            answer.status_code, on_the_page(str(said.get("message", said))), said.get("param"), said.get("code")
+        )
     return dict(found)
 
 

@@ -55,6 +55,7 @@ def test_models_that_cant_be_asked(client: OpenAI, told: Told, train: str, engin
     assert said == f"Model {model} does not answer now: try again in a moment."
     assert refused(openai.NotFoundError, ask(BASE)) == f"{BASE} can be fine-tuned here, and is not served by itself."
     assert refused(openai.NotFoundError, ask("gpt-9")) == "No such model: gpt-9."
+    assert refused(openai.NotFoundError, ask("")) == "The name of the model is empty: give one."
     kept = f"{model}:ckpt-step-40"
     assert refused(openai.NotFoundError, ask(kept)) == f"No such model: {kept}."
     said = refused(openai.PermissionDeniedError, lambda: client.models.delete(BASE))

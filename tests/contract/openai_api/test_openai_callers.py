@@ -133,6 +133,8 @@ def test_the_page_lets_an_account_in_by_its_token(
         stranger = browser.post(f"{page}/login", data={"secret": TOKEN})
         assert stranger.status_code == 403
         assert f"{STRANGER} may not list finetunejobs in namespace default" in stranger.text
+        # The page has a field for it, and no client.
+        assert "or name another namespace." in stranger.text
         assert not browser.cookies
         # A person's token opens what the person may see, whichever namespace is named.
         named = {"secret": TOKEN, "namespace": namespace}

@@ -98,6 +98,41 @@ def test_the_server_reads_what_the_chart_sets(tmp_path: Path) -> None:
     assert source == {"prefix": "FINETUNE_BUCKET_", "secretRef": {"name": "bucket"}}
 
 
+CLAIMED = ON | {"files": {"claim": "files", "jobsClaim": "my-files"}}
+
+
+def test_a_claim_is_mounted_where_the_server_looks_for_it_and_no_bucket_is_reached(tmp_path: Path) -> None:
+    manifests = chart.render(api=CLAIMED)
+    pod = chart.one(manifests, "Deployment", NAME)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    (tmp_path / "models.yaml").write_text("{}")
+    found = ClusterSettings.from_environment({**variables, f"{PREFIX}MODELS": str(tmp_path / "models.yaml")})
+    assert (found.bucket, found.claim, found.jobs_claim) == ("", "files", "my-files")
+    (mount,) = [each["name"] for each in container["volumeMounts"] if each["mountPath"] == str(found.files)]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == mount]
+    assert volume["persistentVolumeClaim"] == {"claimName": "files"}
+    # The files are its user's to write.
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"]
+    egress = json.dumps(chart.one(manifests, "NetworkPolicy", NAME)["spec"]["egress"])
+    assert "9000" not in egress
+    bucket = ON | {"files": ON["files"] | {"ports": [9000]}}
+    assert "9000" in json.dumps(chart.one(chart.render(api=bucket), "NetworkPolicy", NAME)["spec"]["egress"])
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"bucket": "s3://rows", "claim": "files"}, "files are kept in one place; give bucket or claim"),
+        ({"claim": "files", "rowsSecret": "rows"}, "secret and rowsSecret are for a bucket"),
+        ({"bucket": "s3://rows", "jobsClaim": "files"}, "api.files.jobsClaim needs api.files.claim"),
+        ({"claim": "../files"}, "/api/files/claim"),
+    ],
+)
+def test_a_place_for_files_that_cant_be_is_refused(files: dict[str, str], sentence: str) -> None:
+    assert sentence in chart.refusal(api=ON | {"files": files})
+
+
 @pytest.fixture
 def program(control_plane: ControlPlane, tmp_path: Path) -> Callable[..., AbstractContextManager[Any]]:
     """What the chart's container runs, with the variables that the chart gives it and some others."""

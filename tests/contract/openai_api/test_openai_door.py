@@ -1,15 +1,19 @@
 """Files and keys by OpenAI's client: what is kept where, who may see it, and what is not let in."""
 
+import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import openai_server
 import pytest
-from control_plane import PATIENCE
+from control_plane import PATIENCE, ControlPlane, Kubectl
 from openai import OpenAI
-from openai_server import CHAT, KEY, Keyring, refused, rows
+from openai_server import CHAT, KEY, PLAIN, Keyring, refused, rows
 from s3 import Bucket
 
 
@@ -104,3 +108,26 @@ def test_a_key_opens_its_own_namespace_for_what_it_may_and_no_longer_than_it_is_
     assert httpx.get(f"{url.removesuffix('/v1')}/healthz", timeout=PATIENCE).json() == {"status": "ok"}
     lost = httpx.get(f"{url}/assistants", timeout=PATIENCE)
     assert lost.json()["error"]["message"] == "GET /v1/assistants is not known here."
+
+
+def test_files_in_a_claim_are_every_replicas_and_a_job_reads_them_there(
+    granted: None, control_plane: ControlPlane, keys: Keyring, kubectl: Kubectl, namespace: str, tmp_path: Path
+) -> None:
+    found = replace(openai_server.settings("", keys.directory), claim="files", files=tmp_path / "files", rows_secret="")
+    with (
+        openai_server.serving(control_plane, found) as one,
+        openai_server.serving(control_plane, found) as other,
+        OpenAI(base_url=one, api_key=KEY, max_retries=0) as client,
+        OpenAI(base_url=other, api_key=KEY, max_retries=0) as again,
+    ):
+        sent = rows(CHAT, CHAT)
+        id = client.files.create(file=("train.jsonl", sent), purpose="fine-tune").id
+        assert again.files.content(id).content == sent
+        assert [each.id for each in again.files.list()] == [id]
+        again.fine_tuning.jobs.create(model=PLAIN, training_file=id)
+        made = json.loads(kubectl("get", "ftj", "-o", "json"))["items"]
+        (dataset,) = [raw["spec"]["dataset"] for raw in made]
+        assert dataset["train"] == {"source": f"pvc://files/{namespace}/{id}.jsonl"}
+        assert "credentials" not in dataset
+        again.files.delete(id)
+        assert refused(openai.NotFoundError, lambda: client.files.retrieve(id)) == f"No such file: {id}."

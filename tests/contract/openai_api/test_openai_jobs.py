@@ -1,6 +1,7 @@
 """Jobs by OpenAI's client: paused, listed, and refused with a sentence where something can't be honoured."""
 
 import json
+from functools import partial
 from typing import Any
 
 import openai
@@ -90,6 +91,13 @@ def test_jobs_are_listed_newest_first_by_page_and_by_metadata(client: OpenAI, ku
         ({"extra_query": {"before": "x"}}, "before is not known here, and nothing is ignored: remove it."),
     ):
         assert refused(openai.BadRequestError, lambda asked=asked: jobs.list(**asked)) == sentence
+    # The client leaves out what is empty; others send it.
+    for empty, sentence in (
+        ("after", "after is empty, and names nothing: begin anew without it."),
+        ("limit", "limit must be a number from 1 to 100, not empty."),
+    ):
+        ask = partial(client.get, f"/fine_tuning/jobs?{empty}=", cast_to=object)
+        assert refused(openai.BadRequestError, ask) == sentence
     for name in ("ftjob-none", "by-hand", "ftjob-A/../b"):
         wrong = refused(openai.NotFoundError, lambda name=name: jobs.retrieve(name))
         assert wrong in (f"No such fine-tuning job: {name}.", f"GET /v1/fine_tuning/jobs/{name} is not known here.")
@@ -106,6 +114,7 @@ def dpo(**hyperparameters: Any) -> dict[str, Any]:
 THERE = f"those that can be fine-tuned here are {BASE}, {PLAIN}, and what came of them"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "model": ({"model": "gpt-9"}, f"gpt-9 is no base model here: {THERE}."),
+    "no model": ({"model": ""}, f"model is empty: {THERE}."),
     "method": (
         {"method": {"type": "reinforcement", "reinforcement": {}}},
         "method reinforcement is no method here: supervised and dpo are.",

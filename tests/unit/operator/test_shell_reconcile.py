@@ -2,13 +2,15 @@
 
 import json
 import logging
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from finetune_operator.api.v1alpha1 import KIND
+from finetune_operator.kinds.actions import Id, Ref
 from finetune_operator.settings import Settings
-from finetune_operator.shell.errors import Refused, Unavailable
+from finetune_operator.shell.errors import InTheWay, Refused, Unavailable
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.reconcile import Reconciler
 from finetune_operator.shell.resources import Key
@@ -24,6 +26,7 @@ class ApiServer:
     def __init__(self, **answers: Exception) -> None:
         self.answers = answers
         self.calls: list[str] = []
+        self.there: dict[Id, dict[str, Any]] = {}
         self.statuses: list[dict[str, Any]] = []
 
     def _note(self, call: str) -> None:
@@ -31,8 +34,22 @@ class ApiServer:
         if call in self.answers:
             raise self.answers[call]
 
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        return self.there.get((kind, name))
+
+    async def list(self, kind: str, namespace: str, label: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        yield [raw for (found, _), raw in self.there.items() if found == kind], 1
+
+    async def adopt(self, namespace: str, ref: Ref, owner: Mapping[str, Any]) -> dict[str, Any]:
+        self._note(f"adopt {ref.kind}")
+        raw = self.there[ref.kind, ref.name]
+        version = str(len(self.calls) + 10)
+        return raw | {"metadata": raw["metadata"] | {"ownerReferences": [owner], "resourceVersion": version}}
+
     async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         self._note(f"create {manifest['kind']}")
+        if found := self.there.get((manifest["kind"], manifest["metadata"]["name"])):
+            raise InTheWay(manifest["kind"], found)
         metadata = {
             **manifest["metadata"],
             "uid": f"uid-{len(self.calls)}",
@@ -62,11 +79,15 @@ class Nobody:
         return {}
 
 
-def reconciler(server: ApiServer) -> Reconciler:
-    job = json.loads(json.dumps(Rehearsal().job))
+def subject() -> dict[str, Any]:
+    job: dict[str, Any] = json.loads(json.dumps(Rehearsal().job))
     job["metadata"]["resourceVersion"] = "1"
+    return job
+
+
+def reconciler(server: ApiServer) -> Reconciler:
     store = Store()
-    store.put(KIND, job)
+    store.put(KIND, subject())
     return Reconciler(server, store, Nobody(), Settings())  # type: ignore[arg-type]
 
 
@@ -118,3 +139,43 @@ async def test_a_status_that_breaks_the_schema_is_told_as_such() -> None:
     server = Strict()
     await reconciler(server)(KEY)
     assert "the API server refused its status: spec is too large" in ready(server)["message"]
+
+
+def volume() -> dict[str, Any]:
+    """The revision's volume as a backup restores it."""
+    cluster = Rehearsal()
+    cluster.reconcile()
+    made = cluster.get("PersistentVolumeClaim")
+    identity = {"namespace": "kitchen", "uid": "restored", "resourceVersion": "5"}
+    metadata = {key: value for key, value in made["metadata"].items() if key != "ownerReferences"} | identity
+    return {"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": made["spec"]}
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["a watch has told of it", "it stands in the way"])
+async def test_what_a_backup_brought_back_is_adopted_and_none_made_beside_it(told: bool) -> None:
+    server = ApiServer()
+    work = reconciler(server)
+    raw = volume()
+    server.there = {(KIND, "recipes"): subject(), ("PersistentVolumeClaim", raw["metadata"]["name"]): raw}
+    if told:
+        work.store.put("PersistentVolumeClaim", raw)
+    await work(KEY)
+    assert server.calls.count("adopt PersistentVolumeClaim") == 1
+    assert server.calls.count("create PersistentVolumeClaim") == (0 if told else 1)
+    assert "create ConfigMap" in server.calls
+    assert ready(server)["reason"] != "NameTaken"
+    assert work.store.snapshot(KEY).children["PersistentVolumeClaim"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("now", ["gone", "going"])
+async def test_a_job_that_is_no_more_adopts_nothing_though_no_watch_has_told(now: str) -> None:
+    """What it took would go with it."""
+    server = ApiServer()
+    work = reconciler(server)
+    work.store.put("PersistentVolumeClaim", volume())
+    if now == "going":
+        going = subject()
+        going["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "2"}
+        server.there = {(KIND, "recipes"): going}
+    await work(KEY)
+    assert not [call for call in server.calls if call.startswith(("adopt", "create"))]

@@ -1,0 +1,106 @@
+"""Files of rows in a directory: a claim that every replica mounts, or one beside the runs of a laptop.
+
+`files` keeps them by it. On a claim whoever's pods mount it may write, too, so no link below the directory is followed
+and nothing opened that is no plain file: it could lead to what only the server has. A file appears whole, by a rename.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from shutil import copyfileobj
+from typing import IO, Any
+
+_CHUNK = 2**20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_BELOW = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Directory:
+    """As much of an fsspec file system as `Files` asks. Paths are NAMESPACE/NAME; raises OSError."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, path: str, content: IO[bytes]) -> None:
+        """Write a file whole or not at all, and durably."""
+        with self._within(path, make=True) as (directory, name):
+            draft = f".{name}.{secrets.token_hex(8)}"
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BELOW, 0o644, dir_fd=directory)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    copyfileobj(content, file, _CHUNK)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(draft, dir_fd=directory)
+                raise
+
+    def open(self, path: str, mode: str = "rb", **_: object) -> IO[bytes]:
+        """Read one; a link is none."""
+        try:
+            with self._within(path) as (directory, name):
+                # A pipe would keep who opens it waiting.
+                fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _BELOW, dir_fd=directory)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise FileNotFoundError(path) from error
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise FileNotFoundError(path)
+        return os.fdopen(fd, "rb")
+
+    def cat_file(self, path: str) -> bytes:
+        """All of one."""
+        with self.open(path) as file:
+            return file.read()
+
+    def cat_ranges(self, paths: Sequence[str], *_: object) -> list[bytes | OSError]:
+        """All of several, or why one can't be read."""
+        return [self._cat(path) for path in paths]
+
+    def _cat(self, path: str) -> bytes | OSError:
+        try:
+            return self.cat_file(path)
+        except OSError as error:
+            return error
+
+    def rm_file(self, path: str) -> None:
+        """Remove one."""
+        with self._within(path) as (directory, name):
+            os.unlink(name, dir_fd=directory)
+
+    def ls(self, path: str, **_: object) -> list[dict[str, Any]]:
+        """The plain files of a namespace."""
+        with self._within(f"{path}/-") as (directory, _name), os.scandir(directory) as found:
+            told = [(each.name, each.stat(follow_symlinks=False)) for each in found if not each.name.startswith(".")]
+        return [
+            {"name": f"{path}/{name}", "size": each.st_size, "mtime": each.st_mtime}
+            for name, each in told
+            if stat.S_ISREG(each.st_mode)
+        ]
+
+    @contextmanager
+    def _within(self, path: str, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The directory of a path's namespace, open, and the name there."""
+        namespace, name = PurePosixPath(path).parts
+        if make:
+            self._root.mkdir(parents=True, exist_ok=True)
+        root = os.open(self._root, _DIRECTORY)
+        try:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(namespace, 0o755, dir_fd=root)
+            found = os.open(namespace, _DIRECTORY | _BELOW, dir_fd=root)
+        finally:
+            os.close(root)
+        try:
+            yield found, name
+        finally:
+            os.close(found)

@@ -1,0 +1,97 @@
+"""Files in a claim that every replica mounts: whole or not there, and no way out of the directory."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_server.directory import Directory
+from finetune_server.errors import Problem
+from finetune_server.files import Files, in_claim
+
+ROW = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
+FORGED = f"file-{'0' * 32}"
+
+
+def files(root: Path, jobs_claim: str = "") -> Files:
+    return Files(in_claim("files", jobs_claim, root))
+
+
+async def uploaded(kept: Files, namespace: str = "kitchen") -> str:
+    return str((await kept.add(namespace, "rows.jsonl", io.BytesIO(ROW)))["id"])
+
+
+async def test_each_replica_has_what_another_took_and_a_job_finds_it_in_the_claim(tmp_path: Path) -> None:
+    one, other = files(tmp_path), files(tmp_path)
+    id = await uploaded(one)
+    assert (await other.get("kitchen", id))["filename"] == "rows.jsonl"
+    assert b"".join(other.content("kitchen", id)) == ROW
+    assert await other.ids("kitchen") == [id]
+    assert [each["id"] for each in await other.some("kitchen", [id, FORGED])] == [id]
+    assert await other.kept("kitchen") == (1, len(ROW))
+    assert one.source("kitchen", id) == f"pvc://files/kitchen/{id}.jsonl"
+    assert files(tmp_path, "my-files").source("kitchen", id) == f"pvc://my-files/{id}.jsonl"
+    await other.delete("kitchen", id)
+    assert await one.ids("kitchen") == []
+    assert not list((tmp_path / "kitchen").iterdir())
+
+
+async def test_another_namespaces_are_not_there(tmp_path: Path) -> None:
+    kept = files(tmp_path)
+    id = await uploaded(kept)
+    with pytest.raises(Problem) as found:
+        await kept.get("bakery", id)
+    assert (found.value.status, found.value.message) == (404, f"No such file: {id}.")
+    assert (await kept.ids("bakery"), await kept.kept("bakery")) == ([], (0, 0))
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a directory", "no JSON"])
+async def test_what_somebody_else_has_put_there_leads_nowhere(tmp_path: Path, kind: str) -> None:
+    """Whoever's pods mount the claim may write there, too."""
+    secret = tmp_path / "token"
+    secret.write_text('{"id": "the server\'s own"}')
+    kept = files(tmp_path / "files")
+    await uploaded(kept)
+    told, rows = (tmp_path / f"files/kitchen/{FORGED}.{end}" for end in ("json", "jsonl"))
+    match kind:
+        case "a link":
+            told.symlink_to(secret)
+            rows.symlink_to(secret)
+        case "a pipe":
+            os.mkfifo(told)
+        case "a directory":
+            told.mkdir()
+        case _:
+            told.write_text("not JSON")
+    with pytest.raises(Problem) as found:
+        await kept.get("kitchen", FORGED)
+    assert found.value.status == 404
+    if kind == "a link":
+        with pytest.raises(FileNotFoundError):
+            list(kept.content("kitchen", FORGED))
+
+
+async def test_a_namespace_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
+    kept = files(tmp_path / "files")
+    id = await uploaded(kept)
+    (tmp_path / "files/bakery").symlink_to(tmp_path / "files/kitchen")
+    with pytest.raises(Problem) as found:
+        await kept.get("bakery", id)
+    assert found.value.status == 404
+    with pytest.raises(Problem) as refused:
+        await uploaded(kept, "bakery")
+    assert refused.value.status == 503
+
+
+def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    class BreaksOff(io.RawIOBase):
+        def read(self, size: int = -1) -> Any:
+            raise OSError("no space left")
+
+    directory = Directory(tmp_path)
+    directory.put("kitchen/a.jsonl", io.BytesIO(ROW))
+    with pytest.raises(OSError, match="no space left"):
+        directory.put("kitchen/a.jsonl", BreaksOff())  # type: ignore[arg-type]
+    assert directory.cat_file("kitchen/a.jsonl") == ROW
+    assert [each.name for each in (tmp_path / "kitchen").iterdir()] == ["a.jsonl"]
