@@ -78,8 +78,8 @@ class WeightsAndBiases:
         return dict.fromkeys(metrics, last)
 
     def send(self, points: list[Point]) -> None:
-        """A step's metrics together. The last step is held back: a run that goes on may validate it once more, and nothing
-        can be added to one that is there. Raises what was found out since the last time.
+        """A step's metrics together. The last step is held back: a run that goes on may validate it once more, and
+        nothing can be added to one that is there. Raises what was found out since the last time.
         """
         known = [*self._held, *points]
         last = max((point.step for point in known), default=0)
