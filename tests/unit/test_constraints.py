@@ -16,16 +16,10 @@ ENGINE = [
     for line in (ROOT / path).read_text().splitlines()
     if not line.startswith(("#", "-e"))
 ]
+CHOSEN = ("lm-eval", "qlora", "sign", "gguf", "mlflow", "tensorboard", "wandb")
 INSTALLED = {
     "operator": [*EXTRAS["operator"], *EXTRAS["server"]],
-    "trainer": [
-        *chain(
-            *(
-                EXTRAS[extra]
-                for extra in ("trainer", "gs", "abfs", "lm-eval", "qlora", "sign", "gguf", "mlflow", "tensorboard")
-            )
-        )
-    ],
+    "trainer": [*chain(*(EXTRAS[extra] for extra in ("trainer", "gs", "abfs", *CHOSEN)))],
     "vllm-cpu": ENGINE,
     "venv": [*chain(*EXTRAS.values()), *ENGINE],
 }

@@ -43,7 +43,7 @@ _LEFT = {
     **dict.fromkeys(("saves_per_epoch", "save_safetensors", "auto_resume_from_checkpoints"), LEFT["save_strategy"]),
     **dict.fromkeys(("evals_per_epoch", "eval_table_size", "eval_max_new_tokens"), LEFT["eval_strategy"]),
     **dict.fromkeys(("wandb_project", "wandb_entity", "wandb_watch", "wandb_name", "wandb_log_model"),
-                    "mlflow, tensorboard and trackio are there: see training.tracking"),
+                    "see training.tracking: {type: wandb}"),
     **dict.fromkeys(("mlflow_tracking_uri", "mlflow_experiment_name"), "see training.tracking: {type: mlflow}"),
     **dict.fromkeys(("model_type", "tokenizer_type", "is_llama_derived_model", "tokenizer_config"),
                     "the model's own configuration says which it is"),

@@ -192,7 +192,7 @@ def trackers(draft: Draft, theirs: str) -> None:
         draft.put(theirs, "training/tracking", {"type": "tensorboard"})
     elif names and names != ["none"]:
         draft.leave(
-            theirs, "mlflow, tensorboard and trackio are there: see training.tracking, for which a server needs a url"
+            theirs, "mlflow, tensorboard, trackio and wandb are there: see training.tracking, for url and credentials"
         )
     else:
         draft.join("training.tracking", theirs)

@@ -17,7 +17,7 @@ _LEFT = {
     "training_file": "is the id of a file at OpenAI: download it, and name it with --train",
     "validation_file": "is the id of a file at OpenAI: download it, and name it in dataset.validation.source",
     "learning_rate_multiplier": "multiplies a rate that OpenAI chooses: left out, one is chosen here (status.plan)",
-    "integrations": "mlflow, tensorboard and trackio are there: see training.tracking",
+    "integrations": "mlflow, tensorboard, trackio and wandb are there: see training.tracking",
 }
 
 

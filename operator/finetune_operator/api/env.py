@@ -36,7 +36,7 @@ _RULES = (
     ),
     _taken("OPENAI_API_KEY", "belongs into the Secret of the judge's or a baseline's credentials: remove it here"),
     _taken(
-        "MLFLOW_TRACKING_(TOKEN|USERNAME|PASSWORD)|TRACKIO_WRITE_TOKEN",
+        "MLFLOW_TRACKING_(TOKEN|USERNAME|PASSWORD)|TRACKIO_WRITE_TOKEN|WANDB_API_KEY",
         "belongs into the Secret of training.tracking.credentials: remove it here",
     ),
     _taken(

@@ -140,7 +140,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "wandb": (
         {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
-        "Integration wandb can't be had: it is not there: mlflow and tensorboard are.",
+        f"Integration wandb can't be had: {BASE} has no key of Weights & Biases in the table of base models: ask who "
+        "runs this server for one.",
+    ),
+    "another tracker": (
+        {"integrations": [{"type": "comet"}]},
+        "Integration comet can't be had: it is not there: mlflow, tensorboard, trackio and wandb are.",
     ),
     "mlflow": (
         {"model": PLAIN, "integrations": [{"type": "mlflow"}]},

@@ -194,7 +194,7 @@ def test_trls_command_line(run: Run) -> None:
     assert training["adapter"] == {"type": "qlora", "rank": 32, "alpha": 48}
     assert training["batchSize"] == 16
     assert job["spec"]["dataset"]["test"]["source"] == "hf://datasets/acme/pairs/data/test-*.parquet"
-    assert "report_to wandb mlflow, tensorboard and trackio are there" in told(result)
+    assert "report_to wandb mlflow, tensorboard, trackio and wandb are there" in told(result)
     assert "no_remove_unused_columns true is not known to this importer" in told(result)
 
 

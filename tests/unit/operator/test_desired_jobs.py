@@ -265,6 +265,8 @@ class TestATracker:
         trackio = target(training={"tracking": {"type": "trackio", "url": "https://trackio/x", "credentials": SECRET}})
         keys = [name for name in environment(train(trackio)) if "TRACKING" in name]
         assert keys == ["FINETUNE_TRACKING_TRACKIO_WRITE_TOKEN"]
+        wandb = target(training={"tracking": {"type": "wandb", "credentials": SECRET}})
+        assert [name for name in environment(train(wandb)) if "TRACKING" in name] == ["FINETUNE_TRACKING_WANDB_API_KEY"]
 
     def test_the_pod_still_asks_no_hub(self):
         assert environment(train(self.FOUND))["HF_HUB_OFFLINE"] == "1"
@@ -276,6 +278,13 @@ class TestATracker:
         assert parse([stage, option, told]).tracking == TrackingConfig(
             type=TrackerType.MLFLOW, url="https://mlflow/x", project="food"
         )
+
+    @every_stage
+    def test_both_are_told_what_a_run_is_called(self, stage):
+        called = {"entity": "cooks", "name": "first", "tags": ["a", "b"]}
+        found = target(training={"tracking": {"type": "wandb", "credentials": SECRET, **called}})
+        *_, option, told = main(STAGES[stage](found))["args"]
+        assert parse([stage, option, told]).tracking == TrackingConfig(type=TrackerType.WANDB, **called)
 
     @every_stage
     def test_another_one_starts_an_unfinished_stage_again(self, stage):

@@ -48,6 +48,10 @@ def made(base: tuning.Base = BASE, **asked: Any) -> dict[str, Any]:
             {"integrations": [{"type": "tensorboard", "wandb": {"project": "x"}}]},
             "integrations.0 has wandb, and its type is tensorboard: remove the one, or change the other.",
         ),
+        (
+            {"integrations": [{"type": "wandb"}]},
+            "integrations.0 needs wandb, with the project that the run goes to.",
+        ),
     ],
 )
 def test_what_would_be_ignored_is_refused(asked: dict[str, Any], told: str) -> None:
@@ -172,6 +176,36 @@ def test_what_a_request_brings_takes_the_place_of_the_tables_own() -> None:
     assert found["dataset"]["test"] == {"fraction": 0.05}
     assert found["training"]["tracking"] == {"type": "tensorboard"}
     assert found["training"]["maxLength"] == 512
+
+
+WANDB = {"type": "wandb", "credentials": {"secretRef": {"name": "wandb"}}, "tags": ["table"]}
+TRACKIO = {"type": "trackio", "url": "https://trackio.example.com"}
+
+
+def with_tracker(tracking: dict[str, Any]) -> tuning.Base:
+    return tuning.Base(name="small", spec={**BASE.spec, "training": {"tracking": tracking}})
+
+
+def test_a_tracker_has_its_key_from_the_table_and_its_run_from_the_request() -> None:
+    asked = {"type": "wandb", "wandb": {"project": "food", "name": "first", "entity": None, "tags": ["a"]}}
+    raw = made(with_tracker(WANDB), integrations=[asked])
+    assert raw["spec"]["training"]["tracking"] == {**WANDB, "project": "food", "name": "first", "tags": ["a"]}
+    told = {"type": "wandb", "wandb": {"project": "food", "name": "first", "tags": ["a"]}}
+    assert view.job(raw)["integrations"] == [told]
+    raw = made(with_tracker(TRACKIO), integrations=[{"type": "trackio", "trackio": {"project": "food"}}])
+    assert raw["spec"]["training"]["tracking"] == {**TRACKIO, "project": "food"}
+
+
+def test_no_request_sends_a_run_to_another_entity_than_the_tables() -> None:
+    base = with_tracker({**WANDB, "entity": "cooks"})
+    asked = {"type": "wandb", "wandb": {"project": "food", "entity": "rivals"}}
+    with pytest.raises(Problem) as caught:
+        made(base, integrations=[asked])
+    assert caught.value.message == (
+        "Integration wandb can't be had: runs of small belong to the entity cooks: leave entity out."
+    )
+    asked["wandb"] = {"project": "food", "entity": "cooks"}
+    assert made(base, integrations=[asked])["spec"]["training"]["tracking"]["entity"] == "cooks"
 
 
 def test_events_have_ids_of_their_own_and_the_newest_is_first() -> None:

@@ -37,6 +37,7 @@ def test_addresses_and_headers_lose_what_lets_one_in(text: str, left: str | None
         "FINETUNE_OUTPUT_AZURE_STORAGE_CONNECTION_STRING",
         "FINETUNE_JUDGE_OPENAI_API_KEY",
         "FINETUNE_TRACKING_MLFLOW_TRACKING_PASSWORD",
+        "FINETUNE_TRACKING_WANDB_API_KEY",
         "WANDB_API_KEY",
     ],
 )

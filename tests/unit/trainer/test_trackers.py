@@ -9,7 +9,7 @@ from finetune_trainer.contract.config import TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.training import trackers
 
-LIBRARIES = (TrackerType.MLFLOW, TrackerType.TENSORBOARD)
+LIBRARIES = (TrackerType.MLFLOW, TrackerType.TENSORBOARD, TrackerType.WANDB)
 
 
 @pytest.mark.parametrize("type", LIBRARIES)

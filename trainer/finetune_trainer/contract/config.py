@@ -261,17 +261,22 @@ class TrackerType(StrEnum):
     MLFLOW = "mlflow"
     TENSORBOARD = "tensorboard"
     TRACKIO = "trackio"
+    WANDB = "wandb"
 
 
 class TrackingConfig(Contract):
     """A tracker; no weight depends on it.
 
-    `url`: MLflow's or trackio's server. `project`: MLflow's experiment, trackio's project.
+    `url`: its server. `project`: MLflow's experiment, or the others' project. `entity`, `name` and `tags`: Weights &
+    Biases' own; without `name` the run has the revision's.
     """
 
     type: TrackerType
     url: str | None = None
     project: str | None = None
+    entity: str | None = None
+    name: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 # What a Secret for a tracker may hold; in a pod each has FINETUNE_TRACKING_ before it.
@@ -279,6 +284,7 @@ TRACKING_KEYS = {
     TrackerType.MLFLOW: ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
     TrackerType.TENSORBOARD: (),
     TrackerType.TRACKIO: ("TRACKIO_WRITE_TOKEN",),
+    TrackerType.WANDB: ("WANDB_API_KEY",),
 }
 
 

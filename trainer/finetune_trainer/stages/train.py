@@ -21,6 +21,7 @@ from finetune_trainer.training.fitting import Fitting
 from finetune_trainer.training.flat_trainer import FlatTrainer
 from finetune_trainer.training.follow import Follow, diverged, interrupted, stop_request
 from finetune_trainer.training.track import Track
+from finetune_trainer.training.trackers import End
 from finetune_trainer.training.weights import Write
 
 NOTHING = Beside()
@@ -43,7 +44,7 @@ def train(config: RunConfig, workspace: Workspace, reporter: Reporter, beside: B
         task = Task(config, workspace, prepared, splits, found, attempt, sharded, budget, beside, reporter, stop)
         with fitted.told(attempt):
             work = task.build()
-            with _told_of_failure(work.track):
+            with _told_of_end(work.track):
                 _run(work.trainer, work.follow)
         write = work.writer()
         if work.trainer.is_world_process_zero():
@@ -67,14 +68,16 @@ def _run(trainer: FlatTrainer, follow: Follow) -> None:
 
 
 @contextmanager
-def _told_of_failure(track: Track | None) -> Iterator[None]:
-    """A training that ended for good is not left as one that runs."""
+def _told_of_end(track: Track | None) -> Iterator[None]:
+    """A training that ended for good is not left as one that runs, whatever ended it."""
     try:
         yield
     except StageError as error:
-        if track and error.outcome != Outcome.INTERRUPTED:
-            track.failed()
+        if track:
+            track.ended(End.PAUSED if error.outcome == Outcome.INTERRUPTED else End.FAILED)
         raise
+    if track:
+        track.ended(End.DONE)
 
 
 def _publish(work: Work, task: Task, write: Write) -> None:

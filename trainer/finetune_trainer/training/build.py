@@ -161,7 +161,7 @@ class Task:
         tracking = self.beside.tracking
         if tracking is None:
             return None
-        run = trackers.run_of(self.config, self.prepared, self.workspace)
+        run = trackers.run_of(tracking, self.config, self.prepared, self.workspace)
         return Track(tracking, trackers.tracker(tracking, run, self.workspace), self.reporter)
 
     def _stored(self) -> torch.dtype:

@@ -1,13 +1,14 @@
 """Whether the model's layers are compiled, and how: many small operations, an adapter's most of all, become few.
 
 Called by `build`. On one core with AVX512-BF16 a step then takes 0.85 of its time, with two threads nothing was gained,
-and compiling takes as long as ten to twenty steps: so it is for trainings that last, on CPUs with a C++ compiler: on
-accelerators nobody has measured it here.
+and compiling takes as long as ten to twenty steps: so it is for trainings that last, on CPUs with a C++ compiler and
+what that needs: on accelerators nobody has measured it here.
 """
 
 import logging
 import os
 import shutil
+import sysconfig
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -26,6 +27,13 @@ FROZEN, TRAINED = 4, 6
 # than it began with, and end with other weights. Their sum is no size of a model, which would be taken for the same.
 ROWS = (59, 42)
 
+# What compiled layers include, of Python and of torch. Distributions keep them apart, and without them no layer would
+# be compiled, after a try for each.
+HEADERS = (
+    Path(sysconfig.get_path("include"), "Python.h"),
+    Path(torch.__file__).parent / "include" / "c10" / "util" / "Half.h",
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -34,9 +42,12 @@ def worthwhile(kept: Path, operations: float, accelerators: int) -> bool:
     if accelerators:
         return False
     if not kept.exists():
-        wanted = operations >= LASTING and shutil.which(os.environ.get("CXX", "g++")) is not None
-        write_whole(kept, "yes" if wanted else "no")
+        write_whole(kept, "yes" if operations >= LASTING and _can_compile() else "no")
     return kept.read_text() == "yes"
+
+
+def _can_compile() -> bool:
+    return shutil.which(os.environ.get("CXX", "g++")) is not None and all(each.exists() for each in HEADERS)
 
 
 def uncompiled() -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.contract.results import Tracked
 from finetune_trainer.server import Reporter
 from finetune_trainer.training.artifact import METRICS, metrics
-from finetune_trainer.training.trackers import Point, Tracker, Unreachable
+from finetune_trainer.training.trackers import End, Point, Tracker, Unreachable
 
 # What came together is sent together; one that does not answer is left alone for a while, since training waits for it.
 SEND_SECONDS, AGAIN_SECONDS = 10.0, 60.0
@@ -53,14 +53,17 @@ class Track(TrainerCallback):  # type: ignore[misc]  # the library comes without
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Send the rest. A run that was asked to stop goes on later."""
-        if self._send(state) and state.global_step >= state.max_steps:
-            self._close(done=True)
+        """Send the rest."""
+        self._send(state)
 
-    def failed(self) -> None:
-        """Training has ended for good, without a model."""
-        if self._sent is not None:
-            self._close(done=False)
+    def ended(self, end: End) -> None:
+        """Tell how training ended, where all that came before is there."""
+        if self._sent is None:
+            return
+        try:
+            self.tracker.close(end)
+        except Unreachable as error:
+            self._unreachable(error)
 
     def _send(self, state: TrainerState) -> bool:
         """Send what is not there yet; whether all of it is."""
@@ -79,12 +82,6 @@ class Track(TrainerCallback):  # type: ignore[misc]  # the library comes without
         self.problem = ""
         self.reporter.update(tracking=self.tracker.url)
         return True
-
-    def _close(self, done: bool) -> None:
-        try:
-            self.tracker.close(done)
-        except Unreachable as error:
-            self._unreachable(error)
 
     def _unreachable(self, error: Unreachable) -> None:
         """Training goes on. What got there is asked for before anything is sent again."""

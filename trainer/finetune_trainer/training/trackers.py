@@ -1,9 +1,9 @@
-"""Where a training is followed from outside: an MLflow server, a trackio server, or TensorBoard's files.
+"""Where a training is followed from outside: an MLflow or a trackio server, Weights & Biases, or TensorBoard's files.
 
-`Track` sends to one of them; `prepare` asks `check`. MLflow's library and TensorBoard's are extras of this
-distribution, imported only where they are used; trackio's would bring 140 MB for three requests. transformers' own
-callbacks won't do: with a server that does not answer they end the training, a run that goes on sends the steps since
-its checkpoint again, and what they tell of the run is the library's arguments, the machine's paths among them.
+`Track` sends to one of them; `prepare` asks `check`. Their libraries are extras of this distribution, imported only
+where they are used; trackio's would bring 140 MB for three requests. transformers' own callbacks won't do: with
+a server that does not answer they end the training, a run that goes on sends the steps since its checkpoint again, and
+what they tell of the run is the library's arguments, the machine's paths among them.
 """
 
 import json
@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from importlib.util import find_spec
 from itertools import groupby
 from operator import attrgetter
@@ -45,7 +46,7 @@ _MLFLOW = {
 _BATCH, _LENGTH = 500, 500
 _RUN = "finetune.dev/run"
 # Trackers that a library is needed for, of the same name.
-_LIBRARIES = (TrackerType.MLFLOW, TrackerType.TENSORBOARD)
+_LIBRARIES = (TrackerType.MLFLOW, TrackerType.TENSORBOARD, TrackerType.WANDB)
 # Of trackio's servers. How long one is waited for, in seconds; training waits with it.
 _TRACKIO_API, _TRACKIO_SECONDS = 1, 10.0
 
@@ -73,6 +74,14 @@ class Run:
     parameters: Mapping[str, str]
 
 
+class End(Enum):
+    """How a training ended; a paused one goes on later."""
+
+    DONE = "done"
+    FAILED = "failed"
+    PAUSED = "paused"
+
+
 class Tracker(Protocol):
     """One run at a tracker. What does not get there raises Unreachable."""
 
@@ -84,8 +93,8 @@ class Tracker(Protocol):
     def send(self, points: list[Point]) -> None:
         """Add to it."""
 
-    def close(self, done: bool) -> None:
-        """Nothing follows. `done`: the training came to its end."""
+    def close(self, end: End) -> None:
+        """Nothing follows from this process."""
 
 
 def check(tracking: TrackingConfig) -> None:
@@ -100,7 +109,7 @@ def check(tracking: TrackingConfig) -> None:
         )
 
 
-def run_of(config: RunConfig, prepared: PrepareResult, workspace: Workspace) -> Run:
+def run_of(tracking: TrackingConfig, config: RunConfig, prepared: PrepareResult, workspace: Workspace) -> Run:
     """This revision's run. Its id lies beside the checkpoints, and lasts as long as they do."""
     if not workspace.tracked.exists():
         # Before any tracker hears of it, so that none ever has two of one training.
@@ -111,7 +120,7 @@ def run_of(config: RunConfig, prepared: PrepareResult, workspace: Workspace) -> 
         fsync(workspace.tracked.parent)
     found = workspace.tracked.read_text()
     tags = {"finetune.dev/job": config.name, "finetune.dev/revision": config.revision, _RUN: found}
-    name = f"{config.name}-{config.revision}"
+    name = tracking.name or f"{config.name}-{config.revision}"
     if workspace.number is not None:
         name, tags = f"{name}-trial-{workspace.number}", tags | {"finetune.dev/trial": str(workspace.number)}
     return Run(found, name, tags, trained(config, prepared))
@@ -123,6 +132,10 @@ def tracker(tracking: TrackingConfig, run: Run, workspace: Workspace) -> Tracker
         return TensorBoard(workspace.tensorboard, run)
     if tracking.type == TrackerType.TRACKIO:
         return Trackio(str(tracking.url), tracking.project or "Default", run)
+    if tracking.type == TrackerType.WANDB:
+        from finetune_trainer.training.weights_and_biases import WeightsAndBiases
+
+        return WeightsAndBiases(tracking, run)
     return MLflow(str(tracking.url), tracking.project or "Default", run)
 
 
@@ -175,10 +188,12 @@ class MLflow:
         except self._errors as error:
             raise self._unreachable(error) from error
 
-    def close(self, done: bool) -> None:
-        """Say how it ended."""
+    def close(self, end: End) -> None:
+        """Say how it ended; one that goes on later is still running."""
+        if end == End.PAUSED:
+            return
         try:
-            self._client.set_terminated(self._id, "FINISHED" if done else "FAILED")
+            self._client.set_terminated(self._id, "FINISHED" if end == End.DONE else "FAILED")
         except self._errors as error:
             raise self._unreachable(error) from error
 
@@ -230,7 +245,7 @@ class Trackio:
         for start in range(0, len(logs), _BATCH):
             self._call("bulk_log", logs=logs[start : start + _BATCH], hf_token=None)
 
-    def close(self, done: bool) -> None:
+    def close(self, end: End) -> None:
         """Nothing has to be said."""
         self._client.close()
 
@@ -285,6 +300,6 @@ class TensorBoard:
             self._writer.add_scalar(point.metric, point.value, point.step)
         self._writer.flush()
 
-    def close(self, done: bool) -> None:
+    def close(self, end: End) -> None:
         """Close the files."""
         self._writer.close()

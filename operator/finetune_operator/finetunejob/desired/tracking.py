@@ -18,7 +18,7 @@ def arguments(training: Training) -> tuple[str, ...]:
     asked = training.tracking
     if asked is None:
         return ()
-    told = TrackingConfig(type=asked.type, url=asked.url, project=asked.project)
+    told = TrackingConfig.model_validate(asked.model_dump(exclude={"credentials"}))
     return "--tracking", told.model_dump_json(by_alias=True, exclude_none=True)
 
 
