@@ -82,7 +82,7 @@ class Node:
             await self._stop(pod, phase)
         elif "nodeName" not in pod["spec"]:
             await self._schedule(pod)
-        elif phase == "Pending" and (_job(pod), _stage(pod)) not in self.pulling and self._mountable(pod):
+        elif phase == "Pending" and (job_of(pod), stage_of(pod)) not in self.pulling and self._mountable(pod):
             await self._start(pod)
         elif phase == "Running":
             await self._end(pod)

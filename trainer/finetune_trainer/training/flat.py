@@ -149,8 +149,8 @@ def attend(
     rows = list(zip(*(each.split(row_lengths.each, dim=2) for each in (query, key, value)), strict=True))
     attended: dict[int, torch.Tensor] = {}
     for some, padding in padded:
-        parts = (torch.cat(each, dim=2) for each in zip(*(rows[at] for at in some), strict=True))
-        answers = short.attend(*parts, options.get("scaling"), padding)
+        one, two, three = (torch.cat(each, dim=2) for each in zip(*(rows[at] for at in some), strict=True))
+        answers = short.attend(one, two, three, options.get("scaling"), padding)
         attended |= zip(some, answers.split([row_lengths.each[at] for at in some], dim=1), strict=True)
     for at in set(range(len(rows))) - set(attended):
         attended[at] = _to_itself(module, rows[at], sliding_window, own, options)

@@ -145,7 +145,7 @@ def with_adapter(model: PreTrainedModel, training: TrainingConfig) -> PreTrained
     return adapted
 
 
-class OneProduct(LoraVariant):
+class OneProduct(LoraVariant):  # type: ignore[misc]
     """LoRA as it is, with what it adds put onto the layer's answer by the product that makes it.
 
     PEFT scales what is added, and adds it, by two operations over the whole answer; scaled is here what is as narrow as

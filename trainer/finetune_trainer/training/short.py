@@ -5,6 +5,7 @@ it on the way from one small operation to the next.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -70,16 +71,16 @@ def attend(
     return padding.take(attended.view(rows, heads, longest, three.shape[-1]))
 
 
-class _Take(torch.autograd.Function):
+class _Take(torch.autograd.Function):  # type: ignore[misc]
     """Some of the first dimension, each once: torch's own adds gradients up one by one, as if it were more often."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, padded: torch.Tensor, at: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, padded: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(at)
-        ctx.shape = padded.shape  # type: ignore[attr-defined]
+        ctx.shape = padded.shape
         return padded.index_select(0, at)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
-        (at,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient.new_zeros(ctx.shape).index_copy_(0, at, gradient), None  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (at,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_copy_(0, at, gradient), None
