@@ -102,6 +102,14 @@ def loaded(told: str) -> Loaded:
     return {each["name"]: (each["loaded"], tuple(each.get("answersAs", ()))) for each in found}
 
 
+def listed(namespace: str, host: str) -> set[str]:
+    """The models that a client in the cluster finds at a Service."""
+    (pod,) = items("pod", namespace, "job-name=load-basil")
+    ask = f"import urllib.request as web; print(web.urlopen('http://{host}.{namespace}.svc/v1/models').read().decode())"
+    told = kubectl("exec", "-n", namespace, pod["metadata"]["name"], "--", "python", "-c", ask)
+    return {model["id"] for model in json.loads(told)["data"]}
+
+
 def test_nobodys_requests_fail_while_others_adapters_come_and_go(served: str) -> None:
     with ExitStack() as clients:
         said = {}
@@ -115,6 +123,8 @@ def test_nobodys_requests_fail_while_others_adapters_come_and_go(served: str) ->
             start(served, name)
             said[name] = clients.enter_context(load(served, f"load-{name}", name))
         before = revision(served, BASIL)
+        assert listed(served, BASIL) == {ENGINE, BASIL, f"{BASIL}-{before}"}
+        assert listed(served, ENGINE) >= {ENGINE, *said}
         start(served, BASIL, steps=3)
         assert revision(served, BASIL) != before
         pods = items("pod", served, f"finetune.dev/engine={ENGINE}")

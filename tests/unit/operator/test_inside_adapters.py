@@ -12,7 +12,10 @@ from finetune_operator.serving.inside.finetune_adapters import Names
 from finetune_trainer.contract import adapters as contract
 
 JSON = {"content-type": "application/json"}
-MODELS = {"object": "list", "data": [{"id": "chat", "root": "/m"}, {"id": "recipes-1", "root": "/a", "parent": "chat"}]}
+MODELS: dict[str, Any] = {
+    "object": "list",
+    "data": [{"id": "chat", "root": "/m"}, {"id": "recipes-1", "root": "/a", "parent": "chat"}],
+}
 
 
 async def engine(scope: Any, receive: Any, send: Any) -> None:
@@ -93,6 +96,33 @@ async def test_further_names_are_listed_beside_the_adapters(client: httpx.AsyncC
     assert models[2] == models[1] | {"id": "recipes"}
     # Whoever loads them sees what the engine has.
     assert (await client.get("/v1/models", headers=KEYED)).json() == MODELS
+
+
+@pytest.mark.parametrize("host", ["recipes", "recipes:8000", "Recipes.kitchen", "recipes.kitchen.svc.cluster.local."])
+async def test_through_a_jobs_service_its_own_model_and_the_base_model_are_found_and_no_other_adapter(
+    client: httpx.AsyncClient, root: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = {"id": "wines-2", "root": "/b", "parent": "chat"}
+    monkeypatch.setitem(MODELS, "data", [*MODELS["data"], candidate, candidate | {"id": "wines-1"}])
+    (root / contract.ALIASES).write_text(json.dumps({"recipes": "recipes-1", "wines": "wines-1"}))
+    models = (await client.get("/v1/models", headers={"host": host})).json()["data"]
+    assert [model["id"] for model in models] == ["chat", "recipes-1", "recipes"]
+    for asked, passed_on in (("recipes", "recipes-1"), ("recipes-1", "recipes-1"), ("chat", "chat"), ("no", "no")):
+        found = await client.post("/v1/completions", json={"model": asked}, headers={"host": host})
+        assert json.loads(found.json()["body"]) == {"model": passed_on}
+    for asked in ("wines", "wines-1", "wines-2"):
+        refused = await client.post("/v1/completions", json={"model": asked}, headers={"host": host})
+        assert refused.status_code == 404
+        said = f"{asked} is no model of recipes. Its Engine has it: ask that by its own name."
+        assert refused.json()["error"]["message"] == said
+
+
+@pytest.mark.parametrize("host", ["chat", "10.0.0.7:8000", "recipes.example.org", "[::1]:8000", ""])
+async def test_by_any_other_name_the_engine_has_all_that_it_has(client: httpx.AsyncClient, host: str) -> None:
+    models = (await client.get("/v1/models", headers={"host": host})).json()["data"]
+    assert [model["id"] for model in models] == ["chat", "recipes-1", "recipes"]
+    found = await client.post("/v1/completions", json={"model": "gone"}, headers={"host": host})
+    assert json.loads(found.json()["body"]) == {"model": "gone-1"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ who still asks for one here is told to take a new connection, which goes there. 
 nobody loads or unloads one: that a request comes from this machine would prove little, for meshes and port-forwards do,
 too.
 
+Who comes through a FineTuneJob's Service finds that one's model and the base model, as at an engine of its own, and no
+other adapter: the name by which the engine is asked says so. That keeps things apart; to keep people out is the key's.
+
 That container also says when the engine has all that it should serve; until then the pod isn't ready.
 """
 
@@ -24,6 +27,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 ROOT = Path(os.environ.get("FINETUNE_ADAPTERS", "/adapters"))
 KEY_HEADER = b"x-finetune-key"
 READY = "/finetune/ready"
+MODELS = "/v1/models"
 _JSON = b"application/json"
 
 
@@ -47,8 +51,8 @@ class Names:
             await _answer(
                 send, 403, "Adapters are loaded by the Engine's own pod: see hosting.engine of a FineTuneJob."
             )
-        elif scope["method"] == "GET" and scope["path"] == "/v1/models":
-            await self.app(scope, receive, _Listing(send))
+        elif scope["method"] == "GET" and scope["path"] == MODELS:
+            await self.app(scope, receive, _Listing(send, _door(scope)))
         elif scope["method"] == "POST" and _header(scope, b"content-type").startswith(_JSON):
             await self._renamed(scope, receive, send)
         else:
@@ -67,7 +71,15 @@ class Names:
         if body is None:
             return
         document = _document(body)
-        asked, aliases = document.get("model"), _read("aliases.json", {})
+        asked, aliases, door = document.get("model"), _read("aliases.json", {}), _door(scope)
+        if (
+            door
+            and isinstance(asked, str)
+            and asked not in (door, aliases.get(door))
+            and await self._adapts(scope, asked)
+        ):
+            await _answer(send, 404, f"{asked} is no model of {door}. Its Engine has it: ask that by its own name.")
+            return
         if isinstance(asked, str) and asked in aliases:
             body = json.dumps(document | {"model": aliases[asked]}).encode()
             if asked in _read("leaving.json", []):
@@ -83,12 +95,28 @@ class Names:
 
         await self.app({**scope, "headers": _sized(scope["headers"], body)}, again, send)
 
+    async def _adapts(self, scope: Message, asked: str) -> bool:
+        """Whether it is an adapter, or a further name of one, that the engine has."""
+        told: list[Message] = []
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def kept(message: Message) -> None:
+            told.append(message)
+
+        listing = {"method": "GET", "path": MODELS, "raw_path": MODELS.encode(), "query_string": b""}
+        await self.app({**scope, **listing, "headers": _sized(scope["headers"], b"")}, nothing, _Listing(kept, None))
+        models = _document(told[1]["body"]).get("data", ()) if told[0]["status"] == 200 else ()
+        return any(model["id"] == asked and model.get("parent") for model in models)
+
 
 class _Listing:
-    """An answer to /v1/models, on whose way the further names are added."""
+    """An answer to /v1/models, on whose way further names are added, and what `door` doesn't lead to is left out."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, door: str | None) -> None:
         self._send = send
+        self._door = door
         self._start: Message = {}
         self._body = b""
 
@@ -99,7 +127,8 @@ class _Listing:
         self._body += message.get("body", b"")
         if message.get("more_body"):
             return
-        body = _with_models(self._body, _read("aliases.json", {})) if self._start["status"] == 200 else self._body
+        listed = self._start["status"] == 200
+        body = _with_models(self._body, _read("aliases.json", {}), self._door) if listed else self._body
         await self._send({**self._start, "headers": _sized(self._start.get("headers", []), body)})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -119,6 +148,15 @@ def _has_key(scope: Message) -> bool:
 
 def _header(scope: Message, name: bytes) -> bytes:
     return next((bytes(value) for key, value in scope["headers"] if key == name), b"")
+
+
+def _door(scope: Message) -> str | None:
+    """The FineTuneJob whose Service a request came through: the first part of a name that the cluster gives Services,
+    NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc and what follows. None for all others, such as the Engine's own.
+    """
+    name, *further = _header(scope, b"host").decode("latin-1").lower().partition(":")[0].split(".")
+    of_a_service = len(further) < 2 or further[1] == "svc"
+    return name if of_a_service and name in _read("aliases.json", {}) else None
 
 
 def _sized(headers: list[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
@@ -171,8 +209,11 @@ def _closing(send: Send) -> Send:
     return closing
 
 
-def _with_models(body: bytes, aliases: Mapping[str, str]) -> bytes:
+def _with_models(body: bytes, aliases: Mapping[str, str], door: str | None) -> bytes:
     listed = json.loads(body)
     models = {model["id"]: model for model in listed["data"]}
     listed["data"] += [models[name] | {"id": alias} for alias, name in sorted(aliases.items()) if name in models]
+    if door:
+        own = (door, aliases.get(door))
+        listed["data"] = [model for model in listed["data"] if not model.get("parent") or model["id"] in own]
     return json.dumps(listed).encode()
