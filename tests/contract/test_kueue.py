@@ -194,7 +194,7 @@ def test_a_trainer_that_is_preempted_goes_on_from_the_checkpoint_that_its_stop_m
                 await first.until(lambda life: len(node.of("train")) == 2)
                 before, after = node.of("train")
                 kept = checkpoint(node, first)
-                assert steps_until_stopped(before) == kept >= 2
+                assert steps_until_stopped(before) == kept > 0
                 await first.until(lambda life: step(life) > kept)
                 await first.edit(suspend=True)
                 await first.until(lambda life: after.code is not None)
@@ -204,9 +204,9 @@ def test_a_trainer_that_is_preempted_goes_on_from_the_checkpoint_that_its_stop_m
 
 
 def checkpoint(node: WorkingNode, life: Life) -> int:
-    """The step of the last one."""
+    """The step of the last one; 0 where there is none."""
     kept = node.claim(f"{life.name}-{life.revision}").glob("checkpoints/checkpoint-*")
-    return max(int(path.name.removeprefix("checkpoint-")) for path in kept)
+    return max((int(path.name.removeprefix("checkpoint-")) for path in kept), default=0)
 
 
 def test_suspended_it_leaves_its_quota_to_the_next_and_resumed_it_waits(queues: Ground) -> None:
