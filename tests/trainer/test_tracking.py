@@ -168,6 +168,19 @@ def test_a_training_that_failed_is_shown_as_that(make_case: MakeCase, recorder: 
     assert run.info.status == "FAILED"
 
 
+def test_a_training_that_its_budget_ended_is_finished(make_case: MakeCase, recorder: Recorder, server: str) -> None:
+    case = make_case(total_steps=STEPS)
+    # Of a step and loading, nothing takes less.
+    beside = Beside(budget=1e-9, tracking=followed(server, "spent").tracking)
+
+    result = train(case.config, case.workspace, recorder, beside)
+
+    assert result.steps == 1
+    (run,) = runs(server, "spent")
+    assert run.info.status == "FINISHED"
+    assert shown(server, run, "loss") == told(case, "loss")
+
+
 def test_training_goes_on_without_a_server_and_says_so(
     make_case: MakeCase, recorder: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:

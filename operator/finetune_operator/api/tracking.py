@@ -49,7 +49,10 @@ class Tracking(ApiModel):
     """wandb's team or user that the project belongs to. Left out: the key's own."""
     name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """What wandb calls the runs. Left out: the FineTuneJob's name and the revision."""
-    tags: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=50)] = ()
+    tags: (
+        Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=1, max_length=50)]
+        | None
+    ) = None
     """wandb's tags of the runs."""
     credentials: TrackerCredentials | None = None
     """For a server that asks for them; wandb does."""

@@ -18,7 +18,7 @@ def arguments(training: Training) -> tuple[str, ...]:
     asked = training.tracking
     if asked is None:
         return ()
-    told = TrackingConfig.model_validate(asked.model_dump(exclude={"credentials"}))
+    told = TrackingConfig.model_validate(asked.model_dump(exclude={"credentials"}, exclude_none=True))
     return "--tracking", told.model_dump_json(by_alias=True, exclude_none=True)
 
 
