@@ -10,8 +10,6 @@ from recipes import NAME, load, manifest
 from stages import FTJ, READY_SECONDS, apply_job, condition, revision
 
 EVALUATION = {"metrics": ["token_f1"], "baselines": [{"type": "zero-shot"}, {"type": "retrieval"}], "sampleSize": 8}
-
-
 CREDENTIALS = {"secretRef": {"name": "bucket"}}
 
 
