@@ -147,6 +147,10 @@ gpu: venv ## On a machine with a CUDA device: how fast training is there, and wh
 benchmark-serving: model ## What serving an adapter costs, loaded and merged, against the base model (SIZES="--rows 24")
 	@.venv/bin/python tests/performance/benchmark_serving.py $(SIZES)
 
+.PHONY: benchmark-engine
+benchmark-engine: model ## What sixteen adapters on one engine cost, against one (SIZES="--rows 32")
+	@.venv/bin/python tests/performance/benchmark_engine.py $(SIZES)
+
 .PHONY: benchmark-memory
 benchmark-memory: venv ## How right the plan is about memory, against what processes took (SIZES="--only qlora")
 	@.venv/bin/python tests/performance/benchmark_memory.py $(SIZES)

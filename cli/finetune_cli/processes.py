@@ -80,6 +80,11 @@ class Child:
     ) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """Its process id, and its group's."""
+        return self._process.pid
+
     def wait(self, seconds: float) -> int | None:
         """The exit code, as soon as there is one; None after `seconds`. A signal's number is negative."""
         try:
