@@ -1,13 +1,17 @@
 """The example text-to-sql is what its README says: reproducible, held out by table, and right as SQLite sees it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_trainer.evaluation import sql
 from finetune_trainer.evaluation.contenders import Question
+from tutorials import typed
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "text-to-sql"
 SPLITS = ("train", "test")
@@ -39,3 +43,14 @@ def test_sizes() -> None:
 def test_test_asks_about_tables_that_train_does_not_have() -> None:
     assert schemas("train") & schemas("test") == set()
     assert {row["prompt"] for row in rows("train")} & {row["prompt"] for row in rows("test")} == set()
+
+
+def test_the_line_for_qlora_changes_the_adapter_and_nothing_else(tmp_path: Path) -> None:
+    manifest = Path(shutil.copy(EXAMPLE / "finetunejob.yaml", tmp_path))
+    before = yaml.safe_load(manifest.read_text())
+    (command,) = typed("text-to-sql", "QLoRA")
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+    after = yaml.safe_load(manifest.read_text())
+    assert FineTuneJobSpec.model_validate(after["spec"]).training.adapter.type == "qlora"
+    before["spec"]["training"]["adapter"]["type"] = "qlora"
+    assert after == before
