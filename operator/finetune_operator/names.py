@@ -148,10 +148,16 @@ def of_clients(name: str) -> str:
     return f"{name}-clients"
 
 
+# What follows the name of a revision in those of its parts: its Jobs', its engines', and what asks an Engine for it.
+_PARTS = re.compile(rf"(-(prepare|train|publish|merge|evaluate|base|on|on-[a-z0-9.-]+|{_CHECKPOINT}[0-9]+))?")
+
+
 def is_of_job(name: str, made: str, revision: str | None) -> bool:
-    """Whether what is made for a FineTuneJob, as a part of a revision or of none, could be called so."""
-    whole = of_revision(name, revision or "")
-    return made in (name, of_clients(name)) or (revision is not None and f"{made}-".startswith(f"{whole}-"))
+    """Whether what is made for a FineTuneJob, as a part of a revision or of none, is called so."""
+    if revision is None:
+        return made in (name, of_clients(name))
+    whole = of_revision(name, revision)
+    return made == name or (made.startswith(whole) and _PARTS.fullmatch(made[len(whole) :]) is not None)
 
 
 def is_of_engine(name: str, made: str, revision: str | None = None) -> bool:

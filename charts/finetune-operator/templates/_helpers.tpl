@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, list, watch]
 - apiGroups: [finetune.dev]
   resources: [engines]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [finetune.dev]
   resources: [finetunejobs/status, engines/status]
   verbs: [patch]

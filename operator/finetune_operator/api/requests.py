@@ -8,6 +8,9 @@ from pydantic import Field
 from finetune_operator.api.rules import ApiModel
 from finetune_operator.api.values import KeyedBy
 
+# Pods that are told one by one.
+MOST = 100
+
 
 class PodRequests(ApiModel):
     """How busy one of its pods is."""
@@ -31,7 +34,7 @@ class EngineRequests(ApiModel):
     """Requests that wait for their turn."""
     cache_used: str | None = None
     """The share of the cache for conversations that is taken, from 0 to 1, in the pod that has least left."""
-    pods: Annotated[list[PodRequests], KeyedBy("pod"), Field(max_length=100)] = []
+    pods: Annotated[list[PodRequests], KeyedBy("pod"), Field(max_length=MOST)] = []
     """The same of each pod that answers and has told."""
     at: datetime
     """When they were counted."""

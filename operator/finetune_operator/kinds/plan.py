@@ -129,9 +129,9 @@ class Kind:
     words: tuple[str, ...]
     counted: str
     counted_by: str
+    named: Callable[[str, str, str | None], bool]
     follows: Callable[[Mapping[str, Any]], tuple[Id, ...]] = lambda spec: ()
     claims: Callable[[Mapping[str, Any]], str | None] = lambda spec: None
-    named: Callable[[str, str, str | None], bool] = lambda name, made, revision: False
 
 
 def sooner(*seconds: float | None) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from finetune_operator.api.requests import EngineRequests, PodRequests
+from finetune_operator.api.requests import MOST, EngineRequests, PodRequests
 from finetune_operator.kinds.questions import Question
 from finetune_operator.pods.state import PodState
 from finetune_operator.serving.load import LOAD, Load
@@ -65,7 +65,7 @@ def _counted(pods: Sequence[PodState], loads: Mapping[str, Load], now: datetime)
         cache_used=_share(max((load.cache for load in found if load.cache is not None), default=None)),
         pods=[
             PodRequests(pod=name, running=load.running, waiting=load.waiting, cache_used=_share(load.cache))
-            for name, load in zip(names, found, strict=True)
+            for name, load in zip(names[:MOST], found[:MOST], strict=True)
         ],
         at=now.replace(microsecond=0),
     )

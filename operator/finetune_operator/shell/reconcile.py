@@ -32,10 +32,11 @@ ROUNDS = 12
 
 @dataclass
 class Attempt:
-    """What one look has tried so far. `named`: what was read; `confirmed`: everything was, live."""
+    """What one look has tried so far. `named`: what was read; `confirmed`: everything was, live, to adopt `adopts`."""
 
     named: dict[Id, Any] = field(default_factory=dict)
     confirmed: bool = False
+    adopts: tuple[Adopt, ...] = ()
     tried: list[Action] = field(default_factory=list)
     refusals: list[tuple[Action, Refusal]] = field(default_factory=list)
     failure: Unavailable | None = None
@@ -80,9 +81,9 @@ class Reconciler:
                 attempt.named |= await self.cluster.read(key.namespace, planned.reads)
             elif not untried:
                 break
-            elif planned.destroys and not attempt.confirmed:
+            elif planned.destroys and (not attempt.confirmed or attempt.adopts != planned.adopt):
                 await self._confirm(key)
-                attempt.confirmed = True
+                attempt.confirmed, attempt.adopts = True, planned.adopt
             else:
                 for purpose, action in untried:
                     await self._try(key, attempt, purpose, action)
@@ -181,9 +182,13 @@ class Reconciler:
 
 
 def _untried(planned: Plan[Any], attempt: Attempt) -> list[tuple[Purpose, Action]]:
-    """What there is to do now: while something is to be adopted, no more than that."""
+    """What there is to do now: while something is to be adopted, no more than that.
+
+    Where that failed, a part is missing of what is decided from: a record without its volume would be deleted.
+    """
     adopting: list[tuple[Purpose, Action]] = [("work", each) for each in planned.adopt if each not in attempt.tried]
-    return adopting or [found for found in _ordered(planned) if found[1] not in attempt.tried]
+    rest = [found for found in _ordered(planned) if found[1] not in attempt.tried]
+    return adopting or [found for found in rest if not (planned.adopt and isinstance(found[1], Delete))]
 
 
 def _ordered(planned: Plan[Any]) -> Iterator[tuple[Purpose, Action]]:

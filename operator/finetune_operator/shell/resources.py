@@ -84,8 +84,7 @@ def _seen(api_version: str, plural: str) -> Resource:
 
 RESOURCES: dict[str, Resource] = {
     KIND: _resource(API_VERSION, PLURAL, "get list watch"),
-    # Nothing of an Engine is deleted but with it, so it need not be looked at live before.
-    engine.KIND: _resource(API_VERSION, engine.PLURAL, "list watch"),
+    engine.KIND: _resource(API_VERSION, engine.PLURAL, "get list watch"),
     # A `get` shows what stands where an object of ours should go, or what the manifest names.
     "Job": _made("batch/v1", "jobs", "get"),
     "Deployment": _made("apps/v1", "deployments", "get"),

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from finetune_operator.api.engine import KIND as ENGINE
 from finetune_operator.api.v1alpha1 import KIND
+from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.kinds.adoption import adoptions
+from finetune_operator.names import is_of_job
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.resources import Key, NamespacedName
 from finetune_operator.shell.store import Store
@@ -70,12 +72,21 @@ def test_one_that_is_being_deleted_adopts_nothing(serving: Rehearsal) -> None:
     [
         {"ownerReferences": [{"kind": KIND, "name": "recipes", "uid": "of-before", "controller": True}]},
         {"name": "recipes-notes"},
+        {"name": "recipes-0a1b2c3d-backup"},
         {"name": "recipes-0badc0de"},
         {"labels": {"finetune.dev/job": "recipes", "finetune.dev/revision": "0a1b2c3d"}},
         {"labels": {"finetune.dev/job": "others", "app.kubernetes.io/managed-by": "finetune-operator"}},
         {"deletionTimestamp": "2026-01-01T00:00:00Z"},
     ],
-    ids=["of an earlier one", "a name of another kind", "another revision's name", "not ours", "another's", "going"],
+    ids=[
+        "of an earlier one",
+        "a name of another kind",
+        "a copy",
+        "another revision's name",
+        "not ours",
+        "another's",
+        "going",
+    ],
 )
 def test_what_only_looks_alike_is_left_alone(cluster: Rehearsal, change: Raw) -> None:
     labels = {
@@ -87,6 +98,13 @@ def test_what_only_looks_alike_is_left_alone(cluster: Rehearsal, change: Raw) ->
     assert adopted(restored(cluster, plain)) == [("ConfigMap", "recipes-0a1b2c3d")]
     other = plain | {"metadata": plain["metadata"] | change}
     assert adopted(restored(cluster, other)) == []
+
+
+@pytest.mark.parametrize("part", ["", *JOBS, "base", "on", "on-chat", "checkpoint-40"])
+def test_whatever_a_revision_has_can_be_adopted(part: str) -> None:
+    made = "-".join(filter(None, ("recipes-0a1b2c3d", part)))
+    assert is_of_job("recipes", made, "0a1b2c3d")
+    assert not is_of_job("recipes", f"{made}-copy", "0a1b2c3d") or part.startswith("on")
 
 
 def test_what_has_been_adopted_or_is_gone_is_no_orphan(serving: Rehearsal) -> None:

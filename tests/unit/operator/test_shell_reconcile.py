@@ -46,6 +46,9 @@ class ApiServer:
         version = str(len(self.calls) + 10)
         return raw | {"metadata": raw["metadata"] | {"ownerReferences": [owner], "resourceVersion": version}}
 
+    async def delete(self, namespace: str, ref: Ref) -> None:
+        self._note(f"delete {ref.kind}")
+
     async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         self._note(f"create {manifest['kind']}")
         if found := self.there.get((manifest["kind"], manifest["metadata"]["name"])):
@@ -143,12 +146,18 @@ async def test_a_status_that_breaks_the_schema_is_told_as_such() -> None:
 
 def volume() -> dict[str, Any]:
     """The revision's volume as a backup restores it."""
+    return restored("PersistentVolumeClaim")
+
+
+def restored(kind: str, served: bool = False) -> dict[str, Any]:
     cluster = Rehearsal()
+    if served:
+        cluster.serve()
     cluster.reconcile()
-    made = cluster.get("PersistentVolumeClaim")
-    identity = {"namespace": "kitchen", "uid": "restored", "resourceVersion": "5"}
+    made = cluster.get(kind)
+    identity = {"namespace": "kitchen", "uid": f"restored-{kind}", "resourceVersion": "5"}
     metadata = {key: value for key, value in made["metadata"].items() if key != "ownerReferences"} | identity
-    return {"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": made["spec"]}
+    return made | {"kind": kind, "metadata": metadata}
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["a watch has told of it", "it stands in the way"])
@@ -165,6 +174,20 @@ async def test_what_a_backup_brought_back_is_adopted_and_none_made_beside_it(tol
     assert "create ConfigMap" in server.calls
     assert ready(server)["reason"] != "NameTaken"
     assert work.store.snapshot(KEY).children["PersistentVolumeClaim"]  # type: ignore[union-attr]
+
+
+async def test_a_record_whose_volume_can_not_be_adopted_yet_is_kept() -> None:
+    """Without the volume it would be taken for one that lost it, and the revision trained again."""
+    server = ApiServer(**{"adopt PersistentVolumeClaim": Unavailable("the API server is busy")})
+    work = reconciler(server)
+    server.there = {(KIND, "recipes"): subject()}
+    for raw in (volume(), restored("ConfigMap", served=True)):
+        server.there[raw["kind"], raw["metadata"]["name"]] = raw
+        work.store.put(raw["kind"], raw)
+    with pytest.raises(Unavailable):
+        await work(KEY)
+    assert "adopt ConfigMap" in server.calls
+    assert not [call for call in server.calls if call.startswith("delete")]
 
 
 @pytest.mark.parametrize("now", ["gone", "going"])
