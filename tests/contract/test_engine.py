@@ -152,8 +152,13 @@ def test_a_life(kubectl: Kubectl, operator: OperatorProcess) -> None:
     # Until it is asked to.
     kubectl("annotate", "eng", "chat", "finetune.dev/upgrade=now")
     wait(kubectl, "deployment/chat", "jsonpath={.spec.template.spec.containers[0].image}=vllm-cpu:2")
-    # All of it goes with the Engine: there is no garbage collector here, and what it would go by.
+    # What is nobody's, as a backup restores it, is its own again.
     uid = get(kubectl, "eng")["metadata"]["uid"]
+    for found in versions(kubectl):
+        kubectl("patch", found, "--type=json", "-p", '[{"op": "remove", "path": "/metadata/ownerReferences"}]')
+    for found in versions(kubectl):
+        wait(kubectl, found, f"jsonpath={{.metadata.ownerReferences[0].uid}}={uid}")
+    # All of it goes with the Engine: there is no garbage collector here, and what it would go by.
     for kind, name in (found.split("/") for found in versions(kubectl)):
         (owner,) = get(kubectl, kind, name)["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == (uid, True)
