@@ -34,11 +34,12 @@ finish() {
 }
 
 layer() {
-    local start=$SECONDS
+    local start=$SECONDS status=0
     printf '\n=== make %s\n' "$1"
-    if [ -n "${begun[$1]:-}" ]; then finish "$1"; else make --no-print-directory "$1"; fi
+    if [ -n "${begun[$1]:-}" ]; then finish "$1" || status=$?; else make --no-print-directory "$1" || status=$?; fi
     names+=("$1")
     times+=($((SECONDS - start)))
+    return "$status"
 }
 
 begin tools

@@ -102,15 +102,19 @@ async def test_further_names_are_listed_beside_the_adapters(client: httpx.AsyncC
 async def test_through_a_jobs_service_its_own_model_and_the_base_model_are_found_and_no_other_adapter(
     client: httpx.AsyncClient, root: Path, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    candidate = {"id": "wines-2", "root": "/b", "parent": "chat"}
-    monkeypatch.setitem(MODELS, "data", [*MODELS["data"], candidate, candidate | {"id": "wines-1"}])
-    (root / contract.ALIASES).write_text(json.dumps({"recipes": "recipes-1", "wines": "wines-1"}))
+    served, earlier = "recipes-0a1b2c3d", "recipes-99999999"
+    # One of another FineTuneJob, named like a revision of this one.
+    alike = "recipes-0badc0de"
+    loaded = (served, earlier, "wines-11111111", "wines-22222222", f"{alike}-11111111")
+    monkeypatch.setitem(MODELS, "data", [{"id": "chat"}, *({"id": name, "parent": "chat"} for name in loaded)])
+    aliases = {"recipes": served, "wines": "wines-11111111", alike: f"{alike}-11111111"}
+    (root / contract.ALIASES).write_text(json.dumps(aliases))
     models = (await client.get("/v1/models", headers={"host": host})).json()["data"]
-    assert [model["id"] for model in models] == ["chat", "recipes-1", "recipes"]
-    for asked, passed_on in (("recipes", "recipes-1"), ("recipes-1", "recipes-1"), ("chat", "chat"), ("no", "no")):
+    assert [model["id"] for model in models] == ["chat", served, earlier, "recipes"]
+    for asked, passed_on in (("recipes", served), (served, served), (earlier, earlier), ("chat", "chat"), ("no", "no")):
         found = await client.post("/v1/completions", json={"model": asked}, headers={"host": host})
         assert json.loads(found.json()["body"]) == {"model": passed_on}
-    for asked in ("wines", "wines-1", "wines-2"):
+    for asked in ("wines", *loaded[2:], alike):
         refused = await client.post("/v1/completions", json={"model": asked}, headers={"host": host})
         assert refused.status_code == 404
         said = f"{asked} is no model of recipes. Its Engine has it: ask that by its own name."

@@ -72,12 +72,7 @@ class Names:
             return
         document = _document(body)
         asked, aliases, door = document.get("model"), _read("aliases.json", {}), _door(scope)
-        if (
-            door
-            and isinstance(asked, str)
-            and asked not in (door, aliases.get(door))
-            and await self._adapts(scope, asked)
-        ):
+        if door and isinstance(asked, str) and await self._is_anothers(scope, door, asked, aliases):
             await _answer(send, 404, f"{asked} is no model of {door}. Its Engine has it: ask that by its own name.")
             return
         if isinstance(asked, str) and asked in aliases:
@@ -95,8 +90,10 @@ class Names:
 
         await self.app({**scope, "headers": _sized(scope["headers"], body)}, again, send)
 
-    async def _adapts(self, scope: Message, asked: str) -> bool:
-        """Whether it is an adapter, or a further name of one, that the engine has."""
+    async def _is_anothers(self, scope: Message, door: str, asked: str, aliases: Mapping[str, str]) -> bool:
+        """Whether it is an adapter that the engine has for another one than `door`."""
+        if _is_of(door, asked, aliases) or asked in aliases:
+            return not _is_of(door, asked, aliases)
         told: list[Message] = []
 
         async def nothing() -> Message:
@@ -159,6 +156,15 @@ def _door(scope: Message) -> str | None:
     return name if of_a_service and name in _read("aliases.json", {}) else None
 
 
+def _is_of(door: str, model: str, aliases: Mapping[str, str]) -> bool:
+    """Whether a model is that FineTuneJob's: by its name, or a revision's, which ends in eight hexadecimal digits. A
+    FineTuneJob may be called so, too.
+    """
+    name, _, revision = model.rpartition("-")
+    is_revision = name == door and len(revision) == 8 and set(revision) <= set("0123456789abcdef")
+    return model == door or (is_revision and model not in aliases)
+
+
 def _sized(headers: list[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
     kept = [(name, value) for name, value in headers if name.lower() not in (b"content-length", b"transfer-encoding")]
     return [*kept, (b"content-length", str(len(body)).encode())]
@@ -214,6 +220,6 @@ def _with_models(body: bytes, aliases: Mapping[str, str], door: str | None) -> b
     models = {model["id"]: model for model in listed["data"]}
     listed["data"] += [models[name] | {"id": alias} for alias, name in sorted(aliases.items()) if name in models]
     if door:
-        own = (door, aliases.get(door))
-        listed["data"] = [model for model in listed["data"] if not model.get("parent") or model["id"] in own]
+        found = listed["data"]
+        listed["data"] = [each for each in found if not each.get("parent") or _is_of(door, each["id"], aliases)]
     return json.dumps(listed).encode()
