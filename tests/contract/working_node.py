@@ -1,6 +1,6 @@
 """A node on which stages of some FineTuneJobs are real: the trainer's program, a process for each pod.
 
-Used by `test_kueue_trainer`. What the kubelet does with a pod is done here: its volumes are directories, its ConfigMaps
+Used by `test_kueue`. What the kubelet does with a pod is done here: its volumes are directories, its ConfigMaps
 files, its command starts; a pod that is deleted gets SIGTERM and, after its grace, SIGKILL; how the process ended and
 its last word come into the pod's status. Paths of the container are written anew, since no file system is mounted.
 """

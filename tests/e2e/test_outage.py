@@ -90,12 +90,13 @@ def test_an_upgrade_of_the_operator_starts_nothing_and_rolls_no_engine(namespace
     apply_job(namespace, asleep)
     wait(namespace, f"ftj/{FAILED}", "condition=DataReady=False", STAGE_SECONDS)
     wait(namespace, f"ftj/{SUSPENDED}", "jsonpath={.status.phase}=Suspended", STAGE_SECONDS)
-    running(namespace, "train", first_revision(namespace, TRAINS), TRAINS)
+    trains = running(namespace, "train", first_revision(namespace, TRAINS), TRAINS)
     before = _standing(namespace)
     with upgraded():
         for name in (NAME, NEXT, TRAINS, FAILED, SUSPENDED):
             _until_looked_at(namespace, name)
         assert _standing(namespace) == before
+        assert get("pod", trains, namespace)["status"]["phase"] in ("Running", "Succeeded")
     for name in (TRAINS, FAILED, SUSPENDED):
         kubectl("delete", "ftj", name, "-n", namespace)
 

@@ -141,7 +141,7 @@ def test_nobodys_requests_fail_while_others_adapters_come_and_go(served: str) ->
 
 def test_of_trials_on_two_pods_the_best_is_promoted_and_the_report_has_all(served: str, tmp_path: Path) -> None:
     first, second = items("pod", served, f"finetune.dev/job={DILL},finetune.dev/stage=train")
-    # Both trained when either did.
+    # Both pods ran at the same time.
     assert max(began(first), began(second)) < min(ended(first), ended(second))
     status = get("ftj", DILL, served)["status"]
     losses = [float(trial["validationLoss"]) for trial in status["trials"]]

@@ -61,12 +61,12 @@ def test_what_is_preferred_becomes_likelier_on_the_engine_that_serves(
     run = finetune("run", "job.yaml")
     endpoint = run.until(lambda status: status.get("phase") == "Serving")["endpoint"]
     (curve,) = (directory / ".finetune" / NAME).glob("*/artifact/metrics.jsonl")
-    assert json.loads(curve.read_text().splitlines()[-1])["validationRewardAccuracy"] == 1.0
+    assert json.loads(curve.read_text().splitlines()[-1])["validationRewardAccuracy"] > 0.5
     (report,) = (directory / ".finetune" / NAME).glob("*/evaluations/*/report.json")
     result = Decision.model_validate_json(report.read_bytes()).result
     (zero_shot,) = result.baselines.values()
     scores = [contender.scores["reward_accuracy"].score for contender in (result.tuned, zero_shot)]
-    assert scores == [1.0, 0.5]
+    assert scores[0] > scores[1] == 0.5
     # The base model talks where it is to list, as the answers that are not preferred do.
     assert result.tuned.scores["token_f1"].score > zero_shot.scores["token_f1"].score
     assert answer(endpoint, NAME)

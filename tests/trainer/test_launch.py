@@ -48,7 +48,7 @@ def test_two_workers_count_each_validation_row_once(
     assert ours.validation_reward_accuracy == theirs.validation_reward_accuracy
 
 
-@pytest.mark.parametrize(("machines", "seconds"), [("1", 24 * 3600), ("2", 1800)])
+@pytest.mark.parametrize(("machines", "seconds"), [("1", 4 * 3600), ("2", 1800)])
 def test_on_one_machine_workers_wait_while_the_first_one_uploads(
     make_case: MakeCase, monkeypatch: pytest.MonkeyPatch, machines: str, seconds: int
 ) -> None:

@@ -3,12 +3,15 @@
 Its real client asks what stands in for the cloud, on loopback; what every tracker has in common is in test_tracking.
 """
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,10 +64,13 @@ def only(server: Server) -> Kept:
     return run
 
 
-def keep_sending(tracker: WeightsAndBiases, points: list[Point]) -> None:
-    """Until it says that something is wrong: it hears of that later."""
-    while True:
-        tracker.send(points)
+def keep_sending(tracker: WeightsAndBiases) -> None:
+    """Step after step, until it says that something is wrong: it hears of that later."""
+    deadline = time.monotonic() + PATIENCE
+    for step in itertools.count(1):
+        tracker.send([Point("loss", step, 0.5)])
+        assert time.monotonic() < deadline, f"nothing was said in {PATIENCE} s"
+        threading.Event().wait(0.05)
 
 
 def left(case: Case, text: str) -> list[Path]:
@@ -224,7 +230,7 @@ def test_a_key_that_is_taken_back_is_told_and_what_is_missing_is_sent_once_it_is
     server.refuses = 401
     refused = rf"Weights & Biases at {server.url} did not take the metrics \(filestream: failed to upload: 401 "
     with pytest.raises(Unreachable, match=refused):
-        keep_sending(tracker, points)
+        keep_sending(tracker)
 
     server.refuses = None
     assert tracker.open(["loss", "tokens"]) == {"loss": 0, "tokens": 0}
@@ -246,7 +252,7 @@ def test_a_library_whose_process_is_gone_ends_nothing_and_is_started_again(serve
             child.kill()
             child.wait()
     with pytest.raises(Unreachable, match="did not take the metrics"):
-        keep_sending(tracker, [Point("loss", 1, 0.25), Point("loss", 2, 0.5)])
+        keep_sending(tracker)
 
     assert tracker.open(["loss"]) == {"loss": 0}
     tracker.send([Point("loss", 1, 0.5)])

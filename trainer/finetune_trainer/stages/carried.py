@@ -9,7 +9,7 @@ import logging
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -120,7 +120,9 @@ class Carrier:
             return
 
         def stop(number: int, frame: object) -> None:
-            self.keep()
+            # What was being put just then is taken for another pod's.
+            with suppress(Superseded):
+                self.keep()
             former(number, None)
 
         with signals.handled(stop):

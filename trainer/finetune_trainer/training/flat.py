@@ -142,7 +142,8 @@ def attend(
         one, two, three = (each[0].transpose(0, 1).to(_computed_in(query)) for each in (query, key, value))
         ends, seen = row_lengths.ends(query.device), -1 if sliding_window is None else sliding_window - 1
         return kernel(one, two, three, ends, max(row_lengths.each), options.get("scaling"), seen)[None], None
-    padded = row_lengths.padded(sliding_window) if own is None and _plain(query, options) else []
+    together = own is None and query.device.type == "cpu" and _computed_in(query) == torch.bfloat16
+    padded = row_lengths.padded(sliding_window) if together and _is_plain(module, options) else []
     if padded and len(padded[0][0]) == len(row_lengths.each):
         return short.attend(query, key, value, options.get("scaling"), padded[0][1]), None
     # Not sliced: the gradient of a slice is as large as all rows.
@@ -184,19 +185,18 @@ def _own(module: torch.nn.Module, options: Inputs) -> Callable[..., tuple[torch.
     return found
 
 
-def _plain(query: torch.Tensor, options: Inputs) -> bool:
-    """Whether plain products are faster for short rows, and do what this layer asks."""
-    asks = options.get("dropout") or options.get("position_bias") is not None or options.get("is_causal") is False
-    return query.device.type == "cpu" and _computed_in(query) == torch.bfloat16 and not asks
+def _is_plain(module: torch.nn.Module, options: Inputs) -> bool:
+    """Whether a layer asks for causal attention and no more: neither dropout nor a bias."""
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    return causal and not options.get("dropout") and options.get("position_bias") is None
 
 
 def _kernel_of_all(
     module: torch.nn.Module, query: torch.Tensor, value: torch.Tensor, options: Inputs
 ) -> varlen.Kernel | None:
     """One that takes all rows at once, where it does what this layer asks: it knows neither dropout nor a bias."""
-    causal = options.get("is_causal")
-    causal = getattr(module, "is_causal", True) if causal is None else causal
-    if options.get("dropout") or options.get("position_bias") is not None or not causal:
+    if not _is_plain(module, options):
         return None
     size = query.shape[-1]
     return varlen.kernel(query.device, _computed_in(query), size) if size == value.shape[-1] else None

@@ -18,7 +18,7 @@ from finetune_trainer.training.checkpoints import write_whole
 # How long a process waits for others in a collective, in seconds: for those on other machines as long as torch does by
 # itself; on one machine for as long as the first may need to put a checkpoint into a bucket. There the launcher sees
 # who has died.
-APART_SECONDS, TOGETHER_SECONDS = 1800, 24 * 3600
+APART_SECONDS, TOGETHER_SECONDS = 1800, 4 * 3600
 # bfloat16 costs accuracy: it has to win by far.
 WORTHWHILE = 1.5
 BF16, FP32 = "bfloat16", "float32"

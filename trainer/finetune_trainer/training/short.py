@@ -56,7 +56,7 @@ def attend(
 ) -> torch.Tensor:
     """Causal attention within each row, of shapes (1, heads, tokens, size) to (1, tokens, heads, size), in bfloat16.
 
-    Heads that share a key are one product with it.
+    Heads that share a key are one product with it. Scores are rounded to bfloat16, as in transformers' own attention.
     """
     one, two, three = (padding.put(each.to(torch.bfloat16)) for each in (query, key, value))
     rows, heads, longest, size = one.shape

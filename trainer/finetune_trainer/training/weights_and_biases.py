@@ -1,9 +1,10 @@
 """A run at Weights & Biases, or at a server of it of one's own, through its library, an extra. Used by `trackers`.
 
 The library hands what it is given to a process of its own, which sends it later and tries again while a server is
-away: no step waits for it. What it writes goes to a directory of this process. It sends metrics, the run's settings,
-and which libraries it knows are imported, with its own version, Python's and the system's; what else it would look up
-(code, git, the machine and its load, the console, installed packages) is switched off.
+away: no step waits for it, but for some 10 s where a run is begun, which is tried again each minute. What it writes
+goes to a directory of this process. It sends metrics, the run's settings, and which libraries it knows are imported,
+with its own version, Python's and the system's; what else it would look up (code, git, the machine and its load, the
+console, installed packages) is switched off.
 """
 
 import json
@@ -70,7 +71,8 @@ class WeightsAndBiases:
         """Have the run, whose last step is that of all its metrics."""
         if self._tried:
             # What is left of the last time holds the run, and its process may be gone.
-            with suppress(*self._errors):
+            # Where its process ended in another way than it was asked to, the library would end this one, too.
+            with suppress(*self._errors, SystemExit):
                 self._wandb.teardown(exit_code=1)
         self._tried, self._held = True, []
         with self._explained():
