@@ -15,6 +15,8 @@ from shutil import copyfileobj
 from typing import IO, Any
 
 _CHUNK = 2**20
+# More than what tells of a file ever takes: its client's name for it is all that can be long.
+_WHOLE = 2**16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _BELOW = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -57,9 +59,12 @@ class Directory:
         return os.fdopen(fd, "rb")
 
     def cat_file(self, path: str) -> bytes:
-        """All of one."""
+        """All of a small one; one that no server has written, being too large, is none."""
         with self.open(path) as file:
-            return file.read()
+            content = file.read(_WHOLE + 1)
+        if len(content) > _WHOLE:
+            raise FileNotFoundError(path)
+        return content
 
     def cat_ranges(self, paths: Sequence[str], *_: object) -> list[bytes | OSError]:
         """All of several, or why one can't be read."""

@@ -1,6 +1,7 @@
 """Files in a claim that every replica mounts: whole or not there, and no way out of the directory."""
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,52 @@ async def test_a_namespace_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
     with pytest.raises(Problem) as refused:
         await uploaded(kept, "bakery")
     assert refused.value.status == 503
+
+
+TOLD = {"id": FORGED, "bytes": 9, "filename": "rows.jsonl", "format": "chat"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "7",
+        "[" * 60_000,
+        json.dumps(TOLD | {"id": f"file-{'1' * 32}"}),
+        json.dumps(TOLD | {"bytes": "9"}),
+        json.dumps(TOLD | {"bytes": True}),
+        json.dumps(TOLD | {"bytes": -1}),
+        json.dumps(TOLD | {"filename": None}),
+        json.dumps(TOLD | {"filename": "\ud800"}),
+        json.dumps(TOLD | {"format": "parquet"}),
+        json.dumps(TOLD | {"format": ["chat"]}),
+        json.dumps(TOLD | {"created_at": float("nan")}),
+        json.dumps(TOLD) + " " * 2**16,
+    ],
+    ids=range(13),
+)
+async def test_what_tells_of_no_file_is_left_out(tmp_path: Path, content: str) -> None:
+    kept = files(tmp_path)
+    id = await uploaded(kept)
+    forged = tmp_path / f"kitchen/{FORGED}.json"
+    forged.write_text(json.dumps(TOLD))
+    assert [each["id"] for each in await kept.some("kitchen", [id, FORGED])] == [id, FORGED]
+    forged.write_text(content)
+    (tmp_path / "kitchen/notes.json").write_text(content)
+    assert sorted(await kept.ids("kitchen")) == sorted([id, FORGED])
+    assert [each["id"] for each in await kept.some("kitchen", [id, FORGED])] == [id]
+    with pytest.raises(Problem) as found:
+        await kept.get("kitchen", FORGED)
+    assert found.value.message == f"No such file: {FORGED}."
+
+
+def test_of_what_is_too_large_no_more_is_read_than_tells_that(tmp_path: Path) -> None:
+    """Sparse, it takes no room where it lies."""
+    directory = Directory(tmp_path)
+    directory.put(f"kitchen/{FORGED}.json", io.BytesIO(b"{}"))
+    os.truncate(tmp_path / f"kitchen/{FORGED}.json", 500 * 2**30)
+    with pytest.raises(FileNotFoundError):
+        directory.cat_file(f"kitchen/{FORGED}.json")
 
 
 def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
