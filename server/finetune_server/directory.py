@@ -83,13 +83,12 @@ class Directory:
 
     def ls(self, path: str, **_: object) -> list[dict[str, Any]]:
         """The plain files of a namespace."""
-        with self._within(f"{path}/-") as (directory, _name), os.scandir(directory) as found:
-            told = [(each.name, each.stat(follow_symlinks=False)) for each in found if not each.name.startswith(".")]
-        return [
-            {"name": f"{path}/{name}", "size": each.st_size, "mtime": each.st_mtime}
-            for name, each in told
-            if stat.S_ISREG(each.st_mode)
-        ]
+        with self._within(f"{path}/-") as (directory, _name):
+            return [
+                {"name": f"{path}/{name}", "size": each.st_size, "mtime": each.st_mtime}
+                for name, each in _plain(directory)
+                if not name.startswith(".")
+            ]
 
     @contextmanager
     def _within(self, path: str, make: bool = False) -> Iterator[tuple[int, str]]:
@@ -109,3 +108,13 @@ class Directory:
             yield found, name
         finally:
             os.close(found)
+
+
+def _plain(directory: int) -> Iterator[tuple[str, os.stat_result]]:
+    """The plain files of an open directory."""
+    with os.scandir(directory) as found:
+        for each in found:
+            # It may be deleted meanwhile, and the others are there.
+            with suppress(FileNotFoundError):
+                if stat.S_ISREG((told := each.stat(follow_symlinks=False)).st_mode):
+                    yield each.name, told

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,23 @@ def test_of_what_is_too_large_no_more_is_read_than_tells_that(tmp_path: Path) ->
     os.truncate(tmp_path / f"kitchen/{FORGED}.json", 500 * 2**30)
     with pytest.raises(FileNotFoundError):
         directory.cat_file(f"kitchen/{FORGED}.json")
+
+
+def test_what_is_deleted_while_it_is_listed_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, scandir = Directory(tmp_path), os.scandir
+    for name in ("a.jsonl", "b.jsonl"):
+        directory.put(f"kitchen/{name}", io.BytesIO(ROW))
+
+    def deleted_meanwhile(opened: int) -> Any:
+        with scandir(opened) as found:
+            each = list(found)
+        (tmp_path / "kitchen/a.jsonl").unlink()
+        return nullcontext(each)
+
+    monkeypatch.setattr(os, "scandir", deleted_meanwhile)
+    assert [each["name"] for each in directory.ls("kitchen")] == ["kitchen/b.jsonl"]
 
 
 def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
