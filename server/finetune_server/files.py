@@ -4,6 +4,7 @@ A file is there once what tells of it is: that is written last and deleted first
 never part of an address; ids can't be guessed, and lie under the namespace of whoever uploaded them.
 """
 
+import errno
 import json
 import logging
 import re
@@ -40,6 +41,7 @@ _PART = 5 * 2**20
 _ROW = 2**20
 # Transfers at a time, and files that are checked.
 _THREADS, _CHECKS = 8, 4
+_FULL = "The place where files are kept is full: delete files, or ask who runs this server for more room."
 File = dict[str, Any]
 
 
@@ -200,6 +202,8 @@ class Files:
             raise
         except self._shelf.errors as error:
             logger.warning("%s: %s: %s", self._place or "files", type(error).__name__, error)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Problem(507, _FULL, code="files") from error
             raise Problem(503, "The place where files are kept does not answer: try again.", code="files") from error
 
 

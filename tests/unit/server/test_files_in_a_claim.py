@@ -1,5 +1,6 @@
 """Files in a claim that every replica mounts: whole or not there, and no way out of the directory."""
 
+import errno
 import io
 import json
 import os
@@ -130,6 +131,21 @@ def test_of_what_is_too_large_no_more_is_read_than_tells_that(tmp_path: Path) ->
     os.truncate(tmp_path / f"kitchen/{FORGED}.json", 500 * 2**30)
     with pytest.raises(FileNotFoundError):
         directory.cat_file(f"kitchen/{FORGED}.json")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_claim_that_is_full_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    kept = files(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Problem) as found:
+        await uploaded(kept)
+    assert (found.value.status, found.value.message) == (
+        507,
+        "The place where files are kept is full: delete files, or ask who runs this server for more room.",
+    )
 
 
 def test_what_is_deleted_while_it_is_listed_takes_no_other_with_it(
