@@ -148,6 +148,35 @@ async def test_a_claim_that_is_full_is_said_to_be(tmp_path: Path, monkeypatch: p
     )
 
 
+def test_a_draft_that_a_killed_pod_left_goes_once_it_is_old(tmp_path: Path) -> None:
+    directory, kitchen = Directory(tmp_path), tmp_path / "kitchen"
+    directory.put("kitchen/a.jsonl", io.BytesIO(ROW))
+    old, new, others = (f".{FORGED}.jsonl.{'0' * 16}", f".{FORGED}.jsonl.{'1' * 16}", ".nfs0001")
+    for name in (old, new, others):
+        (kitchen / name).write_bytes(ROW)
+    for name in (old, others, "a.jsonl"):
+        os.utime(kitchen / name, (0, 0))
+    directory.put("kitchen/b.jsonl", io.BytesIO(ROW))
+    assert {each.name for each in kitchen.iterdir()} == {new, others, "a.jsonl", "b.jsonl"}
+
+
+def test_a_file_that_was_taken_is_there_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name, too, and that of its namespace."""
+    synced, fsync = [], os.fsync
+
+    def noted(opened: int) -> None:
+        fsync(opened)
+        synced.append(os.readlink(f"/proc/self/fd/{opened}"))
+        if os.path.isdir(synced[-1]):
+            synced[-1] += f": {', '.join(os.listdir(synced[-1]))}"
+
+    monkeypatch.setattr(os, "fsync", noted)
+    Directory(tmp_path).put("kitchen/a.jsonl", io.BytesIO(ROW))
+    root, draft, namespace = synced
+    assert (root, namespace) == (f"{tmp_path}: kitchen", f"{tmp_path}/kitchen: a.jsonl")
+    assert draft.startswith(f"{tmp_path}/kitchen/.a.jsonl.")
+
+
 def test_what_is_deleted_while_it_is_listed_takes_no_other_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
