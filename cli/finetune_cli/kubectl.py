@@ -63,9 +63,10 @@ class Kubectl:
                     yield process.stdout or BytesIO()
                     read = True
                 finally:
-                    if not read and process.poll() is None:
+                    if ended := not read and process.poll() is None:
                         process.terminate()
-                    if process.wait() > 0:
+                    # Asked to end, kubectl may still say that it failed.
+                    if process.wait() > 0 and not ended:
                         said.seek(0)
                         raise _refused(arguments, said.read())
 

@@ -1,5 +1,6 @@
 """`finetune fetch` of what lies on a volume of a cluster: by a pod that mounts it, verified, all of it or nothing."""
 
+import errno
 import json
 import os
 from io import StringIO
@@ -10,6 +11,7 @@ import pytest
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import UserError
 from finetune_cli.fetch import fetch_artifact
+from finetune_cli.kubectl import Kubectl
 from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_trainer.contract.published import Claim, Manifest, written
@@ -160,6 +162,23 @@ def test_what_is_not_there_or_comes_in_part_is_told(claims: Claims) -> None:
         kubectl.read_text().replace("  *exec*)", "  *exec*) head -c 700 /dev/zero | tr '\\0' x; exit;;\n  *never*)")
     )
     assert unfetched() == f"pvc://{WORKSPACE} came in part: invalid header. Try again."
+
+
+def test_what_went_wrong_here_is_told_and_not_how_kubectl_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text("#!/bin/sh\ntrap 'exit 143' TERM\necho started\nwhile :; do sleep 0.1; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def full() -> None:
+        with Kubectl().bytes("exec") as stream:
+            assert stream.readline() == b"started\n"
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        full()
 
 
 def test_where_no_pod_shows_how_a_sentence_says_what_to_do(claims: Claims) -> None:
