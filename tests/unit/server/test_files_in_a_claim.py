@@ -162,7 +162,8 @@ def test_a_draft_that_a_killed_pod_left_goes_once_it_is_old(tmp_path: Path) -> N
 
 def test_a_file_that_was_taken_is_there_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name, too, and that of its namespace."""
-    synced, fsync = [], os.fsync
+    synced: list[str] = []
+    fsync = os.fsync
 
     def noted(opened: int) -> None:
         fsync(opened)
