@@ -1,7 +1,6 @@
 """The FineTuneJobs of a namespace, as `jobs.Place` has them, and a file of a revision's volume, for `finetune report`.
 
-A file is read by a pod made for that, with the template of the revision's own evaluate Job, or of its engine: same
-image, same place, same Pod Security.
+A file is read by a pod made for that (`pods`), with the template of the revision's own evaluate Job, or of its engine.
 """
 
 import json
@@ -27,7 +26,8 @@ from finetune_trainer.contract.schemes import within
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, ReachableModel, before, job_of
 from finetune_cli.kubectl import Kubectl, Raw
-from finetune_cli.volume import archived, holder, unpack
+from finetune_cli.pods import container_like, pod_like
+from finetune_cli.volume import FETCH, archived, holder, unpack
 
 RESOURCE = f"{PLURAL}.{GROUP}"
 # What port-forward says first, of IPv4.
@@ -175,7 +175,7 @@ class Cluster:
         mount = f"PersistentVolumeClaim {claim}. Have a pod of yours mount it, and copy {path} from there."
         with self._pod(holder(self._template(name, newest, mount), name, newest, claim)) as pod:
             self._kubectl("wait", f"pod/{pod}", "--for=condition=Ready", f"--timeout={READ_SECONDS}s")
-            with self._kubectl.bytes("exec", pod, "--", *archived(path)) as stream:
+            with self._kubectl.bytes("exec", pod, f"--container={FETCH}", "--", *archived(path)) as stream:
                 unpack(stream, directory, uri)
 
     def _template(self, name: str, revision: str, otherwise: str) -> Raw:
@@ -236,60 +236,26 @@ def documents(lines: Iterable[str]) -> Iterator[Raw]:
 
 
 def reader(template: Raw, name: str, revision: str, path: str) -> Raw:
-    """A pod that prints a file of the revision's volume, made from its evaluate Job's pod template.
-
-    It carries none of the operator's labels, which would make it a stage's pod; so the term that keeps a revision's
-    pods together, which it could not match itself, is a preference here.
-    """
+    """A pod that prints a file of the revision's volume."""
     containers = (*template.get("initContainers", ()), *template["containers"])
-    container = next((each for each in containers if _BUCKET in each.get("args", ())), template["containers"][0])
-    kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts")
-    together = {
-        "weight": 100,
-        "podAffinityTerm": {
-            "labelSelector": {"matchLabels": {names.JOB: name, names.REVISION: revision}},
-            "topologyKey": "kubernetes.io/hostname",
-        },
-    }
-    others = ("containers", "initContainers", "affinity", "schedulerName")
-    spec = {key: value for key, value in template.items() if key not in others}
-    node = {key: value for key, value in template.get("affinity", {}).items() if key == "nodeAffinity"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": f"{names.of_revision(name, revision)}-report-"},
-        "spec": {
-            **spec,
-            "affinity": {**node, "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [together]}},
-            # A node may fail to start a container; and whoever asked may be gone by then.
-            "restartPolicy": "OnFailure",
-            "activeDeadlineSeconds": READ_SECONDS,
-            **_bringing(container, path),
-            "containers": [
-                {
-                    "name": "report",
-                    "command": ["cat", path],
-                    **{key: container[key] for key in kept if key in container},
-                }
-            ],
-        },
-    }
+    like = next((each for each in containers if _BUCKET in each.get("args", ())), template["containers"][0])
+    return pod_like(
+        *(template, name, revision, "report", READ_SECONDS),
+        # A node may fail to start a container.
+        restartPolicy="OnFailure",
+        **_bringing(like, path),
+        containers=[container_like(like, "report", "cat", path, kept=("volumeMounts",))],
+    )
 
 
-def _bringing(container: Raw, path: str) -> Raw:
+def _bringing(like: Raw, path: str) -> Raw:
     """What brings the file, where the workspace is kept in a bucket: the trainer, as that container is told of it."""
-    told = container.get("args", [])
+    told = like.get("args", [])
     if _BUCKET not in told:
         return {}
-    kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts", "env")
     within = PurePosixPath(path).relative_to(WORKSPACE).as_posix()
-    return {
-        "initContainers": [
-            {
-                "name": "bring",
-                "command": ["python", "-m", "finetune_trainer", "bring"],
-                "args": [_BUCKET, told[told.index(_BUCKET) + 1], "--workspace", str(WORKSPACE), "--only", within],
-                **{key: container[key] for key in kept if key in container},
-            }
-        ]
-    }
+    args = [_BUCKET, told[told.index(_BUCKET) + 1], "--workspace", str(WORKSPACE), "--only", within]
+    brings = container_like(
+        *(like, "bring", "python", "-m", "finetune_trainer", "bring"), kept=("volumeMounts", "env"), args=args
+    )
+    return {"initContainers": [brings]}

@@ -5,6 +5,7 @@
 
 import json
 import re
+import select
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -63,9 +64,10 @@ class Kubectl:
                     yield process.stdout or BytesIO()
                     read = True
                 finally:
-                    if not read and process.poll() is None:
+                    if ended := not read and not _closed(process.stdout):
                         process.terminate()
-                    if process.wait() > 0:
+                    # Asked to end, kubectl may still say that it failed.
+                    if process.wait() > 0 and not ended:
                         said.seek(0)
                         raise _refused(arguments, said.read())
 
@@ -105,6 +107,15 @@ class Kubectl:
             *([f"--context={self.context}"] if self.context else []),
             *arguments,
         ]
+
+
+def _closed(pipe: IO[bytes] | None) -> bool:
+    """Whether what writes there has ended by itself, or is about to."""
+    if pipe is None:
+        return True
+    asked = select.poll()
+    asked.register(pipe, 0)
+    return bool(asked.poll(0))
 
 
 def _refused(arguments: tuple[str, ...], said: str) -> UserError:

@@ -9,58 +9,35 @@ import tarfile
 from pathlib import Path
 from typing import IO
 
-from finetune_operator import names
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import inside
 
 from finetune_cli.kubectl import Raw
+from finetune_cli.pods import container_like, pod_like
 
+# Its container.
+FETCH = "fetch"
 MOUNTED = "/mnt/fetched"
-# Whoever asked may be gone by then.
 FETCH_SECONDS = 4 * 3600
 
 
 def holder(template: Raw, name: str, revision: str, claim: str) -> Raw:
-    """A pod that has a claim, made from the template of a pod of the revision's: same image, place and Pod Security."""
-    container = template["containers"][0]
-    kept = ("image", "imagePullPolicy", "securityContext")
-    others = ("containers", "initContainers", "volumes", "schedulerName", "subdomain", "terminationGracePeriodSeconds")
-    together = {
-        "weight": 100,
-        "podAffinityTerm": {
-            "labelSelector": {"matchLabels": {names.JOB: name, names.REVISION: revision}},
-            "topologyKey": "kubernetes.io/hostname",
-        },
-    }
-    node = {key: value for key, value in template.get("affinity", {}).items() if key == "nodeAffinity"}
+    """A pod that has a claim, to read only, and nothing else."""
     source = {"claimName": claim, "readOnly": True}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": f"{names.of_revision(name, revision)}-fetch-"},
-        "spec": {
-            **{key: value for key, value in template.items() if key not in others},
-            # It carries none of the labels that would make it a stage's: a preference is all that it can have.
-            "affinity": {**node, "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [together]}},
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": FETCH_SECONDS,
-            "terminationGracePeriodSeconds": 0,
-            "volumes": [{"name": "fetched", "persistentVolumeClaim": source}],
-            "containers": [
-                {
-                    "name": "fetch",
-                    "command": ["sleep", str(FETCH_SECONDS)],
-                    "volumeMounts": [{"name": "fetched", "mountPath": MOUNTED, "readOnly": True}],
-                    **{key: container[key] for key in kept if key in container},
-                }
-            ],
-        },
-    }
+    mount = {"name": "fetched", "mountPath": MOUNTED, "readOnly": True}
+    waits = container_like(template["containers"][0], FETCH, "sleep", str(FETCH_SECONDS), volumeMounts=[mount])
+    return pod_like(
+        *(template, name, revision, FETCH, FETCH_SECONDS),
+        restartPolicy="Never",
+        volumes=[{"name": "fetched", "persistentVolumeClaim": source}],
+        containers=[waits],
+    )
 
 
 def archived(path: str) -> tuple[str, ...]:
     """The command that writes a directory of the claim as an archive."""
-    return ("tar", "--create", "--file=-", f"--directory={MOUNTED}/{path}", ".")
+    # Of a file with two names the second would come as a link, without content.
+    return ("tar", "--create", "--hard-dereference", "--file=-", f"--directory={MOUNTED}/{path}", ".")
 
 
 def unpack(stream: IO[bytes], directory: Path, uri: str) -> None:

@@ -183,6 +183,7 @@ _REFUSED = {
     "429": "More than the key may have, or than are taken at a time.",
     "500": "A fault of the server's.",
     "503": "The cluster, the place of the files or the engine does not answer.",
+    "507": "The place of the files is full.",
 }
 
 

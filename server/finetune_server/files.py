@@ -4,6 +4,7 @@ A file is there once what tells of it is: that is written last and deleted first
 never part of an address; ids can't be guessed, and lie under the namespace of whoever uploaded them.
 """
 
+import errno
 import json
 import logging
 import re
@@ -40,6 +41,7 @@ _PART = 5 * 2**20
 _ROW = 2**20
 # Transfers at a time, and files that are checked.
 _THREADS, _CHECKS = 8, 4
+_FULL = "The place where files are kept is full: delete files, or ask who runs this server for more room."
 File = dict[str, Any]
 
 
@@ -120,9 +122,12 @@ class Files:
         if not _ID.fullmatch(id):
             raise missing("file", id, param)
         try:
-            return dict(json.loads(await self._run(lambda: self._system.cat_file(self._told(namespace, id)))))
-        except (FileNotFoundError, ValueError):
-            raise missing("file", id, param) from None
+            found = _told_of(await self._run(lambda: self._system.cat_file(self._told(namespace, id))), id)
+        except FileNotFoundError:
+            found = None
+        if found is None:
+            raise missing("file", id, param)
+        return found
 
     async def delete(self, namespace: str, id: str) -> None:
         """Remove one. A job that has read it goes on."""
@@ -170,7 +175,7 @@ class Files:
         found = sorted(
             (each[self._shelf.modified], PurePosixPath(each["name"]).stem) for each in self._listed(namespace, ".json")
         )
-        return [id for _, id in reversed(found)]
+        return [id for _, id in reversed(found) if _ID.fullmatch(id)]
 
     def _some(self, namespace: str, ids: Sequence[str]) -> list[File]:
         paths = [self._told(namespace, id) for id in ids]
@@ -179,7 +184,8 @@ class Files:
         for each in found:
             if isinstance(each, Exception) and not isinstance(each, FileNotFoundError):
                 raise each
-        return [json.loads(each) for each in found if not isinstance(each, Exception)]
+        told = [_told_of(each, id) for each, id in zip(found, ids, strict=True) if not isinstance(each, Exception)]
+        return [each for each in told if each is not None]
 
     def _listed(self, namespace: str, end: str) -> list[dict[str, Any]]:
         try:
@@ -196,7 +202,28 @@ class Files:
             raise
         except self._shelf.errors as error:
             logger.warning("%s: %s: %s", self._place or "files", type(error).__name__, error)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Problem(507, _FULL, code="files") from error
             raise Problem(503, "The place where files are kept does not answer: try again.", code="files") from error
+
+
+def _told_of(data: bytes, id: str) -> File | None:
+    """What tells of a file; None where somebody else has written it, who may have written anything."""
+    try:
+        found = json.loads(data)
+        # No answer could have it otherwise: NaN, or half a character.
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    ours = (
+        isinstance(found, dict)
+        and found.get("id") == id
+        and type(found.get("bytes")) is int
+        and found["bytes"] >= 0
+        and isinstance(found.get("filename"), str)
+        and found.get("format") in list(Format)
+    )
+    return found if ours else None
 
 
 def seen(file: File) -> File:

@@ -29,8 +29,8 @@ from finetune_server.waking import Waking
 def application(settings: ClusterSettings) -> Starlette:
     """The server; it connects when it starts. Raises StageError where the bucket can't be asked."""
     keys = Keys(settings.keys)
-    claimed = settings.claim and in_claim(settings.claim, settings.jobs_claim, settings.files)
-    files = Files(claimed or in_bucket(settings.bucket))
+    claim, jobs_claim = settings.claim, settings.jobs_claim
+    files = Files(in_claim(claim, jobs_claim, settings.files) if claim else in_bucket(settings.bucket))
 
     @asynccontextmanager
     async def ground() -> AsyncIterator[Ground]:

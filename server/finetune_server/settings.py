@@ -103,6 +103,8 @@ def _check_place(bucket: str, claim: str, jobs_claim: str, rows_secret: str) -> 
         raise ValueError(f"{PREFIX}ROWS_SECRET is for a bucket: from a claim jobs read without credentials")
     if jobs_claim and not claim:
         raise ValueError(f"{PREFIX}JOBS_CLAIM needs {PREFIX}CLAIM, in which the server keeps the files")
+    if not claim and not bucket:
+        raise ValueError(f"files have no place: {PREFIX}BUCKET names a bucket for them, {PREFIX}CLAIM a claim")
     if not claim and not bucket.startswith("s3://"):
         raise ValueError(f"{PREFIX}BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not {bucket!r}")
 

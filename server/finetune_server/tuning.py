@@ -29,9 +29,9 @@ CALLER = f"{GROUP}/openai-caller"
 CANCELLED = f"{GROUP}/openai-cancelled"
 _PAIRS = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
 # What the importer leaves to whoever calls it, and is seen to here.
+_HERE = {"model", "training_file", "validation_file", "learning_rate_multiplier", "integrations", "metadata"}
 # What of a tracker the table of base models has to name.
 _TRACKERS = {"mlflow": "MLflow server", "trackio": "trackio server", "wandb": "key of Weights & Biases"}
-_HERE = {"model", "training_file", "validation_file", "learning_rate_multiplier", "integrations", "metadata"}
 
 
 def _auto(value: Any) -> Any:

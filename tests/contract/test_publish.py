@@ -256,6 +256,6 @@ def test_a_manifest_can_name_no_file_outside_of_the_artifact(store: Store, place
     manifest = f"{uri}/manifest.json"
     store.put(manifest, store.get(manifest).replace(b"adapter_config.json", b"../../outside"))
     said = unfetched(uri, tmp_path / "fetched")
-    assert said == f"{uri}/manifest.json names a file outside of the artifact: ../../outside."
+    assert said == f"{uri} names a file outside of the artifact: ../../outside."
     store.put(manifest, json.dumps({"files": []}).encode())
     assert unfetched(uri, tmp_path / "fetched") == f"{uri}/manifest.json is no manifest of an artifact."

@@ -1,5 +1,6 @@
 """`finetune fetch` of what lies on a volume of a cluster: by a pod that mounts it, verified, all of it or nothing."""
 
+import errno
 import json
 import os
 from io import StringIO
@@ -10,13 +11,14 @@ import pytest
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import UserError
 from finetune_cli.fetch import fetch_artifact
+from finetune_cli.kubectl import Kubectl
 from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_trainer.contract.published import Claim, Manifest, written
 from finetune_trainer.contract.results import ArtifactInfo
 from finetune_trainer.data import digests
 from rendering import target
-from restricted import violations
+from restricted import bounded, violations
 from rich.console import Console
 
 FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights", "deep/README.md": b"# Recipes"}
@@ -42,7 +44,8 @@ case "$*" in
   *"get finetunejobs"*) cat ftj.json;;
   *"get job recipes-{FOUND.revision}-train "*) cat job.json;;
   *"create -f"*) cat > made.json; cat pod.json;;
-  *exec*) shift 4; exec "$1" "$2" "$3" "$(echo "$4" | sed s,/mnt/fetched,{root}/mounted,)" "$5";;
+  *"exec reader-1 --container=fetch -- "*) shift 5
+    exec "$1" "$2" "$3" "$4" "$(echo "$5" | sed s,/mnt/fetched,{root}/mounted,)" "$6";;
 esac
 """)
         program.chmod(0o755)
@@ -114,6 +117,14 @@ def test_what_lies_on_the_workspaces_volume_is_fetched(claims: Claims) -> None:
     assert claims.asked[-1] == "--namespace=kitchen delete pod/reader-1 --wait=false --ignore-not-found"
 
 
+def test_a_file_that_has_two_names_comes_under_both(claims: Claims) -> None:
+    artifact = claims.root / "mounted/artifact"
+    (artifact / "model.safetensors").hardlink_to(artifact / "adapter_model.safetensors")
+    claims.has(f"pvc://{WORKSPACE}")
+    fetch()
+    assert here(FOUND.revision) == FILES | {"model.safetensors": b"weights"}
+
+
 def test_what_was_published_to_a_claim_is_fetched(claims: Claims) -> None:
     claims.publish()
     first, second = fetch().splitlines()
@@ -132,7 +143,9 @@ def test_the_pod_mounts_the_claim_to_read_only_and_is_none_of_a_stage(claims: Cl
     assert spec["volumes"] == [{"name": "fetched", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
     assert violations(spec) == []
     assert "labels" not in claims.pod["metadata"]
-    assert [each for each in spec["containers"] if "env" in each or "resources" in each] == []
+    (container,) = spec["containers"]
+    assert "env" not in container
+    assert bounded(container)
 
 
 def test_what_differs_is_refused(claims: Claims) -> None:
@@ -157,9 +170,28 @@ def test_what_is_not_there_or_comes_in_part_is_told(claims: Claims) -> None:
     # As a connection that breaks off.
     kubectl = claims.root / "kubectl"
     kubectl.write_text(
-        kubectl.read_text().replace("  *exec*)", "  *exec*) head -c 700 /dev/zero | tr '\\0' x; exit;;\n  *never*)")
+        kubectl.read_text().replace(
+            'case "$*" in', "case \"$*\" in\n  *exec*) head -c 700 /dev/zero | tr '\\0' x; exit;;"
+        )
     )
     assert unfetched() == f"pvc://{WORKSPACE} came in part: invalid header. Try again."
+
+
+def test_what_went_wrong_here_is_told_and_not_how_kubectl_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text("#!/bin/sh\ntrap 'exit 143' TERM\necho started\nwhile :; do sleep 0.1; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def full() -> None:
+        with Kubectl().bytes("exec") as stream:
+            assert stream.readline() == b"started\n"
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        full()
 
 
 def test_where_no_pod_shows_how_a_sentence_says_what_to_do(claims: Claims) -> None:

@@ -33,7 +33,7 @@ from finetune_trainer.server import Reporter
 from finetune_trainer.stages.prepare import prepare
 from huggingface_hub import ModelCard
 from rendering import host, target
-from restricted import violations
+from restricted import bounded, violations
 from rich.console import Console
 from tiny import CHATML, write_model
 from typer.testing import CliRunner
@@ -102,6 +102,7 @@ def test_the_pod_reads_the_volume_and_nothing_else(kubectl: Path, monkeypatch: p
     (container,) = pod["spec"]["containers"]
     assert container["command"] == ["cat", "/workspace/evaluations/00000001/report.json"]
     assert "env" not in container
+    assert bounded(container)
     # It must not be taken for a pod of the stage.
     assert "labels" not in pod["metadata"]
     assert violations(pod["spec"]) == []
@@ -183,6 +184,7 @@ def test_of_a_workspace_in_a_bucket_the_reader_has_the_file_brought() -> None:
             "evaluations/ab/report.json",
         ]
         assert parse(["bring", *brings["args"]]).only == ["evaluations/ab/report.json"]
+        assert bounded(brings)
         assert brings["image"] == reads["image"] == "trainer:1"
         keys = [each["valueFrom"]["secretKeyRef"]["name"] for each in brings["env"] if "valueFrom" in each]
         assert set(keys) == {"work"}

@@ -1,4 +1,6 @@
-"""The `restricted` Pod Security Standard, as kubernetes.io/docs/concepts/security/pod-security-standards lists it."""
+"""The `restricted` Pod Security Standard, as kubernetes.io/docs/concepts/security/pod-security-standards lists it;
+and what a ResourceQuota for cpu and memory asks of containers.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +27,12 @@ def violations(pod: dict[str, Any]) -> list[str]:
         *(f"volume {volume}" for volume in pod.get("volumes", []) if not set(volume) - {"name"} <= VOLUMES),
         *(f"{container['name']}: {found}" for container in containers for found in _of_container(container, context)),
     ]
+
+
+def bounded(container: dict[str, Any]) -> bool:
+    """Whether a namespace with such a quota takes it."""
+    resources = container.get("resources", {})
+    return all({"cpu", "memory"} <= set(resources.get(kind, ())) for kind in ("requests", "limits"))
 
 
 def _of_container(container: dict[str, Any], pod: dict[str, Any]) -> Iterator[str]:

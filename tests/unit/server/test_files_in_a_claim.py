@@ -1,7 +1,10 @@
 """Files in a claim that every replica mounts: whole or not there, and no way out of the directory."""
 
+import errno
 import io
+import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,114 @@ async def test_a_namespace_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
     with pytest.raises(Problem) as refused:
         await uploaded(kept, "bakery")
     assert refused.value.status == 503
+
+
+TOLD = {"id": FORGED, "bytes": 9, "filename": "rows.jsonl", "format": "chat"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "7",
+        "[" * 60_000,
+        json.dumps(TOLD | {"id": f"file-{'1' * 32}"}),
+        json.dumps(TOLD | {"bytes": "9"}),
+        json.dumps(TOLD | {"bytes": True}),
+        json.dumps(TOLD | {"bytes": -1}),
+        json.dumps(TOLD | {"filename": None}),
+        json.dumps(TOLD | {"filename": "\ud800"}),
+        json.dumps(TOLD | {"format": "parquet"}),
+        json.dumps(TOLD | {"format": ["chat"]}),
+        json.dumps(TOLD | {"created_at": float("nan")}),
+        json.dumps(TOLD) + " " * 2**16,
+    ],
+    ids=range(13),
+)
+async def test_what_tells_of_no_file_is_left_out(tmp_path: Path, content: str) -> None:
+    kept = files(tmp_path)
+    id = await uploaded(kept)
+    forged = tmp_path / f"kitchen/{FORGED}.json"
+    forged.write_text(json.dumps(TOLD))
+    assert [each["id"] for each in await kept.some("kitchen", [id, FORGED])] == [id, FORGED]
+    forged.write_text(content)
+    (tmp_path / "kitchen/notes.json").write_text(content)
+    assert sorted(await kept.ids("kitchen")) == sorted([id, FORGED])
+    assert [each["id"] for each in await kept.some("kitchen", [id, FORGED])] == [id]
+    with pytest.raises(Problem) as found:
+        await kept.get("kitchen", FORGED)
+    assert found.value.message == f"No such file: {FORGED}."
+
+
+def test_of_what_is_too_large_no_more_is_read_than_tells_that(tmp_path: Path) -> None:
+    """Sparse, it takes no room where it lies."""
+    directory = Directory(tmp_path)
+    directory.put(f"kitchen/{FORGED}.json", io.BytesIO(b"{}"))
+    os.truncate(tmp_path / f"kitchen/{FORGED}.json", 500 * 2**30)
+    with pytest.raises(FileNotFoundError):
+        directory.cat_file(f"kitchen/{FORGED}.json")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_claim_that_is_full_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    kept = files(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Problem) as found:
+        await uploaded(kept)
+    assert (found.value.status, found.value.message) == (
+        507,
+        "The place where files are kept is full: delete files, or ask who runs this server for more room.",
+    )
+
+
+def test_a_draft_that_a_killed_pod_left_goes_once_it_is_old(tmp_path: Path) -> None:
+    directory, kitchen = Directory(tmp_path), tmp_path / "kitchen"
+    directory.put("kitchen/a.jsonl", io.BytesIO(ROW))
+    old, new, others = (f".{FORGED}.jsonl.{'0' * 16}", f".{FORGED}.jsonl.{'1' * 16}", ".nfs0001")
+    for name in (old, new, others):
+        (kitchen / name).write_bytes(ROW)
+    for name in (old, others, "a.jsonl"):
+        os.utime(kitchen / name, (0, 0))
+    directory.put("kitchen/b.jsonl", io.BytesIO(ROW))
+    assert {each.name for each in kitchen.iterdir()} == {new, others, "a.jsonl", "b.jsonl"}
+
+
+def test_a_file_that_was_taken_is_there_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name, too, and that of its namespace."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(opened: int) -> None:
+        fsync(opened)
+        synced.append(os.readlink(f"/proc/self/fd/{opened}"))
+        if os.path.isdir(synced[-1]):
+            synced[-1] += f": {', '.join(os.listdir(synced[-1]))}"
+
+    monkeypatch.setattr(os, "fsync", noted)
+    Directory(tmp_path).put("kitchen/a.jsonl", io.BytesIO(ROW))
+    root, draft, namespace = synced
+    assert (root, namespace) == (f"{tmp_path}: kitchen", f"{tmp_path}/kitchen: a.jsonl")
+    assert draft.startswith(f"{tmp_path}/kitchen/.a.jsonl.")
+
+
+def test_what_is_deleted_while_it_is_listed_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, scandir = Directory(tmp_path), os.scandir
+    for name in ("a.jsonl", "b.jsonl"):
+        directory.put(f"kitchen/{name}", io.BytesIO(ROW))
+
+    def deleted_meanwhile(opened: int) -> Any:
+        with scandir(opened) as found:
+            each = list(found)
+        (tmp_path / "kitchen/a.jsonl").unlink()
+        return nullcontext(each)
+
+    monkeypatch.setattr(os, "scandir", deleted_meanwhile)
+    assert [each["name"] for each in directory.ls("kitchen")] == ["kitchen/b.jsonl"]
 
 
 def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:

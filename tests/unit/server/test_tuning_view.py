@@ -250,6 +250,7 @@ def test_the_table_of_base_models_is_read(tmp_path: Path) -> None:
         ("[]", {}, "has to be a map of base models"),
         ("{", {}, "can't be read: "),
         ("{}", {"BUCKET": "/tmp"}, "FINETUNE_API_BUCKET must be s3://BUCKET or s3://BUCKET/PREFIX, not '/tmp'"),
+        ("{}", {"BUCKET": ""}, "FINETUNE_API_BUCKET names a bucket for them, FINETUNE_API_CLAIM a claim"),
         ("{}", {"CLAIM": "files"}, "FINETUNE_API_BUCKET and FINETUNE_API_CLAIM are both given"),
         ("{}", {"BUCKET": "", "CLAIM": "files", "ROWS_SECRET": "rows"}, "FINETUNE_API_ROWS_SECRET is for a bucket"),
         ("{}", {"JOBS_CLAIM": "files"}, "FINETUNE_API_JOBS_CLAIM needs FINETUNE_API_CLAIM"),

@@ -64,8 +64,8 @@ def written(document: Claim | Manifest) -> bytes:
 
 
 def inside(name: str, uri: str) -> PurePosixPath:
-    """A path of a manifest, which anybody may have written. Raises StageError where it leads out of the directory."""
+    """A path of a manifest or an archive, which anybody may have written. Raises StageError where it leads out."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        raise StageError(Outcome.DATA_INVALID, f"{uri}/{MANIFEST} names a file outside of the artifact: {name}.")
+        raise StageError(Outcome.DATA_INVALID, f"{uri} names a file outside of the artifact: {name}.")
     return path
