@@ -208,7 +208,8 @@ def test_restored_elsewhere_amid_its_training_it_trains_on_the_volume_that_it_ha
 
             space.operator.start()
             for raw in kept:
-                await space.api.create(raw, space.name)
+                mapped = raw | {"metadata": raw["metadata"] | {"namespace": space.name}}
+                await space.api.create(mapped, space.name)
             await life.until(lambda life: life.serves)
             assert stages(life) == {"train"}
             record = life.of(before.revision, "ConfigMap")
