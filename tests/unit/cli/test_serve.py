@@ -371,7 +371,6 @@ def test_what_a_stream_does_not_take_is_refused(client: OpenAI, kitchen: Path) -
         ({"stream": "yes"}, "stream must be false or true, not yes."),
         ({"limit": "5"}, "limit is not known here, and nothing is ignored: remove it."),
         ({"after": "ftevent-1"}, "after names ftevent-1, which is not in the list: begin anew without it."),
-        ({"after": ""}, "after is empty, and names nothing: begin anew without it."),
     ):
         assert refused(openai.BadRequestError, lambda asked=asked: stream(client, "ftjob-ended", **asked)) == sentence
     assert refused(openai.NotFoundError, lambda: stream(client, "ftjob-none")) == "No such fine-tuning job: ftjob-none."
