@@ -126,7 +126,7 @@ def test_a_clusters_source_is_refused_with_what_to_use(sections: dict[str, Any],
         local(tmp_path, **sections)
     taken = {
         "model": "hf://, s3://, gs://, abfs://, oci:// and file://PATH",
-        "dataset": "hf://, s3://, gs://, abfs://, https:// and file://PATH",
+        "dataset": "hf://, s3://, gs://, abfs://, oci://, https:// and file://PATH",
         "evaluation": "file://PATH",
         "output": "hf://, s3://, gs://, abfs:// and oci://",
     }
