@@ -3,13 +3,12 @@
 What lies on a volume is read through a pod (`Cluster.copy`).
 """
 
-import errno
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from finetune_operator.api.status import ArtifactStatus, FineTuneJobStatus
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.published import Manifest, without_base
 from finetune_trainer.data import digests, signing
 from finetune_trainer.data.parts import bring as bring_from
@@ -25,7 +24,6 @@ from finetune_cli.store import find, known
 FILE, PVC = "file://", "pvc://"
 # Where it lies in a workspace.
 ARTIFACT = "artifact"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fetch_artifact(
@@ -50,7 +48,7 @@ def fetch_artifact(
     except StageError as error:
         raise UserError(error.message, error.outcome.exit.code) from error
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in DISK_FULL:
             raise
         full = f"The disk with {target.absolute()} is full, and nothing was left there"
         raise UserError(f"{full}: make room, or name another directory with --to.") from error

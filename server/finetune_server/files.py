@@ -4,7 +4,6 @@ A file is there once what tells of it is: that is written last and deleted first
 never part of an address; ids can't be guessed, and lie under the namespace of whoever uploaded them.
 """
 
-import errno
 import json
 import logging
 import re
@@ -21,7 +20,7 @@ from typing import IO, Any, TypeVar
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from finetune_trainer.contract.config import DatasetConfig, Format, Source
-from finetune_trainer.contract.outcome import StageError
+from finetune_trainer.contract.outcome import DISK_FULL, StageError
 from finetune_trainer.data import bucket
 from finetune_trainer.data.examples import faults, recognise, shape_of
 from finetune_trainer.data.formats import json_lines
@@ -202,7 +201,7 @@ class Files:
             raise
         except self._shelf.errors as error:
             logger.warning("%s: %s: %s", self._place or "files", type(error).__name__, error)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise Problem(507, _FULL, code="files") from error
             raise Problem(503, "The place where files are kept does not answer: try again.", code="files") from error
 

@@ -6,6 +6,7 @@ where it has a fitting one. `docs/exit-codes.md` is generated from here.
 """
 
 import base64
+import errno
 import json
 import zlib
 from dataclasses import dataclass
@@ -103,6 +104,10 @@ def unpack(text: Any) -> Any:
     if not reader.eof:
         raise ValueError("is a packed result that was cut off")
     return found
+
+
+# What an OSError has where nothing more could be written.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StageError(Exception):

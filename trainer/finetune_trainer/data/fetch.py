@@ -5,7 +5,6 @@ Called by `prepare` alone, the only stage with credentials. A file is complete o
 off goes on with the files that are still missing. Every way in which it fails is a sentence (`fetch_errors`).
 """
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.config import ModelConfig, Source
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.published import inside
 from finetune_trainer.contract.schemes import within
 from finetune_trainer.data import bucket, digests, hub, published
@@ -63,7 +62,7 @@ def _cache_told(config: ModelConfig) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or config.cache is None:
+        if error.errno not in DISK_FULL or config.cache is None:
             raise
         claim = within(config.cache.uri).partition("/")[0]
         raise StageError(

@@ -3,7 +3,6 @@
 Called by `fetch`, around everything that goes over the network.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.contract.schemes import scheme_of
 from finetune_trainer.data import bucket
@@ -78,7 +77,7 @@ def _errors(access: Access) -> tuple[type[Exception], ...]:
 
 def _of_this_machine(error: OSError) -> bool:
     """Whether it is about our own disk: adlfs names objects where others name files, and those here are absolute."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT) or Path(error.filename or "").is_absolute()
+    return error.errno in DISK_FULL or Path(error.filename or "").is_absolute()
 
 
 def _explain(access: Access, error: Exception) -> StageError:

@@ -5,7 +5,6 @@ never ends by itself: it looks at what is wanted and at what there is, does what
 What it knows can be lost: after a restart it reads it off the engine and the volume.
 """
 
-import errno
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from finetune_trainer import signals
 from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, Adapter, Held, Wanted
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.data import published
 from finetune_trainer.server import Response, answering
@@ -207,7 +206,7 @@ def fetch(adapter: Adapter, target: Path, signed: Path | None = None) -> None:
     try:
         published.bring(adapter.uri, draft, lambda name: None, signed, OWNER, adapter.digest)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         message = f"The node's disk is too small for {adapter.uri}: remove what else is on it, or load fewer adapters."
         raise StageError(Outcome.WORKSPACE_FULL, message) from error

@@ -5,18 +5,15 @@ alone has the model's credentials. What it leaves beside the model is written la
 fetches nothing again, whether the hub answers or not.
 """
 
-import errno
 import logging
 from pathlib import Path
 
 from finetune_trainer.contract.config import ModelConfig
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.results import FetchResult
 from finetune_trainer.data import fetch as data
 
 logger = logging.getLogger(__name__)
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fetch(model: ModelConfig, directory: Path) -> FetchResult:
@@ -31,7 +28,7 @@ def fetch(model: ModelConfig, directory: Path) -> FetchResult:
         draft = note.with_name(f"{note.name}.partial")
         draft.write_text(result.model_dump_json(by_alias=True, exclude_none=True))
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise StageError(
             Outcome.WORKSPACE_FULL, f"The pod's volume is too small for {uri}: raise storage.size of the Engine."

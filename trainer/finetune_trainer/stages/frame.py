@@ -4,7 +4,6 @@
 to stop get theirs here; anything else is a fault of ours, and the end of its traceback goes with it.
 """
 
-import errno
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 from finetune_trainer import signals
 from finetune_trainer.contract.config import Contract
-from finetune_trainer.contract.outcome import TERMINATION_BYTES, Outcome, StageError, Termination, pack
+from finetune_trainer.contract.outcome import DISK_FULL, TERMINATION_BYTES, Outcome, StageError, Termination, pack
 from finetune_trainer.contract.redaction import redacted
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Ending:
 def _explain(error: BaseException, workspace: Path) -> tuple[Outcome, str]:
     if isinstance(error, StageError):
         return error.outcome, error.message
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return Outcome.WORKSPACE_FULL, f"The workspace volume at {workspace} is full: raise workspace.size."
     if isinstance(error, MemoryError):
         return Outcome.OUT_OF_MEMORY, "The stage ran out of host memory: raise the memory in training.resources."

@@ -3,12 +3,11 @@
 Called by `train` and `fitting`. The sentences are made by pure functions; no torch.
 """
 
-import errno
 import shutil
 from pathlib import Path
 
 from finetune_trainer.contract.config import AdapterType
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.training.memory import GIB, Training
 
 # Less than any checkpoint needs: the libraries' writers don't all say why a write failed.
@@ -57,7 +56,7 @@ def is_full(error: BaseException, workspace: Path) -> bool:
     """Whether a write failed for want of space: by the code of an error behind this one, or by what is left."""
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(found, OSError) and found.errno in DISK_FULL:
             return True
         found = found.__cause__ or found.__context__
     return not isinstance(error, OSError) and shutil.disk_usage(workspace).free < NOTHING_LEFT

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.schemes import CLAIMS
 from finetune_trainer.data.disk import fsync
 
@@ -21,7 +21,6 @@ root = CLAIMS
 # All that goes wrong is told by this module: a claim is a disk and no server.
 ERRORS: tuple[type[Exception], ...] = ()
 MODIFIED = ""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
@@ -142,7 +141,7 @@ def _explained(path: str) -> Iterator[None]:
 
 def _told(path: str, error: OSError) -> StageError:
     claim = path.partition("/")[0]
-    if error.errno in _FULL:
+    if error.errno in DISK_FULL:
         return StageError(
             Outcome.WORKSPACE_FULL,
             f"PersistentVolumeClaim {claim} is full, so that pvc://{path} could not be written: make it larger, or "
