@@ -14,18 +14,14 @@ import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import torch
-from benchmark_serving import CLIENTS, CONTEXT, MODEL, ROWS, TOKENS
+from benchmark_serving import CONTEXT, MODEL, ROWS, turn, write_adapters
 from finetune_cli.processes import LOOPBACK, Child, free_port
 from finetune_operator.api.engine import Lora
 from finetune_operator.serving import adapters, inside, vllm
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
 MANY = 16
 PATIENCE = 600
@@ -44,8 +40,12 @@ class Engine:
     loads: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://{LOOPBACK}:{self.port}", timeout=PATIENCE, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     def until_it_answers(self) -> None:
         """Raises SystemExit with the end of its log where it stops before."""
@@ -66,19 +66,6 @@ class Engine:
                 told = {"lora_name": path.name, "lora_path": str(path)}
                 client.post("/v1/load_lora_adapter", json=told).raise_for_status()
                 self.loads.append(time.monotonic() - began)
-
-    def turn(self, names: list[str], asked: list[list[dict[str, str]]], salt: str) -> float:
-        """Requests a second, when all rows are asked of its adapters in turn; no prompt is in the prefix cache."""
-        with self.client() as client, ThreadPoolExecutor(CLIENTS) as clients:
-
-            def answer(number: int) -> None:
-                told = {"model": names[number % self.count], "messages": asked[number], "max_tokens": TOKENS}
-                told |= {"temperature": 0, "ignore_eos": True, "cache_salt": salt}
-                client.post("/v1/chat/completions", json=told).raise_for_status()
-
-            began = time.monotonic()
-            list(clients.map(answer, range(len(asked))))
-        return len(asked) / (time.monotonic() - began)
 
     def megabytes(self) -> float:
         """What its processes hold; what several share is divided among them."""
@@ -107,27 +94,12 @@ def started(count: int, root: Path) -> Engine:
     )
 
 
-def written(root: Path) -> list[Path]:
-    """Adapters of random numbers, which cost what learned ones do."""
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
-        LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    found = [root / f"adapter-{number}" for number in range(MANY)]
-    for path in found:
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if "lora_B" in name:
-                    weight.normal_(std=1e-4)
-        model.save_pretrained(path)
-    return found
-
-
-def compare(root: Path, repeats: int, rows: int) -> tuple[Engine, Engine]:
-    """Both, after their turns."""
+def compare(root: Path, repeats: int, rows: int) -> None:
+    """Run both in turns, and print the table."""
     lines = ROWS.read_text().splitlines()[:rows]
     asked = [json.loads(line)["messages"][:-1] for line in lines]
-    directories = written(root)
+    directories = [root / f"adapter-{number}" for number in range(MANY)]
+    write_adapters(*directories)
     names = [path.name for path in directories]
     with contextlib.ExitStack() as running:
         both = []
@@ -139,12 +111,11 @@ def compare(root: Path, repeats: int, rows: int) -> tuple[Engine, Engine]:
             engine.load(directories)
         for number in range(repeats + 1):
             for engine in both[:: 1 if number % 2 else -1]:
-                took = engine.turn(names, asked, str(number))
+                took = turn(f"{engine.url}/v1", names[: engine.count], asked, str(number))
                 # The first turn warms up.
                 engine.rates += [took] if number else []
         held = [engine.megabytes() for engine in both]
     table(both[0], both[1], held)
-    return both[0], both[1]
 
 
 def table(one: Engine, many: Engine, held: list[float]) -> None:

@@ -8,6 +8,7 @@ median. The adapter is made of random numbers, which cost what learned ones do.
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
 import tempfile
@@ -35,19 +36,25 @@ BASE, LOADED, MERGED = "base model", "adapter, loaded", "adapter, merged"
 ENGINES = {BASE: {"base": True}, LOADED: {}, MERGED: {"merged": True}}
 
 
+def write_adapters(*places: Path) -> None:
+    """Adapters of random numbers, which cost what learned ones do."""
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
+        LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    for place in places:
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                # B is zero at first, and is made so small that answers stay words.
+                if "lora_B" in name:
+                    weight.normal_(std=1e-4)
+        model.save_pretrained(place)
+
+
 def workspace(root: Path) -> Workspace:
     """An adapter, and the model that it makes of its base."""
     found = Workspace(root)
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
-        # B is zero at first, and is made so small that answers stay words.
-        LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=1e-4)
-    model.save_pretrained(found.artifact)
+    write_adapters(found.artifact)
     found.merged.mkdir()
     merging.copy(MODEL, found.merged)
     merging.merge(found.artifact, found.merged)
@@ -60,17 +67,19 @@ def job() -> LocalJob:
     return LocalJob(NAME, REVISION, FineTuneJobSpec.model_validate(spec), ())
 
 
-def turn(engine: VllmProcess, model: str, asked: list[list[dict[str, str]]], salt: str) -> float:
-    """Requests a second, when all rows are asked; nothing of an earlier turn is in the prefix cache."""
-    client = httpx.Client(base_url=engine.url, timeout=600, trust_env=False)
+def turn(url: str, models: list[str], asked: list[list[dict[str, str]]], salt: str) -> float:
+    """Requests a second, when all rows are asked, of the models in turn; nothing of an earlier turn is in the prefix
+    cache.
+    """
+    client = httpx.Client(base_url=url, timeout=600, trust_env=False)
 
-    def answer(messages: list[dict[str, str]]) -> None:
+    def answer(model: str, messages: list[dict[str, str]]) -> None:
         told = {"model": model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
         client.post("/chat/completions", json=told | {"cache_salt": salt}).raise_for_status()
 
     began = time.monotonic()
     with client, ThreadPoolExecutor(CLIENTS) as clients:
-        list(clients.map(answer, asked))
+        list(clients.map(answer, itertools.cycle(models), asked))
     return len(asked) / (time.monotonic() - began)
 
 
@@ -91,7 +100,7 @@ def compare(root: Path, repeats: int, rows: int) -> dict[str, list[float]]:
             for name in list(engines)[:: 1 if number % 2 else -1]:
                 model = f"{NAME}-base" if name == BASE else NAME
                 # The first turn warms up.
-                took = turn(engines[name], model, asked, f"{name} {number}")
+                took = turn(engines[name].url, [model], asked, f"{name} {number}")
                 found[name] += [took] if number else []
     return found
 

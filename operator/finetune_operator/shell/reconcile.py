@@ -32,11 +32,10 @@ ROUNDS = 12
 
 @dataclass
 class Attempt:
-    """What one look has tried so far. `named`: what was read; `confirmed`: everything was, live, to adopt `adopts`."""
+    """What one look has tried so far. `named`: what was read; `confirmed`: for which adoptions everything was, live."""
 
     named: dict[Id, Any] = field(default_factory=dict)
-    confirmed: bool = False
-    adopts: tuple[Adopt, ...] = ()
+    confirmed: tuple[Adopt, ...] | None = None
     tried: list[Action] = field(default_factory=list)
     refusals: list[tuple[Action, Refusal]] = field(default_factory=list)
     failure: Unavailable | None = None
@@ -81,9 +80,9 @@ class Reconciler:
                 attempt.named |= await self.cluster.read(key.namespace, planned.reads)
             elif not untried:
                 break
-            elif planned.destroys and (not attempt.confirmed or attempt.adopts != planned.adopt):
+            elif planned.destroys and attempt.confirmed != planned.adopt:
                 await self._confirm(key)
-                attempt.confirmed, attempt.adopts = True, planned.adopt
+                attempt.confirmed = planned.adopt
             else:
                 for purpose, action in untried:
                     await self._try(key, attempt, purpose, action)

@@ -65,8 +65,8 @@ class Track(TrainerCallback):  # type: ignore[misc]  # the library comes without
         except Unreachable as error:
             self._unreachable(error)
 
-    def _send(self, state: TrainerState) -> bool:
-        """Send what is not there yet; whether all of it is."""
+    def _send(self, state: TrainerState) -> None:
+        """Send what is not there yet."""
         rows = metrics(state.log_history, self.steps_per_epoch)
         points = [Point(name, int(row["step"]), value) for row in rows for name, value in row.items() if name != "step"]
         try:
@@ -76,12 +76,11 @@ class Track(TrainerCallback):  # type: ignore[misc]  # the library comes without
             self.tracker.send(new)
         except Unreachable as error:
             self._unreachable(error)
-            return False
+            return
         self._sent = sent | {point.metric: point.step for point in new}
         self._next = time.monotonic() + SEND_SECONDS
         self.problem = ""
         self.reporter.update(tracking=self.tracker.url)
-        return True
 
     def _unreachable(self, error: Unreachable) -> None:
         """Training goes on. What got there is asked for before anything is sent again."""

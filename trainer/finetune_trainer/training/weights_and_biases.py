@@ -70,8 +70,8 @@ class WeightsAndBiases:
     def open(self, metrics: Iterable[str]) -> dict[str, int]:
         """Have the run, whose last step is that of all its metrics."""
         if self._tried:
-            # What is left of the last time holds the run, and its process may be gone.
-            # Where its process ended in another way than it was asked to, the library would end this one, too.
+            # What is left of the last time holds the run. Its process may be gone; where that ended in another way than
+            # it was asked to, the library would end this one, too.
             with suppress(*self._errors, SystemExit):
                 self._wandb.teardown(exit_code=1)
         self._tried, self._held = True, []

@@ -92,8 +92,10 @@ class Names:
 
     async def _is_anothers(self, scope: Message, door: str, asked: str, aliases: Mapping[str, str]) -> bool:
         """Whether it is an adapter that the engine has for another one than `door`."""
-        if _is_of(door, asked, aliases) or asked in aliases:
-            return not _is_of(door, asked, aliases)
+        if _is_of(door, asked, aliases):
+            return False
+        if asked in aliases:
+            return True
         told: list[Message] = []
 
         async def nothing() -> Message:
