@@ -1,6 +1,7 @@
 """What the operator may do: the chart's rules, the table of `cluster`, and the calls that an API server saw, agree."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from rehearsal import MANIFEST
 
 # (group, resource or resource/subresource, verb).
 Right = tuple[str, str, str]
+
+UNOWNED = [{"op": "remove", "path": "/metadata/ownerReferences"}]
 
 
 def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
@@ -136,6 +139,10 @@ def serve_an_engine(played: Played) -> None:
         played.wait("deployment/chat", f"jsonpath={path}={length}")
     pod(played.kubectl, "chat-1", NOWHERE)
     played.wait("pod/chat-1", r"jsonpath={.metadata.annotations.finetune\.dev/adapters}")
+    # What a backup restores has no owner, and is adopted.
+    played.kubectl("patch", "deployment", "chat", "--type=json", f"--patch={json.dumps(UNOWNED)}")
+    uid = played.kubectl("get", "engine", "chat", "-o", "jsonpath={.metadata.uid}")
+    played.wait("deployment/chat", f"jsonpath={{.metadata.ownerReferences[0].uid}}={uid}")
 
 
 def test_a_whole_life_asks_for_exactly_these_rights(
