@@ -1,4 +1,4 @@
-"""What a manifest may say about pods, in Kubernetes' own words; `desired.pods` acts on it."""
+"""What a manifest may say about pods, in Kubernetes' own words; `pods.template` acts on it."""
 
 import re
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""A container's resources in the manifest, with the API server's rules for them; `desired.resources` acts on it."""
+"""A container's resources in the manifest, with the API server's rules for them; `pods.resources` acts on it."""
 
 import re
 from typing import Annotated
