@@ -23,8 +23,13 @@ def write_whole(path: Path, text: str) -> None:
     """Write a small file that is whole or absent, whoever else writes it at once: on another machine, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{uuid4().hex}")
-    draft.write_text(text)
-    draft.replace(path)
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError:
+        # Each try on a full disk would leave another.
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def install(staged: Path, final: Path) -> None:
