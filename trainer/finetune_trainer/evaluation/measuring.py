@@ -35,9 +35,7 @@ from finetune_trainer.server import Reporter
 
 
 class Measuring:
-    """Asks the engines about these rows of test, with examples from these of train. `kept`: called whenever somebody
-    has answered all that was asked of them, while nobody's time is taken.
-    """
+    """Asks the engines about these rows of test, with examples from these of train."""
 
     def __init__(
         self,
@@ -48,9 +46,7 @@ class Measuring:
         questions: Sequence[Question],
         train: Sequence[Question],
         reporter: Reporter,
-        kept: Callable[[], None] = lambda: None,
     ) -> None:
-        self._kept = kept
         self._name, self._evaluation, self._workspace, self._reporter = whom.model, evaluation, workspace, reporter
         self._questions = questions
         self._references = [question.reference for question in questions]
@@ -78,15 +74,8 @@ class Measuring:
         if self._compared:
             baselines, form = testset.baselines(self._evaluation, self._choosers.train)
             asked += [self._baseline(each, form) for each in baselines if not each.endpoint]
-        found, measured = self._ask(asked), []
-        self._kept()
-        for remote in others.remotes:
-            found.append(self._elsewhere(remote))
-            self._kept()
-        for each in found:
-            measured.append(self._measured(each, chosen, others.judge))
-            self._kept()
-        return measured
+        found = self._ask(asked) + [self._elsewhere(remote) for remote in others.remotes]
+        return [self._measured(each, chosen, others.judge) for each in found]
 
     def _elsewhere(self, remote: Remote) -> Predictions:
         told = partial(self._told, f"asking {remote.name}", 0, len(self._questions))

@@ -6,7 +6,7 @@ contender: what the base model writes can't rank pairs, and with a head that has
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +64,7 @@ class _Reply(Contract, extra="ignore"):
 
 
 class Ranking:
-    """Has the engine rate both answers of these rows of test. `train` is none of what it is asked; whoever is asked
-    once has nothing to keep on the way (`kept`).
-    """
+    """Has the engine rate both answers of these rows of test. `train` is none of what it is asked."""
 
     def __init__(
         self,
@@ -77,7 +75,6 @@ class Ranking:
         questions: Sequence[Question],
         train: Sequence[Question],
         reporter: Reporter,
-        kept: Callable[[], None] = lambda: None,
     ) -> None:
         self._model, self._questions, self._reporter = whom.model, questions, reporter
         self._engine = engines(whom, ResponseFile(Prediction, workspace.answers))[whom.model]

@@ -6,7 +6,7 @@ accelerator. `report.json` is written last: a run for the same evaluation that f
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -34,14 +34,9 @@ LEARNED = 2
 
 
 def evaluate(
-    config: RunConfig,
-    evaluation: EvaluationConfig,
-    workspace: Workspace,
-    whom: Whom,
-    reporter: Reporter,
-    kept: Callable[[], None] = lambda: None,
+    config: RunConfig, evaluation: EvaluationConfig, workspace: Workspace, whom: Whom, reporter: Reporter
 ) -> EvaluateResult:
-    """Ask, score and write the report. `kept`: called for answers that are worth to be kept. Raises StageError."""
+    """Ask, score and write the report. Raises StageError."""
     if before := decision.reported(workspace.evaluation(evaluation)):
         logger.info("This was evaluated already.")
         # The gate and the prices may be others by now.
@@ -58,7 +53,7 @@ def evaluate(
     clean = testset.clean(test, train, evaluation)
     chosen, reason = testset.chosen(evaluation, test, config.training.method)
     measures = Measuring if config.training.method.writes else Ranking
-    measuring = measures(config, evaluation, workspace, whom, clean.kept, train, reporter, kept)
+    measuring = measures(config, evaluation, workspace, whom, clean.kept, train, reporter)
     found = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift(), measuring.benchmarks())
     table, seconds = _table(clean.kept, found, chosen), time.monotonic() - began
