@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from control_plane import PATIENCE
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import UserError
 from finetune_cli.fetch import fetch_artifact
@@ -301,7 +302,7 @@ def test_an_evaluation_that_is_killed_has_put_the_answers_that_had_come(
         with Carrier("evaluate", first, trained).around():
             first.evaluations.mkdir(parents=True)
             first.answers.write_text("an answer")
-            threading.Event().wait()
+            threading.Event().wait(PATIENCE)
 
     child = get_context("fork").Process(target=evaluate)
     child.start()
