@@ -21,6 +21,8 @@ from tutorials import fields, typed
 
 RUNNING = ("Unknown", "Running", "It runs.")
 DONE = ("True", "Succeeded", "It is done.")
+# The steps that are drawn.
+DRAWN = "Array.from(charts.get(document.querySelector('.chart')).data[0])"
 PROGRESS = {"stage": "train", "step": 40, "totalSteps": 120, "loss": "0.4200"}
 
 
@@ -156,12 +158,11 @@ def test_whoever_opens_it_late_sees_all_losses_and_so_does_whoever_compares(page
     page.reload()
     expect(page.get_by_text(whole)).to_be_visible()
     # A pod goes on from the checkpoint of step 20.
-    told.status(
-        job, "Training", {"Trained": RUNNING, "Ready": RUNNING}, curve=curve[:2], progress=PROGRESS | {"step": 21}
-    )
+    running = {"Trained": RUNNING, "Ready": RUNNING}
+    told.status(job, "Training", running, curve=curve[:2], progress=PROGRESS | {"step": 21})
     expect(page.get_by_text("Training loss 4.000 at step 10, 0.420 at step 21.")).to_be_visible()
     assert page.evaluate(DRAWN) == [10, 20, 21]
-    told.status(job, "Training", {"Trained": RUNNING, "Ready": RUNNING}, curve=curve)
+    told.status(job, "Training", running, curve=curve)
     page.goto(page.url.replace(f"/jobs/{job}", f"/compare?first={job}&second={job}"))
     expect(page.get_by_text(whole)).to_have_count(2)
 

@@ -29,6 +29,8 @@ def test_without_its_libraries_it_says_which_extra_has_them(monkeypatch: pytest.
 
 async def test_the_losses_are_those_of_status_until_the_artifact_has_all(tmp_path: Path) -> None:
     store = Store("recipes", tmp_path / ".finetune")
+    store.status_file.parent.mkdir(parents=True)
+    store.status_file.touch()
     told = training(curve=[{"step": 10, "loss": "2.0000"}]) | {"progress": None}
     assert await Runs(tmp_path).curve(job(told)) == [(10, 2.0, None)]
     artifact = store.workspace(told["revision"]).artifact
