@@ -7,8 +7,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +23,13 @@ from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND, FineTuneJob
 from finetune_operator.names import RUN_CONFIG
 from finetune_server.errors import Problem
+from finetune_server.ui import views
 from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, document, refused
 from finetune_server.ui.pages import Pages
-from finetune_server.ui.place import Action, Data, Message, Point, Row
+from finetune_server.ui.place import Action, Data, Message, Row
 from finetune_server.ui.render import ROOT as PAGES
+from finetune_trainer.contract import curve
+from finetune_trainer.contract.curve import Point
 from pydantic import ValidationError
 from rich.console import Console
 from starlette.applications import Starlette
@@ -164,15 +166,11 @@ class Runs:
             raise Problem(501, sentence) from error
 
     async def curve(self, job: Job) -> Sequence[Point]:
-        """The losses of its revision, and the one of this moment."""
-        found = (
-            {point[0]: point for point in await _done(lambda: losses(self._root(job)))} if job.status.revision else {}
-        )
-        told = job.status.progress
-        if told and told.loss is not None and told.step not in found:
-            validation = None if told.validation_loss is None else float(told.validation_loss)
-            found[told.step] = (told.step, float(told.loss), validation)
-        return [found[step] for step in sorted(found)]
+        """Each that was logged, once the artifact is there; until then as its status tells them."""
+        metrics = self._root(job) / "artifact" / "metrics.jsonl"
+        if job.status.revision and metrics.exists():
+            return curve.of(await run_sync(_rows, metrics))
+        return views.losses(job.status)
 
     async def report(self, job: Job) -> str | None:
         """The page that evaluate wrote."""
@@ -286,33 +284,12 @@ def asked_for(given: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def losses(root: Path) -> list[Point]:
-    """The losses of a revision: of the artifact's metrics.jsonl, or while it trains of the newest checkpoint."""
-    metrics = root / "artifact" / "metrics.jsonl"
-    if metrics.exists():
-        return [(row["step"], row.get("loss"), row.get("validationLoss")) for row in _rows(metrics)]
-    found: dict[int, Point] = {}
-    for entry in _newest(root / "checkpoints"):
-        step, (_, loss, validation) = entry["step"], found.get(entry["step"], (0, None, None))
-        found[step] = (step, entry.get("loss", loss), entry.get("eval_loss", validation))
-    return [point for point in found.values() if point[1:] != (None, None)]
-
-
-def _newest(checkpoints: Path) -> list[dict[str, Any]]:
-    """What the newest checkpoint's training has logged. Training removes the one before it meanwhile."""
-    while states := list(checkpoints.glob("checkpoint-*/trainer_state.json")):
-        newest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]))
-        with suppress(FileNotFoundError):
-            return list(json.loads(newest.read_text())["log_history"])
-    return []
-
-
 def _text(path: Path) -> str | None:
     return path.read_text("utf-8", errors="replace").strip() if path.is_file() else None
 
 
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    return map(json.loads, path.read_text().splitlines())
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _look(store: Store, revision: str) -> Data:

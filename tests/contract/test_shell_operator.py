@@ -76,7 +76,7 @@ class Status(BaseHTTPRequestHandler):
         self.send_response(200 if self.path == "/status" else 404)
         self.end_headers()
         progress = {"stage": "train", "step": 12, "totalSteps": 40, "loss": 1.25, "tokensPerSecond": 181.6}
-        self.wfile.write(json.dumps(progress).encode())
+        self.wfile.write(json.dumps(progress | {"curve": [[6, 2.5, None], [12, 1.25, 1.5]]}).encode())
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -100,6 +100,11 @@ def test_progress_reaches_the_status(operator: OperatorProcess, played: Played, 
     played.wait(f"ftj/{NAME}", "jsonpath={.status.progressSummary}=12/40")
     progress = played.job()["status"]["progress"]
     assert (progress["loss"], progress["tokensPerSecond"]) == ("1.2500", "182")
+    first, last = played.job()["status"]["curve"]
+    assert (first, last) == (
+        {"step": 6, "loss": "2.5000"},
+        {"step": 12, "loss": "1.2500", "validationLoss": "1.5000"},
+    )
 
 
 def test_a_pod_that_does_not_answer_is_no_failure(operator: OperatorProcess, played: Played) -> None:

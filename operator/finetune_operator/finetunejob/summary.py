@@ -14,12 +14,14 @@ from finetune_operator.api.status import (
     Endpoint,
     FineTuneJobStatus,
     HistoryEntry,
+    LossStatus,
     Phase,
     ProgressStatus,
     TrialStatus,
 )
 from finetune_operator.conditions import Reason, Status, Type, condition, merge
 from finetune_operator.finetunejob import busy, shared
+from finetune_operator.finetunejob.curve import curve_status
 from finetune_operator.finetunejob.desired.hosting import labelled
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages import STAGES
@@ -55,6 +57,7 @@ def tell(
         "phase": _phase(walk, serves),
         "progress": progress,
         "trials": _trials(world, walk),
+        "curve": _curve(world, walk),
         "progress_summary": _in_short(progress) if progress and progress.total_steps else None,
         "served_revision": world.served_revision,
         "replicas": engine.pods if engine else None,
@@ -188,9 +191,22 @@ def _progress(world: World, walk: Walk) -> ProgressStatus | None:
 
 def _trials(world: World, walk: Walk) -> list[TrialStatus] | None:
     """Of a sweep those of its result, or else those that its pod says have ended."""
+    told = _heard(world, walk)
+    return trial_statuses(told.ended if told else ()) or walk.status.trials
+
+
+def _curve(world: World, walk: Walk) -> list[LossStatus] | None:
+    """The losses that its pod tells. Those that were known stay while there is none, or none that has any: one that
+    goes on from a checkpoint tells what came before that, too.
+    """
+    told = _heard(world, walk)
+    return curve_status(told.curve if told else ()) or walk.status.curve
+
+
+def _heard(world: World, walk: Walk) -> Progress | None:
+    """What the pod of the stage that the revision stands at has told."""
     stage = walk.current[0].name if walk.current else None
-    told = world.progress.ended if world.progress and world.progress.stage == stage else ()
-    return trial_statuses(told) or walk.status.trials
+    return world.progress if world.progress and world.progress.stage == stage else None
 
 
 def _in_short(progress: ProgressStatus) -> str:

@@ -54,10 +54,9 @@ class Walk:
 def begin(world: World, revision: str) -> FineTuneJobStatus:
     """The status to go on from: of the last one, what only it knows."""
     old = world.status
-    progress, trials = (old.progress, old.trials) if old.revision == revision else (None, None)
-    return FineTuneJobStatus(
-        revision=revision, history=old.history, conditions=old.conditions, progress=progress, trials=trials
-    )
+    kept = {"progress": old.progress, "trials": old.trials, "curve": old.curve} if old.revision == revision else {}
+    anew = FineTuneJobStatus(revision=revision, history=old.history, conditions=old.conditions)
+    return anew.model_copy(update=kept)
 
 
 def walk(target: Target, world: World) -> Walk:

@@ -18,6 +18,7 @@ from finetune_cli.jobs import Job, before, chosen, job_of, promotable
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.shared import named
 from finetune_operator.names import PROMOTE
+from finetune_trainer.contract.curve import Point
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -32,8 +33,9 @@ from finetune_server.ground import Jobs
 from finetune_server.keys import Right
 from finetune_server.routing import Route
 from finetune_server.settings import Raw
+from finetune_server.ui import views
 from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, document, refused
-from finetune_server.ui.place import Action, Data, Message, Point
+from finetune_server.ui.place import Action, Data, Message
 from finetune_server.ui.rows import uploaded
 
 _NAME = re.compile("[a-z][-a-z0-9]{0,44}")
@@ -157,11 +159,8 @@ class Api:
         return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
 
     async def curve(self, job: Job) -> Sequence[Point]:
-        """The newest losses; the page keeps those that came before, while it is open."""
-        told = job.status.progress
-        if told is None or told.loss is None:
-            return []
-        return [(told.step, float(told.loss), None if told.validation_loss is None else float(told.validation_loss))]
+        """As its status tells them."""
+        return views.losses(job.status)
 
     async def report(self, job: Job) -> str | None:
         """It lies on the job's volume."""

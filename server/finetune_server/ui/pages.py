@@ -202,14 +202,13 @@ class Pages:
     async def _regions(self, visit: Visit, job: Job) -> dict[str, str]:
         """The parts of its page that change, each by itself: what somebody reads or has opened elsewhere stays."""
         view = views.job_view(job, datetime.now(UTC))
-        points = await visit.place.curve(job)
         actions = visit.place.actions(job) if visit.place.writes else ()
         reports = view.evaluation is not None
         return {
             "phase": html("regions/phase", view=view),
             "state": html("regions/state", view=view),
             "actions": html("regions/actions", name=job.name, actions=actions, chat=visit.place.asks and view.answers),
-            "curve": html("regions/curve", points=json.dumps(views.thinned(points)), told=views.told(points)),
+            "curve": await _curve(visit, job),
             "steps": html("regions/steps", view=view),
             "result": html("regions/result", view=view, reports=reports),
         }
@@ -270,12 +269,9 @@ class Pages:
         now = datetime.now(UTC)
         both = []
         for job in jobs:
-            points = await visit.place.curve(job)
             view = views.job_view(job, now)
-            curve = html("regions/curve", points=json.dumps(views.thinned(points)), told=views.told(points))
-            both.append(
-                (view, html("regions/state", view=view), curve, html("regions/result", view=view, reports=False))
-            )
+            state, result = html("regions/state", view=view), html("regions/result", view=view, reports=False)
+            both.append((view, state, await _curve(visit, job), result))
         changed = differences(*(visit.place.asked(job) for job in jobs))
         return visit.page("compare", names=names, asked=asked, both=both, changed=changed)
 
@@ -340,6 +336,11 @@ class Pages:
         if "hx-request" in visit.request.headers:
             return HTMLResponse(html("regions/conversation", around=visit.around, **values))
         return visit.page("chat", 200, **values)
+
+
+async def _curve(visit: Visit, job: Job) -> str:
+    points = await visit.place.curve(job)
+    return html("regions/curve", points=json.dumps(points), told=views.told(points))
 
 
 async def _brought(request: Request) -> dict[str, str]:

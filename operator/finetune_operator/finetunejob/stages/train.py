@@ -9,6 +9,7 @@ from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase, TrackingStatus, UsageStatus
 from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
+from finetune_operator.finetunejob.curve import curve_status
 from finetune_operator.finetunejob.desired import budget, sweep, tracking
 from finetune_operator.finetunejob.desired.jobs import JobNeeds, meeting_point, processes, sharding
 from finetune_operator.finetunejob.homes import home
@@ -189,6 +190,8 @@ def _told(result: TrainResult, target: Target) -> Step:
             ]
             or None,
             "trials": trial_statuses(result.trials),
+            # Where there was no room to tell of it, or an earlier version has trained, what was heard meanwhile stays.
+            **({"curve": curve_status(result.curve)} if result.curve else {}),
             "tracking": tracked and TrackingStatus(type=tracked.type, url=tracked.url or _events(tracked, target)),
             "usage": UsageStatus(
                 trained_tokens=usage.trained_tokens,
