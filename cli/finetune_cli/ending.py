@@ -1,6 +1,6 @@
-"""What the end of a stage's process means: done, worth another try, or failed. Pure; asked by `local`.
+"""What the end of a stage's process means: done, worth another try, or failed. Pure.
 
-A Job's podFailurePolicy decides the same in a cluster, from the same table of exit codes.
+Asked by `local` and `check`. A Job's podFailurePolicy decides the same in a cluster, from the same table of exit codes.
 """
 
 import signal

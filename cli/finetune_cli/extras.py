@@ -1,4 +1,4 @@
-"""What the command line can do only with more than its own libraries, said in a sentence. Used by `main`."""
+"""What the command line can do only with more than its own libraries, said in a sentence. Used by `main` and `api`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

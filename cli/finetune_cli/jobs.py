@@ -1,6 +1,6 @@
 """FineTuneJobs, wherever they are: one view of a job, and the one interface that every verb about jobs works through.
 
-`cluster` and `laptop` carry it out; `find` chooses between them, so that no verb has to.
+`cluster` and `laptop` carry it out; `places` chooses between them, so that no verb has to.
 """
 
 from collections.abc import Generator, Iterator

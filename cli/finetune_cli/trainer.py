@@ -1,4 +1,7 @@
-"""A stage as a process: the trainer's, its progress over loopback, and how it ended. Used by `local`."""
+"""A stage as a process: the trainer's, its progress over loopback, and how it ended.
+
+Used by `local` and `check`.
+"""
 
 import os
 import sys

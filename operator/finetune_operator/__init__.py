@@ -1,5 +1,5 @@
 """The operator: takes every FineTuneJob from its manifest to a served model.
 
-ARCHITECTURE.md has the map. The core (api, desired, stages, observe, diagnose, conditions, plan) is pure; cluster,
-reconcile and handlers act.
+ARCHITECTURE.md has the map. The core (`api`, `pods`, `kinds`, `serving`, `finetunejob`, `engine`) is pure; `shell`
+acts.
 """

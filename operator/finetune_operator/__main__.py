@@ -1,8 +1,8 @@
 """The entry point: `python -m finetune_operator`, what the operator's image runs.
 
-Reads the settings, connects to the API server (of the pod's service account, else of the kubeconfig), and runs kopf's
-watches beside the queue's workers until it is told to stop, or until either of them can't go on. Of several operators
-all watch, and the one that holds the Lease works.
+Reads the settings, connects to the API server (of the pod's service account, else of the kubeconfig), and runs
+informers and the queue's workers under kopf's process until it is told to stop, or until either of them can't go on. Of
+several operators all watch, and the one that holds the Lease works.
 """
 
 import asyncio

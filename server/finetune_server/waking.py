@@ -1,7 +1,7 @@
 """Engines that sleep are woken by who asks for their models, and waited for: so long, and by so many at a time.
 
-Used by `engines`. All state is the Engine's: its replicas say whether it sleeps, its status whether it answers, so that
-several servers wake one as well as a single one does.
+Made by `on_cluster`, and asked through `ground`. All state is the Engine's: its replicas say whether it sleeps, its
+status whether it answers, so that several servers wake one as well as a single one does.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
 """How a running stage is asked how far it is: `/status` (JSON) and `/metrics` (Prometheus) on one port.
 
 `__main__` starts it before a stage and stops it after; the stages report through `Reporter`, and `adapters` has answers
-of its own. It takes no request that
-changes anything: there is no way into the pod from here.
+of its own. It takes no request that changes anything: there is no way into the pod from here.
 """
 
 import errno

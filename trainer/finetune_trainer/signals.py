@@ -1,6 +1,7 @@
 """Listening for the signals that ask a process to stop: SIGTERM, a pod's, and SIGINT, which is Ctrl-C.
 
-Used by all that do something else about them than to end at once: `frame`, `follow` and `sweep`.
+Used by all that do something else about them than to end at once: `frame`, `follow`, `sweep`, `adapters` and
+`carried`.
 """
 
 import signal

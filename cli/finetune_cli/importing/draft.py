@@ -1,7 +1,7 @@
 """A FineTuneJob that is being made of somebody else's configuration, and what became of each of its settings.
 
-Called by the tools' modules. A setting is taken, or left out for a reason that is told; one that nobody looked at is
-told, too, so that nothing is dropped in silence.
+Called by the tools' modules and the API server's `tuning`. A setting is taken, or left out for a reason that is told;
+one that nobody looked at is told, too, so that nothing is dropped in silence.
 """
 
 import re

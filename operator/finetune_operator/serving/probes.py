@@ -1,4 +1,4 @@
-"""When a hosting pod is started, ready and alive. Used by `container`."""
+"""When a hosting pod is started, ready and alive. Used by `pod`."""
 
 from finetune_operator import names
 from finetune_operator.pods.metadata import Manifest

@@ -1,4 +1,4 @@
-"""The thin shell around plan(): look at what is known, decide, act, say so. Called by `workqueue`, one key at a time.
+"""The thin shell around plan(): look at what is known, decide, act, say so. The queue's workers run it, key by key.
 
 Killed between any two calls it changes nothing about where things end: the next call looks again.
 """

@@ -1,6 +1,6 @@
 """Every kind of object that the operator deals with, and what it may do to it; the chart's rules are held to this.
 
-`cluster` calls by it, `informer` and `handlers` watch by it.
+`cluster` calls by it, and `informer` watches.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """A small keyed work queue: what changed is looked at once, each key by one worker at a time, failures later and later.
 
-`handlers` adds keys, `__main__` runs the workers. The shape is client-go's workqueue: a key added while it is worked on
-is worked on once more afterwards.
+`informer`, `store` and `progress` add keys, `__main__` runs the workers. The shape is client-go's workqueue: a key
+added while it is worked on is worked on once more afterwards.
 """
 
 import asyncio

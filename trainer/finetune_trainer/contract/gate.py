@@ -1,6 +1,6 @@
 """The gate: whether an evaluation's result lets a model through, and by how much.
 
-Called by the operator's evaluate stage, by the local backend and by the report. Pure.
+Called by the operator's evaluate stage, and for the report by `standing`, `decision` and `cut`. Pure.
 """
 
 from finetune_trainer.contract.config import Contract, GateConfig, Metric

@@ -1,7 +1,7 @@
 """The schemes of addresses: what each can be an address of, what it is asked with, and what has to be installed for it.
 
 The one table of them. The manifest's patterns and sentences (the operator's `api/values`), the keys that are taken from
-Secrets (`desired/credentials`), docs/addresses.md and what asks them (`data/stores`) all follow from it.
+Secrets (`pods/sources`), docs/addresses.md and what asks them (`data/bucket`) all follow from it.
 """
 
 from collections.abc import Iterable

@@ -1,1 +1,4 @@
-"""The base model and the rows: fetched, read, checked and split. Used by the stage prepare."""
+"""The base model and the rows: fetched, read, checked and split.
+
+Used by the stages prepare, fetch, publish and adapters, and by the command line.
+"""

@@ -1,6 +1,6 @@
 """Rows as users write them become rows as TRL takes them.
 
-Called by `batch`, row by row. What a row becomes:
+Called by `batch`, row by row, and by the API server's `files`. What a row becomes:
 
 - chat and sharegpt: `messages` (and `tools`, as JSON). The assistant's messages are learned, but for those of weight 0.
 - prompt-completion and instruction: `prompt` and `completion`, as messages where the model has a chat template and as

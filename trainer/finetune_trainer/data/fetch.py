@@ -1,8 +1,9 @@
 """Brings a model or a file of rows to the workspace: from the Hugging Face hub, a registry, a bucket, a web server, or
 where it is mounted.
 
-Called by `prepare` alone, the only stage with credentials. A file is complete or absent, and a download that was cut
-off goes on with the files that are still missing. Every way in which it fails is a sentence (`fetch_errors`).
+Called by the stages prepare and fetch, which have the credentials of what they read. A file is complete or absent, and
+a download that was cut off goes on with the files that are still missing. Every way in which it fails is a sentence
+(`fetch_errors`).
 """
 
 import hashlib

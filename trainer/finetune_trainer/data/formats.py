@@ -1,7 +1,8 @@
 """Files of rows: JSON Lines, JSON, CSV, TSV, Parquet and Arrow, read one row at a time, each with its place.
 
-Called by `stages.prepare`. A file that can't be read at all is a StageError; a row that can't is a problem of that row.
-What is text may be compressed (`compressed`); `document` and `tables` read what has no lines.
+Called by `stages.prepare` and the API server's `files`. A file that can't be read at all is a StageError; a row that
+can't is a problem of that row. What is text may be compressed (`compressed`); `document` and `tables` read what has no
+lines.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """A workspace's files in a bucket, where pods that share no volume leave them for one another.
 
-Called by `stages.carried`, and by `bring` for engines and for whoever reads an artifact or a report, which need files
+Called by `stages.carried`; `bring` is for engines and for whoever reads an artifact or a report, which need files
 and run no stage. They lie there in parts, each of which one stage writes and replaces as a whole: its objects first,
 none of which is ever written over, and then a numbered list of them with their digests, which is created and never
 replaced. The list with the highest number is the part; so a part is what it was until it is what it is to be, wherever

@@ -1,6 +1,6 @@
 """What was prepared, for a person to look at: how long the rows are, and some of them as the model sees them.
 
-Called by `finetune check`.
+Called by `finetune check` and the laptop's page.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,6 +1,6 @@
 """Asks an engine what each contender would be asked, as its users will: the answers, and what they took.
 
-Called by `stages.evaluate`, and by `remote` for models that the candidate does not serve.
+Called by `measuring` and `ranking`, and by `remote` for models that the candidate does not serve.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Benchmarks by lm-evaluation-harness, to see what a tuned model has gained or lost beside its task.
 
-Called by `stages.evaluate`, and by `prepare`, which refuses early. The harness is an extra of this distribution, and
+Called by `measuring`, and by `prepare`, which refuses early. The harness is an extra of this distribution, and
 works in a process of its own (`harness`). It asks the engines like everything here, reads tasks and rows from files
 alone, and runs no code of a task's.
 """

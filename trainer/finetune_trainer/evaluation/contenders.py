@@ -1,7 +1,7 @@
 """What each contender is asked: a row as a question, alone or behind examples from train, fitted into the context.
 
-Called by `stages.evaluate`. Pure, but for the tokenizer that measures: the same rows and seed give the same
-prompts.
+Called by `measuring`, and by all others that write prompts or count their tokens. Pure, but for the tokenizer that
+measures: the same rows and seed give the same prompts.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Answers that were cut: whose score they mark, and whether a verdict hangs on them.
 
-Called by `decision` and `page`. Pure. The score of a contender whose answers were cut says how much room it had, and
+Called by `standing` and `page`. Pure. The score of a contender whose answers were cut says how much room it had, and
 not how good it is; but for metrics of likelihoods, which no answer has a part in.
 """
 

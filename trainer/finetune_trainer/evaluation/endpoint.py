@@ -1,7 +1,7 @@
 """Asks an OpenAI-compatible endpoint many things, and keeps every answer.
 
-Called by `ask`, `likelihood`, `judge` and `remote`. An answer is found again by what was asked: one that was stopped
-goes on where it was, and one with other metrics or more rows asks only what is new.
+Called by `ask`, `likelihood`, `judge`, `remote` and `ranking`. An answer is found again by what was asked: one that was
+stopped goes on where it was, and one with other metrics or more rows asks only what is new.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""General prompts, to see how far a tuned model has drifted from its base model. Called by `evaluate` and `result`.
+"""General prompts, to see how far a tuned model has drifted from its base model. Called by `measuring` and `result`.
 
 They are of no benchmark: what matters is not whether an answer is right, but whether tuning has changed it.
 """

@@ -1,6 +1,6 @@
 """Which test rows were seen in training, exactly or nearly, and which of the others are evaluated.
 
-Called by `stages.evaluate`. `foreseen` tells exact ones by a digest of the same, which `data.batch` makes. Pure.
+Called by `testset`. `foreseen` tells exact ones by a digest of the same, which `data.batch` makes. Pure.
 
 A model that repeats what it has learned by heart is right for the wrong reason, so such rows are left out, and counted.
 """

@@ -1,6 +1,6 @@
 """How likely a contender finds the references: through the engine's own log-probabilities of a prompt.
 
-Called by `stages.evaluate`, for the metrics inverse_perplexity and reward_accuracy.
+Called by `measuring`, for the metrics inverse_perplexity and reward_accuracy.
 """
 
 import math

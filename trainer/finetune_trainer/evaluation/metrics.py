@@ -1,6 +1,6 @@
 """How answers are held against references: each metric's definition, which fit the data, and which are chosen.
 
-Called by `stages.evaluate` and `evaluation.result`. Pure. A metric becomes a Statistic, a function of how
+Called by `measuring`, `testset` and `result`. Pure. A metric becomes a Statistic, a function of how
 often each row counts, so that `intervals` can resample every metric alike, those too that are no mean over rows.
 """
 

@@ -1,6 +1,6 @@
 """What of an answer is compared: formatting is no ignorance. `definitions` tells it to people, in the same words.
 
-Called by `metrics` and `stages.evaluate`, for every contender's answers and for references alike. Pure.
+Called by `metrics` and `measuring`, for every contender's answers and for references alike. Pure.
 """
 
 import re

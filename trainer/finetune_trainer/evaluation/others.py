@@ -1,6 +1,6 @@
 """The models of others that an evaluation asks: the judge, and baselines behind endpoints of their own.
 
-Called by the stages prepare and evaluate. Each is asked something easy first: hours of training, or of answers, are of
+Called by `prepare` and `measuring`. Each is asked something easy first: hours of training, or of answers, are of
 no use to one that can't be asked.
 """
 

@@ -1,6 +1,6 @@
 """A model behind an endpoint of its own, as a baseline: what might be shipped in place of fine-tuning.
 
-Called by `others` and `stages.evaluate`. It gets a row's messages, under the baseline's own prompt, as any OpenAI
+Called by `others` and `measuring`. It gets a row's messages, under the baseline's own prompt, as any OpenAI
 client would send them: nothing in vLLM's words, no examples, and never a prompt in place of messages.
 """
 

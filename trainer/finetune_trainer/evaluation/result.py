@@ -1,6 +1,6 @@
 """From predictions to the result that is reported: scores, comparisons with each baseline, and what the requests took.
 
-Called by `stages.evaluate`. Pure: the same predictions give the same result.
+Called by `stages.evaluate`, `measuring` and `ranking`. Pure: the same predictions give the same result.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """The words of a text, also in languages that are written without spaces: there every character counts as one.
 
-Called by `metrics` and `contenders`. Pure. A segmenter would need a dictionary for each language, and two versions of
+Called by `metrics` and `choosers`. Pure. A segmenter would need a dictionary for each language, and two versions of
 it would score the same answers differently.
 """
 

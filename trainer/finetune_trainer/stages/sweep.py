@@ -1,8 +1,8 @@
 """train, of a sweep: its trials one after the other, each a process of its own; the best one's artifact is the sweep's.
 
-Called by `__main__` in place of `train`. A trial is this program again, told its number: what it trains, keeps and says
-is what a single training does, and a failure is its own. Of several pods each has every so-many-th trial; the last to
-end takes the best. Killed at any moment, the next run goes on with the trial that was under way.
+Called by `__main__` in place of a single train. A trial is this program again, told its number: what it trains, keeps
+and says is what a single training does, and a failure is its own. Of several pods each has every so-many-th trial; the
+last to end takes the best. Killed at any moment, the next run goes on with the trial that was under way.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """What an artifact is made of, as a bill of materials: a CycloneDX ML-BOM of model, base model, rows and libraries.
 
-Called by `artifact`, beside `provenance`. Plain JSON: CycloneDX's own library has no model cards yet, but the schema,
+Called by `artifact`, as provenance is. Plain JSON: CycloneDX's own library has no model cards yet, but the schema,
 which a test holds this to.
 """
 

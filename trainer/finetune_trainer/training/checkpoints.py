@@ -2,7 +2,7 @@
 
 The library writes into a staging directory; `keep` makes what lies there durable and moves it to its final name in one
 rename. Whatever is staged when the process dies is a half-written checkpoint, and the next start removes it.
-Called by `train` and its callback. No torch.
+Called by `build`, `follow` and `artifact`. No torch.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Rows one behind the other: a pass through the model has whole rows and no padding, and attention stays within each.
 
-Called by `train`. What makes it right is in three places of the libraries that are open to it: position ids that begin
-anew with each row; an attention function, registered as ATTENTION, that attends to each row by itself; and labels that
-were shifted within their rows, of which only those that are learned reach the output layer.
+Called by `build` and the trainers. What makes it right is in three places of the libraries that are open to it:
+position ids that begin anew with each row; an attention function, registered as ATTENTION, that attends to each row by
+itself; and labels that were shifted within their rows, of which only those that are learned reach the output layer.
 """
 
 import logging

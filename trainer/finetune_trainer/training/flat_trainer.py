@@ -1,7 +1,8 @@
 """transformers' trainer over flattened rows: a step's rows go through the model in passes of so many tokens.
 
-Made by `train`. The loss of a step is the mean over all its labels, on whatever number of passes and devices, as it is
-with padded rows; what the model's own loss adds to that (a router's, of a mixture of experts) is left out.
+Made by `methods.sft`; other methods' trainers are its subclasses. The loss of a step is the mean over all its labels,
+on whatever number of passes and devices, as it is with padded rows; what the model's own loss adds to that (a router's,
+of a mixture of experts) is left out.
 """
 
 from collections.abc import Iterator

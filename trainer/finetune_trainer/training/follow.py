@@ -1,6 +1,6 @@
 """What happens beside the steps: progress, checkpoints by the clock, a request to stop, a loss gone wrong.
 
-A callback of the library's training loop, made by `train`. Every process of a distributed run has one; the first alone
+A callback of the library's training loop, made by `build`. Every process of a distributed run has one; the first alone
 reports and keeps checkpoints, and what they do together they decide together.
 """
 

@@ -1,4 +1,4 @@
-"""What a method makes its trainer of. Made by `train`, read by the modules of `methods`."""
+"""What a method makes its trainer of. Made by `build`, read by the modules of `methods`."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """The memory that this machine, or the container on it, has: what there is, and whether it is nearly used up.
 
-Called by `prepare` and `train`. No torch.
+Called by `__main__` and `fitting`. No torch.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """Chooses what the manifest leaves out: pure arithmetic over what was counted, each choice with its reason.
 
-Called by `prepare`. The sentences reach the user as status.plan.reasons.
+Called by `prepare` and `plans`. The sentences reach the user as status.plan.reasons.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The model that is trained: the base model from the workspace, with an adapter when the manifest asks for one.
 
-Called by `train`. Reads local files only.
+Called by `build`. Reads local files only.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The rows as prepare made them, memory-mapped: token ids and labels, which the trainer takes as they are.
 
-Called by `train`.
+Called by `train`, `fitting` and `whole`.
 """
 
 from dataclasses import dataclass

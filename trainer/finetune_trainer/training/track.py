@@ -1,6 +1,6 @@
 """Sends what metrics.jsonl will have to a tracker as training goes: a callback of the library's training loop.
 
-Made by `train`, in the first process of several. Nothing is lost to a dashboard: one that does not answer is told all
+Made by `build`, in the first process of several. Nothing is lost to a dashboard: one that does not answer is told all
 of it when it does, and training goes on meanwhile. No step is sent twice, whatever interrupts.
 """
 

@@ -1,4 +1,7 @@
-"""Credentials as environment variables, by reference to the Secrets that the manifest names. Used by `jobs`."""
+"""Credentials as environment variables, by reference to the Secrets that the manifest names.
+
+Used by the stages prepare, publish and evaluate.
+"""
 
 from finetune_trainer.contract.config import SIGNING_KEYS
 

@@ -1,6 +1,6 @@
 """The run config of a revision: the manifest's fields that the weights depend on, with mounted sources as paths.
 
-`workspace.config_map` ships it to the stage pods; the local backend writes the same document beside its state.
+`workspace.record_map` ships it to the stage pods; the local backend writes the same document beside its state.
 """
 
 from finetune_trainer.contract.config import (

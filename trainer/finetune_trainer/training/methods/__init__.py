@@ -1,6 +1,6 @@
 """How a model learns from rows: one module a method, each with its Recipe, and here the list of them.
 
-Called by `prepare`, which asks what a method learns from and how fast, and by `train`, for its trainer. To add a method
+Called by `prepare`, which asks what a method learns from and how fast, and by `build`, for its trainer. To add a method
 is to add its module, its line here, its name in `contract.config.Method` and its paragraph in docs/methods.md. No
 torch: a recipe imports its trainer when it makes one.
 """
