@@ -77,8 +77,13 @@ def passed(directory: Path, name: str) -> EvaluateResult:
 
 
 def test_the_cookbooks_model_passes_its_gate_and_lists_what_is_in_a_recipe(finetune: Finetune, directory: Path) -> None:
-    short = {"training": {"maxSteps": 12}, "evaluation": {"baselines": [{"type": "zero-shot"}], "sampleSize": 8}}
-    server, address = serve(finetune, directory, "openai-cookbook", **short)
+    server, address = serve(
+        finetune,
+        directory,
+        "openai-cookbook",
+        training={"maxSteps": 12},
+        evaluation={"baselines": [{"type": "zero-shot"}], "sampleSize": 8, "maxAnswerTokens": 32},
+    )
     told = walk("openai-cookbook", server, OPENAI_BASE_URL=f"{address}/v1", OPENAI_API_KEY="none")
     assert "wrong.jsonl:2: messages is empty\n" in told
     name = job(told)
