@@ -1,4 +1,7 @@
-"""Azure OpenAI's paths by its own client, and its tutorial (examples/azure-openai), from rows to a deployment."""
+"""Azure OpenAI's paths by its own client, and its tutorial (examples/azure-openai), from rows to a deployment.
+
+On a laptop `local/test_serve` trains it.
+"""
 
 import sys
 from collections.abc import Iterator

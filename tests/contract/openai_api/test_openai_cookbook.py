@@ -1,6 +1,7 @@
 """The recipe assistant of OpenAI's cookbook (examples/openai-cookbook), from rows to a model that answers by its name.
 
-Played are the node and the engine: operator and script are the real ones. On kind `e2e/test_cookbook` runs it.
+Played are the node and the engine: operator and script are the real ones. On kind `e2e/test_cookbook` runs it, and
+on a laptop `local/test_serve`.
 """
 
 import sys
