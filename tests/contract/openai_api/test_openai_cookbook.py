@@ -1,6 +1,6 @@
 """The recipe assistant of OpenAI's cookbook (examples/openai-cookbook), from rows to a model that answers by its name.
 
-Played are the node and the engine: operator and script are the real ones. On kind `e2e/test_cookbook` runs it.
+Played are the node and the engine: operator and script are the real ones. On kind `e2e/test_tutorials` runs it.
 """
 
 import sys
@@ -10,7 +10,8 @@ from control_plane import ControlPlane
 from openai_server import BASE, KEY, Engine
 from paths import EXAMPLES
 from playing import Played
-from walking import in_order, walking
+from tutorials import in_order
+from walking import walking
 
 
 @pytest.mark.usefixtures("services", "operator")
