@@ -16,7 +16,8 @@ from openai_server import BASE, CHAT, KEY, Engine, Told, refused, rows
 from operator_process import OperatorProcess
 from paths import EXAMPLES
 from playing import Played
-from walking import in_order, walking
+from tutorials import in_order
+from walking import walking
 
 VERSION = "2024-10-21"
 KEYED = {"api-key": KEY}
