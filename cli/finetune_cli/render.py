@@ -8,7 +8,6 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.desired.evaluation import served_merged
 from finetune_operator.finetunejob.desired.hosting import (
-    BASE,
     adapter_map,
     base_service,
     candidate_service,
@@ -22,7 +21,7 @@ from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import HOST, JOBS, origin, wanted
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.names import of_revision, parted, revision_of
+from finetune_operator.names import BASE, of_revision, parted, revision_of
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.adapters import Adapter

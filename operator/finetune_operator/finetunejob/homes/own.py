@@ -8,7 +8,6 @@ from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired.bucket import carried
 from finetune_operator.finetunejob.desired.engine import is_merged
 from finetune_operator.finetunejob.desired.hosting import (
-    BASE,
     HOST,
     base_service,
     candidate_service,
@@ -65,11 +64,11 @@ class OwnEngine(Home):
         spec = names.given(target.spec.hosting, exclude=set(_NOT_THE_PODS))
         merged = tenant.stage == HOST and is_merged(target.spec, state.record)
         first = {"merged": True} if merged else {}
-        own = {HOST: first, BASE: {"base": True}}.get(tenant.stage, {"stage": tenant.stage})
+        own = {HOST: first, names.BASE: {"base": True}}.get(tenant.stage, {"stage": tenant.stage})
         inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **own, **carried(target)})
         pod = state.record.template(inputs)
         if pod is not None:
-            service = (applied(base_service(target)),) if tenant.stage == BASE else ()
+            service = (applied(base_service(target)),) if tenant.stage == names.BASE else ()
             return (applied(policy(target)), applied(deployment(target, pod, replicas, tenant.stage)), *service)
         config, prepared = state.record.run_config, state.record.prepared
         if config is None or prepared is None:

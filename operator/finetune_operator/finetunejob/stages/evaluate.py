@@ -24,7 +24,7 @@ from finetune_operator.finetunejob.desired.evaluation import (
     gate_config,
     tasks_uris,
 )
-from finetune_operator.finetunejob.desired.hosting import BASE, base_url
+from finetune_operator.finetunejob.desired.hosting import base_url
 from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import JobState
@@ -121,7 +121,7 @@ class Evaluate(JobStage):
         if not self.asks_base(context.spec):
             return None
         target = context.target
-        step = rollout(context, names.of_base(target.name, target.revision), BASE)
+        step = rollout(context, names.of_base(target.name, target.revision), names.BASE)
         if step.passed:
             return None
         advice = f" {_WITHOUT}" if step.reason in _LACKING else ""
