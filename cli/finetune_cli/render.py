@@ -78,7 +78,7 @@ def _hosted(target: Target) -> list[Manifest]:
     engine, output = target.spec.hosting.engine, target.spec.output.destination
     if engine is None:
         return [_engine(target), candidate_service(target)]
-    name = of_revision(target.name, target.revision)
+    name = target.revision_name
     adapter = Adapter(name=name, uri=f"{output}/{target.revision}", digest=EXAMPLE_DIGEST)
     return [adapter_map(target, engine.name, adapter)]
 

@@ -41,11 +41,16 @@ class Target:
         return Owner(API_VERSION, KIND, self.name, self.namespace, self.uid)
 
     @property
+    def revision_name(self) -> str:
+        """What the revision's volume, record, candidate Deployment and Service are called."""
+        return names.of_revision(self.name, self.revision)
+
+    @property
     def files(self) -> str:
         """Where its files lie, as a URI: on its volume, or in a bucket."""
         if self.bucket:
             return self.bucket.uri
-        return self.directory or f"pvc://{names.of_revision(self.name, self.revision)}"
+        return self.directory or f"pvc://{self.revision_name}"
 
     @property
     def together(self) -> dict[str, str] | None:

@@ -158,7 +158,7 @@ def _serves_elsewhere(target: Target, world: World, needs: Stage) -> Step | None
 
 def _lost(target: Target, world: World) -> Step | None:
     """A record without its volume tells of files that are gone, and so do the Jobs that made them."""
-    name = names.of_revision(target.name, target.revision)
+    name = target.revision_name
     found = world.records.get(target.revision)
     if found is None or found.record.prepared is None or world.keeps(target.revision):
         return None

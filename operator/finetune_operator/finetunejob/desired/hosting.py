@@ -87,7 +87,7 @@ def candidate_service(target: Target) -> Manifest:
 
 def candidate_url(target: Target) -> str:
     """Where an OpenAI client within the cluster finds that one revision."""
-    return objects.url(names.of_revision(target.name, target.revision), target.namespace)
+    return objects.url(target.revision_name, target.namespace)
 
 
 def base_service(target: Target) -> Manifest:

@@ -79,12 +79,12 @@ class OwnEngine(Home):
 
     def beside(self, target: Target, world: World) -> tuple[Action, ...]:
         """The candidate's Service, unless the Deployment makes way for another one."""
-        found = world.deployments.get(names.of_revision(target.name, target.revision))
+        found = world.deployments.get(target.revision_name)
         return () if found and found.ref.deleting else (applied(candidate_service(target)),)
 
     def readiness(self, target: Target, world: World, serves: bool, look: Look) -> Readiness:
         """The Deployment's."""
-        name = names.of_revision(target.name, target.revision)
+        name = target.revision_name
         found, pods = world.deployments.get(name), world.pods_of(HOST, target.revision)
         readiness = rollout(name, found, pods, look)
         if serves and found and readiness.reason == Reason.RUNNING and found.available == 0:

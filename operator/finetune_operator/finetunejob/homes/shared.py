@@ -103,7 +103,7 @@ class SharedEngine(Home):
 
     def asked(self, target: Target) -> EvaluationEndpoint:
         """The Engine itself, which has the base model, too."""
-        models = names.of_revision(target.name, target.revision), self.on
+        models = target.revision_name, self.on
         spec = self.engine.spec if self.engine else None
         return EvaluationEndpoint(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
 

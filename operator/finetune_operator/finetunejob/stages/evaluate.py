@@ -128,7 +128,7 @@ class Evaluate(JobStage):
         step = replace(step, message=f"The base model, to compare with: {step.message}{advice}")
         if step.state != State.FAILED:
             return step
-        job = context.world.jobs.get(names.of_stage(target.name, target.revision, self.name))
+        job = context.job(self.name)
         failure = Failure(step.reason, step.message)
         return context.give_up(self.name, self.inputs(context), failure, job.ref.uid if job else "")
 
