@@ -84,7 +84,7 @@ def _ready(world: World, spec: EngineSpec | None, pending: bool) -> Told:
 
 
 def _asleep(world: World, spec: EngineSpec) -> tuple[Reason, str] | None:
-    if not sleep.asleep(spec):
+    if not spec.asleep:
         return None
     return Reason.ASLEEP, (
         f"It has no pod until somebody needs it (spec.idleAfter is {spec.idle_after}): a request to finetune-api for "

@@ -38,7 +38,7 @@ class EngineState:
     @property
     def asleep(self) -> bool:
         """Whether it has no pods, and may be woken."""
-        return self.spec is not None and self.spec.replicas == 0 and self.spec.idle_after is not None
+        return self.spec is not None and self.spec.asleep
 
     def woken(self) -> tuple[Action, ...]:
         """What wakes it; nothing where it is awake."""
