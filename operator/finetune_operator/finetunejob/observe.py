@@ -6,7 +6,6 @@ server may leave out is looked up with a default here, so that no other module d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.results import Progress
@@ -20,13 +19,11 @@ from finetune_operator.finetunejob.seat import Seat, loaded_on, pointer_of
 from finetune_operator.finetunejob.shared import AdapterState, EngineState, adapter_state, engine_state, served_seat
 from finetune_operator.kinds.actions import Id, Ref, ref_of
 from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
-from finetune_operator.pods.metadata import controller_of
+from finetune_operator.pods.metadata import Raw, controller_of
 from finetune_operator.pods.state import PodState, conditions, holds, pod_state
 from finetune_operator.serving.load import Load
 from finetune_operator.serving.objects import url
 from finetune_operator.serving.requests import heard
-
-Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

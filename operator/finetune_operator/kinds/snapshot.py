@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from finetune_operator.api.rules import ApiModel
 from finetune_operator.kinds.actions import Id, Ref, ref_of
+from finetune_operator.pods.metadata import Raw
 from finetune_operator.pods.state import conditions, holds, main_container
 
-Raw = Mapping[str, Any]
 S = TypeVar("S", bound=ApiModel)
 
 

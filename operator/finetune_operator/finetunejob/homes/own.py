@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 
 from finetune_operator import names
-from finetune_operator.conditions import Reason
+from finetune_operator.conditions import Objection, Reason
 from finetune_operator.finetunejob.desired.bucket import carried
 from finetune_operator.finetunejob.desired.engine import is_merged
 from finetune_operator.finetunejob.desired.hosting import (
@@ -40,7 +40,7 @@ class OwnEngine(Home):
     mounts = True
     takes = "not kept (hosting.revisionHistoryLimit, training.keepCheckpoints) or was never trained"
 
-    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
+    def unfit(self, target: Target, world: World) -> Objection | None:
         """It is made for it."""
         return None
 
