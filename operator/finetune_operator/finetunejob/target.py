@@ -14,13 +14,7 @@ from finetune_operator.settings import Settings
 
 @dataclass(frozen=True)
 class Target:
-    """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings.
-
-    `directory`: where its files lie when there is no cluster, as a URI. `origin`: the artifact of another FineTuneJob
-    that it starts from, once it is known which, and `origin_bucket`, where that has no volume. `cache`: the URI of
-    where its base model is kept for others, too. `bucket`: where its files are kept in place of a volume.
-    `engine`: the Engine that hosting.engine names, where it is there.
-    """
+    """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings."""
 
     name: str
     namespace: str
@@ -28,11 +22,17 @@ class Target:
     spec: FineTuneJobSpec
     revision: str
     settings: Settings
+    # Where its files lie when there is no cluster, as a URI.
     directory: str = ""
+    # The artifact of another FineTuneJob that it starts from, once it is known which.
     origin: Origin | None = None
+    # Where that is kept, if it has no volume.
     origin_bucket: InBucket | None = None
+    # The URI of where its base model is kept for others, too.
     cache: str = ""
+    # Where its files are kept in place of a volume.
     bucket: InBucket | None = None
+    # The Engine that hosting.engine names, where it is there.
     engine: EngineState | None = None
 
     @property
