@@ -8,7 +8,6 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.desired.evaluation import served_merged
 from finetune_operator.finetunejob.desired.hosting import (
-    BASE,
     adapter_map,
     base_service,
     candidate_service,
@@ -22,7 +21,7 @@ from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import HOST, JOBS, origin, wanted
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.names import of_revision, parted, revision_of
+from finetune_operator.names import BASE, of_revision, parted, revision_of
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.adapters import Adapter
@@ -79,7 +78,7 @@ def _hosted(target: Target) -> list[Manifest]:
     engine, output = target.spec.hosting.engine, target.spec.output.destination
     if engine is None:
         return [_engine(target), candidate_service(target)]
-    name = of_revision(target.name, target.revision)
+    name = target.revision_name
     adapter = Adapter(name=name, uri=f"{output}/{target.revision}", digest=EXAMPLE_DIGEST)
     return [adapter_map(target, engine.name, adapter)]
 

@@ -64,6 +64,7 @@ def asleep(engine: Raw) -> bool:
     """Whether an Engine has no pods until somebody needs it. One that was scaled to zero and has no idleAfter is not to
     be woken: somebody has taken its accelerators away.
     """
+    # As EngineSpec.asleep has it; Engines are not read as such here.
     return not _replicas(engine) and may_sleep(engine)
 
 

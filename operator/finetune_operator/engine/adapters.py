@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.engine import AdapterFailure, AdapterStatus, Lora
-from finetune_operator.engine.observe import Loader, Raw, World
+from finetune_operator.engine.observe import Loader, World
 from finetune_operator.kinds.actions import Action, Patch
 from finetune_operator.kinds.questions import Question, status_topic
-from finetune_operator.pods.metadata import controller_of
+from finetune_operator.pods.metadata import Raw, controller_of
 
 # What an operator says who can't reach a pod's annotations.
 _ADVICE = "Adapters reach running pods by it: let the operator patch pods, as its chart does."

@@ -10,11 +10,11 @@ from finetune_operator import names
 from finetune_operator.api.engine import KIND, EngineStatus
 from finetune_operator.kinds.actions import Id, Ref, ref_of
 from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
+from finetune_operator.pods.metadata import Raw
 from finetune_operator.pods.state import PodState, pod_state
 from finetune_operator.serving.load import Load
 from finetune_operator.serving.requests import heard
 
-Raw = Mapping[str, Any]
 # The kinds that are made for an Engine, and that it controls itself.
 OWNED = ("Deployment", "Service", "NetworkPolicy", "ConfigMap")
 # The entry of the record.

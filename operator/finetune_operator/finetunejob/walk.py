@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.conditions import Reason
+from finetune_operator.conditions import Objection, Reason
 from finetune_operator.finetunejob.desired import budget
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.homes import home
@@ -31,7 +31,7 @@ class Walk:
 
     status: FineTuneJobStatus
     steps: Mapping[str, Step] = field(default_factory=dict)
-    problem: tuple[Reason, str] | None = None
+    problem: Objection | None = None
     reads: frozenset[Id] = frozenset()
 
     @property
@@ -116,7 +116,7 @@ def _depends_on(target: Target) -> frozenset[Id]:
     return frozenset(claims | maps | service)
 
 
-def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
+def _problem(target: Target, world: World) -> Objection | None:
     if problem := origin.missing(target, world) or home(target).unfit(target, world):
         return problem
     service = ("Service", target.name)
@@ -157,7 +157,7 @@ def _serves_elsewhere(target: Target, world: World, needs: Stage) -> Step | None
 
 def _lost(target: Target, world: World) -> Step | None:
     """A record without its volume tells of files that are gone, and so do the Jobs that made them."""
-    name = names.of_revision(target.name, target.revision)
+    name = target.revision_name
     found = world.records.get(target.revision)
     if found is None or found.record.prepared is None or world.keeps(target.revision):
         return None

@@ -415,29 +415,31 @@ class Prices(TokenPrices):
 
 
 class EvaluationConfig(Contract):
-    """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
-
-    DEFAULT_BASELINES bring structured along where the answers are JSON or labels, unless the manifest names
-    `only_these`. `base_alone`: the base model answers from an engine of its own, as large as the tuned one's.
-    `merged`: the tuned model is asked as a part of its base model, where merge could make one.
-    `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's
-    chat template. `gate`, `prices` and `accelerators` (of all replicas that serve) change what the report says, and
-    nothing that is measured.
+    """What evaluate measures. `gate`, `prices` and `accelerators` change what the report says, and nothing that is
+    measured.
     """
 
+    # Empty: chosen from the data.
     metrics: tuple[Metric, ...] = ()
     baselines: tuple[BaselineConfig, ...] = ()
+    # The manifest names them: else DEFAULT_BASELINES bring structured along where the answers are JSON or labels.
     only_these: bool = False
+    # The base model answers from an engine of its own, as large as the tuned one's.
     base_alone: bool = False
+    # The tuned model is asked as a part of its base model, where merge could make one.
     merged: bool = False
+    # At most so many rows of test.
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
     judge: EndpointConfig | None = None
     lm_eval: LmEvalConfig | None = None
+    # Left out: chosen from the rows.
     max_answer_tokens: Annotated[int, Field(ge=1)] | None = None
+    # Variables of the model's chat template.
     chat_template_kwargs: dict[str, bool | int | float | str] = {}
     gate: GateConfig | None = None
     prices: Prices = Prices()
+    # Of all replicas that serve.
     accelerators: int = 0
 
     @property

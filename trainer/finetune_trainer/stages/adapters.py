@@ -25,6 +25,7 @@ from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, Adapter, H
 from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.data import published
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.server import Response, answering
 from finetune_trainer.stages import adapter_steps as decide
 from finetune_trainer.stages.adapter_engine import Refused, VllmClient
@@ -70,10 +71,9 @@ def adapters(settings: KeeperSettings, url: str, port: int, host: str = "") -> N
 
 def key(root: Path) -> str:
     """What the engine's middleware lets through by; made once for a volume."""
-    root.mkdir(parents=True, exist_ok=True)
     path = root / KEY
     if not path.exists():
-        _write(path, secrets.token_urlsafe())
+        write_whole(path, secrets.token_urlsafe())
     return path.read_text()
 
 
@@ -146,8 +146,8 @@ class Keeper:
             case decide.Load(adapter, instead):
                 self._load(adapter, instead)
             case SetAliases(aliases, closing):
-                _write(root / LEAVING, json.dumps(sorted(closing)))
-                _write(root / ALIASES, _NAMES.dump_json(dict(aliases)).decode())
+                write_whole(root / LEAVING, json.dumps(sorted(closing)))
+                write_whole(root / ALIASES, _NAMES.dump_json(dict(aliases)).decode())
                 self._seen = replace(self._seen, aliases=aliases, closing=closing)
             case Unload(name):
                 self._engine.unload(name)
@@ -227,10 +227,3 @@ def _aliases(root: Path) -> dict[str, str]:
         return _NAMES.validate_json((root / ALIASES).read_bytes())
     except FileNotFoundError:
         return {}
-
-
-def _write(path: Path, text: str) -> None:
-    """At once: whoever reads it has the old or the new."""
-    draft = path.with_name(f"{_DRAFT}{path.name}")
-    draft.write_text(text)
-    draft.rename(path)

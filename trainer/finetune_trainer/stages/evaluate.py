@@ -15,6 +15,7 @@ from finetune_trainer.contract.config import EvaluationConfig, Metric, RunConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.contract.sweep import of_trial
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.evaluation import choosers, decision, manifest, page, testset
 from finetune_trainer.evaluation.ask import Whom
 from finetune_trainer.evaluation.contenders import Question
@@ -24,7 +25,6 @@ from finetune_trainer.evaluation.measuring import Measuring
 from finetune_trainer.evaluation.ranking import Ranking
 from finetune_trainer.evaluation.result import Measured, summed_up
 from finetune_trainer.server import Reporter
-from finetune_trainer.training.checkpoints import write_whole
 
 logger = logging.getLogger(__name__)
 

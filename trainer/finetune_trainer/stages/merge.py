@@ -11,9 +11,9 @@ from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.results import MergeResult, TrainResult
 from finetune_trainer.data import base, digests
+from finetune_trainer.data.disk import install, write_whole
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import whole
-from finetune_trainer.training.checkpoints import install, write_whole
 
 _MORE_ROOM = "raise workspace.size, or remove hosting.adapter"
 

@@ -29,9 +29,9 @@ from finetune_trainer.contract.config import (
 from finetune_trainer.contract.published import MERGED
 from finetune_trainer.contract.results import ArtifactInfo, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
 from finetune_trainer.data.digests import digest, files
+from finetune_trainer.data.disk import install
 from finetune_trainer.training import bom, card, provenance, weights
 from finetune_trainer.training.candidates import VALIDATION, Candidate
-from finetune_trainer.training.checkpoints import install
 from finetune_trainer.training.machine import Machine
 
 # Names in the library's log and in metrics.jsonl; loss in nats per token, tokens since the start of training.

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from finetune_trainer.training.checkpoints import write_whole
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training.machine import Machine
 
 HOUR = 3600.0

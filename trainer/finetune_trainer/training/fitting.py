@@ -15,10 +15,10 @@ import torch
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.results import Plan
 from finetune_trainer.data import base
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training import attempts, failures, host, memory, methods, rows, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt, Ended
-from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.machine import Machine
 from finetune_trainer.training.memory import Device, TokenLoad, Training
 from finetune_trainer.training.rows import Splits

@@ -5,8 +5,8 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import Plan, PrepareResult
 from finetune_trainer.contract.sweep import of_trial, told, trials
 from finetune_trainer.data.base import Model
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training import hyperparameters
-from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.hyperparameters import TrainCounts
 from finetune_trainer.training.memory import Device
 

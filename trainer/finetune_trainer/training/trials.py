@@ -13,8 +13,7 @@ from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.contract.results import STOPPED, TrainResult, Trial, Usage
 from finetune_trainer.contract.sweep import trials
-from finetune_trainer.data.disk import fsync
-from finetune_trainer.training.checkpoints import write_whole
+from finetune_trainer.data.disk import fsync, write_whole
 
 ENDED, METRICS = "ended.json", "metrics.jsonl"
 # Of a failed trial's message, in the table of all: that has to fit a termination message. ended.json has the whole.

@@ -40,5 +40,5 @@ def told(target: Target) -> dict[str, str]:
 
 
 def _metadata(target: Target) -> Manifest:
-    name = names.of_revision(target.name, target.revision)
+    name = target.revision_name
     return metadata(target.owner, name, names.labels(target.name, target.revision))

@@ -10,7 +10,7 @@ from finetune_trainer.contract.adapters import Adapter
 
 from finetune_operator import names
 from finetune_operator.api.engine import AdapterStatus
-from finetune_operator.conditions import Reason, Type
+from finetune_operator.conditions import Objection, Reason, Type
 from finetune_operator.finetunejob.desired.hosting import adapter_data, adapter_map, asking_service, stable_service
 from finetune_operator.finetunejob.homes.base import EvaluationEndpoint, Home, Tenant
 from finetune_operator.finetunejob.observe import World
@@ -36,7 +36,7 @@ class SharedEngine(Home):
         "reads it, as no checkpoint is"
     )
 
-    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
+    def unfit(self, target: Target, world: World) -> Objection | None:
         """It serves another base model, or another commit of it, takes no such adapter, or is not there."""
         return self._unlike(target) or self._moved(target, world)
 
@@ -103,7 +103,7 @@ class SharedEngine(Home):
 
     def asked(self, target: Target) -> EvaluationEndpoint:
         """The Engine itself, which has the base model, too."""
-        models = names.of_revision(target.name, target.revision), self.on
+        models = target.revision_name, self.on
         spec = self.engine.spec if self.engine else None
         return EvaluationEndpoint(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
 
@@ -118,10 +118,10 @@ class SharedEngine(Home):
         name = names.of_revision(target.name, address)
         return self.engine.adapter(name) if self.engine else AdapterStatus(name=name)
 
-    def _unlike(self, target: Target) -> tuple[Reason, str] | None:
+    def _unlike(self, target: Target) -> Objection | None:
         return unfit(target.spec, self.engine, self.on, target.namespace)
 
-    def _moved(self, target: Target, world: World) -> tuple[Reason, str] | None:
+    def _moved(self, target: Target, world: World) -> Objection | None:
         """Another commit of the base model than the adapter is of."""
         prepared, model = world.record(target.revision).prepared, self.engine.status.model if self.engine else None
         trained, served = prepared.model.commit if prepared else None, model.commit if model else None

@@ -24,7 +24,7 @@ from finetune_operator.finetunejob.desired.evaluation import (
     gate_config,
     tasks_uris,
 )
-from finetune_operator.finetunejob.desired.hosting import BASE, base_url
+from finetune_operator.finetunejob.desired.hosting import base_url
 from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import JobState
@@ -121,14 +121,14 @@ class Evaluate(JobStage):
         if not self.asks_base(context.spec):
             return None
         target = context.target
-        step = rollout(context, names.of_base(target.name, target.revision), BASE)
+        step = rollout(context, names.of_base(target.name, target.revision), names.BASE)
         if step.passed:
             return None
         advice = f" {_WITHOUT}" if step.reason in _LACKING else ""
         step = replace(step, message=f"The base model, to compare with: {step.message}{advice}")
         if step.state != State.FAILED:
             return step
-        job = context.world.jobs.get(names.of_stage(target.name, target.revision, self.name))
+        job = context.job(self.name)
         failure = Failure(step.reason, step.message)
         return context.give_up(self.name, self.inputs(context), failure, job.ref.uid if job else "")
 

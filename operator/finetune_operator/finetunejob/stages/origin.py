@@ -11,7 +11,7 @@ from finetune_trainer.contract.config import ModelConfig, Origin
 from finetune_trainer.contract.schemes import CLAIMS
 
 from finetune_operator import names
-from finetune_operator.conditions import Reason, Type
+from finetune_operator.conditions import Objection, Reason, Type
 from finetune_operator.finetunejob.desired.volumes import ORIGIN
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import InBucket, Record
@@ -50,7 +50,7 @@ def origin(target: Target, world: World) -> Origin | None:
     return _found(source, address) if address else None
 
 
-def missing(target: Target, world: World) -> tuple[Reason, str] | None:
+def missing(target: Target, world: World) -> Objection | None:
     """What of the manifest has to be mended before it can start from anything."""
     wanted = parted(target.spec.model.source)
     if wanted is None or target.origin is not None:

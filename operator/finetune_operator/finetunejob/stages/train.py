@@ -84,8 +84,7 @@ class Train(JobStage):
     def waits(self, context: Context) -> Step | None:
         """Nothing is held for what its home could not have; a training that is under way goes on to its artifact."""
         target, world = context.target, context.world
-        begun = names.of_stage(target.name, target.revision, self.name) in world.jobs
-        problem = None if begun else home(target).unfit(target, world)
+        problem = None if context.job(self.name) else home(target).unfit(target, world)
         return Step(State.BLOCKED, *problem) if problem else None
 
     def entry(self, target: Target) -> str:
@@ -141,7 +140,7 @@ def _sharers(training: Training) -> str:
 
 
 def _confined(context: Context) -> Step | None:
-    name = names.of_revision(context.target.name, context.target.revision)
+    name = context.target.revision_name
     volume, training = context.world.claims.get(name), context.spec.training
     pods, field = (training.nodes, "nodes") if training.nodes > 1 else (sweep.pods(training), "sweep.parallel")
     if pods > 1 and context.target.bucket:
