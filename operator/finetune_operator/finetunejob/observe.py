@@ -104,6 +104,8 @@ class World:
     served_revision: str | None = None
     served_on: str = ""
     named: Mapping[Id, bool] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
     mounted: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
     workloads: Mapping[str, WorkloadState] = field(default_factory=dict)
@@ -191,6 +193,7 @@ def observe(snapshot: Snapshot) -> World:
             found: raw is not None and not is_going(raw, KIND, metadata["name"])
             for found, raw in snapshot.named.items()
         },
+        unread=snapshot.unread,
         mounted=_mounted(snapshot.strangers),
         refusals=_refusals(jobs, children.get("Event", [])),
         workloads=_workloads(jobs, children.get("Workload", [])),

@@ -38,6 +38,8 @@ class Snapshot:
     source: "Snapshot | None" = None
     referred: bool = False
     orphans: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
 
 
 def status_as(model: type[S], subject: Raw) -> S:
