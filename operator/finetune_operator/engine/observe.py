@@ -74,6 +74,8 @@ class World:
     loaders: tuple[Loader, ...] = ()
     loads: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
     named: Mapping[Id, bool] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
     objects: Mapping[Id, Raw] = field(default_factory=dict)
     busy: Mapping[str, Load] = field(default_factory=dict)
 
@@ -102,6 +104,7 @@ def observe(snapshot: Snapshot) -> World:
         loaders=tuple(_loader(raw, snapshot.answers) for raw in _by_name(children.get("Pod", []))),
         loads=snapshot.loads,
         named={found: raw is not None and not is_going(raw, KIND, name) for found, raw in snapshot.named.items()},
+        unread=snapshot.unread,
         objects=objects,
         busy=heard(snapshot.answers),
     )

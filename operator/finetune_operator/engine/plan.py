@@ -50,6 +50,8 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[EngineSt
     inputs = _inputs(world, spec)
     begun = world.record is not None and world.record.inputs == inputs
     if not begun:
+        if world.unread:
+            return _problem(world, spec, (Reason.REFUSED, world.unread), now)
         if reads := _depends_on(target, world) - world.named.keys():
             return Plan(world.status, reads=reads)
         if problem := _missing(target, world):

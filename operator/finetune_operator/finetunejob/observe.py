@@ -98,6 +98,8 @@ class World:
     served_on: str = ""
     # Whether what it depends on was there.
     named: Mapping[Id, bool] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
     # By claim: a live pod that mounts it and that nothing of it controls any more.
     mounted: Mapping[str, str] = field(default_factory=dict)
     # Why a Job has no pod, by the Job's name.
@@ -193,6 +195,7 @@ def observe(snapshot: Snapshot) -> World:
             found: raw is not None and not is_going(raw, KIND, metadata["name"])
             for found, raw in snapshot.named.items()
         },
+        unread=snapshot.unread,
         mounted=_mounted(snapshot.strangers),
         refusals=_refusals(jobs, children.get("Event", [])),
         workloads=_workloads(jobs, children.get("Workload", [])),

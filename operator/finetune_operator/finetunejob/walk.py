@@ -94,6 +94,8 @@ def _held(target: Target, world: World, status: FineTuneJobStatus, first: Stage)
         return Walk(status, problem=(Reason.INVALID, unknown))
     if target.revision in world.records or target.spec.suspend:
         return None
+    if world.unread:
+        return Walk(status, problem=(Reason.REFUSED, world.unread))
     if reads := _depends_on(target) - world.named.keys():
         return Walk(status, reads=reads)
     if problem := _problem(target, world):

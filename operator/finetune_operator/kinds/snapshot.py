@@ -39,6 +39,8 @@ class Snapshot:
     referred: bool = False
     # By kind: what carries its labels and has no controller at all.
     orphans: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
 
 
 def status_as(model: type[S], subject: Raw) -> S:

@@ -18,7 +18,7 @@ from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
 from finetune_operator.shell import metrics
 from finetune_operator.shell.cluster import Cluster
-from finetune_operator.shell.errors import InTheWay, Refused, Unavailable
+from finetune_operator.shell.errors import Gone, InTheWay, Refused, Unavailable
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.progress import Poller
 from finetune_operator.shell.resources import Key, NamespacedName
@@ -32,10 +32,14 @@ ROUNDS = 12
 
 @dataclass
 class Attempt:
-    """What one look has tried so far. `named`: what was read; `confirmed`: for which adoptions everything was, live."""
+    """What one look has tried so far. `named`: what was read; `unread`: why something could not be; `confirmed`: for
+    which adoptions everything was read live; `unconfirmed`: that it could not be.
+    """
 
     named: dict[Id, Any] = field(default_factory=dict)
+    unread: str = ""
     confirmed: tuple[Adopt, ...] | None = None
+    unconfirmed: bool = False
     tried: list[Action] = field(default_factory=list)
     refusals: list[tuple[Action, Refusal]] = field(default_factory=list)
     failure: Unavailable | None = None
@@ -77,11 +81,11 @@ class Reconciler:
             planned = self._decide(key, snapshot, now)
             untried = _untried(planned, attempt)
             if planned.reads:
-                attempt.named |= await self.cluster.read(key.namespace, planned.reads)
+                await self._read(key, attempt, planned.reads)
             elif not untried:
                 break
-            elif planned.destroys and attempt.confirmed != planned.adopt:
-                await self._confirm(key)
+            elif planned.destroys and not attempt.unconfirmed and attempt.confirmed != planned.adopt:
+                await self._confirm(key, attempt)
                 attempt.confirmed = planned.adopt
             else:
                 for purpose, action in untried:
@@ -90,7 +94,7 @@ class Reconciler:
 
     def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
         found = self.store.snapshot(key)
-        return found and replace(found, named=attempt.named, answers=self.poller.last(key))
+        return found and replace(found, named=attempt.named, unread=attempt.unread, answers=self.poller.last(key))
 
     def _decide(self, key: Key, snapshot: Snapshot, now: datetime) -> Plan[Any]:
         try:
@@ -104,8 +108,23 @@ class Reconciler:
         self.bugs.pop(key, None)
         return replace(planned, adopt=adoptions(KINDS[key.kind], snapshot))
 
-    async def _confirm(self, key: Key) -> None:
-        """Read live what a deletion, or an adoption, is decided from."""
+    async def _read(self, key: Key, attempt: Attempt, wanted: frozenset[Id]) -> None:
+        """Look up what has to be known before anything is decided: that it may not be is something to tell, too."""
+        try:
+            attempt.named |= await self.cluster.read(key.namespace, wanted)
+        except Refused as error:
+            attempt.unread = f"The API server refused {error}"
+
+    async def _confirm(self, key: Key, attempt: Attempt) -> None:
+        """Read live what a deletion, or an adoption, is decided from; where that fails, there is neither."""
+        try:
+            await self._look_live(key)
+        except Unavailable as error:
+            attempt.unconfirmed, attempt.failure = True, attempt.failure or error
+        except (Gone, Refused) as error:
+            attempt.unconfirmed, attempt.failure = True, attempt.failure or Unavailable(str(error))
+
+    async def _look_live(self, key: Key) -> None:
         ours, known = KINDS[key.kind], self.store.snapshot(key)
         subject = await self.cluster.get(ours.name, key.namespace, key.name)
         if subject is not None:
@@ -183,11 +202,14 @@ class Reconciler:
 def _untried(planned: Plan[Any], attempt: Attempt) -> list[tuple[Purpose, Action]]:
     """What there is to do now: while something is to be adopted, no more than that.
 
-    Where that failed, a part is missing of what is decided from: a record without its volume would be deleted.
+    Where that failed, or could not be confirmed, a part may be missing of what is decided from: a record without its
+    volume would be deleted.
     """
-    adopting: list[tuple[Purpose, Action]] = [("work", each) for each in planned.adopt if each not in attempt.tried]
+    adopt = () if attempt.unconfirmed else planned.adopt
+    adopting: list[tuple[Purpose, Action]] = [("work", each) for each in adopt if each not in attempt.tried]
     rest = [found for found in _ordered(planned) if found[1] not in attempt.tried]
-    return adopting or [found for found in rest if not (planned.adopt and isinstance(found[1], Delete))]
+    keeps = planned.adopt or attempt.unconfirmed
+    return adopting or [found for found in rest if not (keeps and isinstance(found[1], Delete))]
 
 
 def _ordered(planned: Plan[Any]) -> Iterator[tuple[Purpose, Action]]:
