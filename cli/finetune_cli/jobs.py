@@ -14,7 +14,7 @@ from typing import Protocol
 from finetune_operator.api.status import Condition, Endpoint, FineTuneJobStatus, Phase
 from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.stages import STAGES
-from finetune_operator.names import PROMOTE, parted
+from finetune_operator.names import PROMOTE, revision_and_step
 from pydantic import ValidationError
 
 from finetune_cli.errors import ExitCode, UserError, code_of
@@ -187,7 +187,7 @@ def chosen(job: Job, address: str | None) -> str:
 
 def before(job: Job) -> str:
     """The revision that served before the one that serves: what a rollback goes back to. UserError without any."""
-    served, _ = parted(job.status.served_revision or "")
+    served, _ = revision_and_step(job.status.served_revision or "")
     if not served:
         raise UserError(f"Nothing of {job.name} serves; `finetune promote {job.name} REVISION` names what is to.")
     # The history has the last ten: what serves may be older than all of them.

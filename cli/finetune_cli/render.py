@@ -21,10 +21,10 @@ from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import HOST, JOBS, origin, wanted
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.names import BASE, of_revision, parted, revision_of
+from finetune_operator.names import BASE, of_revision, revision_and_step, revision_of
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.adapters import PublishedAdapter
 from finetune_trainer.contract.config import Origin, Source
 from finetune_trainer.contract.schemes import CLAIMS, listed, remote
 
@@ -79,17 +79,17 @@ def _hosted(target: Target) -> list[Manifest]:
     if engine is None:
         return [_engine(target), candidate_service(target)]
     name = target.revision_name
-    adapter = Adapter(name=name, uri=f"{output}/{target.revision}", digest=EXAMPLE_DIGEST)
+    adapter = PublishedAdapter(name=name, uri=f"{output}/{target.revision}", digest=EXAMPLE_DIGEST)
     return [adapter_map(target, engine.name, adapter)]
 
 
 def _origin(spec: FineTuneJobSpec) -> Origin | None:
     """What stands in for another FineTuneJob's revision, which is looked up in the cluster."""
-    wanted = origin.parted(spec.model.source)
+    wanted = origin.job_and_address(spec.model.source)
     if wanted is None:
         return None
     name, address = wanted[0], wanted[1] or EXAMPLE_REVISION
-    revision, step = parted(address)
+    revision, step = revision_and_step(address)
     files, uri = CLAIMS / of_revision(name, revision), f"{origin.SCHEME}{name}/{address}"
     return Origin(digest="", files=files, step=step, base=Source(uri=spec.model.source), lineage=(uri,))
 
@@ -114,7 +114,7 @@ def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
         )
     elif HOST.wanted(spec) and spec.hosting.context_length is None:
         comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")
-    if origin.parted(spec.model.source):
+    if origin.job_and_address(spec.model.source):
         comments.append(
             f"# What model.source stands for is looked up; without a revision, {EXAMPLE_REVISION} stands in."
         )

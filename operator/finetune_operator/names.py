@@ -97,7 +97,7 @@ def address(revision: str, step: int | None) -> str:
     return revision if step is None else f"{revision}@{step}"
 
 
-def parted(address: str) -> tuple[str, int | None]:
+def revision_and_step(address: str) -> tuple[str, int | None]:
     """The revision and the step that an address names; what is no address is taken for a revision as it is."""
     found = re.fullmatch("([^@]+)@(0|[1-9][0-9]{0,15})", address)
     return (found[1], int(found[2])) if found else (address, None)
@@ -121,7 +121,7 @@ def of_revision(name: str, revision: str) -> str:
 
 def of_served(name: str, address: str) -> str:
     """The name of the Deployment with the engine of a revision, or of a checkpoint."""
-    revision, step = parted(address)
+    revision, step = revision_and_step(address)
     return of_revision(name, revision) if step is None else of_stage(name, revision, checkpoint(step))
 
 

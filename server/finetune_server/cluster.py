@@ -76,7 +76,7 @@ class _Objects:
             return None
 
 
-class Jobs(_Objects):
+class ClusterJobs(_Objects):
     """The FineTuneJobs."""
 
     plural = PLURAL
@@ -111,7 +111,7 @@ class Jobs(_Objects):
         )
 
 
-class EngineObjects(_Objects):
+class ClusterEngines(_Objects):
     """The Engines."""
 
     plural = engine.PLURAL

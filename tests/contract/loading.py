@@ -10,7 +10,7 @@ from typing import Any
 from control_plane import Kubectl
 from finetune_operator import names
 from finetune_operator.pods.template import MAIN_CONTAINER
-from finetune_trainer.contract.adapters import Adapter, Held
+from finetune_trainer.contract.adapters import HeldAdapters, PublishedAdapter
 from finetune_trainer.contract.results import STATUS_PORT
 from http_server import Handler, answering
 
@@ -22,7 +22,7 @@ _addresses = (f"127.{os.getpid() % 250 + 1}.{79 + number // 250}.{number % 250 +
 def adapter(job: Raw, revision: str, engine: str = "chat") -> Raw:
     """The ConfigMap that asks for a revision's adapter."""
     name = names.of_revision(job["metadata"]["name"], revision)
-    found = Adapter(name=name, uri=f"s3://models/{revision}", digest=DIGEST)
+    found = PublishedAdapter(name=name, uri=f"s3://models/{revision}", digest=DIGEST)
     data = {names.ADAPTER: found.model_dump_json(by_alias=True)}
     described = _metadata(job, names.adapter_of(name, engine), revision, engine)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": described, "data": data}
@@ -47,7 +47,7 @@ class Telling:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.held = Held()
+        self.held = HeldAdapters()
         # What vLLM's own page says: requests that are computed, and those that have ended.
         self.running = self.ended = 0
 

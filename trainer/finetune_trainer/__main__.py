@@ -153,9 +153,9 @@ def stage(options: argparse.Namespace) -> Contract:
             whom = Whom(options.endpoint, options.base_endpoint, *names)
             return evaluate(config, evaluation, workspace, whom, reporter)
         if options.stage == "publish":
-            from finetune_trainer.stages.publish import Wanted, publish
+            from finetune_trainer.stages.publish import PublishOptions, publish
 
-            wanted = Wanted(options.sign, options.merge, ModelFormat.GGUF in options.formats)
+            wanted = PublishOptions(options.sign, options.merge, ModelFormat.GGUF in options.formats)
             return publish(config, workspace, options.destination, options.owner, reporter, wanted)
         if options.stage == "merge":
             from finetune_trainer.stages.merge import merge

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_trainer.contract.adapters import LIST, Held
+from finetune_trainer.contract.adapters import LIST, HeldAdapters
 
 from finetune_operator import names
 from finetune_operator.api.engine import KIND, EngineStatus
@@ -22,7 +22,7 @@ POD = "pod.json"
 
 
 @dataclass(frozen=True)
-class RecordState:
+class EngineRecord:
     """The record: the pods as they were made for a manifest, of which `inputs` is the digest; and the adapters that a
     new one begins with.
     """
@@ -46,7 +46,7 @@ class Loader:
     live: bool
     ready: bool
     wanted: str
-    held: Held | None
+    held: HeldAdapters | None
     mute: bool = False
 
 
@@ -70,7 +70,7 @@ class World:
     status: EngineStatus = field(default_factory=EngineStatus)
     deployment: DeploymentState | None = None
     pods: tuple[PodState, ...] = ()
-    record: RecordState | None = None
+    record: EngineRecord | None = None
     loaders: tuple[Loader, ...] = ()
     loads: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
     named: Mapping[Id, bool] = field(default_factory=dict)
@@ -115,9 +115,9 @@ def status_of(engine: Raw) -> EngineStatus:
     return status_as(EngineStatus, engine)
 
 
-def _record(raw: Raw) -> RecordState:
+def _record(raw: Raw) -> EngineRecord:
     metadata = raw["metadata"]
-    return RecordState(
+    return EngineRecord(
         ref=ref_of("ConfigMap", raw),
         version=metadata.get("resourceVersion", ""),
         inputs=(metadata.get("annotations") or {}).get(names.INPUTS, ""),

@@ -16,7 +16,7 @@ from finetune_operator.kinds.plan import Kind, broken
 
 
 def _follows(spec: Mapping[str, Any]) -> tuple[Id, ...]:
-    named = ((v1alpha1.KIND, origin.named(spec)), (engine.KIND, shared.named(spec)))
+    named = ((v1alpha1.KIND, origin.source_named_in(spec)), (engine.KIND, shared.engine_named_in(spec)))
     return tuple((kind, name) for kind, name in named if name)
 
 

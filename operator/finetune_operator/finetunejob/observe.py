@@ -140,7 +140,7 @@ class World:
 
     def record(self, address: str) -> Record:
         """The record of a revision, or of the one that a checkpoint is of; an empty one where there is none."""
-        revision, _ = names.parted(address)
+        revision, _ = names.revision_and_step(address)
         found = self.records.get(revision)
         return found.record if found else Record(revision)
 
@@ -150,7 +150,7 @@ class World:
 
     def has(self, address: str) -> bool:
         """Whether there is a model to serve at an address: a revision that was trained, or a checkpoint it kept."""
-        _, step = names.parted(address)
+        _, step = names.revision_and_step(address)
         trained = self.record(address).trained
         # The first one is the artifact, which the revision itself stands for.
         return trained is not None and (step is None or step in [found.step for found in trained.checkpoints[1:]])

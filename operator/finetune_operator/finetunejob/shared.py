@@ -56,7 +56,7 @@ class AdapterState:
     data: Mapping[str, str]
 
 
-def named(spec: Raw) -> str | None:
+def engine_named_in(spec: Raw) -> str | None:
     """The Engine that a manifest names, as far as it can be read."""
     found = (spec.get("hosting") or {}).get("engine") or {}
     name = found.get("name") if isinstance(found, Mapping) else None
@@ -65,7 +65,7 @@ def named(spec: Raw) -> str | None:
 
 def engine_state(followed: Mapping[Id, Raw], spec: Raw) -> EngineState | None:
     """The Engine that a manifest names; one that is being deleted is of no use any more."""
-    name = named(spec)
+    name = engine_named_in(spec)
     raw = followed.get((KIND, name)) if name else None
     if name is None or raw is None or "deletionTimestamp" in raw["metadata"]:
         return None

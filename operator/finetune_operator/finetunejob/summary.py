@@ -115,7 +115,7 @@ def _readiness(world: World, walk: Walk, serves: bool, gives_way: bool, pending:
 def _meanwhile(world: World, walk: Walk, step: Step, gives_way: bool) -> str:
     """What users get while a revision is worked on, or after it has failed."""
     served = world.served_revision
-    ours = served == walk.status.revision and world.served_on == (shared.named(world.spec) or "")
+    ours = served == walk.status.revision and world.served_on == (shared.engine_named_in(world.spec) or "")
     if served is None or (ours and step.reason != Reason.GATE_NOT_MET):
         return ""
     if gives_way:
@@ -129,7 +129,7 @@ def _available(world: World) -> bool:
     """Whether anybody gets an answer, as far as is known: of an Engine that it moves from, no news are good news."""
     if not world.served_on:
         return world.holder is not None and world.holder.available > 0
-    if shared.named(world.spec) != world.served_on:
+    if shared.engine_named_in(world.spec) != world.served_on:
         return True
     engine = world.engine
     if engine is None:
@@ -152,7 +152,7 @@ def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, s
         message = f"{why} {world.url} answers as model {world.name} with revision {world.served_revision}."
         return "True", Reason.ASLEEP, message
     message = f"{world.address} answers as model {world.name} with revision {world.served_revision}."
-    revision, _ = names.parted(world.served_revision or "")
+    revision, _ = names.revision_and_step(world.served_revision or "")
     volume = world.claims.get(names.of_revision(world.name, revision))
     if volume and volume.ref.deleting:
         message += (
@@ -255,7 +255,7 @@ def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:
         artifact=status.artifact,
         metric=status.evaluation.metric_summary if status.evaluation else None,
     )
-    served, _ = names.parted(status.served_revision or "")
+    served, _ = names.revision_and_step(status.served_revision or "")
     others = [_past(entry, served) for entry in status.history if entry.revision != status.revision]
     told = [current, *others]
     dropped = [entry for entry in told[HISTORY_LENGTH:] if entry.revision == served]

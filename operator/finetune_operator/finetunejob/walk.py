@@ -146,7 +146,7 @@ def _serves_elsewhere(target: Target, world: World, needs: Stage) -> Step | None
     """That a stage would need files again of what a shared Engine serves: made anew they were other weights under the
     same name, and nobody would have measured them. None for what serves nowhere, or from its own volume.
     """
-    if not world.served_on or names.parted(world.served_revision or "")[0] != target.revision:
+    if not world.served_on or names.revision_and_step(world.served_revision or "")[0] != target.revision:
         return None
     return Step(
         State.BLOCKED,

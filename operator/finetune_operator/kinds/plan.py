@@ -139,7 +139,7 @@ def sooner(*seconds: float | None) -> float | None:
     return min((each for each in seconds if each is not None), default=None)
 
 
-def refusal(purpose: Purpose, action: Action, what: str, sentence: str) -> Refusal:
+def refusal_of(purpose: Purpose, action: Action, what: str, sentence: str) -> Refusal:
     """The API server will not do it, in its own words."""
     advice = action.advice if isinstance(action, Patch) else ""
     return Refusal(purpose, Reason.REFUSED, f"The API server refused {what}: {sentence} {advice}".strip())

@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune_operator.kinds.actions import Action, Adopt, Apply, Create, Delete, Id, Patch, Scale
 from finetune_operator.kinds.adoption import adoptions
-from finetune_operator.kinds.plan import Plan, Purpose, Refusal, in_the_way, refusal
+from finetune_operator.kinds.plan import Plan, Purpose, Refusal, in_the_way, refusal_of
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
 from finetune_operator.shell import metrics
@@ -31,7 +31,7 @@ ROUNDS = 12
 
 
 @dataclass
-class Attempt:
+class Tried:
     """What one look has tried so far. `named`: what was read; `unread`: why something could not be; `confirmed`: for
     which adoptions everything was read live; `unconfirmed`: that it could not be.
     """
@@ -57,7 +57,7 @@ class Reconciler:
 
     async def __call__(self, key: Key) -> float | None:
         """Bring one of ours closer to its end; the seconds until the next look even if nothing happens."""
-        attempt, now = Attempt(), datetime.now(UTC)
+        attempt, now = Tried(), datetime.now(UTC)
         found = await self._converge(key, attempt, now)
         if found is None:
             self.poller.follow(key, {})
@@ -72,7 +72,7 @@ class Reconciler:
             raise attempt.failure
         return planned.again_after or self.settings.resync_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)
 
-    async def _converge(self, key: Key, attempt: Attempt, now: datetime) -> tuple[Snapshot, Plan[Any]] | None:
+    async def _converge(self, key: Key, attempt: Tried, now: datetime) -> tuple[Snapshot, Plan[Any]] | None:
         """Act until nothing is left to do that has not been tried: how it looks then, and what there is to say."""
         for _ in range(ROUNDS):
             snapshot = self._look(key, attempt)
@@ -92,7 +92,7 @@ class Reconciler:
                     await self._try(key, attempt, purpose, action)
         return (snapshot, planned) if snapshot else None
 
-    def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
+    def _look(self, key: Key, attempt: Tried) -> Snapshot | None:
         found = self.store.snapshot(key)
         return found and replace(found, named=attempt.named, unread=attempt.unread, answers=self.poller.last(key))
 
@@ -108,14 +108,14 @@ class Reconciler:
         self.bugs.pop(key, None)
         return replace(planned, adopt=adoptions(KINDS[key.kind], snapshot))
 
-    async def _read(self, key: Key, attempt: Attempt, wanted: frozenset[Id]) -> None:
+    async def _read(self, key: Key, attempt: Tried, wanted: frozenset[Id]) -> None:
         """Look up what has to be known before anything is decided: that it may not be is something to tell, too."""
         try:
             attempt.named |= await self.cluster.read(key.namespace, wanted)
         except Refused as error:
             attempt.unread = f"The API server refused {error}"
 
-    async def _confirm(self, key: Key, attempt: Attempt) -> None:
+    async def _confirm(self, key: Key, attempt: Tried) -> None:
         """Read live what a deletion, or an adoption, is decided from; where that fails, there is neither."""
         try:
             await self._look_live(key)
@@ -136,13 +136,13 @@ class Reconciler:
                 for raw in page:
                     self.store.put(kind, raw)
 
-    async def _try(self, key: Key, attempt: Attempt, purpose: Purpose, action: Action) -> None:
+    async def _try(self, key: Key, attempt: Tried, purpose: Purpose, action: Action) -> None:
         """Carry out one action, whatever became of the others, and note what came in its way."""
         attempt.tried.append(action)
         try:
             await self._act(key, action)
         except Refused as error:
-            attempt.refusals.append((action, refusal(purpose, action, error.what, error.sentence)))
+            attempt.refusals.append((action, refusal_of(purpose, action, error.what, error.sentence)))
         except InTheWay as error:
             # One that no watch has told of yet may be there to be adopted.
             self.store.put_orphan(error.kind, error.raw)
@@ -177,7 +177,7 @@ class Reconciler:
         else:
             self.store.put(ref.kind, found)
 
-    async def _tell(self, key: Key, snapshot: Snapshot, planned: Plan[Any], attempt: Attempt) -> None:
+    async def _tell(self, key: Key, snapshot: Snapshot, planned: Plan[Any], attempt: Tried) -> None:
         """Events before status: they are told from what changed in it."""
         for event in planned.events:
             logger.info("%s: %s: %s", key, event.reason, event.message)
@@ -199,7 +199,7 @@ class Reconciler:
         metrics.remember(key, KINDS[key.kind].word(planned.status))
 
 
-def _untried(planned: Plan[Any], attempt: Attempt) -> list[tuple[Purpose, Action]]:
+def _untried(planned: Plan[Any], attempt: Tried) -> list[tuple[Purpose, Action]]:
     """What there is to do now: while something is to be adopted, no more than that.
 
     Where that failed, or could not be confirmed, a part may be missing of what is decided from: a record without its

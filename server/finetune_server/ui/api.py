@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, before, chosen, job_of, promotable
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.shared import named
+from finetune_operator.finetunejob.shared import engine_named_in
 from finetune_operator.names import PROMOTE
 from finetune_trainer.contract.curve import Point
 from starlette.applications import Starlette
@@ -26,12 +26,12 @@ from starlette.types import Receive, Scope, Send
 
 from finetune_server import tuning, view
 from finetune_server.caller import PROJECT, Caller
-from finetune_server.engines import Engines
+from finetune_server.engines import Relay
 from finetune_server.errors import Problem, missing, on_the_page
 from finetune_server.files import Files
 from finetune_server.ground import Jobs
 from finetune_server.keys import Right
-from finetune_server.routing import Route
+from finetune_server.routing import ModelRoute
 from finetune_server.settings import Raw
 from finetune_server.ui import views
 from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, document, refused
@@ -54,11 +54,11 @@ _UPLOADED = "The first rows as they were uploaded; `finetune check` of the manif
 _READ, _SAMPLE = 256 * 2**10, 3
 
 
-class Server(Protocol):
+class ServerParts(Protocol):
     """What the page asks of the server beside its routes."""
 
     jobs: Jobs
-    engines: Engines
+    relay: Relay
     files: Files
 
     async def manifest(self, body: bytes, caller: Caller, above: Raw) -> Raw:
@@ -74,13 +74,13 @@ class KeyDoor:
     prompt = "Your key, the one that OpenAI's client has as api_key"
     by_address = False
 
-    async def enter(self, app: Starlette, secret: str) -> "Api":
+    async def enter(self, app: Starlette, secret: str) -> "KeyPlace":
         """What the key opens."""
         key, _, namespace = secret.partition("\n")
         caller = await app.state.callers.find(Headers(_shown(key, namespace)))
         await caller.need(Right.READ)
         may = frozenset([right for right in Right if await _may(caller, right)])
-        return Api(app, app.state.server.of(caller), caller, key, may)
+        return KeyPlace(app, app.state.server.of(caller), caller, key, may)
 
 
 def _shown(key: str, namespace: str) -> dict[str, str]:
@@ -88,10 +88,10 @@ def _shown(key: str, namespace: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", **({PROJECT: namespace} if namespace else {})}
 
 
-class Api:
+class KeyPlace:
     """A namespace, seen with a key."""
 
-    def __init__(self, app: Starlette, server: Server, caller: Caller, key: str, may: frozenset[Right]) -> None:
+    def __init__(self, app: Starlette, server: ServerParts, caller: Caller, key: str, may: frozenset[Right]) -> None:
         self._app, self._server, self._caller, self._key = app, server, caller, key
         self.name = f"namespace {caller.namespace}"
         self.writes, self.asks = Right.WRITE in may, Right.ASK in may
@@ -177,11 +177,11 @@ class Api:
         if job.status.endpoint is None:
             raise Problem(409, f"Nothing of {job.name} serves now.")
         name = base_name(job)
-        route = Route(name, job.status.endpoint.url, name, named(job.document["spec"]))
+        route = ModelRoute(name, job.status.endpoint.url, name, engine_named_in(job.document["spec"]))
 
         async def relay(scope: Scope, receive: Receive, send: Send) -> None:
             request, rest = Request(scope, receive), json.dumps(asked).encode()
-            answer = await self._server.engines.ask(request, self._caller.namespace, route, rest)
+            answer = await self._server.relay.ask(request, self._caller.namespace, route, rest)
             await answer(scope, receive, send)
 
         return _answer(await _sent(relay, "POST", "/v1/chat/completions"))
@@ -298,7 +298,7 @@ def _promotions(job: Job) -> list[Action]:
 
 def base_name(job: Job) -> str:
     """The base model's name on a job's engine: of its own one beside the tuned model, of a shared one the Engine's."""
-    return named(job.document["spec"]) or f"{job.name}-base"
+    return engine_named_in(job.document["spec"]) or f"{job.name}-base"
 
 
 def form(models: Sequence[str], files: Sequence[tuple[str, str]]) -> Form:

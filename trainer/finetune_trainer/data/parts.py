@@ -39,7 +39,7 @@ KNOWN = ".parts"
 # What libraries and we call what is half-written, and what is said of a process that is no more.
 LEFT_OUT = {"staging", ".part", ".partial", ".staging", MEMORY_MARK}
 
-Wanted = Callable[[str], bool]
+PathFilter = Callable[[str], bool]
 
 
 class Superseded(StageError):
@@ -72,7 +72,7 @@ class Parts:
     root: Path
     owner: str = OWNER
 
-    def bring(self, name: str, wanted: Wanted = lambda path: True) -> bool:
+    def bring(self, name: str, wanted: PathFilter = lambda path: True) -> bool:
         """Have a part's files in the directory, verified, or those of them that are wanted; whether it is there."""
         with self._explained():
             part = self._newest(name)
@@ -145,7 +145,7 @@ class Parts:
             if path != _list(part):
                 self._filesystem.rm_file(self._path(name, path))
 
-    def _brought(self, name: str, part: Part, wanted: Wanted) -> bool:
+    def _brought(self, name: str, part: Part, wanted: PathFilter) -> bool:
         for path, file in part.files.items():
             if not wanted(path):
                 continue

@@ -28,7 +28,7 @@ from finetune_trainer.server import Reporter
 
 
 @dataclass(frozen=True)
-class Request:
+class RatingRequest:
     """One answer to one row that is to be rated, as vLLM's /classify takes it."""
 
     row: int
@@ -118,7 +118,7 @@ class Ranking:
         longest = max(contenders.tokens_with(self._tokenizer, prompt, each) for each in question.answers)
         return prompt if longest <= self._context else None
 
-    def _request(self, row: int, prompt: Prompt, answer: Question) -> Request:
+    def _request(self, row: int, prompt: Prompt, answer: Question) -> RatingRequest:
         if isinstance(prompt.prompt, str):
             told: Message = {"input": rendered(self._tokenizer, prompt, answer.reference)}
         else:
@@ -128,9 +128,9 @@ class Ranking:
             tools = {"tools": list(prompt.tools)} if prompt.tools else {}
             if variables := prompt.extra.get(TEMPLATE_KWARGS, {}) | tools:
                 told[TEMPLATE_KWARGS] = variables
-        return Request(row, self._model, answer.reference, told)
+        return RatingRequest(row, self._model, answer.reference, told)
 
-    async def _rate(self, client: openai.AsyncOpenAI, request: Request, salt: str = TUNED) -> Rating:
+    async def _rate(self, client: openai.AsyncOpenAI, request: RatingRequest, salt: str = TUNED) -> Rating:
         began = time.monotonic()
         # The number itself, where /classify would make a probability of it.
         body = {"model": request.model, "use_activation": False, "cache_salt": salt, **request.body}
@@ -150,7 +150,7 @@ class Ranking:
             reward=reply.data[0].probs[0],
         )
 
-    async def _warm_up(self, client: openai.AsyncOpenAI, requests: Sequence[Request]) -> None:
+    async def _warm_up(self, client: openai.AsyncOpenAI, requests: Sequence[RatingRequest]) -> None:
         await asyncio.gather(*(self._rate(client, each, WARMING) for each in requests[:CONCURRENCY]))
 
     def _told(self, total: int) -> Any:

@@ -136,7 +136,7 @@ def _check_formats(config: RunConfig, model: Path, formats: Collection[ModelForm
         gguf.check(config, model)
 
 
-def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelInfo:
+def _told(config: RunConfig, commit: str | None, model: base.ModelFigures) -> ModelInfo:
     origin = config.model.origin
     return ModelInfo(
         commit=commit,

@@ -22,7 +22,7 @@ HOUR = 3600.0
 KEEP_SECONDS = 10.0
 
 
-class Budget:
+class BudgetMeter:
     """Seconds of devices: of each accelerator, or of each machine where there are none.
 
     `hours`: what may be taken; None where nobody says. `kept`: the file with what was taken.

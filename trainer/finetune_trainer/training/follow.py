@@ -24,7 +24,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import schedule
 from finetune_trainer.training.artifact import metrics
-from finetune_trainer.training.budget import Budget
+from finetune_trainer.training.budget import BudgetMeter
 from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints
 from finetune_trainer.training.rivals import Rivals
@@ -101,7 +101,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         self.seconds_before = seconds_before
         self.outdone = False
         self.steps_per_epoch = math.inf
-        self.budget: Budget | None = None
+        self.budget: BudgetMeter | None = None
         # Whether it was used up before the last step.
         self.spent = False
         self.began = Clock(time.monotonic())

@@ -5,7 +5,7 @@ it is compared with, where the first engine can't answer as that; and what asks 
 
 from pathlib import Path
 
-from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.adapters import PublishedAdapter
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.results import TrainResult
 
@@ -113,7 +113,7 @@ def asking_service(target: Target, engine: str) -> Manifest:
     return objects.service(metadata(target.owner, name, labels), _selected(target.name, Seat(target.revision, engine)))
 
 
-def adapter_map(target: Target, engine: str, adapter: Adapter) -> Manifest:
+def adapter_map(target: Target, engine: str, adapter: PublishedAdapter) -> Manifest:
     """The ConfigMap that asks an Engine for the revision's adapter."""
     name = names.of_adapter(target.name, target.revision, engine)
     labels = names.labels(target.name, target.revision, HOST) | _on(engine)
@@ -125,7 +125,7 @@ def adapter_map(target: Target, engine: str, adapter: Adapter) -> Manifest:
     }
 
 
-def adapter_data(adapter: Adapter) -> dict[str, str]:
+def adapter_data(adapter: PublishedAdapter) -> dict[str, str]:
     """What it is asked for."""
     return {names.ADAPTER: text(adapter)}
 
@@ -137,7 +137,7 @@ def engine_name(name: str, revision: str, stage: str) -> str:
 
 def labelled(address: str) -> tuple[str, str]:
     """The revision and the stage that the pods of an own engine have in their labels, which answer for an address."""
-    revision, step = names.parted(address)
+    revision, step = names.revision_and_step(address)
     return revision, HOST if step is None else names.checkpoint(step)
 
 

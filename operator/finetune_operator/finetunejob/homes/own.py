@@ -46,7 +46,7 @@ class OwnEngine(Home):
 
     def can(self, target: Target, world: World, address: str) -> bool:
         """Whatever was trained, and is kept with its volume."""
-        revision, _ = names.parted(address)
+        revision, _ = names.revision_and_step(address)
         return world.has(address) and world.keeps(revision)
 
     def holds(self, target: Target, tenant: Tenant) -> Id:

@@ -6,7 +6,7 @@ the stable Service selects the Engine's pods, and asks them to take the FineTune
 
 from dataclasses import dataclass, replace
 
-from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.adapters import PublishedAdapter
 
 from finetune_operator import names
 from finetune_operator.api.engine import AdapterStatus
@@ -107,12 +107,12 @@ class SharedEngine(Home):
         spec = self.engine.spec if self.engine else None
         return EvaluationEndpoint(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
 
-    def _adapter(self, target: Target, world: World, address: str) -> Adapter | None:
+    def _adapter(self, target: Target, world: World, address: str) -> PublishedAdapter | None:
         """What is published of a revision."""
-        _, step = names.parted(address)
+        _, step = names.revision_and_step(address)
         found = world.record(address).published(target.spec.output) if step is None else None
         name = names.of_revision(target.name, address)
-        return Adapter(name=name, uri=found.uri, digest=found.artifact.digest) if found else None
+        return PublishedAdapter(name=name, uri=found.uri, digest=found.artifact.digest) if found else None
 
     def _told(self, target: Target, address: str) -> AdapterStatus:
         name = names.of_revision(target.name, address)

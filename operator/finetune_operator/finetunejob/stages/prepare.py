@@ -125,8 +125,8 @@ def _copied(target: Target) -> tuple[str, ...]:
 def _holders(target: Target) -> dict[str, str] | None:
     """The pods that may hold that volume on their node."""
     on_volume = target.origin if target.origin and not target.origin.bucket else None
-    wanted = on_volume and origin.parted(on_volume.lineage[0])
-    return {names.JOB: wanted[0], names.REVISION: names.parted(wanted[1])[0]} if wanted else None
+    wanted = on_volume and origin.job_and_address(on_volume.lineage[0])
+    return {names.JOB: wanted[0], names.REVISION: names.revision_and_step(wanted[1])[0]} if wanted else None
 
 
 def on_sensitive(dataset: Dataset) -> tuple[str, ...]:
