@@ -292,7 +292,7 @@ class Server:
         """The Engine of that name, or the FineTuneJob of that name on one, and where it is asked."""
         if not routing.is_object(name):
             return None
-        engine = await self.objects.get(namespace, name)
+        engine = await self.engines.get(namespace, name)
         if engine and (place := routing.of_engine(engine)):
             return engine, place
         job = await self.jobs.get(namespace, name)
