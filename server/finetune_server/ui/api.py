@@ -7,7 +7,7 @@ same rights.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -140,21 +140,10 @@ class Api:
             return Data(findings, note=problem.message)
         try:
             file = await self._call("GET", f"/v1/files/{id}")
-            lines = await run_sync(self._first, id)
-        except (Problem, OSError):
-            return Data(findings, note="The file of its rows is gone.")
+            lines = await run_sync(_first, await self._server.files.content(self._caller.namespace, id))
+        except Problem as problem:
+            return Data(findings, note="The file of its rows is gone." if problem.status == 404 else problem.message)
         return Data(findings, rows=uploaded(lines, file["filename"]), note=_UPLOADED)
-
-    def _first(self, id: str) -> list[bytes]:
-        """The first rows of a file, those that are whole within what is read."""
-        text = b""
-        for piece in self._server.files.content(self._caller.namespace, id):
-            text += piece
-            if len(text) >= _READ:
-                break
-        else:
-            text += b"\n"
-        return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
 
     async def curve(self, job: Job) -> Sequence[Point]:
         """The newest losses; the page keeps those that came before, while it is open."""
@@ -353,6 +342,18 @@ def _read(raw: Raw) -> Job:
         return job_of(raw)
     except UserError as error:
         raise Problem(500, error.message) from error
+
+
+def _first(pieces: Iterable[bytes]) -> list[bytes]:
+    """The first rows of a file, those that are whole within what is read. Raises Problem."""
+    text = b""
+    for piece in pieces:
+        text += piece
+        if len(text) >= _READ:
+            break
+    else:
+        text += b"\n"
+    return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
 
 
 async def _sent(
