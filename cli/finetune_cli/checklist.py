@@ -6,11 +6,10 @@ What no run can know is said to be so, by name: an empty answer would look like 
 from collections.abc import Iterator, Sequence
 
 from finetune_trainer.contract.config import BaselineType, Contract
-from finetune_trainer.contract.results import Contender
+from finetune_trainer.contract.results import TUNED, Contender
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS
-from finetune_trainer.evaluation.inspection import TUNED
 
 UNKNOWN = "Not known here: "
 _MEANT = {

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from finetune_trainer.contract.config import Contract, Metric
+from finetune_trainer.contract.results import TUNED
 from finetune_trainer.evaluation.costs import amount
 from finetune_trainer.evaluation.decision import Decision
-from finetune_trainer.evaluation.inspection import TUNED, Row
+from finetune_trainer.evaluation.inspection import Row
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from finetune_operator.api.status import Condition, EvaluationStatus, FineTuneJobStatus
 from finetune_operator.conditions import KSTATUS, Reason
+from finetune_trainer.contract.results import TUNED
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -92,7 +93,7 @@ def conditions(found: Sequence[Condition], now: datetime) -> RenderableType:
 def _verdict(measured: EvaluationStatus) -> list[RenderableType]:
     passed = "passes the gate" if measured.passed else "misses the gate"
     shown = _table("", measured.metric, "prompt tokens a request")
-    scores = {"tuned": measured.tuned, **measured.baselines}
+    scores = {TUNED: measured.tuned, **measured.baselines}
     for name, score in scores.items():
         shown.add_row(name, score, measured.prompt_tokens_per_request.get(name, ""))
     return [Text.assemble(("Measured", "bold"), f" on {measured.rows} test rows; it {passed}."), shown]

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
-from finetune_trainer.contract.results import Contender, EvaluateResult, Score
+from finetune_trainer.contract.results import TUNED, Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import REPORT, Decision, again
 from finetune_trainer.evaluation.definitions import unmeasured
 from finetune_trainer.evaluation.failures import pairs
-from finetune_trainer.evaluation.inspection import TUNED
 from finetune_trainer.evaluation.page import render
 from rich import box
 from rich.console import Console, Group, RenderableType

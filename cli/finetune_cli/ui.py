@@ -28,6 +28,7 @@ from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, docum
 from finetune_server.ui.pages import Pages
 from finetune_server.ui.place import Action, Data, Message, Point, Row
 from finetune_server.ui.render import ROOT as PAGES
+from finetune_trainer.contract.config import base_name
 from pydantic import ValidationError
 from rich.console import Console
 from starlette.applications import Starlette
@@ -185,7 +186,7 @@ class Runs:
         endpoint = job.status.endpoint
         if endpoint is None:
             raise Problem(409, f"{job.name} is not being served; start it with `finetune run` and leave that running.")
-        body = {"model": f"{endpoint.model}-base" if base else endpoint.model, "messages": list(messages)}
+        body = {"model": base_name(endpoint.model) if base else endpoint.model, "messages": list(messages)}
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(10, read=600)) as client:
                 answer = await client.post(f"{endpoint.url}/chat/completions", json=body)

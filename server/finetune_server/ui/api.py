@@ -18,6 +18,7 @@ from finetune_cli.jobs import Job, before, chosen, job_of, promotable
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.shared import named
 from finetune_operator.names import PROMOTE
+from finetune_trainer.contract.config import base_name
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -166,7 +167,7 @@ class Api:
         await self._caller.need(Right.ASK)
         if job.status.endpoint is None:
             raise Problem(409, f"Nothing of {job.name} serves now.")
-        name = base_name(job)
+        name = base_of(job)
         route = Route(name, job.status.endpoint.url, name, named(job.document["spec"]))
 
         async def relay(scope: Scope, receive: Receive, send: Send) -> None:
@@ -286,9 +287,9 @@ def _promotions(job: Job) -> list[Action]:
     return found
 
 
-def base_name(job: Job) -> str:
+def base_of(job: Job) -> str:
     """The base model's name on a job's engine: of its own one beside the tuned model, of a shared one the Engine's."""
-    return named(job.document["spec"]) or f"{job.name}-base"
+    return named(job.document["spec"]) or base_name(job.name)
 
 
 def form(models: Sequence[str], files: Sequence[tuple[str, str]]) -> Form:

@@ -300,7 +300,12 @@ class RunConfig(Contract):
     @property
     def base_name(self) -> str:
         """The model name under which the untuned base model answers beside the tuned one."""
-        return f"{self.name}-base"
+        return base_name(self.name)
+
+
+def base_name(name: str) -> str:
+    """The model name under which the base model answers beside a tuned one of that name."""
+    return f"{name}-base"
 
 
 class Metric(StrEnum):

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_trainer.contract.config import Format, Metric
 from finetune_trainer.contract.gate import best_baseline, check, deciding
-from finetune_trainer.contract.results import EvaluateResult
+from finetune_trainer.contract.results import TUNED, EvaluateResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus
@@ -37,7 +37,6 @@ from finetune_operator.kinds.plan import State
 from finetune_operator.pods.environment import variables
 from finetune_operator.pods.sources import user_mounts
 
-TUNED = "tuned"
 REPORT = "report.html"
 # What there is too little of, where the base model's engine can't be had beside the candidate's.
 _LACKING = (Reason.UNSCHEDULABLE, Reason.ACCELERATORS_IN_USE, Reason.POD_NOT_CREATED)
