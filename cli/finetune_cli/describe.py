@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune_cli.advice import advice
-from finetune_cli.jobs import Job
+from finetune_cli.jobs import NO_JOB, Job
 from finetune_cli.trials import trials_table
 from finetune_cli.words import age, facts, of_status, where, why
 
@@ -25,7 +25,7 @@ MARKS = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("…", "
 def listed(jobs: Sequence[Job], now: datetime) -> RenderableType:
     """A line for each."""
     if not jobs:
-        return Text("There is no FineTuneJob in this namespace; --namespace names another.")
+        return Text(NO_JOB)
     several = len({job.namespace for job in jobs}) > 1
     shown = _table(
         *(["NAMESPACE"] if several else []), "NAME", "PHASE", "PROGRESS", "METRIC", "BEST BASELINE", "ENDPOINT", "AGE"

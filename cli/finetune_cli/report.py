@@ -27,6 +27,7 @@ from finetune_cli.cluster import Cluster
 from finetune_cli.output import OutputFormat, document, dump, written
 from finetune_cli.reported import decision_of, reported
 from finetune_cli.trials import trials_table
+from finetune_cli.words import shortened
 
 # A longer text is cut: the page has it.
 SHOWN = 160
@@ -245,10 +246,5 @@ def _rows(decision: Decision) -> Iterator[RenderableType]:
 
 
 def _row(prompt: str, texts: dict[str, str]) -> Text:
-    lines = (f"\n  {_cut(name)}: {_cut(text) or '(nothing)'}" for name, text in texts.items())
-    return Text.assemble((_cut(prompt), "italic"), *lines)
-
-
-def _cut(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= SHOWN else f"{flat[:SHOWN]}…"
+    lines = (f"\n  {shortened(name, SHOWN)}: {shortened(text, SHOWN) or '(nothing)'}" for name, text in texts.items())
+    return Text.assemble((shortened(prompt, SHOWN), "italic"), *lines)

@@ -39,7 +39,7 @@ from finetune_cli.background import Background, NotBegun
 from finetune_cli.errors import UserError
 from finetune_cli.job import localize
 from finetune_cli.jobs import Job
-from finetune_cli.laptop import POLL_SECONDS, Laptop
+from finetune_cli.laptop import NOT_SERVED, POLL_SECONDS, Laptop
 from finetune_cli.processes import LOOPBACK, free_port
 from finetune_cli.store import ROOT, Store
 
@@ -185,7 +185,7 @@ class Runs:
         """Its engine, which is on this machine."""
         endpoint = job.status.endpoint
         if endpoint is None:
-            raise Problem(409, f"{job.name} is not being served; start it with `finetune run` and leave that running.")
+            raise Problem(409, NOT_SERVED.format(name=job.name))
         body = {"model": base_name(endpoint.model) if base else endpoint.model, "messages": list(messages)}
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(10, read=600)) as client:
