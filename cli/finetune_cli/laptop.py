@@ -137,7 +137,7 @@ class Laptop:
         """It listens here."""
         if job.status.endpoint is None:
             raise UserError(NOT_SERVED.format(name=job.name))
-        rows = self.store(job.name).workspace(job.status.revision or "").data / "train.jsonl"
+        rows = self.store(job.name).workspace(job.status.revision or "").rows("train")
         yield ReachableModel(job.status.endpoint, common_system_message(rows))
 
     def rollback(self, job: Job) -> str:

@@ -28,7 +28,7 @@ from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, docum
 from finetune_server.ui.pages import Pages
 from finetune_server.ui.place import Action, Data, Message, Point, Row
 from finetune_server.ui.render import ROOT as PAGES
-from finetune_trainer.contract.config import base_name
+from finetune_trainer.contract.config import METRICS_FILE, Workspace, base_name
 from pydantic import ValidationError
 from rich.console import Console
 from starlette.applications import Starlette
@@ -156,7 +156,7 @@ class Runs:
     async def data(self, job: Job) -> Data:
         """From what prepare left."""
         root = self._root(job)
-        if not (job.status.revision and (root / "data-report.json").exists()):
+        if not (job.status.revision and Workspace(root).data_report.exists()):
             return Data(note="The rows are not prepared yet.")
         try:
             return await _done(lambda: _look(self._store(job), job.status.revision or ""))
@@ -289,11 +289,11 @@ def asked_for(given: Mapping[str, str]) -> dict[str, Any]:
 
 def losses(root: Path) -> list[Point]:
     """The losses of a revision: of the artifact's metrics.jsonl, or while it trains of the newest checkpoint."""
-    metrics = root / "artifact" / "metrics.jsonl"
+    metrics = Workspace(root).artifact / METRICS_FILE
     if metrics.exists():
         return [(row["step"], row.get("loss"), row.get("validationLoss")) for row in _rows(metrics)]
     found: dict[int, Point] = {}
-    for entry in _newest(root / "checkpoints"):
+    for entry in _newest(Workspace(root).checkpoints):
         step, (_, loss, validation) = entry["step"], found.get(entry["step"], (0, None, None))
         found[step] = (step, entry.get("loss", loss), entry.get("eval_loss", validation))
     return [point for point in found.values() if point[1:] != (None, None)]
