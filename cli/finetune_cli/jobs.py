@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from finetune_cli.errors import ExitCode, UserError, code_of
 from finetune_cli.kubectl import Raw
 
+NO_JOB = "There is no FineTuneJob in this namespace; --namespace names another."
+
 
 class Logged(StrEnum):
     """The stages that write a log: promote is no process."""
@@ -208,4 +210,4 @@ def only(there: list[str]) -> str:
         return there[0]
     if there:
         raise UserError(f"Which FineTuneJob? There are {', '.join(there)}.", ExitCode.USAGE)
-    raise UserError("There is no FineTuneJob in this namespace; --namespace names another.", ExitCode.USAGE)
+    raise UserError(NO_JOB, ExitCode.USAGE)

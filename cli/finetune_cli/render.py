@@ -110,7 +110,8 @@ def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
     if spec.hosting.engine:
         comments.append(
             f"# The adapter's uri and digest ({EXAMPLE_DIGEST} stands in) are known once it is published. evaluate "
-            f"gets the key that Engine {spec.hosting.engine.name} names as its apiKey, if it names one."
+            f"gets the key that Engine {spec.hosting.engine.name} names as its apiKey, if it names one, and is told "
+            "of the accelerators that its pods have."
         )
     elif HOST.wanted(spec) and spec.hosting.context_length is None:
         comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")

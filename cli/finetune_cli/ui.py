@@ -29,6 +29,7 @@ from finetune_server.ui.pages import Pages
 from finetune_server.ui.place import Action, Data, Message, Row
 from finetune_server.ui.render import ROOT as PAGES
 from finetune_trainer.contract import curve
+from finetune_trainer.contract.config import METRICS_FILE, Workspace, base_name
 from finetune_trainer.contract.curve import Point
 from pydantic import ValidationError
 from rich.console import Console
@@ -40,7 +41,7 @@ from finetune_cli.background import Background, NotBegun
 from finetune_cli.errors import UserError
 from finetune_cli.job import localize
 from finetune_cli.jobs import Job
-from finetune_cli.laptop import POLL_SECONDS, Laptop
+from finetune_cli.laptop import NOT_SERVED, POLL_SECONDS, Laptop
 from finetune_cli.processes import LOOPBACK, free_port
 from finetune_cli.store import ROOT, Store
 
@@ -157,7 +158,7 @@ class Runs:
     async def data(self, job: Job) -> Data:
         """From what prepare left."""
         root = self._root(job)
-        if not (job.status.revision and (root / "data-report.json").exists()):
+        if not (job.status.revision and Workspace(root).data_report.exists()):
             return Data(note="The rows are not prepared yet.")
         try:
             return await _done(lambda: _look(self._store(job), job.status.revision or ""))
@@ -167,7 +168,7 @@ class Runs:
 
     async def curve(self, job: Job) -> Sequence[Point]:
         """Each that was logged, once the artifact is there; until then as its status tells them."""
-        metrics = self._root(job) / "artifact" / "metrics.jsonl"
+        metrics = Workspace(self._root(job)).artifact / METRICS_FILE
         if job.status.revision and metrics.exists():
             return curve.of(await run_sync(_rows, metrics))
         return views.losses(job.status)
@@ -182,8 +183,8 @@ class Runs:
         """Its engine, which is on this machine."""
         endpoint = job.status.endpoint
         if endpoint is None:
-            raise Problem(409, f"{job.name} is not being served; start it with `finetune run` and leave that running.")
-        body = {"model": f"{endpoint.model}-base" if base else endpoint.model, "messages": list(messages)}
+            raise Problem(409, NOT_SERVED.format(name=job.name))
+        body = {"model": base_name(endpoint.model) if base else endpoint.model, "messages": list(messages)}
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(10, read=600)) as client:
                 answer = await client.post(f"{endpoint.url}/chat/completions", json=body)

@@ -17,7 +17,7 @@ from finetune_trainer.contract.config import Format
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from finetune_server import azure, incoming, routing, tuning, view
@@ -32,7 +32,7 @@ from finetune_server.limits import RateLimit, Rates
 from finetune_server.not_here import why_not
 from finetune_server.routing import ModelRoute
 from finetune_server.settings import Raw, Settings, merged
-from finetune_server.streams import Watched, followed
+from finetune_server.streams import Streamed, Watched, followed
 
 # Bytes of a request for a job, and of one for a model: a long conversation.
 _JOB, _QUESTION = 2**20, 2**20
@@ -98,7 +98,7 @@ class Server:
         id = request.path_params["id"]
         found = await self.files.get(caller.namespace, id)
         length = {"Content-Length": str(found["bytes"])}
-        return StreamingResponse(self.files.content(caller.namespace, id), 200, length, "application/jsonl")
+        return Streamed(await self.files.content(caller.namespace, id), 200, length, "application/jsonl")
 
     async def delete_file(self, request: Request, caller: Caller) -> Response:
         """DELETE /v1/files/ID."""

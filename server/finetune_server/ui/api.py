@@ -7,7 +7,7 @@ same rights.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from finetune_cli.jobs import Job, before, chosen, job_of, promotable
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.shared import engine_named_in
 from finetune_operator.names import PROMOTE
+from finetune_trainer.contract.config import base_name
 from finetune_trainer.contract.curve import Point
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -142,21 +143,10 @@ class KeyPlace:
             return Data(findings, note=problem.message)
         try:
             file = await self._call("GET", f"/v1/files/{id}")
-            lines = await run_sync(self._first, id)
-        except (Problem, OSError):
-            return Data(findings, note="The file of its rows is gone.")
+            lines = await run_sync(_first, await self._server.files.content(self._caller.namespace, id))
+        except Problem as problem:
+            return Data(findings, note="The file of its rows is gone." if problem.status == 404 else problem.message)
         return Data(findings, rows=uploaded(lines, file["filename"]), note=_UPLOADED)
-
-    def _first(self, id: str) -> list[bytes]:
-        """The first rows of a file, those that are whole within what is read."""
-        text = b""
-        for piece in self._server.files.content(self._caller.namespace, id):
-            text += piece
-            if len(text) >= _READ:
-                break
-        else:
-            text += b"\n"
-        return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
 
     async def curve(self, job: Job) -> Sequence[Point]:
         """As its status tells them."""
@@ -176,7 +166,7 @@ class KeyPlace:
         await self._caller.need(Right.ASK)
         if job.status.endpoint is None:
             raise Problem(409, f"Nothing of {job.name} serves now.")
-        name = base_name(job)
+        name = base_of(job)
         route = ModelRoute(name, job.status.endpoint.url, name, engine_named_in(job.document["spec"]))
 
         async def relay(scope: Scope, receive: Receive, send: Send) -> None:
@@ -296,9 +286,9 @@ def _promotions(job: Job) -> list[Action]:
     return found
 
 
-def base_name(job: Job) -> str:
+def base_of(job: Job) -> str:
     """The base model's name on a job's engine: of its own one beside the tuned model, of a shared one the Engine's."""
-    return engine_named_in(job.document["spec"]) or f"{job.name}-base"
+    return engine_named_in(job.document["spec"]) or base_name(job.name)
 
 
 def form(models: Sequence[str], files: Sequence[tuple[str, str]]) -> Form:
@@ -352,6 +342,18 @@ def _read(raw: Raw) -> Job:
         return job_of(raw)
     except UserError as error:
         raise Problem(500, error.message) from error
+
+
+def _first(pieces: Iterable[bytes]) -> list[bytes]:
+    """The first rows of a file, those that are whole within what is read. Raises Problem."""
+    text = b""
+    for piece in pieces:
+        text += piece
+        if len(text) >= _READ:
+            break
+    else:
+        text += b"\n"
+    return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
 
 
 async def _sent(

@@ -5,6 +5,7 @@ Every page works without scripts; with them what changes is shown as it does.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -179,7 +180,7 @@ class Pages:
 
     async def watch_jobs(self, visit: Visit) -> Response:
         """All jobs, whenever something changes."""
-        return self._watch(visit, lambda: self._jobs(visit))
+        return await self._watch(visit, lambda: self._jobs(visit))
 
     async def _jobs(self, visit: Visit) -> dict[str, str]:
         lines = [views.line(job, datetime.now(UTC)) for job in await visit.place.jobs()]
@@ -197,7 +198,7 @@ class Pages:
         async def regions() -> dict[str, str]:
             return await self._regions(visit, await visit.job())
 
-        return self._watch(visit, regions)
+        return await self._watch(visit, regions)
 
     async def _regions(self, visit: Visit, job: Job) -> dict[str, str]:
         """The parts of its page that change, each by itself: what somebody reads or has opened elsewhere stays."""
@@ -213,19 +214,24 @@ class Pages:
             "result": html("regions/result", view=view, reports=reports),
         }
 
-    def _watch(self, visit: Visit, regions: Callable[[], Awaitable[dict[str, str]]]) -> Response:
+    async def _watch(self, visit: Visit, regions: Callable[[], Awaitable[dict[str, str]]]) -> Response:
+        first = await regions()
+
         async def events() -> AsyncIterator[str]:
             seen: dict[str, str] = {}
-            while True:
-                # A key may have been taken back meanwhile.
-                await self._door.enter(visit.request.app, visit.secret)
-                now = await regions()
-                for name, text in now.items():
-                    if seen.get(name) != text:
-                        yield f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.split("\n")) + "\n"
-                seen = now
-                yield STILL_HERE
-                await sleep(self._seconds)
+            now = first
+            # Too late to tell: the browser asks again, and is refused then.
+            with suppress(Problem):
+                while True:
+                    for name, text in now.items():
+                        if seen.get(name) != text:
+                            yield f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.split("\n")) + "\n"
+                    seen = now
+                    yield STILL_HERE
+                    await sleep(self._seconds)
+                    # A key may have been taken back meanwhile.
+                    await self._door.enter(visit.request.app, visit.secret)
+                    now = await regions()
 
         return Watched(events(), self._watched.turn(visit.place.name))
 

@@ -14,9 +14,9 @@ from finetune_cli.words import age, facts, of_status, where, why
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus, Phase
 from finetune_operator.conditions import KSTATUS, Reason
 from finetune_trainer.contract.curve import Point
+from finetune_trainer.contract.results import TUNED
 from finetune_trainer.evaluation.trials import TrialRow, trial_rows
 
-TUNED = "tuned"
 _GOOD = (Phase.SERVING, Phase.SUCCEEDED)
 _BAD = (Phase.FAILED, Phase.REJECTED, Phase.INVALID, Phase.BLOCKED)
 _WORDS = {"True": "done", "False": "failed", "Unknown": "not yet"}

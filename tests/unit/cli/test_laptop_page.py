@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
+import httpx
 import pytest
 from finetune_cli import main
 from finetune_cli.errors import UserError
+from finetune_cli.jobs import Job
 from finetune_cli.store import Store
-from finetune_cli.ui import Runs
+from finetune_cli.ui import Runs, application
 from finetune_server.errors import Problem
 from statuses import job, serving, training
 from typer.testing import CliRunner
@@ -58,3 +61,33 @@ async def test_what_does_not_answer_is_told(tmp_path: Path) -> None:
         await runs.ask(job(gone), [], base=True)
     with pytest.raises(Problem, match="No job was run in this directory yet"):
         await runs.job("recipes")
+
+
+async def watched(directory: Path, page: str) -> httpx.Response:
+    """The news of a page, until they end."""
+    cookies = {"finetune-1": urlsafe_b64encode(b"token").decode()}
+    way = httpx.ASGITransport(application(directory, "token", 1))
+    async with httpx.AsyncClient(transport=way, base_url="http://localhost", cookies=cookies) as browser:
+        return await browser.get(f"/ui/{page}events")
+
+
+async def test_news_of_what_is_not_there_are_refused_as_a_page_is(tmp_path: Path) -> None:
+    """A browser asks no more for them then."""
+    found = await watched(tmp_path, "jobs/recipes/")
+    assert found.status_code == 404
+    assert "No job was run in this directory yet" in found.text
+
+
+async def test_news_end_once_there_are_none_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([[job(training())]])
+
+    async def removed_after_a_look(runs: Runs) -> list[Job]:
+        if found := next(looks, None):
+            return found
+        raise Problem(409, "No job was run in this directory yet.")
+
+    monkeypatch.setattr("finetune_cli.ui.POLL_SECONDS", 0)
+    monkeypatch.setattr(Runs, "jobs", removed_after_a_look)
+    found = await watched(tmp_path, "")
+    assert found.status_code == 200
+    assert "event: jobs" in found.text

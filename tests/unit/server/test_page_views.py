@@ -102,7 +102,7 @@ def test_the_base_model_has_its_name_on_the_engine_that_serves() -> None:
     alone, shared = (
         job_of(raw(serving()) | {"spec": spec}) for spec in ({}, {"hosting": {"engine": {"name": "llama"}}})
     )
-    assert (api.base_name(alone), api.base_name(shared)) == ("recipes-base", "llama")
+    assert (api.base_of(alone), api.base_of(shared)) == ("recipes-base", "llama")
 
 
 FORM = form.Form(

@@ -300,7 +300,12 @@ class RunConfig(Contract):
     @property
     def base_name(self) -> str:
         """The model name under which the untuned base model answers beside the tuned one."""
-        return f"{self.name}-base"
+        return base_name(self.name)
+
+
+def base_name(name: str) -> str:
+    """The model name under which the base model answers beside a tuned one of that name."""
+    return f"{name}-base"
 
 
 class Metric(StrEnum):
@@ -454,6 +459,8 @@ class EvaluationConfig(Contract):
 ARTIFACT, RUN_CONFIG, PROVENANCE = "artifact.json", "run_config.json", "provenance.json"
 # What it is made of.
 BOM = "bom.json"
+# How training went, a row for each logged step. Beside report.json: the report as a page, and every test row.
+METRICS_FILE, REPORT_PAGE, REPORT_ROWS = "metrics.jsonl", "report.html", "rows.jsonl"
 # Beside an artifact that was published and signed: OpenSSF Model Signing's signature.
 SIGNATURE = "model.sig"
 # What the Secret of output.sign holds: a private key, and its password where it is encrypted. In a pod each has
@@ -523,6 +530,10 @@ class Workspace:
         # Where two are nearly as fast, losses would be measured by two rulers.
         found.precision = self.trials / self.precision.name
         return found
+
+    def rows(self, split: str) -> Path:
+        """The rows of a split as they are asked."""
+        return self.data / f"{split}.jsonl"
 
     def learned(self, split: str) -> Path:
         """What is trained of a split, in tokens."""

@@ -14,6 +14,8 @@ from finetune_trainer.contract.curve import Curve, Finite
 from finetune_trainer.contract.sweep import told
 
 STATUS_PORT = 8080
+# What reports call the tuned model, beside the names of its baselines.
+TUNED = "tuned"
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

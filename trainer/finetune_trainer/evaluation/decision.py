@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Metric, Prices, RunConfig
-from finetune_trainer.contract.results import EvaluateResult, Trial, Usage
+from finetune_trainer.contract.results import TUNED, EvaluateResult, Trial, Usage
 from finetune_trainer.evaluation.advice import Curve, advice
 from finetune_trainer.evaluation.costs import BreakEven, Cost, Making, break_even, cost, making
-from finetune_trainer.evaluation.inspection import TUNED, Inspection, Row, Similar, inspect
+from finetune_trainer.evaluation.inspection import Inspection, Row, Similar, inspect
 from finetune_trainer.evaluation.standing import BestBaseline, Lead, Recommendation, Standing, evidence, standing
 
 REPORT = "report.json"

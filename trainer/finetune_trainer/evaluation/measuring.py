@@ -16,7 +16,7 @@ from finetune_trainer.contract.config import (
     RunConfig,
     Workspace,
 )
-from finetune_trainer.contract.results import Benchmark, PrepareResult
+from finetune_trainer.contract.results import TUNED, Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import benchmarks, choosers, contenders, general, likelihood, metrics, sql, testset
@@ -30,7 +30,7 @@ from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
 from finetune_trainer.evaluation.others import probed
 from finetune_trainer.evaluation.remote import Remote
-from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, predictions_of
+from finetune_trainer.evaluation.result import ContenderPrompts, Measured, Predictions, predictions_of
 from finetune_trainer.server import Reporter
 
 

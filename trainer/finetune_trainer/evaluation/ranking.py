@@ -16,14 +16,14 @@ from pydantic import Field, ValidationError
 
 from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.config import Contract, EvaluationConfig, Metric, RunConfig, Workspace
-from finetune_trainer.contract.results import Benchmark, PrepareResult
+from finetune_trainer.contract.results import TUNED, Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.evaluation import contenders, metrics
 from finetune_trainer.evaluation.ask import WARMING, Prediction, Whom, engines, sent
 from finetune_trainer.evaluation.contenders import PLAIN, TEMPLATE_KWARGS, Message, Prompt, Question, rendered
 from finetune_trainer.evaluation.endpoint import CONCURRENCY, ResponseFile, Unreadable, digest
 from finetune_trainer.evaluation.metrics import Statistic
-from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, took
+from finetune_trainer.evaluation.result import ContenderPrompts, Measured, Predictions, took
 from finetune_trainer.server import Reporter
 
 

@@ -7,10 +7,9 @@ import json
 from collections.abc import Sequence
 
 from finetune_trainer.contract import curve
-from finetune_trainer.contract.config import OnSensitive, RunConfig, Workspace
+from finetune_trainer.contract.config import METRICS_FILE, OnSensitive, RunConfig, Workspace
 from finetune_trainer.contract.results import MergeResult, PrepareResult, TrainResult
 from finetune_trainer.stages.frame import ended, fits
-from finetune_trainer.training.trials import METRICS
 
 
 def result(
@@ -48,7 +47,7 @@ def _prepared(
 def trained(workspace: Workspace) -> TrainResult:
     """What train left, with the curve that lies beside it where a termination message has room for both."""
     left = TrainResult.model_validate_json(workspace.trained.read_bytes())
-    path = workspace.artifact / METRICS
+    path = workspace.artifact / METRICS_FILE
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     whole = left.model_copy(update={"curve": curve.told(rows)})
     return whole if fits(ended(whole)) else left

@@ -11,7 +11,15 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from finetune_trainer.contract.config import EvaluationConfig, Metric, RunConfig, Workspace
+from finetune_trainer.contract.config import (
+    METRICS_FILE,
+    REPORT_PAGE,
+    REPORT_ROWS,
+    EvaluationConfig,
+    Metric,
+    RunConfig,
+    Workspace,
+)
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.contract.sweep import of_trial
@@ -28,7 +36,6 @@ from finetune_trainer.server import Reporter
 
 logger = logging.getLogger(__name__)
 
-PAGE, ROWS, METRICS = "report.html", "rows.jsonl", "metrics.jsonl"
 # Rows of train to hold beside a row that got worse.
 LEARNED = 2
 
@@ -104,17 +111,17 @@ def _report(
 ) -> None:
     """Leave rows.jsonl, report.html and report.json."""
     trained = TrainResult.model_validate_json(workspace.trained.read_bytes())
-    curve = decision.curve(workspace.artifact / METRICS)
+    curve = decision.curve(workspace.artifact / METRICS_FILE)
     # Of a sweep, what the trial was told that is measured.
     number = trained.taken
     trial, place = (of_trial(config, number), workspace.trial(number)) if number else (config, workspace)
     told = manifest.fields(trial, evaluation, PrepareResult.model_validate_json(place.prepared.read_bytes()))
     lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in table)
-    (workspace.evaluation(evaluation) / ROWS).write_text(lines)
+    (workspace.evaluation(evaluation) / REPORT_ROWS).write_text(lines)
     found = Found(result, table, trained.usage, curve, seconds, similar, told, trained.chosen, trained.trials)
     _write_report(workspace.evaluation(evaluation), decision.decide(config, evaluation, found, datetime.now(UTC)))
 
 
 def _write_report(directory: Path, decided: Decision) -> None:
-    (directory / PAGE).write_text(page.render(decided))
+    (directory / REPORT_PAGE).write_text(page.render(decided))
     write_whole(directory / decision.REPORT, decided.model_dump_json(by_alias=True, indent=2) + "\n")

@@ -35,7 +35,7 @@ def told(target: Target, measured: bool) -> Mount:
     """The revision's record, of which a stage sees what it is told: the run config and, `measured`, the evaluation."""
     items = [{"key": RUN_CONFIG, "path": names.RUN_CONFIG}]
     if measured and target.spec.evaluation.enabled:
-        key = evaluation_key(evaluation_config(target.spec, target.settings))
+        key = evaluation_key(evaluation_config(target.spec, target.settings, target.engine))
         items.append({"key": key, "path": names.EVALUATION})
     name = target.revision_name
     return Mount("told", {"configMap": {"name": name, "items": items}}, TOLD, read_only=True)

@@ -8,9 +8,9 @@ the stage waits for it here, and `hosting` makes and removes it.
 from dataclasses import replace
 from typing import Any
 
-from finetune_trainer.contract.config import Format, Metric
+from finetune_trainer.contract.config import REPORT_PAGE, Format, Metric
 from finetune_trainer.contract.gate import best_baseline, check, deciding
-from finetune_trainer.contract.results import EvaluateResult
+from finetune_trainer.contract.results import TUNED, EvaluateResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus
@@ -37,8 +37,6 @@ from finetune_operator.kinds.plan import State
 from finetune_operator.pods.environment import variables
 from finetune_operator.pods.sources import user_mounts
 
-TUNED = "tuned"
-REPORT = "report.html"
 # What there is too little of, where the base model's engine can't be had beside the candidate's.
 _LACKING = (Reason.UNSCHEDULABLE, Reason.ACCELERATORS_IN_USE, Reason.POD_NOT_CREATED)
 _WITHOUT = "It is as large as the candidate's engine; with evaluation.baselines: [] there is none, and no comparison."
@@ -101,7 +99,7 @@ class Evaluate(JobStage):
             return without_answers(spec)
         found = context.record.evaluated(evaluation_config(spec, context.target.settings).id)
         report = f"{context.target.files}/evaluations"
-        return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT}") if found else None
+        return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT_PAGE}") if found else None
 
     def ended(self, context: Context) -> Step | None:
         """A person's word counts for more than the gate's, and than a measurement that failed."""
