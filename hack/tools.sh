@@ -2,7 +2,8 @@
 # Builds the tests' programs from Go modules by name, into $CACHE/bin. `make tools` calls it; so does cluster.sh.
 #
 #   tools.sh            what tests need: an API server with etcd and controllers, kubectl, kind, helm, versitygw,
-#                       fake-gcs-server, registry (OCI's), kubeconform, kwok (nodes and pods that are simulated), kueue
+#                       fake-gcs-server, registry (OCI's), kubeconform, kwok (nodes and pods that are simulated), kueue,
+#                       gitops (what Flux does with manifests)
 #   tools.sh node       and what a kind node consists of, where no official image can be pulled (node_image.sh)
 #
 # Each is built again only when its version, module file or flags change.
@@ -73,6 +74,7 @@ build_kueue() {
 
 kubernetes kube-apiserver kube-controller-manager kubectl
 own etcd
+own gitops
 installed kind sigs.k8s.io/kind@v0.32.0
 installed helm helm.sh/helm/v3/cmd/helm@v3.22.0
 installed versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0

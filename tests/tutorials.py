@@ -1,4 +1,4 @@
-"""The tutorials of examples/ as the tests read them: what their READMEs say to type, and into which field of a page."""
+"""The tutorials of examples/ as the tests read them: what READMEs say to type and fill in, what is told then."""
 
 from collections.abc import Iterator
 from itertools import dropwhile, takewhile
@@ -32,3 +32,11 @@ def _rows(lines: list[str]) -> Iterator[tuple[str, str]]:
     for line in [line for line in lines if line.startswith("|")][2:]:
         label, value = (cell.strip() for cell in line.strip("|").split("|"))
         yield label, value
+
+
+def in_order(told: str, *lines: str) -> None:
+    """Each line stands there, after those before it."""
+    place = 0
+    for line in lines:
+        assert f"{line}\n" in told[place:], told
+        place = told.index(f"{line}\n", place)

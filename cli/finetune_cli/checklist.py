@@ -6,13 +6,16 @@ What no run can know is said to be so, by name: an empty answer would look like 
 from collections.abc import Iterator, Sequence
 
 from finetune_trainer.contract.config import BaselineType, Contract
-from finetune_trainer.contract.results import Contender
+from finetune_trainer.contract.results import TUNED, Contender
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS
-from finetune_trainer.evaluation.inspection import TUNED
+
+from finetune_cli.words import shortened
 
 UNKNOWN = "Not known here: "
+# Characters of a row.
+SHOWN = 160
 _MEANT = {
     BaselineType.ZERO_SHOT: "the plain prompt (zero-shot)",
     BaselineType.FEW_SHOT: "the same examples in each prompt (few-shot)",
@@ -84,7 +87,7 @@ def _purpose(decision: Decision) -> Iterator[str]:
     yield f"{decision.base_model} was trained{method} to answer as the rows do, as model {decision.name}."
     rows = [(each.prompt, each.reference) for each in decision.inspection.disagreements]
     for prompt, reference in rows[:1]:
-        yield f"One of the test rows asks “{_short(prompt)}”; right is “{_short(reference)}”."
+        yield f"One of the test rows asks “{shortened(prompt, SHOWN)}”; right is “{shortened(reference, SHOWN)}”."
 
 
 def _alternatives(decision: Decision) -> Iterator[str]:
@@ -177,8 +180,3 @@ def _worse(decision: Decision) -> Iterator[str]:
     for name, task in result.benchmarks.items():
         base = "" if task.base is None else f", the base model {task.base:.3f}"
         yield f"Benchmark {name}, {task.metric}: {task.tuned:.3f}{base}."
-
-
-def _short(text: str, longest: int = 160) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= longest else f"{flat[:longest]}…"

@@ -17,7 +17,7 @@ from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP, PLURAL
 from finetune_operator.finetunejob.desired.volumes import WORKSPACE
 from finetune_operator.finetunejob.record import evaluated_key
-from finetune_operator.finetunejob.shared import named
+from finetune_operator.finetunejob.shared import engine_named_in
 from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 from finetune_operator.finetunejob.stages.train import Train
@@ -111,7 +111,7 @@ class Cluster:
         """By the annotation that the operator looks at; it takes no notice of a revision whose record is gone."""
         if address is None:
             return self._annotate(name, f"{names.PROMOTE}-")
-        record = names.of_revision(name, names.parted(address)[0])
+        record = names.of_revision(name, names.revision_and_step(address)[0])
         if not self._kubectl("get", "configmap", record, "-o", "name", "--ignore-not-found"):
             raise UserError(
                 f"{address} of {name} is not kept any more (hosting.revisionHistoryLimit): it has to be trained again."
@@ -213,7 +213,7 @@ _BUCKET = "--bucket"
 
 def _labels(job: Job, stage: str) -> dict[str, str]:
     """Those of a stage's pods: a shared engine's are its own."""
-    engine = named(job.document.get("spec", {}))
+    engine = engine_named_in(job.document.get("spec", {}))
     if engine and stage == HOST.name:
         return names.engine_labels(engine)
     return names.labels(job.name, job.status.revision, stage)

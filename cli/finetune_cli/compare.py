@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from finetune_trainer.contract.config import Contract, Metric
+from finetune_trainer.contract.results import TUNED
 from finetune_trainer.evaluation.costs import amount
 from finetune_trainer.evaluation.decision import Decision
-from finetune_trainer.evaluation.inspection import TUNED, Row
+from finetune_trainer.evaluation.inspection import Row
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,7 @@ from finetune_cli.errors import ExitCode, UserError
 from finetune_cli.output import OutputFormat, document, dump
 from finetune_cli.report import table
 from finetune_cli.reported import reported
+from finetune_cli.words import shortened
 
 SHOWN, SHOWN_LENGTH = 20, 100
 
@@ -108,9 +110,9 @@ def _parts(found: Versus, first: str, second: str) -> Iterator[RenderableType]:
     yield _changes(found, first, second)
     for flip in found.flips[:SHOWN]:
         yield Text.assemble(
-            (f"{flip.gained:+.2f} {_cut(flip.prompt)}", "italic"),
+            (f"{flip.gained:+.2f} {shortened(flip.prompt, SHOWN_LENGTH)}", "italic"),
             *(
-                f"\n  {name}: {_cut(text) or '(nothing)'}"
+                f"\n  {name}: {shortened(text, SHOWN_LENGTH) or '(nothing)'}"
                 for name, text in (("right answer", flip.reference), (first, flip.before), (second, flip.after))
             ),
         )
@@ -146,10 +148,5 @@ def _changes(found: Versus, first: str, second: str) -> RenderableType:
         return Text("Nothing in the manifest differs.")
     shown = table("changed", first, second)
     for field, values in found.changed.items():
-        shown.add_row(field, *(_cut(value or "") for value in values))
+        shown.add_row(field, *(shortened(value or "", SHOWN_LENGTH) for value in values))
     return shown
-
-
-def _cut(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= SHOWN_LENGTH else f"{flat[:SHOWN_LENGTH]}…"

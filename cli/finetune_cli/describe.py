@@ -8,13 +8,14 @@ from datetime import datetime
 
 from finetune_operator.api.status import Condition, EvaluationStatus, FineTuneJobStatus
 from finetune_operator.conditions import KSTATUS, Reason
+from finetune_trainer.contract.results import TUNED
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from finetune_cli.advice import advice
-from finetune_cli.jobs import Job
+from finetune_cli.jobs import NO_JOB, Job
 from finetune_cli.trials import trials_table
 from finetune_cli.words import age, facts, of_status, where, why
 
@@ -24,7 +25,7 @@ MARKS = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("…", "
 def listed(jobs: Sequence[Job], now: datetime) -> RenderableType:
     """A line for each."""
     if not jobs:
-        return Text("There is no FineTuneJob in this namespace; --namespace names another.")
+        return Text(NO_JOB)
     several = len({job.namespace for job in jobs}) > 1
     shown = _table(
         *(["NAMESPACE"] if several else []), "NAME", "PHASE", "PROGRESS", "METRIC", "BEST BASELINE", "ENDPOINT", "AGE"
@@ -92,7 +93,7 @@ def conditions(found: Sequence[Condition], now: datetime) -> RenderableType:
 def _verdict(measured: EvaluationStatus) -> list[RenderableType]:
     passed = "passes the gate" if measured.passed else "misses the gate"
     shown = _table("", measured.metric, "prompt tokens a request")
-    scores = {"tuned": measured.tuned, **measured.baselines}
+    scores = {TUNED: measured.tuned, **measured.baselines}
     for name, score in scores.items():
         shown.add_row(name, score, measured.prompt_tokens_per_request.get(name, ""))
     return [Text.assemble(("Measured", "bold"), f" on {measured.rows} test rows; it {passed}."), shown]

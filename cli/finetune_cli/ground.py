@@ -22,7 +22,7 @@ from finetune_server.caller import PROJECT, Caller, elsewhere, key_of, no_key, u
 from finetune_server.errors import Problem
 from finetune_server.keys import Right
 from finetune_server.limits import Limits
-from finetune_server.routing import Route
+from finetune_server.routing import ModelRoute
 from finetune_server.settings import Raw
 from finetune_server.tuning import CALLER, REQUEST
 from finetune_server.waking import late
@@ -56,7 +56,7 @@ _NOT_AGAIN = {"X-Should-Retry": "false"}
 
 
 @dataclass(frozen=True)
-class Door:
+class LaptopCallers:
     """Lets in who sits at this machine, and with `key` only who has it."""
 
     key: str = ""
@@ -88,7 +88,7 @@ class NoEngines:
 
 
 @dataclass(frozen=True)
-class Jobs:
+class LaptopJobs:
     """The runs of a directory as FineTuneJobs, and what wakes their models, in `seconds` at most. Raises Problem."""
 
     runs: Background
@@ -147,7 +147,7 @@ class Jobs:
                 raise Problem(400, error.why, code="not_begun") from error
         return await self._there(name)
 
-    async def asked(self, namespace: str, route: Route, ask: Callable[[str], Awaitable[T]]) -> T:
+    async def asked(self, namespace: str, route: ModelRoute, ask: Callable[[str], Awaitable[T]]) -> T:
         """Ask what serves, or have it served first: all that wait for one wait for the same run."""
         if route.url:
             return await ask(route.url)

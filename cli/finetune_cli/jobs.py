@@ -14,11 +14,13 @@ from typing import Protocol
 from finetune_operator.api.status import Condition, Endpoint, FineTuneJobStatus, Phase
 from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.stages import STAGES
-from finetune_operator.names import PROMOTE, parted
+from finetune_operator.names import PROMOTE, revision_and_step
 from pydantic import ValidationError
 
 from finetune_cli.errors import ExitCode, UserError, code_of
 from finetune_cli.kubectl import Raw
+
+NO_JOB = "There is no FineTuneJob in this namespace; --namespace names another."
 
 
 class Logged(StrEnum):
@@ -187,7 +189,7 @@ def chosen(job: Job, address: str | None) -> str:
 
 def before(job: Job) -> str:
     """The revision that served before the one that serves: what a rollback goes back to. UserError without any."""
-    served, _ = parted(job.status.served_revision or "")
+    served, _ = revision_and_step(job.status.served_revision or "")
     if not served:
         raise UserError(f"Nothing of {job.name} serves; `finetune promote {job.name} REVISION` names what is to.")
     # The history has the last ten: what serves may be older than all of them.
@@ -208,4 +210,4 @@ def only(there: list[str]) -> str:
         return there[0]
     if there:
         raise UserError(f"Which FineTuneJob? There are {', '.join(there)}.", ExitCode.USAGE)
-    raise UserError("There is no FineTuneJob in this namespace; --namespace names another.", ExitCode.USAGE)
+    raise UserError(NO_JOB, ExitCode.USAGE)

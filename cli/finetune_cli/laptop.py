@@ -21,6 +21,7 @@ from finetune_cli.store import ROOT, Store, as_json, find, known
 
 # How often the status document is read while somebody watches it, in seconds.
 POLL_SECONDS = 0.5
+NOT_SERVED = "{name} is not being served; start it with `finetune run` and leave that running."
 
 _RUN = "{name} is a run of this machine: `finetune run` of its manifest {what}. --namespace names a cluster's."
 
@@ -135,8 +136,8 @@ class Laptop:
     def reach(self, job: Job) -> Iterator[ReachableModel]:
         """It listens here."""
         if job.status.endpoint is None:
-            raise UserError(f"{job.name} is not being served; start it with `finetune run` and leave that running.")
-        rows = self.store(job.name).workspace(job.status.revision or "").data / "train.jsonl"
+            raise UserError(NOT_SERVED.format(name=job.name))
+        rows = self.store(job.name).workspace(job.status.revision or "").rows("train")
         yield ReachableModel(job.status.endpoint, common_system_message(rows))
 
     def rollback(self, job: Job) -> str:

@@ -20,7 +20,6 @@ from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired import budget
 from finetune_operator.finetunejob.desired.engine import is_merged
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config
-from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.record import RUN_CONFIG, Failure, failure_key, failure_text, text
 from finetune_operator.finetunejob.stages import HOST, wanted
@@ -28,6 +27,7 @@ from finetune_operator.finetunejob.stages.base import Context, Stage, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
+from finetune_operator.names import BASE
 from finetune_operator.pods.diagnose import LOG_TAIL
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.asked import asked_at

@@ -11,7 +11,7 @@ from finetune_operator.finetunejob.record import PREPARED, RUN_CONFIG, TRAINED, 
 from finetune_operator.finetunejob.stages import origin
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Ref
-from finetune_operator.names import of_revision, parted
+from finetune_operator.names import of_revision, revision_and_step
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.config import Origin
 
@@ -22,7 +22,7 @@ from finetune_cli.store import Store
 
 def found(job: LocalJob, store: Store) -> Origin | None:
     """What the job starts from; None where that is a model. UserError where it is not trained yet."""
-    wanted = origin.parted(job.spec.model.source)
+    wanted = origin.job_and_address(job.spec.model.source)
     if wanted is None:
         return None
     name, address = wanted
@@ -30,7 +30,7 @@ def found(job: LocalJob, store: Store) -> Origin | None:
     world = World(name=job.name, namespace="", uid="", records=_records(store), source=_world(source))
     target = Target(job.name, "", "", job.spec, job.revision, Settings())
     if there := origin.origin(target, world):
-        revision, _ = parted(origin.address(there))
+        revision, _ = revision_and_step(origin.address(there))
         return there.model_copy(update={"files": source.workspace(revision).root})
     known = ", ".join(sorted(revision for revision in _trained(source) if revision != job.revision)) or "none"
     what = f"revision {address} of {name}" if address else name

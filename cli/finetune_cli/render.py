@@ -8,7 +8,6 @@ from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.bucket import in_bucket
 from finetune_operator.finetunejob.desired.evaluation import served_merged
 from finetune_operator.finetunejob.desired.hosting import (
-    BASE,
     adapter_map,
     base_service,
     candidate_service,
@@ -22,10 +21,10 @@ from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import Record
 from finetune_operator.finetunejob.stages import HOST, JOBS, origin, wanted
 from finetune_operator.finetunejob.target import Target
-from finetune_operator.names import of_revision, parted, revision_of
+from finetune_operator.names import BASE, of_revision, revision_and_step, revision_of
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.adapters import PublishedAdapter
 from finetune_trainer.contract.config import Origin, Source
 from finetune_trainer.contract.schemes import CLAIMS, listed, remote
 
@@ -79,18 +78,18 @@ def _hosted(target: Target) -> list[Manifest]:
     engine, output = target.spec.hosting.engine, target.spec.output.destination
     if engine is None:
         return [_engine(target), candidate_service(target)]
-    name = of_revision(target.name, target.revision)
-    adapter = Adapter(name=name, uri=f"{output}/{target.revision}", digest=EXAMPLE_DIGEST)
+    name = target.revision_name
+    adapter = PublishedAdapter(name=name, uri=f"{output}/{target.revision}", digest=EXAMPLE_DIGEST)
     return [adapter_map(target, engine.name, adapter)]
 
 
 def _origin(spec: FineTuneJobSpec) -> Origin | None:
     """What stands in for another FineTuneJob's revision, which is looked up in the cluster."""
-    wanted = origin.parted(spec.model.source)
+    wanted = origin.job_and_address(spec.model.source)
     if wanted is None:
         return None
     name, address = wanted[0], wanted[1] or EXAMPLE_REVISION
-    revision, step = parted(address)
+    revision, step = revision_and_step(address)
     files, uri = CLAIMS / of_revision(name, revision), f"{origin.SCHEME}{name}/{address}"
     return Origin(digest="", files=files, step=step, base=Source(uri=spec.model.source), lineage=(uri,))
 
@@ -111,11 +110,12 @@ def text(manifests: list[Manifest], spec: FineTuneJobSpec) -> str:
     if spec.hosting.engine:
         comments.append(
             f"# The adapter's uri and digest ({EXAMPLE_DIGEST} stands in) are known once it is published. evaluate "
-            f"gets the key that Engine {spec.hosting.engine.name} names as its apiKey, if it names one."
+            f"gets the key that Engine {spec.hosting.engine.name} names as its apiKey, if it names one, and is told "
+            "of the accelerators that its pods have."
         )
     elif HOST.wanted(spec) and spec.hosting.context_length is None:
         comments.append(f"# --max-model-len is chosen when the data is prepared; {EXAMPLE_CONTEXT_LENGTH} stands in.")
-    if origin.parted(spec.model.source):
+    if origin.job_and_address(spec.model.source):
         comments.append(
             f"# What model.source stands for is looked up; without a revision, {EXAMPLE_REVISION} stands in."
         )

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finetune_trainer.contract.config import Prices
-from finetune_trainer.contract.results import Contender, EvaluateResult, Score
+from finetune_trainer.contract.results import TUNED, Contender, EvaluateResult, Score
 from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import REPORT, Decision, again
 from finetune_trainer.evaluation.definitions import unmeasured
 from finetune_trainer.evaluation.failures import pairs
-from finetune_trainer.evaluation.inspection import TUNED
 from finetune_trainer.evaluation.page import render
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -28,6 +27,7 @@ from finetune_cli.cluster import Cluster
 from finetune_cli.output import OutputFormat, document, dump, written
 from finetune_cli.reported import decision_of, reported
 from finetune_cli.trials import trials_table
+from finetune_cli.words import shortened
 
 # A longer text is cut: the page has it.
 SHOWN = 160
@@ -246,10 +246,5 @@ def _rows(decision: Decision) -> Iterator[RenderableType]:
 
 
 def _row(prompt: str, texts: dict[str, str]) -> Text:
-    lines = (f"\n  {_cut(name)}: {_cut(text) or '(nothing)'}" for name, text in texts.items())
-    return Text.assemble((_cut(prompt), "italic"), *lines)
-
-
-def _cut(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= SHOWN else f"{flat[:SHOWN]}…"
+    lines = (f"\n  {shortened(name, SHOWN)}: {shortened(text, SHOWN) or '(nothing)'}" for name, text in texts.items())
+    return Text.assemble((shortened(prompt, SHOWN), "italic"), *lines)

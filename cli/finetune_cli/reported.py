@@ -15,6 +15,7 @@ from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired.evaluation import endpoint_prices, gate_config
 from finetune_operator.finetunejob.desired.volumes import WORKSPACE
+from finetune_trainer.contract.config import REPORT_PAGE, REPORT_ROWS
 from finetune_trainer.evaluation.decision import REPORT, Decision, again
 from finetune_trainer.evaluation.inspection import Row
 from pydantic import ValidationError
@@ -26,7 +27,6 @@ from finetune_cli.places import elsewhere
 from finetune_cli.store import Store, find, known
 
 T = TypeVar("T")
-ROWS = "rows.jsonl"
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def _from_run(store: Store, revision: str) -> Reported:
     directory = _of_revision(store, revision) if revision else _newest(store)
     return Reported(
         decision_of((directory / REPORT).read_text("utf-8")),
-        lambda: _rows((directory / ROWS).read_text("utf-8")),
-        directory / "report.html",
+        lambda: _rows((directory / REPORT_ROWS).read_text("utf-8")),
+        directory / REPORT_PAGE,
     )
 
 
@@ -93,15 +93,15 @@ def _from_cluster(name: str, revision: str, cluster: Cluster) -> Reported:
         asked = FineTuneJobSpec.model_validate(job.document["spec"]).evaluation
         prices = decision.prices.model_copy(update={"endpoints": endpoint_prices(asked)})
         decision = again(decision, gate_config(asked.gate), prices)
-    return Reported(decision, lambda: _whole(read(ROWS), decision))
+    return Reported(decision, lambda: _whole(read(REPORT_ROWS), decision))
 
 
 def _whole(text: str, decision: Decision) -> list[Row]:
     """The rows; UserError where the pod's log, in which they came, was begun anew on the way."""
     if text.count("\n") != decision.result.rows:
         raise UserError(
-            f"{ROWS} of {decision.name} is longer than its node keeps of a log (10 MiB, unless containerLogMaxSize "
-            "says more); copy it from the revision's volume."
+            f"{REPORT_ROWS} of {decision.name} is longer than its node keeps of a log (10 MiB, unless "
+            "containerLogMaxSize says more); copy it from the revision's volume."
         )
     return _rows(text)
 

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 
 from finetune_cli.background import Background
 from finetune_cli.errors import ExitCode, UserError
-from finetune_cli.ground import UNREAD, Door, Jobs, NoEngines
+from finetune_cli.ground import UNREAD, LaptopCallers, LaptopJobs, NoEngines
 from finetune_cli.job import FILE
 from finetune_cli.objects import Objects
 from finetune_cli.processes import LOOPBACK
@@ -56,8 +56,8 @@ def application(runs: Background, settings: Settings, key: str = "") -> Starlett
     @asynccontextmanager
     async def ground() -> AsyncIterator[Ground]:
         hide(root)
-        jobs = Jobs(runs, Objects(runs, UNREAD), settings.wait_seconds)
-        yield Ground(jobs, NoEngines(), Files(in_directory(root / _FILES)), Door(key), jobs)
+        jobs = LaptopJobs(runs, Objects(runs, UNREAD), settings.wait_seconds)
+        yield Ground(jobs, NoEngines(), Files(in_directory(root / _FILES)), LaptopCallers(key), jobs)
 
     return app.application(settings, ground)
 

@@ -7,8 +7,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +23,14 @@ from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND, FineTuneJob
 from finetune_operator.names import RUN_CONFIG
 from finetune_server.errors import Problem
+from finetune_server.ui import views
 from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, document, refused
 from finetune_server.ui.pages import Pages
-from finetune_server.ui.place import Action, Data, Message, Point, Row
+from finetune_server.ui.place import Action, Data, Message, Row
 from finetune_server.ui.render import ROOT as PAGES
+from finetune_trainer.contract import curve
+from finetune_trainer.contract.config import METRICS_FILE, Workspace, base_name
+from finetune_trainer.contract.curve import Point
 from pydantic import ValidationError
 from rich.console import Console
 from starlette.applications import Starlette
@@ -38,7 +41,7 @@ from finetune_cli.background import Background, NotBegun
 from finetune_cli.errors import UserError
 from finetune_cli.job import localize
 from finetune_cli.jobs import Job
-from finetune_cli.laptop import POLL_SECONDS, Laptop
+from finetune_cli.laptop import NOT_SERVED, POLL_SECONDS, Laptop
 from finetune_cli.processes import LOOPBACK, free_port
 from finetune_cli.store import ROOT, Store
 
@@ -155,7 +158,7 @@ class Runs:
     async def data(self, job: Job) -> Data:
         """From what prepare left."""
         root = self._root(job)
-        if not (job.status.revision and (root / "data-report.json").exists()):
+        if not (job.status.revision and Workspace(root).data_report.exists()):
             return Data(note="The rows are not prepared yet.")
         try:
             return await _done(lambda: _look(self._store(job), job.status.revision or ""))
@@ -164,15 +167,11 @@ class Runs:
             raise Problem(501, sentence) from error
 
     async def curve(self, job: Job) -> Sequence[Point]:
-        """The losses of its revision, and the one of this moment."""
-        found = (
-            {point[0]: point for point in await _done(lambda: losses(self._root(job)))} if job.status.revision else {}
-        )
-        told = job.status.progress
-        if told and told.loss is not None and told.step not in found:
-            validation = None if told.validation_loss is None else float(told.validation_loss)
-            found[told.step] = (told.step, float(told.loss), validation)
-        return [found[step] for step in sorted(found)]
+        """Each that was logged, once the artifact is there; until then as its status tells them."""
+        metrics = Workspace(self._root(job)).artifact / METRICS_FILE
+        if job.status.revision and metrics.exists():
+            return curve.of(await run_sync(_rows, metrics))
+        return views.losses(job.status)
 
     async def report(self, job: Job) -> str | None:
         """The page that evaluate wrote."""
@@ -184,8 +183,8 @@ class Runs:
         """Its engine, which is on this machine."""
         endpoint = job.status.endpoint
         if endpoint is None:
-            raise Problem(409, f"{job.name} is not being served; start it with `finetune run` and leave that running.")
-        body = {"model": f"{endpoint.model}-base" if base else endpoint.model, "messages": list(messages)}
+            raise Problem(409, NOT_SERVED.format(name=job.name))
+        body = {"model": base_name(endpoint.model) if base else endpoint.model, "messages": list(messages)}
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(10, read=600)) as client:
                 answer = await client.post(f"{endpoint.url}/chat/completions", json=body)
@@ -286,33 +285,12 @@ def asked_for(given: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def losses(root: Path) -> list[Point]:
-    """The losses of a revision: of the artifact's metrics.jsonl, or while it trains of the newest checkpoint."""
-    metrics = root / "artifact" / "metrics.jsonl"
-    if metrics.exists():
-        return [(row["step"], row.get("loss"), row.get("validationLoss")) for row in _rows(metrics)]
-    found: dict[int, Point] = {}
-    for entry in _newest(root / "checkpoints"):
-        step, (_, loss, validation) = entry["step"], found.get(entry["step"], (0, None, None))
-        found[step] = (step, entry.get("loss", loss), entry.get("eval_loss", validation))
-    return [point for point in found.values() if point[1:] != (None, None)]
-
-
-def _newest(checkpoints: Path) -> list[dict[str, Any]]:
-    """What the newest checkpoint's training has logged. Training removes the one before it meanwhile."""
-    while states := list(checkpoints.glob("checkpoint-*/trainer_state.json")):
-        newest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]))
-        with suppress(FileNotFoundError):
-            return list(json.loads(newest.read_text())["log_history"])
-    return []
-
-
 def _text(path: Path) -> str | None:
     return path.read_text("utf-8", errors="replace").strip() if path.is_file() else None
 
 
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    return map(json.loads, path.read_text().splitlines())
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _look(store: Store, revision: str) -> Data:

@@ -57,6 +57,12 @@ def detail(progress: Progress, now: datetime) -> str:
     return " · ".join(parts)
 
 
+def shortened(text: str, most: int) -> str:
+    """A text in one line, and no more of it than so many characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else f"{flat[:most]}…"
+
+
 def clock(seconds: float) -> str:
     """Minutes and seconds, with hours when there are any."""
     minutes, rest = divmod(max(0, round(seconds)), 60)

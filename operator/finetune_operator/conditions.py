@@ -170,6 +170,8 @@ REASONS: dict[Reason, str] = {
 KSTATUS = (Type.RECONCILING, Type.STALLED)
 
 Status = Literal["True", "False", "Unknown"]
+# Why something can't be, and the sentence that says so.
+Objection = tuple[Reason, str]
 
 
 def condition(kind: Type, status: Status, reason: Reason, message: str, generation: int, now: datetime) -> Condition:

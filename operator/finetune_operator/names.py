@@ -33,6 +33,8 @@ STATUS_PORT_NAME = "status"
 ENGINE, FETCH = "engine", "fetch"
 # And the one that loads adapters into it while it runs.
 ADAPTERS = "adapters"
+# The stage that labels the pods of the base model's engine, which a revision is compared with.
+BASE = "base"
 ENGINE_PORT = 8000
 ENGINE_PORT_NAME = "http"
 RUN_CONFIG = "run.json"
@@ -95,7 +97,7 @@ def address(revision: str, step: int | None) -> str:
     return revision if step is None else f"{revision}@{step}"
 
 
-def parted(address: str) -> tuple[str, int | None]:
+def revision_and_step(address: str) -> tuple[str, int | None]:
     """The revision and the step that an address names; what is no address is taken for a revision as it is."""
     found = re.fullmatch("([^@]+)@(0|[1-9][0-9]{0,15})", address)
     return (found[1], int(found[2])) if found else (address, None)
@@ -119,13 +121,13 @@ def of_revision(name: str, revision: str) -> str:
 
 def of_served(name: str, address: str) -> str:
     """The name of the Deployment with the engine of a revision, or of a checkpoint."""
-    revision, step = parted(address)
+    revision, step = revision_and_step(address)
     return of_revision(name, revision) if step is None else of_stage(name, revision, checkpoint(step))
 
 
 def of_base(name: str, revision: str) -> str:
     """The name of the Deployment and Service of the base model that a revision is compared with."""
-    return of_stage(name, revision, "base")
+    return of_stage(name, revision, BASE)
 
 
 def of_stage(name: str, revision: str, stage: str) -> str:
@@ -146,23 +148,6 @@ def of_asking(name: str, revision: str) -> str:
 def of_clients(name: str) -> str:
     """The name of the NetworkPolicy that says who may ask a FineTuneJob's own engines."""
     return f"{name}-clients"
-
-
-# What follows the name of a revision in those of its parts: its Jobs', its engines', and what asks an Engine for it.
-_PARTS = re.compile(rf"(-(prepare|train|publish|merge|evaluate|base|on|on-[a-z0-9.-]+|{_CHECKPOINT}[0-9]+))?")
-
-
-def is_of_job(name: str, made: str, revision: str | None) -> bool:
-    """Whether what is made for a FineTuneJob, as a part of a revision or of none, is called so."""
-    if revision is None:
-        return made in (name, of_clients(name))
-    whole = of_revision(name, revision)
-    return made == name or (made.startswith(whole) and _PARTS.fullmatch(made[len(whole) :]) is not None)
-
-
-def is_of_engine(name: str, made: str, revision: str | None = None) -> bool:
-    """Whether what is made for an Engine could be called so."""
-    return revision is None and made in (name, of_engine(name))
 
 
 def adapter_of(adapter: str, engine: str) -> str:

@@ -42,7 +42,7 @@ class Accounts:
         self._authentication, self._authorization = AuthenticationV1Api(client), AuthorizationV1Api(client)
         self._turns = CapacityLimiter(_AT_A_TIME)
 
-    async def find(self, token: str) -> "Account | None":
+    async def find(self, token: str) -> "ClusterAccount | None":
         """Whose token it is; None where the API server knows nobody by it."""
         body: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         async with self._turns:
@@ -52,7 +52,7 @@ class Accounts:
                 )
             except Unknown:
                 return None
-        return Account(str(cast(Any, found).status.user_info.username), token, self)
+        return ClusterAccount(str(cast(Any, found).status.user_info.username), token, self)
 
     async def may(self, token: str, namespace: str, right: Right) -> bool:
         """Whether the token's owner may do what stands for a right."""
@@ -71,7 +71,7 @@ class Accounts:
 
 
 @dataclass(frozen=True)
-class Account:
+class ClusterAccount:
     """Somebody with an account; `name` as the API server says it."""
 
     name: str

@@ -17,22 +17,22 @@ from finetune_trainer.contract.config import Format
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from finetune_server import azure, incoming, routing, tuning, view
 from finetune_server.caller import Caller
 from finetune_server.document import document
-from finetune_server.engines import TIMEOUT, Engines
+from finetune_server.engines import TIMEOUT, Relay
 from finetune_server.errors import Problem, missing
 from finetune_server.files import PURPOSE, seen
 from finetune_server.ground import Ground
 from finetune_server.keys import Right
 from finetune_server.limits import RateLimit, Rates
 from finetune_server.not_here import why_not
-from finetune_server.routing import Route as Place
+from finetune_server.routing import ModelRoute
 from finetune_server.settings import Raw, Settings, merged
-from finetune_server.streams import Watched, followed
+from finetune_server.streams import Streamed, Watched, followed
 
 # Bytes of a request for a job, and of one for a model: a long conversation.
 _JOB, _QUESTION = 2**20, 2**20
@@ -46,8 +46,8 @@ Handler = Callable[["Server", Request, Caller], Awaitable[Response]]
 class Server:
     """What all requests share. Each handler is one of OpenAI's endpoints."""
 
-    def __init__(self, settings: Settings, ground: Ground, engines: Engines) -> None:
-        self.settings, self.engines = settings, engines
+    def __init__(self, settings: Settings, ground: Ground, relay: Relay) -> None:
+        self.settings, self.relay = settings, relay
         self._stand_on(ground)
         self.uploads = incoming.Turns(settings.uploads, "The uploads under way")
         self.lists = incoming.Turns(_LISTS, "The lists of files under way")
@@ -62,7 +62,7 @@ class Server:
         return found
 
     def _stand_on(self, ground: Ground) -> None:
-        self.ground, self.jobs, self.objects, self.files = ground, ground.jobs, ground.engines, ground.files
+        self.ground, self.jobs, self.engines, self.files = ground, ground.jobs, ground.engines, ground.files
 
     async def upload(self, request: Request, caller: Caller) -> Response:
         """POST /v1/files."""
@@ -98,7 +98,7 @@ class Server:
         id = request.path_params["id"]
         found = await self.files.get(caller.namespace, id)
         length = {"Content-Length": str(found["bytes"])}
-        return StreamingResponse(self.files.content(caller.namespace, id), 200, length, "application/jsonl")
+        return Streamed(await self.files.content(caller.namespace, id), 200, length, "application/jsonl")
 
     async def delete_file(self, request: Request, caller: Caller) -> Response:
         """DELETE /v1/files/ID."""
@@ -193,7 +193,7 @@ class Server:
 
     async def models(self, request: Request, caller: Caller) -> Response:
         """GET /v1/models."""
-        jobs, engines = await self.jobs.all(caller.namespace), await self.objects.all(caller.namespace)
+        jobs, engines = await self.jobs.all(caller.namespace), await self.engines.all(caller.namespace)
         served = [each for each in routing.models(engines, jobs) if each["id"] not in self.settings.models]
         found = [*map(_base_model, self.settings.models), *served, *filter(None, map(view.model, jobs))]
         return JSONResponse({"object": "list", "data": found})
@@ -223,7 +223,7 @@ class Server:
     async def ask(self, request: Request, caller: Caller) -> Response:
         """POST /v1/chat/completions and /v1/completions."""
         name, rest = await incoming.question(request, _QUESTION)
-        return await self.engines.ask(request, caller.namespace, await self._place(caller.namespace, name), rest)
+        return await self.relay.ask(request, caller.namespace, await self._place(caller.namespace, name), rest)
 
     async def deployments(self, request: Request, caller: Caller) -> Response:
         """GET …/deployments."""
@@ -277,7 +277,7 @@ class Server:
             raise Problem(400, f"The job is {status}, and can't be {what}.", code="wrong_status")
         return JSONResponse(view.job(await self.jobs.patch(raw, body)))
 
-    async def _place(self, namespace: str, name: str) -> Place:
+    async def _place(self, namespace: str, name: str) -> ModelRoute:
         """Where a model is asked. Raises Problem."""
         if found := await self._served(namespace, name):
             return found[1]
@@ -288,11 +288,11 @@ class Server:
             raise missing("model", name, "model")
         return place
 
-    async def _served(self, namespace: str, name: str) -> tuple[Raw, Place] | None:
+    async def _served(self, namespace: str, name: str) -> tuple[Raw, ModelRoute] | None:
         """The Engine of that name, or the FineTuneJob of that name on one, and where it is asked."""
         if not routing.is_object(name):
             return None
-        engine = await self.objects.get(namespace, name)
+        engine = await self.engines.get(namespace, name)
         if engine and (place := routing.of_engine(engine)):
             return engine, place
         job = await self.jobs.get(namespace, name)
@@ -307,11 +307,11 @@ class Server:
             raise missing("model", name, "model")
         return raw
 
-    async def _base(self, namespace: str, name: str) -> tuning.Base:
+    async def _base(self, namespace: str, name: str) -> tuning.StartingModel:
         """What to start from: a name in the table, or a tuned model whose base is there. Raises Problem."""
         table = self.settings.models
         if name in table:
-            return tuning.Base(name=name, spec=table[name])
+            return tuning.StartingModel(name=name, spec=table[name])
         there = f"those that can be fine-tuned here are {', '.join(table) or 'none'}, and what came of them"
         if not name.startswith("ft:"):
             said = f"{name} is no base model here" if name else "model is empty"
@@ -324,7 +324,7 @@ class Server:
         asked = tuning.asked_for(raw)
         if asked is None or asked["base"] not in table:
             raise Problem(400, f"The base model of {name} is not known here: {there}.", "model", "model_not_found")
-        return tuning.Base(name=asked["base"], spec=table[asked["base"]], tuned=raw["metadata"]["name"])
+        return tuning.StartingModel(name=asked["base"], spec=table[asked["base"]], tuned=raw["metadata"]["name"])
 
 
 def _base_model(name: str) -> Raw:
@@ -398,7 +398,7 @@ def application(
             httpx.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits, cookies=cookies) as engines,
         ):
             app.state.callers = found.callers
-            app.state.server = Server(settings, found, Engines(engines, settings.requests, found.waking))
+            app.state.server = Server(settings, found, Relay(engines, settings.requests, found.waking))
             yield
 
     async def healthy(_: Request) -> Response:

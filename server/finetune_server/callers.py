@@ -15,7 +15,7 @@ from finetune_server.keys import Keys
 from finetune_server.limits import Limits
 
 
-class Callers:
+class ClusterCallers:
     """All who may come. `accounts` is None where those of the cluster are not let in."""
 
     def __init__(self, keys: Keys, accounts: Accounts | None, limits: Limits) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import cast
 
 import aiohttp
 from finetune_operator.api import engine
@@ -11,8 +11,8 @@ from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
 from kubernetes.aio.client.exceptions import ApiException
 
 from finetune_server.errors import Problem
+from finetune_server.settings import Raw
 
-Raw = dict[str, Any]
 # What the server does with which of them, for the test that holds the chart's rules to it.
 VERBS = {
     PLURAL: frozenset({"get", "list", "create", "patch"}),
@@ -76,7 +76,7 @@ class _Objects:
             return None
 
 
-class Jobs(_Objects):
+class ClusterJobs(_Objects):
     """The FineTuneJobs."""
 
     plural = PLURAL
@@ -111,7 +111,7 @@ class Jobs(_Objects):
         )
 
 
-class EngineObjects(_Objects):
+class ClusterEngines(_Objects):
     """The Engines."""
 
     plural = engine.PLURAL

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from finetune_server.errors import Problem
 from finetune_server.ground import Waking
 from finetune_server.incoming import Turns, while_there
-from finetune_server.routing import Route
+from finetune_server.routing import ModelRoute
 
 # An answer may take as long as its tokens do; between two of them hardly anything.
 TIMEOUT = httpx.Timeout(10, read=600)
@@ -24,17 +24,17 @@ _HOP = {
 }
 
 
-class Engines:
+class Relay:
     """All engines, asked by one client; at most so many requests at a time. `waking`: those that sleep first."""
 
     def __init__(self, client: httpx.AsyncClient, most: int, waking: Waking) -> None:
         self._client, self._turns, self._waking = client, Turns(most, "The questions under way"), waking
 
-    async def ask(self, request: Request, namespace: str, route: Route, rest: bytes) -> StreamingResponse:
+    async def ask(self, request: Request, namespace: str, route: ModelRoute, rest: bytes) -> StreamingResponse:
         """Ask what is behind the request's path, the JSON object `rest`. Raises Problem where the engine does not
         answer, or too many are asking, and ClientDisconnect.
         """
-        path, content = request.scope["path"].removeprefix("/v1"), named(route.model, rest)
+        path, content = request.scope["path"].removeprefix("/v1"), with_model(route.model, rest)
 
         async def send(url: str) -> httpx.Response:
             asking = self._client.build_request("POST", f"{url}{path}", content=content, headers=_ASKS)
@@ -56,7 +56,7 @@ class Engines:
             return _Relayed(answer, stack.pop_all())
 
 
-def named(model: str, rest: bytes) -> bytes:
+def with_model(model: str, rest: bytes) -> bytes:
     """The JSON object `rest` with the model's name."""
     head = b'{"model": ' + json.dumps(model).encode()
     return head + (b"}" if rest == b"{}" else b", " + rest[1:])

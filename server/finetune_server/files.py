@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -132,14 +133,16 @@ class Files:
         """Remove one. A job that has read it goes on."""
         await self.get(namespace, id)
         for path in (self._told(namespace, id), self._rows(namespace, id)):
-            await self._run(partial(self._system.rm_file, path))
+            # Somebody else may delete it, too.
+            with suppress(FileNotFoundError):
+                await self._run(partial(self._system.rm_file, path))
 
-    def content(self, namespace: str, id: str) -> Iterator[bytes]:
-        """The rows, a piece at a time."""
-        # Nothing is read ahead: many may be slow to take what they asked for.
-        with self._system.open(self._rows(namespace, id), "rb", cache_type="none") as file:
-            while piece := file.read(_PIECE):
-                yield piece
+    async def content(self, namespace: str, id: str) -> Iterator[bytes]:
+        """The rows, a piece at a time; each may still raise Problem."""
+        try:
+            return await self._run(lambda: self._begun(namespace, id))
+        except FileNotFoundError as error:
+            raise missing("file", id) from error
 
     def source(self, namespace: str, id: str) -> str:
         """The address at which a job of the namespace reads the rows."""
@@ -150,6 +153,22 @@ class Files:
 
     def _told(self, namespace: str, id: str) -> str:
         return f"{self._place}{namespace}/{id}.json"
+
+    def _begun(self, namespace: str, id: str) -> Iterator[bytes]:
+        """The rows, of which the first piece is read."""
+        # No more is read ahead: many may be slow to take what they asked for.
+        file = self._system.open(self._rows(namespace, id), "rb", cache_type="none")
+        return self._pieces(file, file.read(_PIECE), id)
+
+    def _pieces(self, file: IO[bytes], piece: bytes, id: str) -> Iterator[bytes]:
+        with file:
+            while piece:
+                yield piece
+                try:
+                    with self._explained():
+                        piece = file.read(_PIECE)
+                except FileNotFoundError as error:
+                    raise missing("file", id) from error
 
     def _add(self, namespace: str, name: str, content: IO[bytes]) -> File:
         format, size = check(name, content)
@@ -195,8 +214,14 @@ class Files:
 
     async def _run(self, work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
         """Do something with the bucket, in a thread."""
-        try:
+        with self._explained():
             return await run_sync(work, limiter=limiter or self._threads)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raises Problem for what the place says, but for FileNotFoundError, which each call reads by itself."""
+        try:
+            yield
         except FileNotFoundError:
             raise
         except self._shelf.errors as error:

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from finetune_server.caller import Caller
 from finetune_server.files import Files
-from finetune_server.routing import Route
+from finetune_server.routing import ModelRoute
 from finetune_server.settings import Raw
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Callers(Protocol):
 class Waking(Protocol):
     """What sleeps until it is asked."""
 
-    async def asked(self, namespace: str, route: Route, ask: Callable[[str], Awaitable[T]]) -> T:
+    async def asked(self, namespace: str, route: ModelRoute, ask: Callable[[str], Awaitable[T]]) -> T:
         """Ask at a base URL, once there is somebody to answer. Raises Problem, or what `ask` raises."""
 
 

@@ -15,15 +15,15 @@ from starlette.applications import Starlette
 from finetune_server import app
 from finetune_server.accounts import Accounts
 from finetune_server.caller import Caller
-from finetune_server.callers import Callers
-from finetune_server.cluster import EngineObjects, Jobs
+from finetune_server.callers import ClusterCallers
+from finetune_server.cluster import ClusterEngines, ClusterJobs
 from finetune_server.files import Files, in_bucket, in_claim
 from finetune_server.ground import Ground
 from finetune_server.keys import Keys
 from finetune_server.settings import ClusterSettings
 from finetune_server.ui.api import KeyDoor
 from finetune_server.ui.pages import Pages
-from finetune_server.waking import Waking
+from finetune_server.waking import EngineWaker
 
 
 def application(settings: ClusterSettings) -> Starlette:
@@ -37,14 +37,14 @@ def application(settings: ClusterSettings) -> Starlette:
         async with ApiClient(await connect()) as client:
             api = CustomObjectsApi(client)
             accounts = Accounts(client) if settings.cluster_tokens else None
-            engines = EngineObjects(api)
+            engines = ClusterEngines(api)
             yield ClusterGround(
                 api=api,
-                jobs=Jobs(api),
+                jobs=ClusterJobs(api),
                 engines=engines,
                 files=files,
-                callers=Callers(keys, accounts, settings.limits),
-                waking=Waking(engines, settings.waiting, settings.wait_seconds),
+                callers=ClusterCallers(keys, accounts, settings.limits),
+                waking=EngineWaker(engines, settings.waiting, settings.wait_seconds),
             )
 
     return app.application(settings, ground, [Pages(KeyDoor(settings.cluster_tokens)).mount()])
@@ -63,4 +63,4 @@ class ClusterGround(Ground):
         if caller.account is None:
             return self
         token = caller.account.token
-        return replace(self, jobs=Jobs(self.api, token), engines=EngineObjects(self.api, token))
+        return replace(self, jobs=ClusterJobs(self.api, token), engines=ClusterEngines(self.api, token))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from finetune_operator.finetunejob.shared import named
+from finetune_operator.finetunejob.shared import engine_named_in
 
 from finetune_server.settings import Raw
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
-class Route:
+class ModelRoute:
     """Where a model is asked: the base URL, the name that it goes by there, and the Engine that may have to be woken;
     None for an engine that is a FineTuneJob's own. Where a model on a laptop sleeps, there is no URL yet.
     """
@@ -33,18 +33,18 @@ def is_object(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def of_engine(engine: Raw) -> Route | None:
+def of_engine(engine: Raw) -> ModelRoute | None:
     """An Engine's own model; None where it is nobody's to ask, being no Engine yet or scaled to zero for good."""
     name, url = engine["metadata"]["name"], engine.get("status", {}).get("url")
-    return Route(name, url, name, name) if url and (asleep(engine) or _replicas(engine)) else None
+    return ModelRoute(name, url, name, name) if url and (asleep(engine) or _replicas(engine)) else None
 
 
-def of_job(job: Raw, name: str | None = None) -> Route | None:
+def of_job(job: Raw, name: str | None = None) -> ModelRoute | None:
     """What a FineTuneJob has promoted, under its own name on an Engine, or under the given one wherever it is."""
-    endpoint, on = job.get("status", {}).get("endpoint"), named(job["spec"])
+    endpoint, on = job.get("status", {}).get("endpoint"), engine_named_in(job["spec"])
     if not endpoint or (name is None and on is None):
         return None
-    return Route(name or job["metadata"]["name"], endpoint["url"], endpoint["model"], on)
+    return ModelRoute(name or job["metadata"]["name"], endpoint["url"], endpoint["model"], on)
 
 
 def models(engines: Iterable[Raw], jobs: Iterable[Raw]) -> list[Raw]:
@@ -53,7 +53,7 @@ def models(engines: Iterable[Raw], jobs: Iterable[Raw]) -> list[Raw]:
     return [model(raw, route) for raw, route in asked if route]
 
 
-def model(raw: Raw, route: Route) -> Raw:
+def model(raw: Raw, route: ModelRoute) -> Raw:
     """OpenAI's object of one."""
     metadata = raw["metadata"]
     created = int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp())
@@ -64,6 +64,7 @@ def asleep(engine: Raw) -> bool:
     """Whether an Engine has no pods until somebody needs it. One that was scaled to zero and has no idleAfter is not to
     be woken: somebody has taken its accelerators away.
     """
+    # As EngineSpec.asleep has it; Engines are not read as such here.
     return not _replicas(engine) and may_sleep(engine)
 
 

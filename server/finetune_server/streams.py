@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from anyio import sleep
 from starlette.responses import StreamingResponse
@@ -15,6 +15,17 @@ from finetune_server.settings import Raw
 STILL_HERE = ": still here\n\n"
 # A job's events now, the newest first, and whether no more will come.
 Look = Callable[[], Awaitable[tuple[Sequence[Raw], bool]]]
+
+
+class Streamed(StreamingResponse):
+    """An answer that is made while it is sent. A Problem comes too late to be told: the client sees that it ends too
+    early, and whoever raised it has told the log.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it, as far as it can be made."""
+        with suppress(Problem):
+            await super().stream_response(send)
 
 
 class Watched(StreamingResponse):

@@ -168,7 +168,7 @@ class Create(_Part):
         return self.method is not None and self.method.type == "dpo"
 
 
-class Base(_Part):
+class StartingModel(_Part):
     """What to start from: the name in the table and its part of the spec; or a model that was tuned, on top of it."""
 
     name: str
@@ -185,7 +185,7 @@ def read(body: bytes) -> Create:
 
 
 def manifest(
-    asked: Create, base: Base, namespace: str, rows: Mapping[str, tuple[str, Format]], rows_secret: str
+    asked: Create, base: StartingModel, namespace: str, rows: Mapping[str, tuple[str, Format]], rows_secret: str
 ) -> Raw:
     """The FineTuneJob. `rows`: the address and format of each file that is named. Raises Problem."""
     draft = Draft(openai.flat(asked.model_dump(exclude_none=True)))
@@ -266,7 +266,7 @@ def _dataset(asked: Create, rows: Mapping[str, tuple[str, Format]], rows_secret:
     return found
 
 
-def _rate(draft: Draft, base: Base) -> Raw:
+def _rate(draft: Draft, base: StartingModel) -> Raw:
     """OpenAI's is a multiplier of a rate that it keeps to itself; here of the one in the table."""
     times = draft.get("learning_rate_multiplier")
     if times is None:
@@ -282,7 +282,7 @@ def _rate(draft: Draft, base: Base) -> Raw:
     return {"learningRate": float(f"{rate * times:.3g}")}
 
 
-def _tracking(asked: Create, base: Base) -> Raw:
+def _tracking(asked: Create, base: StartingModel) -> Raw:
     """The table names the server and its credentials, so that no request sends them elsewhere."""
     if not asked.integrations:
         return {}

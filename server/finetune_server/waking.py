@@ -1,7 +1,7 @@
 """Engines that sleep are woken by who asks for their models, and waited for: so long, and by so many at a time.
 
-Made by `on_cluster`; `engines` asks it as `ground.Waking`. All state is the Engine's: its replicas say whether it
-sleeps, its status whether it answers, so that several servers wake one as well as a single one does.
+Made by `on_cluster`, and asked through `ground`. All state is the Engine's: its replicas say whether it sleeps, its
+status whether it answers, so that several servers wake one as well as a single one does.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import httpx
 
 from finetune_server.errors import Problem, missing
 from finetune_server.incoming import Turns
-from finetune_server.routing import Route, answers, asleep, may_sleep, trouble
+from finetune_server.routing import ModelRoute, answers, asleep, may_sleep, trouble
 from finetune_server.settings import Raw
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ _RETRY_SECONDS = 15
 _LATER = {"Retry-After": str(_RETRY_SECONDS)}
 
 
-class EngineObjects(Protocol):
+class Wakeable(Protocol):
     """Engines that can be woken. Every method raises Problem."""
 
     async def get(self, namespace: str, name: str) -> Raw | None:
@@ -37,17 +37,17 @@ class EngineObjects(Protocol):
         """Scale one to as many pods as it had."""
 
 
-class Waking:
+class EngineWaker:
     """What waits for Engines: at most `most` questions, each for `seconds`."""
 
-    def __init__(self, engines: EngineObjects, most: int, seconds: float) -> None:
+    def __init__(self, engines: Wakeable, most: int, seconds: float) -> None:
         self._engines, self._seconds = engines, seconds
         self._places = Turns(most, "The questions that wait for a model to wake", _RETRY_SECONDS)
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._waiting: Counter[Key] = Counter()
         self._seen: dict[Key, Raw] = {}
 
-    async def asked(self, namespace: str, route: Route, ask: Callable[[str], Awaitable[T]]) -> T:
+    async def asked(self, namespace: str, route: ModelRoute, ask: Callable[[str], Awaitable[T]]) -> T:
         """Ask, once there is somebody to answer. Raises Problem, or what `ask` raises of an engine that is awake."""
         if route.engine is None:
             return await ask(route.url)

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from http_server import Handler, answering
 
 ACCOUNT, SIGNATURE = "account", "the-signature"
 Response = tuple[int, dict[str, str], bytes]
@@ -106,33 +107,14 @@ def _error(status: int, code: str) -> Response:
 def listening(blobs: Blobs) -> Iterator[Blobs]:
     """Answer requests while inside; `blobs.endpoint` says where."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Asked(Handler):
         def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            status, told, content = blobs.answer(self.command, self.path, headers, body)
-            self.send_response(status)
-            for name, value in (told | {"Content-Length": str(len(content))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+            status, told, content = blobs.answer(self.command, self.path, headers, self.body())
+            self.answer(status, content, told)
 
-        do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+        do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    blobs.endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(Asked) as place:
+        blobs.endpoint = f"http://{place}"
         yield blobs
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

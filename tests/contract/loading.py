@@ -3,17 +3,16 @@
 import itertools
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from control_plane import Kubectl
 from finetune_operator import names
 from finetune_operator.pods.template import MAIN_CONTAINER
-from finetune_trainer.contract.adapters import Adapter, Held
+from finetune_trainer.contract.adapters import HeldAdapters, PublishedAdapter
 from finetune_trainer.contract.results import STATUS_PORT
+from http_server import Handler, answering
 
 Raw = dict[str, Any]
 DIGEST = "sha256:" + "a" * 64
@@ -23,7 +22,7 @@ _addresses = (f"127.{os.getpid() % 250 + 1}.{79 + number // 250}.{number % 250 +
 def adapter(job: Raw, revision: str, engine: str = "chat") -> Raw:
     """The ConfigMap that asks for a revision's adapter."""
     name = names.of_revision(job["metadata"]["name"], revision)
-    found = Adapter(name=name, uri=f"s3://models/{revision}", digest=DIGEST)
+    found = PublishedAdapter(name=name, uri=f"s3://models/{revision}", digest=DIGEST)
     data = {names.ADAPTER: found.model_dump_json(by_alias=True)}
     described = _metadata(job, names.adapter_of(name, engine), revision, engine)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": described, "data": data}
@@ -48,7 +47,7 @@ class Telling:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.held = Held()
+        self.held = HeldAdapters()
         # What vLLM's own page says: requests that are computed, and those that have ended.
         self.running = self.ended = 0
 
@@ -64,25 +63,13 @@ def telling() -> Iterator[Telling]:
     """One that answers while inside."""
     found = Telling(next(_addresses))
 
-    class Status(BaseHTTPRequestHandler):
+    class Status(Handler):
         def do_GET(self) -> None:
             pages = {"/status": found.held.model_dump_json(by_alias=True), "/metrics": found.metrics}
-            self.send_response(200 if self.path in pages else 404)
-            self.end_headers()
-            self.wfile.write(pages.get(self.path, "").encode())
+            self.answer(200 if self.path in pages else 404, pages.get(self.path, "").encode())
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    servers = [ThreadingHTTPServer((found.address, port), Status) for port in (STATUS_PORT, names.ENGINE_PORT)]
-    for server in servers:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
+    with answering(Status, found.address, STATUS_PORT), answering(Status, found.address, names.ENGINE_PORT):
         yield found
-    finally:
-        for server in servers:
-            server.shutdown()
-            server.server_close()
 
 
 def pod(kubectl: Kubectl, name: str, address: str, of: str = "chat") -> None:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from http_server import Handler, answering
 
 _HOP = ("connection", "transfer-encoding", "keep-alive")
 
@@ -75,27 +76,17 @@ def between(upstream: str, tls: ssl.SSLContext | None = None) -> Iterator[Networ
     """The way to HOST:PORT, encrypted up to here where there is a certificate."""
     network = Network(upstream)
 
-    class Handler(_Handler):
+    class Between(_Way):
         way = network
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    if tls:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    network.address = f"127.0.0.1:{server.server_port}"
-    try:
-        yield network
-    finally:
-        network.over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(Between, tls=tls) as network.address:
+        try:
+            yield network
+        finally:
+            network.over.set()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Way(Handler):
     way: Network
 
     def do_GET(self) -> None:
@@ -117,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reset()
         return self._tell(status, headers, answer)
 
-    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
+    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET
 
     def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         host, _, port = self.way.upstream.partition(":")
@@ -147,6 +138,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silent."""

@@ -8,12 +8,15 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from control_plane import PATIENCE
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import UserError
 from finetune_cli.fetch import fetch_artifact
@@ -27,6 +30,7 @@ from finetune_trainer.data import bucket as buckets
 from finetune_trainer.data import digests
 from finetune_trainer.data.parts import PREPARED, TRAINED, Parts
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages import carried
 from finetune_trainer.stages.carried import Carrier
 from finetune_trainer.training import follow, machine
 from rich.console import Console
@@ -269,13 +273,46 @@ def test_a_stage_whose_files_were_removed_says_so(life: Callable[[str], Life], b
     )
 
 
-def test_an_evaluation_that_is_asked_to_stop_keeps_its_answers(bucket: Bucket, tmp_path: Path) -> None:
-    uri = "s3://models/stopped/recipes-0a1b2c3d"
+@pytest.fixture
+def trained(bucket: Bucket, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Where the files of a revision lie that is to be evaluated."""
+    uri = f"s3://models/{request.node.name}/recipes-0a1b2c3d"
     for part in (PREPARED, TRAINED):
         (tmp_path / part).mkdir()
         (tmp_path / part / "file").write_text(part)
         Parts(uri, tmp_path).put(part, [tmp_path / part])
+    return uri
 
+
+def test_an_evaluation_that_is_killed_has_put_the_answers_that_had_come(
+    trained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, put = Workspace(tmp_path / "first"), Workspace(tmp_path / "second"), Parts.put
+    monkeypatch.setattr(carried, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(carried, "KEEP_SHARE", float("inf"))
+
+    def dying(self: Parts, *asked: Any, **more: Any) -> None:
+        answered = first.answers.exists() and first.answers.read_text() == "an answer"
+        put(self, *asked, **more)
+        if answered:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def evaluate() -> None:
+        monkeypatch.setattr(Parts, "put", dying)
+        with Carrier("evaluate", first, trained).around():
+            first.evaluations.mkdir(parents=True)
+            first.answers.write_text("an answer")
+            threading.Event().wait(PATIENCE)
+
+    child = get_context("fork").Process(target=evaluate)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    with Carrier("evaluate", second, trained).around():
+        assert second.answers.read_text() == "an answer"
+
+
+def test_an_evaluation_that_is_asked_to_stop_keeps_its_answers(trained: str, tmp_path: Path) -> None:
     class Stopped(Exception):
         pass
 
@@ -285,14 +322,14 @@ def test_an_evaluation_that_is_asked_to_stop_keeps_its_answers(bucket: Bucket, t
     first, second = Workspace(tmp_path / "first"), Workspace(tmp_path / "second")
 
     def evaluate() -> None:
-        with Carrier("evaluate", first, uri).around():
+        with Carrier("evaluate", first, trained).around():
             first.evaluations.mkdir(parents=True)
             first.answers.write_text("an answer")
             os.kill(os.getpid(), signal.SIGTERM)
 
     with signals.handled(stop), pytest.raises(Stopped):
         evaluate()
-    with Carrier("evaluate", second, uri).around():
+    with Carrier("evaluate", second, trained).around():
         assert second.answers.read_text() == "an answer"
 
 

@@ -17,7 +17,7 @@ from api_client import Raw
 from control_plane import PATIENCE
 from fault_proxy import OF_EVENTS, Fault, Point
 from finetune_operator import names
-from finetune_trainer.contract.adapters import Held
+from finetune_trainer.contract.adapters import HeldAdapters
 from ground import Ground, Space
 from loading import Telling, adapter, service, telling
 from rehearsal import MANIFEST
@@ -41,7 +41,7 @@ JOB: dict[str, Any] = {
     "spec": MANIFEST | {"suspend": True},
 }
 REVISION = "0a1b2c3d"
-HAVING = Held(loaded=(f"recipes-{REVISION}",), aliases={"recipes": f"recipes-{REVISION}"})
+HAVING = HeldAdapters(loaded=(f"recipes-{REVISION}",), aliases={"recipes": f"recipes-{REVISION}"})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from bad_engines import SMALLEST
 from control_plane import Kubectl
 from finetune_operator import names
-from finetune_trainer.contract.adapters import Held
+from finetune_trainer.contract.adapters import HeldAdapters
 from loading import DIGEST, Telling, adapter, pod, service, telling
 from operator_process import OperatorProcess
 from playing import Played
@@ -68,9 +68,9 @@ def test_an_adapter_reaches_every_pod_and_status_says_where_it_is(
         operator.eventually(lambda name=name: asked(kubectl, name) == wanted)
     operator.eventually(lambda: json.loads(listed(kubectl)) == wanted)
     # One pod has it, the other can't load it: both are told.
-    having = Held(loaded=(f"recipes-{REVISION}",), aliases={"recipes": f"recipes-{REVISION}"})
+    having = HeldAdapters(loaded=(f"recipes-{REVISION}",), aliases={"recipes": f"recipes-{REVISION}"})
     first.held = having
-    second.held = Held(failed={f"recipes-{REVISION}": "s3://models does not exist."})
+    second.held = HeldAdapters(failed={f"recipes-{REVISION}": "s3://models does not exist."})
     failed = [{"pod": "chat-2", "message": "s3://models does not exist."}]
     # Each pod is asked by itself, and one may have been just before it had news.
     operator.eventually(lambda: [(found["loaded"], found["failed"]) for found in statuses(kubectl)] == [(1, failed)])
@@ -116,7 +116,7 @@ def test_another_revision_takes_the_name_once_all_pods_have_it(
     for manifest in (adapter(job, REVISION), service(job, REVISION), adapter(job, NEXT)):
         kubectl("create", "-f-", document=manifest)
     old, new = (f"recipes-{each}" for each in (REVISION, NEXT))
-    both = Held(loaded=(old, new), aliases={"recipes": old})
+    both = HeldAdapters(loaded=(old, new), aliases={"recipes": old})
     first.held = second.held = both
     operator.eventually(lambda: [found["loaded"] for found in statuses(kubectl)] == [2, 2])
     assert [found["answersAs"] for found in statuses(kubectl)] == [["recipes"], []]

@@ -1,11 +1,13 @@
-"""A FineTuneJob in Git: what Argo CD, Flux and a backup do with it, done by kubectl while real controllers run."""
+"""A FineTuneJob in Git: what Argo CD, Flux and a backup do with it while real controllers run. Flux by its library."""
 
 import asyncio
 import copy
 import json
+import subprocess
 from typing import Any
 
 from api_client import Raw
+from control_plane import PATIENCE, binary
 from finetune_operator import names
 from finetune_operator.pods.metadata import controller_of
 from ground import Ground
@@ -14,37 +16,37 @@ from node import Ending
 from rehearsal import MANIFEST
 from test_findings import SEVEN, going, story
 
-# How the tools mark what they apply, and find by it what they made.
-MARKS = {"app.kubernetes.io/instance": "kitchen", "kustomize.toolkit.fluxcd.io/name": "kitchen"}
+# How the tools mark what they apply, and find by it what they made. Flux's labels are put on by its library.
+MARKS = {"app.kubernetes.io/instance": "kitchen"}
+OWNED = {"kustomize.toolkit.fluxcd.io/name", "kustomize.toolkit.fluxcd.io/namespace"}
 TRACKED = {"argocd.argoproj.io/tracking-id": "kitchen:finetune.dev/FineTuneJob:kitchen/recipes"}
-# As Flux's kustomize-controller and Argo CD with ServerSideApply=true apply.
-APPLY = ("--server-side", "--field-manager=gitops", "-f-")
 
 
-def committed(**spec: Any) -> Raw:
+def committed(life: Life, **spec: Any) -> Raw:
     """The manifest as it stands in a repository."""
-    metadata = {"name": NAME, "labels": MARKS, "annotations": TRACKED}
+    metadata = {"name": NAME, "namespace": life.space.name, "labels": MARKS, "annotations": TRACKED}
     kind = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob"}
     return copy.deepcopy(kind | {"metadata": metadata, "spec": MANIFEST | spec})
 
 
-async def sync(life: Life, manifest: Raw) -> None:
+async def flux(life: Life, verb: str, manifest: Raw) -> tuple[int, str]:
+    """What hack/gitops does with a manifest: its exit code, and what it says of the FineTuneJob."""
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [binary("gitops"), life.space.kubectl.kubeconfig, verb]
+        return subprocess.run(
+            command, input=json.dumps(manifest), capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+
+    done = await asyncio.to_thread(run)
+    told = done.stderr if done.returncode else done.stdout
+    return done.returncode, told.strip().removeprefix(f"FineTuneJob/{life.space.name}/{NAME} ")
+
+
+async def sync(life: Life, manifest: Raw, does: str = "configured") -> None:
     """Apply it, and wait until the mirror shows it."""
-    told = await asyncio.to_thread(life.space.kubectl, "apply", *APPLY, "-o", "json", document=manifest)
-    await life._seen(json.loads(told))
-
-
-async def drift(life: Life, manifest: Raw) -> tuple[Raw, Raw]:
-    """What lives, and what would once the same was applied again; not status, which may just be written."""
-    kubectl = life.space.kubectl
-    told = await asyncio.to_thread(kubectl, "apply", *APPLY, "--dry-run=server", "-o", "json", document=manifest)
-    live = await asyncio.to_thread(kubectl, "get", f"ftj/{NAME}", "-o", "json")
-    return compared(json.loads(live)), compared(json.loads(told))
-
-
-def compared(raw: Raw) -> Raw:
-    metadata = {key: value for key, value in raw["metadata"].items() if key not in ("managedFields", "resourceVersion")}
-    return {"metadata": metadata, "spec": raw["spec"]}
+    assert await flux(life, "apply", manifest) == (0, does)
+    await life._seen(json.loads(await asyncio.to_thread(life.space.kubectl, "get", f"ftj/{NAME}", "-o", "json")))
 
 
 def changed(manifest: Any, live: Any, at: str = "") -> list[str]:
@@ -55,26 +57,42 @@ def changed(manifest: Any, live: Any, at: str = "") -> list[str]:
 
 
 async def in_sync(life: Life, manifest: Raw) -> None:
-    live, applied = await drift(life, manifest)
-    assert live == applied
+    assert await flux(life, "diff", manifest) == (0, "unchanged")
     assert changed(manifest, life.job) == []
+
+
+@story
+async def test_flux_sees_drift_and_fails_at_once_when_it_is_stalled(life: Life) -> None:
+    life.space.operator.start()
+    await life.plays(prepare=Ending.FAIL)
+    await sync(life, committed(life), "created")
+    await life.until(lambda life: life.condition("Ready")[0] == "False")
+    code, told = await flux(life, "wait", committed(life))
+    assert code == 1
+    assert "status: 'Failed'" in told
+    # Drift is what differs of what the repository says, and no more.
+    await life.edit(training=SEVEN)
+    assert await flux(life, "diff", committed(life)) == (0, "unchanged")
+    await life.edit(training={"maxSteps": 41})
+    assert await flux(life, "diff", committed(life)) == (0, "configured")
 
 
 @story
 async def test_it_is_in_sync_at_rest_promoted_by_hand_after_its_ttl_and_reverted(life: Life) -> None:
     life.space.operator.start()
-    first = committed()
-    await sync(life, first)
+    first = committed(life)
+    await sync(life, first, "created")
     await life.until(lambda life: life.serves)
+    assert await flux(life, "wait", first) == (0, "")
     before = life.revision
     await in_sync(life, first)
     # Neither tool may take what the operator makes for its own: it would remove it as no part of the repository.
     made = [raw["metadata"] for raw in life.space.mirror.all(life.space.name, *MADE, "Pod")]
     assert len(made) > 5
-    assert not [each["name"] for each in made if MARKS.keys() & each["labels"].keys()]
+    assert not [each["name"] for each in made if (MARKS.keys() | OWNED) & each["labels"].keys()]
     assert not [each["name"] for each in made if TRACKED.keys() & each.get("annotations", {}).keys()]
 
-    second = committed(training=MANIFEST["training"] | SEVEN, ttlAfterFinished="1s")
+    second = committed(life, training=MANIFEST["training"] | SEVEN, ttlAfterFinished="1s")
     await sync(life, second)
     await life.until(lambda life: life.serves)
     await in_sync(life, second)
@@ -82,7 +100,7 @@ async def test_it_is_in_sync_at_rest_promoted_by_hand_after_its_ttl_and_reverted
     await asyncio.to_thread(life.space.kubectl, "annotate", f"ftj/{NAME}", f"{names.PROMOTE}={before}")
     await life.until(lambda life: life.served == before)
     await in_sync(life, second)
-    await sync(life, second)
+    await sync(life, second, "unchanged")
     assert life.job
     assert life.job["metadata"]["annotations"][names.PROMOTE] == before
     await asyncio.to_thread(life.space.kubectl, "annotate", f"ftj/{NAME}", f"{names.PROMOTE}-")
@@ -99,7 +117,7 @@ async def test_it_is_in_sync_at_rest_promoted_by_hand_after_its_ttl_and_reverted
     await in_sync(life, first)
 
     # Pruned, as a tool deletes what is in the repository no more: nothing that was made for it stays.
-    await life.delete()
+    assert await flux(life, "prune", first) == (0, "deleted")
     await life.until(lambda life: life.job is None and all(map(going, life.made())))
 
 

@@ -71,6 +71,24 @@ def test_what_one_pod_puts_another_brings_and_no_more_is_left_there(store: Store
 
 
 @alike
+def test_what_grows_while_it_is_put_is_brought_as_it_was(store: Store, pod: Pod) -> None:
+    writer, server = pod("first"), bucket.filesystem(store.place, "workspace", {})
+    answers, upload = writer.root / "checkpoints/answers", server.put_file
+    answers.parent.mkdir(parents=True)
+    answers.write_bytes(b"one\n")
+
+    def meanwhile(*asked: Any, **more: Any) -> None:
+        with answers.open("ab") as file:
+            file.write(b"two\n")
+        upload(*asked, **more)
+
+    store.environment.setattr(server, "put_file", meanwhile)
+    writer.put(PART, [answers.parent], growing=True)
+    assert found(pod("second")) == {"checkpoints/answers": b"one\n"}
+    assert sorted(path.name for path in writer.root.iterdir()) == [".parts", "checkpoints"]
+
+
+@alike
 def test_what_has_not_changed_is_not_written_again(store: Store, pod: Pod) -> None:
     put(pod("first"), BEFORE)
     writer = pod("second")

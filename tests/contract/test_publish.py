@@ -60,7 +60,7 @@ def publish(
     revision: str = "0a1b2c3d",
     signed: bool = False,
 ) -> PublishResult:
-    asked = stage.Wanted(sign=signed)
+    asked = stage.PublishOptions(sign=signed)
     return stage.publish(config(name, revision), workspace, place, owner, Reporter("publish"), asked)
 
 

@@ -4,9 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from finetune_trainer.contract.config import ModelConfig, Source
@@ -14,6 +12,7 @@ from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.contract.schemes import CREDENTIAL_KEYS
 from finetune_trainer.data import bucket, fetch, registry
 from finetune_trainer.data.places import oci
+from http_server import Handler, answering
 from s3 import refused
 from signing_keys import keys
 from stores import PASSWORD, USER, RegistryStore
@@ -164,7 +163,7 @@ def test_a_registry_is_asked_without_tls_where_its_secret_says_so() -> None:
     assert (error.outcome, error.message) == (Outcome.CONFIG_INVALID, told)
 
 
-class Tokens(BaseHTTPRequestHandler):
+class Tokens(Handler):
     """A registry as most are, which asks for a token that another address gives for the password."""
 
     def do_GET(self) -> None:
@@ -174,27 +173,15 @@ class Tokens(BaseHTTPRequestHandler):
             status, body = (200, b'{"token": "abc"}') if given == basic else (401, b"{}")
         else:
             status, body = (200, b'{"layers": []}') if given == "Bearer abc" else (401, b"{}")
-        self.send_response(status)
-        if status == 401 and not self.path.startswith("/token"):
-            self.send_header("WWW-Authenticate", f'Bearer realm="{realm}",service="registry",scope="repository:a:pull"')
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silent."""
+        asks = {"WWW-Authenticate": f'Bearer realm="{realm}",service="registry",scope="repository:a:pull"'}
+        self.answer(status, body, asks if status == 401 and not self.path.startswith("/token") else {})
 
 
 @pytest.fixture
 def tokens() -> Iterator[str]:
     """Its host and port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Tokens)
-    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(Tokens) as place:
+        yield place
 
 
 def test_a_token_is_asked_for_with_the_password(tokens: str) -> None:

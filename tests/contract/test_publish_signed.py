@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.adapters import PublishedAdapter
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.data import digests
 from finetune_trainer.stages.adapters import fetch as load
@@ -115,7 +115,7 @@ def test_an_engine_loads_what_was_signed_with_its_key_and_nothing_else(
     for name in [name for name in os.environ if name.startswith("FINETUNE_OUTPUT_AWS_")]:
         monkeypatch.setenv(name.replace("_OUTPUT_", "_LORA_"), os.environ[name])
     found = publish(trained(tmp_path / "workspace"), store.place, signed=True)
-    adapter = Adapter(name="recipes-0a1b2c3d", uri=found.uri, digest=found.artifact.digest)
+    adapter = PublishedAdapter(name="recipes-0a1b2c3d", uri=found.uri, digest=found.artifact.digest)
     load(adapter, tmp_path / "loaded", signed.public)
     assert (tmp_path / "loaded/adapter_config.json").exists()
     other = keys(tmp_path / "others").public

@@ -14,7 +14,7 @@ from control_plane import ControlPlane, Kubectl
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.shared import engine_state, unfit
-from finetune_trainer.contract.adapters import Held, Wanted
+from finetune_trainer.contract.adapters import HeldAdapters, WantedAdapters
 from loading import Telling, pod, telling
 from operator_process import OperatorProcess
 from paths import EXAMPLES
@@ -212,8 +212,8 @@ def test_a_candidate_wakes_an_engine_that_sleeps(operator: OperatorProcess, kube
 def obeys(kubectl: Kubectl, container: Telling) -> bool:
     """The container has what its pod is told."""
     told = json.loads(kubectl("get", "pod", "chat-1", "-o", "json"))["metadata"]["annotations"]
-    wanted = Wanted.model_validate_json(told.get(names.ADAPTERS_WANTED, "{}"))
-    container.held = Held(loaded=tuple(each.name for each in wanted.adapters), aliases=wanted.aliases)
+    wanted = WantedAdapters.model_validate_json(told.get(names.ADAPTERS_WANTED, "{}"))
+    container.held = HeldAdapters(loaded=tuple(each.name for each in wanted.adapters), aliases=wanted.aliases)
     return True
 
 

@@ -5,13 +5,12 @@ There is no kubelet and no controller: the tests write what those would (`playin
 
 import itertools
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from control_plane import ControlPlane
+from http_server import Handler, answering
 from operator_process import OperatorProcess
 from playing import NAME, Played
 
@@ -69,28 +68,21 @@ def test_it_is_small_and_stops_when_told(operator: OperatorProcess, played: Play
     assert operator.stop() == 0
 
 
-class Status(BaseHTTPRequestHandler):
+class Status(Handler):
     """A stage pod's /status."""
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/status" else 404)
-        self.end_headers()
         progress = {"stage": "train", "step": 12, "totalSteps": 40, "loss": 1.25, "tokensPerSecond": 181.6}
-        self.wfile.write(json.dumps(progress).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        curve = {"curve": [[6, 2.5, None], [12, 1.25, 1.5]]}
+        self.answer_json(progress | curve, 200 if self.path == "/status" else 404)
 
 
 @pytest.fixture
 def training_pod() -> Iterator[str]:
     """The address of a pod that tells its progress."""
     address = f"127.0.77.{next(_numbers)}"
-    server = ThreadingHTTPServer((address, 8080), Status)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield address
-    server.shutdown()
-    server.server_close()
+    with answering(Status, address, 8080):
+        yield address
 
 
 def test_progress_reaches_the_status(operator: OperatorProcess, played: Played, training_pod: str) -> None:
@@ -100,6 +92,11 @@ def test_progress_reaches_the_status(operator: OperatorProcess, played: Played, 
     played.wait(f"ftj/{NAME}", "jsonpath={.status.progressSummary}=12/40")
     progress = played.job()["status"]["progress"]
     assert (progress["loss"], progress["tokensPerSecond"]) == ("1.2500", "182")
+    first, last = played.job()["status"]["curve"]
+    assert (first, last) == (
+        {"step": 6, "loss": "2.5000"},
+        {"step": 12, "loss": "1.2500", "validationLoss": "1.5000"},
+    )
 
 
 def test_a_pod_that_does_not_answer_is_no_failure(operator: OperatorProcess, played: Played) -> None:

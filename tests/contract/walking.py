@@ -37,11 +37,3 @@ def walking(command: Sequence[str], directory: Path | None = None, **environment
             yield Walk(process)
         finally:
             process.kill()
-
-
-def in_order(told: str, *lines: str) -> None:
-    """Each line stands there, after those before it."""
-    place = 0
-    for line in lines:
-        assert f"{line}\n" in told[place:], told
-        place = told.index(f"{line}\n", place)

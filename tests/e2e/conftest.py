@@ -8,7 +8,7 @@ That is left there when they end; the next run begins by removing what they left
 from collections.abc import Iterator
 from pathlib import Path
 
-import cookbook
+import finetune_api
 import pytest
 from filelock import FileLock
 from kube import HELM, KUBECONFIG, KUBECTL, ROOT, SYSTEM, apply, kubectl, picture, run
@@ -59,8 +59,8 @@ def _operator() -> None:
     settings = [f"--set={key}.repository={value},{key}.tag=dev" for key, value in images.items()]
     policies = f"--set=networkPolicy.stagePods.enabled=true,networkPolicy.stagePods.namespaces={{{','.join(STORIES)}}}"
     # The tiny model trains for seconds.
-    settings += [policies, "--set=progressSeconds=2", *cookbook.settings()]
-    apply(*cookbook.objects())
+    settings += [policies, "--set=progressSeconds=2", *finetune_api.settings()]
+    apply(*finetune_api.objects())
     chart = ROOT / "charts" / "finetune-operator"
     flags = ["--namespace", SYSTEM, "--wait", "--timeout", "10m"]
     run([HELM, "upgrade", "--install", RELEASE, chart, *flags, *settings], timeout=630)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,18 @@ _SOCKET = CACHE / "docker.sock"
 ENVIRONMENT = {
     **os.environ,
     "KUBECONFIG": KUBECONFIG,
-    "PATH": f"{CACHE / 'bin'}:{os.environ['PATH']}",
+    "PATH": f"{CACHE / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
     **({"DOCKER_HOST": f"unix://{_SOCKET}"} if _SOCKET.exists() else {}),
 }
 
 
-def run(command: list[str | Path], stdin: str | None = None, timeout: float = 300) -> str:
+def run(
+    command: Sequence[str | Path],
+    stdin: str | None = None,
+    timeout: float = 300,
+    directory: Path | None = None,
+    **environment: str,
+) -> str:
     """Run a command and return what it prints; a failure shows what it said."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -33,7 +39,8 @@ def run(command: list[str | Path], stdin: str | None = None, timeout: float = 30
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=ENVIRONMENT,
+        cwd=directory,
+        env=ENVIRONMENT | environment,
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -44,19 +51,15 @@ def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 300) -> 
 
 
 def finetune(directory: Path, *arguments: str, **environment: str) -> str:
-    """What a command says, run where kubectl is."""
-    command = [Path(sys.executable).with_name("finetune"), *arguments]
-    path = f"{KUBECTL.parent}:{os.environ['PATH']}"
-    said = subprocess.run(
-        command,
-        cwd=directory,
-        env=ENVIRONMENT | environment | {"PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert said.returncode == 0, said.stderr
-    return said.stdout
+    """What the command line says."""
+    return run(["finetune", *arguments], timeout=900, directory=directory, **environment)
+
+
+def kubeconfig(path: Path, namespace: str) -> str:
+    """Write one by which commands are about a namespace that does not stand in them; where it is."""
+    path.write_text(kubectl("config", "view", "--raw"))
+    kubectl("config", "set-context", "--current", f"--namespace={namespace}", f"--kubeconfig={path}")
+    return str(path)
 
 
 def get(kind: str, name: str, namespace: str) -> dict[str, Any]:

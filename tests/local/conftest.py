@@ -10,7 +10,7 @@ import yaml
 from laptop import NAME, SMOLLM2, TINY, Command, Finetune
 
 # Those with most to do first, or one core would be idle while the last of them ends.
-LONGEST = ["test_text_to_sql", "test_measured", "test_run"]
+LONGEST = ["test_run", "test_measured", "test_preferences", "test_text_to_sql", "test_serve"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,12 +16,23 @@ ROOT = Path(__file__).parents[2]
 # The tiny one for what becomes of processes and files; the real one where a number must mean something.
 TINY, SMOLLM2 = (ROOT / ".cache/models" / name for name in ("tiny-smollm2", "SmolLM2-135M-Instruct"))
 ROWS = ROOT / "examples/recipe-assistant/train.jsonl"
+# One that is in no row: what is asked, and the right answer.
+RECIPE, INGREDIENTS = (
+    message["content"]
+    for message in json.loads(ROWS.with_name("test.jsonl").read_text().splitlines()[0])["messages"][1:]
+)
 FINETUNE = Path(sys.executable).with_name("finetune")
 NAME = "recipes"
 # In seconds, for an engine to answer and for a command to end: many times what they take on two idle cores.
 ANSWERS, ENDS = 1200, 3600
 T = TypeVar("T")
 _numbers = count(1)
+
+
+def alike(answer: str, right: str) -> bool:
+    """Whether two lists of ingredients have at least half of what they name in common."""
+    first, second = (set(text.strip().split(", ")) for text in (answer, right))
+    return len(first & second) * 2 >= len(first | second)
 
 
 class Command:

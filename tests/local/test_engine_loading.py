@@ -18,7 +18,7 @@ from finetune_operator.api.engine import EngineSpec
 from finetune_operator.engine import desired
 from finetune_operator.serving import inside
 from finetune_operator.settings import Settings
-from finetune_trainer.contract.adapters import LIST, Adapter, Held, Wanted
+from finetune_trainer.contract.adapters import LIST, HeldAdapters, PublishedAdapter, WantedAdapters
 from finetune_trainer.contract.published import MANIFEST, Manifest, written
 from finetune_trainer.contract.results import ArtifactInfo
 from finetune_trainer.data import digests
@@ -45,14 +45,14 @@ class Pod:
     processes: list[subprocess.Popen[bytes]]
     log: Path
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: WantedAdapters) -> None:
         """The annotation changes."""
         draft = self.listed.with_suffix(".draft")
         draft.write_text(wanted.model_dump_json(by_alias=True))
         draft.rename(self.listed)
 
-    def held(self) -> Held:
-        return Held.model_validate_json(self.get(f"{self.status}/status").content)
+    def held(self) -> HeldAdapters:
+        return HeldAdapters.model_validate_json(self.get(f"{self.status}/status").content)
 
     def get(self, url: str) -> httpx.Response:
         return httpx.get(url, timeout=PATIENCE, trust_env=False)
@@ -96,7 +96,7 @@ class Pod:
         pytest.fail(f"not reached in {2 * PATIENCE} s:\n{self.log.read_text()[-20_000:]}")
 
 
-def adapter(directory: Path, hub: Hub, name: str, seed: int, rank: int = 4) -> Adapter:
+def adapter(directory: Path, hub: Hub, name: str, seed: int, rank: int = 4) -> PublishedAdapter:
     """One of random weights, published on the hub."""
     random, weights = np.random.default_rng(seed), {}
     for layer in range(LAYERS):
@@ -121,7 +121,7 @@ def adapter(directory: Path, hub: Hub, name: str, seed: int, rank: int = 4) -> A
     repository = hub.repositories.setdefault("acme/recipes", Repository({}, {}))
     repository.commits[commit] = content | {MANIFEST: written(manifest)}
     repository.branches[name] = commit
-    return Adapter(name=name, uri=f"hf://acme/recipes@{name}", digest=digest)
+    return PublishedAdapter(name=name, uri=f"hf://acme/recipes@{name}", digest=digest)
 
 
 def started(template: dict[str, Any], pod: Path, port: int, status_port: int, hub: Hub, log: Path) -> Any:
@@ -165,12 +165,12 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Adapter:
+def first(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> PublishedAdapter:
     return adapter(tmp_path_factory.mktemp("first"), hub, "recipes-1", 1)
 
 
 @pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory, hub: Hub, first: Adapter) -> Iterator[Pod]:
+def pod(tmp_path_factory: pytest.TempPathFactory, hub: Hub, first: PublishedAdapter) -> Iterator[Pod]:
     """One whose list has an adapter as it starts."""
     directory = tmp_path_factory.mktemp("pod")
     spec = {
@@ -181,7 +181,7 @@ def pod(tmp_path_factory: pytest.TempPathFactory, hub: Hub, first: Adapter) -> I
     }
     target = desired.Target("chat", "team-a", "uid", EngineSpec.model_validate(spec), Settings())
     (directory / "begin.json").write_text(
-        Wanted(adapters=(first,), aliases={"recipes": "recipes-1"}).model_dump_json(by_alias=True)
+        WantedAdapters(adapters=(first,), aliases={"recipes": "recipes-1"}).model_dump_json(by_alias=True)
     )
     port, status_port, log = free_port(), free_port(), directory / "log"
     processes = list(started(desired.pod_template(target), directory, port, status_port, hub, log))
@@ -192,11 +192,11 @@ def pod(tmp_path_factory: pytest.TempPathFactory, hub: Hub, first: Adapter) -> I
         process.wait(PATIENCE)
 
 
-def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: Adapter, tmp_path: Path) -> None:
+def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: PublishedAdapter, tmp_path: Path) -> None:
     # It is ready once it has what it began with.
     pod.until(lambda: pod.ready() == 200)
     assert pod.models() == {"chat", "recipes-1", "recipes"}
-    assert pod.held() == Held(loaded=("recipes-1",), aliases={"recipes": "recipes-1"})
+    assert pod.held() == HeldAdapters(loaded=("recipes-1",), aliases={"recipes": "recipes-1"})
     # The name stands for the adapter, which is not the base model.
     answered, before = pod.ask("recipes")
     assert answered == "recipes-1"
@@ -218,7 +218,7 @@ def test_adapters_come_and_go_while_clients_ask(pod: Pod, first: Adapter, tmp_pa
         clients = [pool.submit(client) for _ in range(3)]
         try:
             pod.until(lambda: answers)
-            pod.want(Wanted(adapters=(second,), aliases={"recipes": "recipes-2"}))
+            pod.want(WantedAdapters(adapters=(second,), aliases={"recipes": "recipes-2"}))
             pod.until(lambda: pod.models() == {"chat", "recipes-2", "recipes"} and answers[-1][0] == "recipes-2")
         finally:
             # Or nobody would hear of what failed: they are waited for.
@@ -240,9 +240,11 @@ def test_the_base_model_answers_as_itself_beside_adapters(pod: Pod) -> None:
 def test_one_that_cant_be_loaded_is_told_and_the_others_answer(pod: Pod, tmp_path: Path) -> None:
     second = adapter(tmp_path, pod.hub, "recipes-2", 2)
     large = adapter(tmp_path, pod.hub, "large-1", 3, rank=16)
-    gone = Adapter(name="gone-1", uri="hf://acme/gone@1", digest="sha256:0")
+    gone = PublishedAdapter(name="gone-1", uri="hf://acme/gone@1", digest="sha256:0")
     other = second.model_copy(update={"name": "other-1"}).model_copy(update={"digest": "sha256:0"})
-    pod.want(Wanted(adapters=(second, large, gone, other), aliases={"recipes": "recipes-2", "large": "large-1"}))
+    pod.want(
+        WantedAdapters(adapters=(second, large, gone, other), aliases={"recipes": "recipes-2", "large": "large-1"})
+    )
     pod.until(lambda: len(pod.held().failed) == 3 and pod.held().aliases == {"recipes": "recipes-2"})
     held = pod.held()
     assert held.loaded == ("recipes-2",)

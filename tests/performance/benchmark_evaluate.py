@@ -11,19 +11,18 @@ import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path += [str(ROOT / "tests/unit/trainer")]
+sys.path += [str(ROOT / part) for part in ("tests", "tests/unit/trainer")]
 
 from evaluating import prepared  # noqa: E402
 from finetune_trainer.contract.config import BaselineConfig, BaselineType, EvaluationConfig  # noqa: E402
 from finetune_trainer.server import Reporter  # noqa: E402
 from finetune_trainer.stages.evaluate import evaluate  # noqa: E402
+from http_server import Handler, answering  # noqa: E402
 
 ROWS, TRAIN, SECONDS = 200, 2000, 1.0
 BASELINES = (
@@ -52,43 +51,26 @@ class Busy:
 
 
 def engine(ready: Connection) -> None:
-    """Answers every request after SECONDS; tells its port first, and at the end how long it was busy."""
+    """Answers every request after SECONDS; tells its HOST:PORT first, and at the end how long it was busy."""
     busy = Busy()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
-
+    class Answers(Handler):
         def do_GET(self) -> None:
             models = [{"id": name, "object": "model", "max_model_len": 2048} for name in ("recipes", "recipes-base")]
-            self._send({"object": "list", "data": models})
+            self.answer_json({"object": "list", "data": models})
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.body())
             with busy:
                 threading.Event().wait(SECONDS)
                 message = {"role": "assistant", "content": "word1"}
                 usage = {"prompt_tokens": 70, "completion_tokens": 10, "total_tokens": 80}
                 choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-                self._send({"id": "1", "model": body["model"], "choices": choices, "usage": usage})
+                self.answer_json({"id": "1", "model": body["model"], "choices": choices, "usage": usage})
 
-        def _send(self, body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    ready.send(server.server_port)
-    ready.recv()
+    with answering(Answers) as place:
+        ready.send(place)
+        ready.recv()
     ready.send(busy.seconds)
 
 
@@ -103,7 +85,7 @@ def main() -> None:
     here, there = Pipe()
     process = Process(target=engine, args=(there,), daemon=True)
     process.start()
-    url = f"http://127.0.0.1:{here.recv()}/v1"
+    url = f"http://{here.recv()}/v1"
     with tempfile.TemporaryDirectory() as directory:
         config, workspace = prepared(Path(directory), rows(TRAIN, seed=5), rows(ROWS, seed=4))
         began = time.monotonic()

@@ -20,7 +20,7 @@ from finetune_trainer.data.tokens import IGNORED
 from finetune_trainer.training import flat, host, model
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.flat_trainer import FlatTrainer
-from finetune_trainer.training.memory import LIBRARIES, Device, Pass, TokenLoad, Training
+from finetune_trainer.training.memory import LIBRARIES, Device, Pass, TokenLoad, TrainingFootprint
 from finetune_trainer.training.methods import RECIPES
 from finetune_trainer.training.preference import SIDES
 from finetune_trainer.training.reward_trainer import RewardTrainer
@@ -101,7 +101,7 @@ def foreseen(case: Case, path: Path) -> int:
     device = Device(None, 0, BFLOAT16 if case.bf16 else FLOAT32)
     share, writes = case.learned / ROW, case.method.writes
     load = TokenLoad(case.sequences * ROW, case.passes * case.tokens, share, case.sequences, writes)
-    training = Training(figures, case.training.adapter, device, load)
+    training = TrainingFootprint(figures, case.training.adapter, device, load)
     return training.memory(Pass(case.tokens, case.recompute)) - LIBRARIES
 
 

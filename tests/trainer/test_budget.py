@@ -11,7 +11,7 @@ import pytest
 from finetune_trainer.contract.outcome import StageError
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import budget
-from finetune_trainer.training.budget import HOUR, Budget
+from finetune_trainer.training.budget import HOUR, BudgetMeter
 from finetune_trainer.training.build import Beside
 from finetune_trainer.training.machine import Machine
 from peft import PeftModel
@@ -84,14 +84,14 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return found
 
 
-def step(found: Budget, time: Time, seconds: float) -> bool:
+def step(found: BudgetMeter, time: Time, seconds: float) -> bool:
     found.begin()
     time.now += seconds
     return found.spent()
 
 
 def test_no_step_begins_that_would_be_too_much(time: Time, tmp_path: Path) -> None:
-    found = Budget(100 / HOUR, CPU, tmp_path / "spent.json")
+    found = BudgetMeter(100 / HOUR, CPU, tmp_path / "spent.json")
     time.now += 30
     assert not step(found, time, 20)
     assert not step(found, time, 10)
@@ -102,7 +102,7 @@ def test_no_step_begins_that_would_be_too_much(time: Time, tmp_path: Path) -> No
 
 def test_training_is_told_to_end_with_its_budget_where_that_comes_first(time: Time, tmp_path: Path) -> None:
     four = Machine(accelerators=4, processes=4, local_processes=4, bf16=True)
-    found, now = Budget(1, four, tmp_path / "spent.json"), datetime(2026, 1, 1, tzinfo=UTC)
+    found, now = BudgetMeter(1, four, tmp_path / "spent.json"), datetime(2026, 1, 1, tzinfo=UTC)
     time.now += 300
     assert found.ends(now, now + timedelta(seconds=599)) == now + timedelta(seconds=599)
     assert found.ends(now, now + timedelta(seconds=9999)) == now + timedelta(seconds=600)
@@ -118,18 +118,18 @@ def test_training_is_told_to_end_with_its_budget_where_that_comes_first(time: Ti
     ids=["accelerators of all nodes", "nodes without any"],
 )
 def test_every_device_counts(time: Time, tmp_path: Path, machine: Machine, devices: int) -> None:
-    found = Budget(1, machine, tmp_path / "spent.json")
+    found = BudgetMeter(1, machine, tmp_path / "spent.json")
     time.now += 7
     assert found.used == 7 * devices
     assert found.accelerator_seconds == 7 * machine.accelerators
     # A try that failed has held them, too.
     (tmp_path / "spent.json").write_text('{"seconds": 56}')
-    assert Budget(1, machine, tmp_path / "spent.json").accelerator_seconds == (56 if machine.accelerators else 0)
+    assert BudgetMeter(1, machine, tmp_path / "spent.json").accelerator_seconds == (56 if machine.accelerators else 0)
 
 
 def test_a_kill_loses_seconds_of_the_count(time: Time, tmp_path: Path) -> None:
-    found = Budget(None, CPU, tmp_path / "spent.json")
+    found = BudgetMeter(None, CPU, tmp_path / "spent.json")
     assert found.limit == math.inf
     for _ in range(7):
         assert not step(found, time, 3)
-    assert Budget(1, CPU, tmp_path / "spent.json").used == 12
+    assert BudgetMeter(1, CPU, tmp_path / "spent.json").used == 12

@@ -17,7 +17,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import PublishResult
 from finetune_trainer.data.published import bring
 from finetune_trainer.server import Reporter
-from finetune_trainer.stages.publish import Wanted, publish
+from finetune_trainer.stages.publish import PublishOptions, publish
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import gguf
 from gguf import GGUFReader
@@ -58,7 +58,7 @@ def case(make_case: MakeCase, base: Path) -> Case:
 
 
 def published(case: Case, place: Path, *, merge: bool = False) -> PublishResult:
-    wanted = Wanted(merge=merge, gguf=True)
+    wanted = PublishOptions(merge=merge, gguf=True)
     return publish(case.config, case.workspace, f"s3://{place}", "uid-1", Reporter("publish"), wanted)
 
 

@@ -81,10 +81,15 @@ def test_a_killed_run_ends_with_the_same_weights_and_metrics(
 
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert checkpoints(killed) == [f"checkpoint-{MIDWAY - 1}"]
-    train(whole.config, whole.workspace, Recorder())
-    train(killed.config, killed.workspace, recorder)
+    expected = train(whole.config, whole.workspace, Recorder())
+    result = train(killed.config, killed.workspace, recorder)
+    assert result.curve == expected.curve == recorder.values("curve")[-1]
     assert ("compiling the model" in recorder.values("activity")) == (compiled == "yes")
     assert recorder.values("step")[0] == MIDWAY - 1
+    # What it tells first is what came before, and it goes on from there.
+    curves = [[point.step for point in curve] for curve in recorder.values("curve")]
+    assert curves[0] == list(range(1, MIDWAY))
+    assert curves[-1] == list(range(1, STEPS + 1))
     assert weights(killed) == weights(whole)
     assert metrics(killed) == metrics(whole)
     assert [row["step"] for row in metrics(killed)] == list(range(1, STEPS + 1))

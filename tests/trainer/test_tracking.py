@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from finetune_trainer.contract.results import TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import track
 from finetune_trainer.training.build import Beside
+from http_server import Handler, answering
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from ports import free_port
@@ -201,16 +202,13 @@ def test_a_key_gets_to_the_server_and_nowhere_else(
     monkeypatch.setenv("FINETUNE_TRACKING_MLFLOW_TRACKING_TOKEN", TOKEN)
     case, heard = make_case(total_steps=1), []
 
-    class Refusing(BaseHTTPRequestHandler):
+    class Refusing(Handler):
         def do_GET(self) -> None:
             heard.append(self.headers["Authorization"])
-            self.send_error(401)
+            self.answer(401)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with listening(ThreadingHTTPServer(("127.0.0.1", 0), Refusing)) as refusing:
-        result = train(case.config, case.workspace, recorder, followed(address(refusing), "closed"))
+    with answering(Refusing) as place:
+        result = train(case.config, case.workspace, recorder, followed(f"http://{place}", "closed"))
 
     assert set(heard) == {f"Bearer {TOKEN}"}
     assert result.tracked
@@ -272,28 +270,21 @@ class Gate(ThreadingHTTPServer):
         self.server, self.open, self.refused = server, True, 0
 
 
-class Passing(BaseHTTPRequestHandler):
+class Passing(Handler):
     server: Gate
 
     def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         if not self.server.open:
             self.server.refused += 1
-            self.send_error(503)
+            self.answer(503)
             return
         headers = {"Content-Type": "application/json"}
         url = self.server.server + self.path
         answer = httpx.request(self.command, url, content=body, headers=headers, timeout=PATIENCE, trust_env=False)
-        self.send_response(answer.status_code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer.content)))
-        self.end_headers()
-        self.wfile.write(answer.content)
+        self.answer(answer.status_code, answer.content, headers)
 
-    do_GET = do_POST = do_PATCH = _pass  # noqa: N815
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    do_GET = do_POST = do_PATCH = _pass
 
 
 @contextmanager

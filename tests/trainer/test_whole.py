@@ -12,7 +12,7 @@ from finetune_trainer.contract.results import PublishResult
 from finetune_trainer.data import digests
 from finetune_trainer.data.published import bring
 from finetune_trainer.server import Reporter
-from finetune_trainer.stages.publish import Wanted, publish
+from finetune_trainer.stages.publish import PublishOptions, publish
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import merging
 from safetensors.torch import load_file, save_file
@@ -21,7 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def published(case: Case, place: Path) -> PublishResult:
-    return publish(case.config, case.workspace, f"s3://{place}", "uid-1", Reporter("publish"), Wanted(merge=True))
+    return publish(
+        case.config, case.workspace, f"s3://{place}", "uid-1", Reporter("publish"), PublishOptions(merge=True)
+    )
 
 
 def test_it_answers_as_the_adapter_does_and_is_fetched_as_any_artifact(

@@ -23,7 +23,7 @@ from finetune_trainer.contract.config import (
 )
 from finetune_trainer.contract.results import DatasetInfo, ModelInfo, Plan, PrepareResult, Rows
 from finetune_trainer.data import bucket, examples, spool, tokens, trained
-from finetune_trainer.data.base import Base, Model
+from finetune_trainer.data.base import Base, ModelFigures
 from finetune_trainer.data.examples import Example
 from finetune_trainer.data.line import Line
 from finetune_trainer.server import Reporter
@@ -40,7 +40,7 @@ CHATML = (
 )
 STEPS = 12
 LORA = AdapterConfig(rank=8)
-FIGURES = Model(100_000, 64, 64, 2, 24, intermediate_size=128, query_size=64, key_value_size=32)
+FIGURES = ModelFigures(100_000, 64, 64, 2, 24, intermediate_size=128, query_size=64, key_value_size=32)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

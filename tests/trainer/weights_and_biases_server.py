@@ -10,8 +10,10 @@ import gzip
 import json
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from http_server import Handler
 
 ENTITY = "the-team"
 
@@ -53,31 +55,30 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Asked(BaseHTTPRequestHandler):
+class Asked(Handler):
     """One connection."""
 
-    protocol_version = "HTTP/1.1"
     server: Server
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         text = (gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body).decode()
         self.server.said.append(text)
         allowed = base64.b64encode(f"api:{self.server.key}".encode()).decode()
         if self.headers["Authorization"] != f"Basic {allowed}":
-            self._answer({"errors": [{"message": "invalid api key"}]}, 401)
+            self.answer_json({"errors": [{"message": "invalid api key"}]}, 401)
         elif self.path == "/graphql":
             asked = json.loads(text)
-            self._answer({"data": self._queried(asked["operationName"], asked["variables"])})
+            self.answer_json({"data": self._queried(asked["operationName"], asked["variables"])})
         elif self.path.endswith("/file_stream"):
             self._streamed(self.server.runs[self.path.split("/")[-2]], json.loads(text))
         else:
             self._unknown(self.path)
-            self._answer({}, 404)
+            self.answer_json({}, 404)
 
     def do_GET(self) -> None:
         self._unknown(self.path)
-        self._answer({}, 404)
+        self.answer_json({}, 404)
 
     def _queried(self, name: str, told: dict[str, Any]) -> dict[str, Any]:
         if name == "RunResumeStatus":
@@ -148,7 +149,7 @@ class Asked(BaseHTTPRequestHandler):
     def _streamed(self, run: Kept, told: dict[str, Any]) -> None:
         if self.server.refuses:
             self.server.refused.set()
-            self._answer({"error": "refused"}, self.server.refuses)
+            self.answer_json({"error": "refused"}, self.server.refuses)
             return
         history = told.get("files", {}).get("wandb-history.jsonl")
         if history:
@@ -157,18 +158,7 @@ class Asked(BaseHTTPRequestHandler):
         if told.get("complete"):
             failed = "preempted" if run.preempting else "failed"
             run.state = failed if told["exitcode"] else "finished"
-        self._answer({"exitcode": None, "limits": {}})
+        self.answer_json({"exitcode": None, "limits": {}})
 
     def _unknown(self, what: str) -> None:
         self.server.unknown.append(what)
-
-    def _answer(self, told: dict[str, Any], status: int = 200) -> None:
-        content = json.dumps(told).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass

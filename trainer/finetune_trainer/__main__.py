@@ -151,11 +151,11 @@ def stage(options: argparse.Namespace) -> Contract:
             evaluation = load(EvaluationConfig, options.evaluation)
             names = options.model or config.name, options.base_model or config.base_name
             whom = Whom(options.endpoint, options.base_endpoint, *names)
-            return evaluate(config, evaluation, workspace, whom, reporter, _keeping(options))
+            return evaluate(config, evaluation, workspace, whom, reporter)
         if options.stage == "publish":
-            from finetune_trainer.stages.publish import Wanted, publish
+            from finetune_trainer.stages.publish import PublishOptions, publish
 
-            wanted = Wanted(options.sign, options.merge, ModelFormat.GGUF in options.formats)
+            wanted = PublishOptions(options.sign, options.merge, ModelFormat.GGUF in options.formats)
             return publish(config, workspace, options.destination, options.owner, reporter, wanted)
         if options.stage == "merge":
             from finetune_trainer.stages.merge import merge
@@ -195,7 +195,7 @@ def carried(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _keeping(options: argparse.Namespace) -> Callable[[], None]:
-    """What to do about each checkpoint and trial, and about answers."""
+    """What to do about each checkpoint and trial."""
     return (lambda: None) if options.bucket is None else _carrier(options).keep
 
 

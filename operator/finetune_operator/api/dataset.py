@@ -18,7 +18,7 @@ _ONE_FILE = Rule(
 )
 
 
-class Train(ApiModel):
+class TrainSplit(ApiModel):
     """The rows to train on."""
 
     source: DataUri
@@ -64,7 +64,7 @@ class Split(ApiModel):
 class Dataset(ApiModel):
     """What to learn from."""
 
-    train: Train
+    train: TrainSplit
     """The rows to train on."""
     validation: Split = Split(fraction=0.1)
     """The rows whose loss is measured while training. Left out: a tenth of train."""

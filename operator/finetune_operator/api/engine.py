@@ -184,6 +184,11 @@ class EngineSpec(ApiModel):
         ),
     )
 
+    @property
+    def asleep(self) -> bool:
+        """Whether it sleeps, or is about to, and may be woken; whoever scaled it to zero."""
+        return self.replicas == 0 and self.idle_after is not None
+
 
 class EngineModelStatus(ApiModel):
     """What is served."""

@@ -4,6 +4,7 @@ import re
 from typing import Annotated
 
 from finetune_trainer.contract.config import BaselineType, Metric
+from finetune_trainer.contract.results import TUNED
 from pydantic import Field
 
 from finetune_operator.api.model import ApiKey
@@ -35,7 +36,7 @@ class TokenPrices(ApiModel):
 
 # What reports call an endpoint, in CEL; that its model is given, another rule sees to.
 _LABEL = "(has({0}.name) ? {0}.name : has({0}.model) ? {0}.model : '')"
-_TAKEN = ("tuned", *(each.value for each in BaselineType if each != BaselineType.ENDPOINT))
+_TAKEN = (TUNED, *(each.value for each in BaselineType if each != BaselineType.ENDPOINT))
 
 
 class Baseline(ApiModel):

@@ -208,6 +208,17 @@ class TrialStatus(ApiModel):
     """Whether it is the revision's artifact."""
 
 
+class LossStatus(ApiModel):
+    """Losses at a step of training."""
+
+    step: int
+    """The step."""
+    loss: str | None = None
+    """The training loss."""
+    validation_loss: str | None = None
+    """The loss on the validation rows, where they were looked at."""
+
+
 class TrackingStatus(ApiModel):
     """Where training was followed from outside."""
 
@@ -379,6 +390,9 @@ class FineTuneJobStatus(ApiModel):
     """What of the current revision's training is kept, the lowest validation loss first, which is the artifact."""
     trials: Annotated[list[TrialStatus], Field(max_length=32)] | None = None
     """Of a sweep the trials that have ended, in order."""
+    curve: Annotated[list[LossStatus], Field(max_length=64)] | None = None
+    """How the losses of the current revision's training went, in steps that are evenly apart; of a sweep those of the
+    trial that is under way, and at its end of the one that was taken."""
     tracking: TrackingStatus | None = None
     """Where training the current revision was followed from outside."""
     usage: UsageStatus | None = None

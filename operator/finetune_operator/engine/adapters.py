@@ -7,28 +7,28 @@ new pod begins with though the operator be away, and as an annotation of each po
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from finetune_trainer.contract.adapters import LIST, Adapter, Held, Wanted
+from finetune_trainer.contract.adapters import LIST, HeldAdapters, PublishedAdapter, WantedAdapters
 from pydantic import ValidationError
 
 from finetune_operator import names
 from finetune_operator.api.engine import AdapterFailure, AdapterStatus, Lora
-from finetune_operator.engine.observe import Loader, Raw, World
+from finetune_operator.engine.observe import Loader, World
 from finetune_operator.kinds.actions import Action, Patch
 from finetune_operator.kinds.questions import Question, status_topic
-from finetune_operator.pods.metadata import controller_of
+from finetune_operator.pods.metadata import Raw, controller_of
 
 # What an operator says who can't reach a pod's annotations.
 _ADVICE = "Adapters reach running pods by it: let the operator patch pods, as its chart does."
-NONE = Wanted()
+NONE = WantedAdapters()
 # What status takes of a pod's sentence.
 _MESSAGE_LENGTH = 1024
 
 
-def wanted(loads: Mapping[str, Sequence[Raw]]) -> Wanted:
+def wanted(loads: Mapping[str, Sequence[Raw]]) -> WantedAdapters:
     """The list. An adapter's name is its object's, and a further name its FineTuneJob's, so that none takes another's;
     what can't be read is not there.
     """
-    asked: dict[str, tuple[Adapter, str | None]] = {}
+    asked: dict[str, tuple[PublishedAdapter, str | None]] = {}
     for raw in _standing(loads.get("ConfigMap", ())):
         adapter = _adapter(raw)
         if adapter is not None:
@@ -39,10 +39,10 @@ def wanted(loads: Mapping[str, Sequence[Raw]]) -> Wanted:
         name = names.of_revision(alias, (raw["metadata"].get("labels") or {}).get(names.REVISION, ""))
         if name in asked and asked[name][1] == controller_of(raw):
             aliases[alias] = name
-    return Wanted(adapters=tuple(adapter for adapter, _ in asked.values()), aliases=aliases)
+    return WantedAdapters(adapters=tuple(adapter for adapter, _ in asked.values()), aliases=aliases)
 
 
-def text(found: Wanted) -> str:
+def text(found: WantedAdapters) -> str:
     """As it is written; the same list is the same text."""
     return found.model_dump_json(by_alias=True)
 
@@ -85,12 +85,12 @@ def questions(world: World, lora: Lora | None) -> dict[str, Question]:
     return {pod.ref.name: Question(pod.address or "", _HELD) for pod in pods}
 
 
-def _shown(held: Held) -> Any:
+def _shown(held: HeldAdapters) -> Any:
     """What status says of a pod."""
     return held.loaded, held.aliases, held.failed
 
 
-_HELD = status_topic(Held, _shown, silence=True)
+_HELD = status_topic(HeldAdapters, _shown, silence=True)
 
 
 def sentences(world: World, lora: Lora | None) -> list[str]:
@@ -126,9 +126,9 @@ def _owner(raw: Raw) -> str:
     return next((str(owner["name"]) for owner in owners if owner.get("controller")), "")
 
 
-def _adapter(raw: Raw) -> Adapter | None:
+def _adapter(raw: Raw) -> PublishedAdapter | None:
     try:
-        found = Adapter.model_validate_json((raw.get("data") or {}).get(names.ADAPTER, ""))
+        found = PublishedAdapter.model_validate_json((raw.get("data") or {}).get(names.ADAPTER, ""))
     except ValidationError:
         return None
     engine = (raw["metadata"].get("labels") or {}).get(names.LOADED_ON, "")
@@ -153,7 +153,7 @@ def _status(name: str, aliases: Mapping[str, str], loaders: Sequence[Loader]) ->
     )
 
 
-def _missing(found: Wanted, held: Held) -> bool:
+def _missing(found: WantedAdapters, held: HeldAdapters) -> bool:
     names_of = {adapter.name for adapter in found.adapters}
     there = names_of - held.failed.keys()
     aliases = {alias: name for alias, name in found.aliases.items() if name in there}

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetune_trainer.contract.adapters import LIST, READY, Wanted
+from finetune_trainer.contract.adapters import LIST, READY, WantedAdapters
 from finetune_trainer.contract.outcome import TERMINATION_LOG
 from finetune_trainer.contract.results import STATUS_PORT
 
@@ -31,7 +31,7 @@ from finetune_operator.settings import Settings
 # Where a model that was fetched lies.
 VOLUME = Path("/model")
 _FILES = VOLUME / "files"
-_NONE = Wanted()
+_NONE = WantedAdapters()
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _arguments(target: Target, model: Path) -> list[str]:
     ]
 
 
-def record(target: Target, inputs: str, loads: Wanted = _NONE) -> Manifest:
+def record(target: Target, inputs: str, loads: WantedAdapters = _NONE) -> Manifest:
     """The ConfigMap that the pods are kept in, as they are made for such a manifest, and the adapters that a new one
     begins with.
     """
@@ -98,7 +98,7 @@ def record(target: Target, inputs: str, loads: Wanted = _NONE) -> Manifest:
     }
 
 
-def kept(target: Target, loads: Wanted = _NONE) -> dict[str, str]:
+def kept(target: Target, loads: WantedAdapters = _NONE) -> dict[str, str]:
     """What the record holds."""
     listed = {LIST: adapters_text(loads)} if target.spec.lora else {}
     return {POD: json.dumps(pod_template(target))} | listed

@@ -10,6 +10,10 @@ from finetune_operator.engine.plan import plan, refused
 from finetune_operator.kinds.plan import Kind, broken
 
 
+def _named(name: str, made: str, revision: str | None) -> bool:
+    return revision is None and made in (name, names.of_engine(name))
+
+
 def _word(status: api.EngineStatus) -> str:
     return next((found.status for found in status.conditions if found.type == Type.READY), "Unknown")
 
@@ -26,5 +30,5 @@ KIND = Kind(
     words=("True", "False", "Unknown"),
     counted="finetune_engines",
     counted_by="ready",
-    named=names.is_of_engine,
+    named=_named,
 )

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_trainer.contract.adapters import LIST, Held
+from finetune_trainer.contract.adapters import LIST, HeldAdapters
 
 from finetune_operator import names
 from finetune_operator.api.engine import KIND, EngineStatus
 from finetune_operator.kinds.actions import Id, Ref, ref_of
 from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
+from finetune_operator.pods.metadata import Raw
 from finetune_operator.pods.state import PodState, pod_state
 from finetune_operator.serving.load import Load
 from finetune_operator.serving.requests import heard
 
-Raw = Mapping[str, Any]
 # The kinds that are made for an Engine, and that it controls itself.
 OWNED = ("Deployment", "Service", "NetworkPolicy", "ConfigMap")
 # The entry of the record.
@@ -22,7 +22,7 @@ POD = "pod.json"
 
 
 @dataclass(frozen=True)
-class RecordState:
+class EngineRecord:
     """The record: the pods as they were made for a manifest, of which `inputs` is the digest; and the adapters that a
     new one begins with.
     """
@@ -46,7 +46,7 @@ class Loader:
     live: bool
     ready: bool
     wanted: str
-    held: Held | None
+    held: HeldAdapters | None
     mute: bool = False
 
 
@@ -70,10 +70,12 @@ class World:
     status: EngineStatus = field(default_factory=EngineStatus)
     deployment: DeploymentState | None = None
     pods: tuple[PodState, ...] = ()
-    record: RecordState | None = None
+    record: EngineRecord | None = None
     loaders: tuple[Loader, ...] = ()
     loads: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
     named: Mapping[Id, bool] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
     objects: Mapping[Id, Raw] = field(default_factory=dict)
     busy: Mapping[str, Load] = field(default_factory=dict)
 
@@ -102,6 +104,7 @@ def observe(snapshot: Snapshot) -> World:
         loaders=tuple(_loader(raw, snapshot.answers) for raw in _by_name(children.get("Pod", []))),
         loads=snapshot.loads,
         named={found: raw is not None and not is_going(raw, KIND, name) for found, raw in snapshot.named.items()},
+        unread=snapshot.unread,
         objects=objects,
         busy=heard(snapshot.answers),
     )
@@ -112,9 +115,9 @@ def status_of(engine: Raw) -> EngineStatus:
     return status_as(EngineStatus, engine)
 
 
-def _record(raw: Raw) -> RecordState:
+def _record(raw: Raw) -> EngineRecord:
     metadata = raw["metadata"]
-    return RecordState(
+    return EngineRecord(
         ref=ref_of("ConfigMap", raw),
         version=metadata.get("resourceVersion", ""),
         inputs=(metadata.get("annotations") or {}).get(names.INPUTS, ""),

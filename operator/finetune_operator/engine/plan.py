@@ -11,11 +11,11 @@ from finetune_operator import names
 from finetune_operator.api.complaints import complaints
 from finetune_operator.api.crd import ENGINE
 from finetune_operator.api.engine import KIND, EngineSpec, EngineStatus
-from finetune_operator.conditions import Reason, merge
+from finetune_operator.conditions import Objection, Reason, merge
 from finetune_operator.engine import adapters, desired, sleep
 from finetune_operator.engine.desired import Target
 from finetune_operator.engine.observe import World, observe, status_of
-from finetune_operator.engine.summary import Problem, tell
+from finetune_operator.engine.summary import tell
 from finetune_operator.kinds.actions import Action, Create, Id, Patch, applied, needed
 from finetune_operator.kinds.plan import (
     MISSING_SECONDS,
@@ -50,6 +50,8 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[EngineSt
     inputs = _inputs(world, spec)
     begun = world.record is not None and world.record.inputs == inputs
     if not begun:
+        if world.unread:
+            return _problem(world, spec, (Reason.REFUSED, world.unread), now)
         if reads := _depends_on(target, world) - world.named.keys():
             return Plan(world.status, reads=reads)
         if problem := _missing(target, world):
@@ -78,7 +80,7 @@ def refused(
     return replace(planned, status=status, events=events_of(before, told), again_after=REFUSED_SECONDS)
 
 
-def _problem(world: World, spec: EngineSpec | None, problem: Problem, now: datetime) -> Plan[EngineStatus]:
+def _problem(world: World, spec: EngineSpec | None, problem: Objection, now: datetime) -> Plan[EngineStatus]:
     """Nothing is changed: what answers goes on answering."""
     status = tell(world, spec, problem, now)
     events = events_of(world.status.conditions, status.conditions)
@@ -98,7 +100,7 @@ def _depends_on(target: Target, world: World) -> frozenset[Id]:
     return frozenset(claims | ({service} - world.objects.keys()))
 
 
-def _missing(target: Target, world: World) -> Problem | None:
+def _missing(target: Target, world: World) -> Objection | None:
     service, claim = ("Service", target.name), claim_of(target.spec.model.source)
     if claim and not world.named["PersistentVolumeClaim", claim]:
         return Reason.OBJECT_NOT_FOUND, (

@@ -14,11 +14,6 @@ from finetune_operator.kinds.actions import Action, Scale
 from finetune_operator.serving.requests import COUNT_SECONDS
 
 
-def asleep(spec: EngineSpec) -> bool:
-    """Whether it sleeps, or is about to; whoever scaled it to zero."""
-    return spec.idle_after is not None and spec.replicas == 0
-
-
 def falls_asleep(world: World, spec: EngineSpec) -> tuple[Action, ...]:
     """What brings it to rest, once all its pods have told that they had no request for so long."""
     left = _left(world, spec)

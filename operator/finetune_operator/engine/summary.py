@@ -4,7 +4,7 @@ from datetime import datetime
 
 from finetune_operator import names
 from finetune_operator.api.engine import EngineModelStatus, EngineSpec, EngineStatus
-from finetune_operator.conditions import Reason, Status, Type, condition, merge
+from finetune_operator.conditions import Objection, Reason, Status, Type, condition, merge
 from finetune_operator.engine import adapters, sleep
 from finetune_operator.engine.observe import World
 from finetune_operator.kinds.plan import MESSAGE_LENGTH, STATUS
@@ -14,12 +14,10 @@ from finetune_operator.serving.objects import url
 from finetune_operator.serving.rollout import rollout
 
 Told = tuple[Status, Reason, str]
-# What is wrong with a manifest, and why.
-Problem = tuple[Reason, str]
 
 
 def tell(
-    world: World, spec: EngineSpec | None, problem: Problem | None, now: datetime, pending: bool = False
+    world: World, spec: EngineSpec | None, problem: Objection | None, now: datetime, pending: bool = False
 ) -> EngineStatus:
     """The whole status document. `spec`: what the manifest asks for, where it can be read; `pending`: its objects are
     not all as it wants them, so that what is there says nothing of it.
@@ -49,7 +47,7 @@ def tell(
     )
 
 
-def _accepted(problem: Problem | None) -> Told:
+def _accepted(problem: Objection | None) -> Told:
     return ("False", *problem) if problem else ("True", Reason.ACCEPTED, "The manifest is accepted.")
 
 
@@ -84,7 +82,7 @@ def _ready(world: World, spec: EngineSpec | None, pending: bool) -> Told:
 
 
 def _asleep(world: World, spec: EngineSpec) -> tuple[Reason, str] | None:
-    if not sleep.asleep(spec):
+    if not spec.asleep:
         return None
     return Reason.ASLEEP, (
         f"It has no pod until somebody needs it (spec.idleAfter is {spec.idle_after}): a request to finetune-api for "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from finetune_operator import names
 from finetune_operator.api.hosting import Rollout
 from finetune_operator.conditions import Reason
-from finetune_operator.finetunejob.desired.hosting import BASE, HOST, labelled, stable_service
+from finetune_operator.finetunejob.desired.hosting import HOST, labelled, stable_service
 from finetune_operator.finetunejob.homes import home, home_on
 from finetune_operator.finetunejob.homes.base import Tenant
 from finetune_operator.finetunejob.observe import World
@@ -57,7 +57,9 @@ def hosting(target: Target, world: World, walk: Walk) -> HostingPlan:
         actions = tenant.home.make(replace(target, revision=tenant.revision), world, tenant, tenant.replicas)
         if tenant.replicas == 0:
             release += actions
-        elif tenant.stage == BASE or (tenant.stage == HOST and tenant.revision == target.revision and served != ours):
+        elif tenant.stage == names.BASE or (
+            tenant.stage == HOST and tenant.revision == target.revision and served != ours
+        ):
             work += actions
         else:
             serve += actions
@@ -101,7 +103,7 @@ def _tenants(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[
         found.append(Tenant(wanted, target.revision, spec.replicas))
     if _compared(target, world, walk):
         # As many as answer for the candidate, or its latency would be compared with that of fewer.
-        found.append(Tenant(wanted, target.revision, spec.replicas, BASE))
+        found.append(Tenant(wanted, target.revision, spec.replicas, names.BASE))
     return {tenant.home.holds(target, tenant): tenant for tenant in found}
 
 
@@ -150,7 +152,7 @@ def _gives_way(target: Target, world: World, walk: Walk) -> bool:
     if not stage.frees_serving or served == Seat(target.revision):
         return False
     if step.reason in (Reason.ACCELERATORS_IN_USE, Reason.UNSCHEDULABLE):
-        pods = world.pods_of(stage.name, target.revision) + world.pods_of(BASE, target.revision)
+        pods = world.pods_of(stage.name, target.revision) + world.pods_of(names.BASE, target.revision)
         return _helps(holder, pods, target.spec.hosting.replicas)
     return holder.replicas == 0 and step.state == State.RUNNING
 

@@ -6,7 +6,6 @@ server may leave out is looked up with a default here, so that no other module d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.results import Progress
@@ -20,13 +19,11 @@ from finetune_operator.finetunejob.seat import Seat, loaded_on, pointer_of
 from finetune_operator.finetunejob.shared import AdapterState, EngineState, adapter_state, engine_state, served_seat
 from finetune_operator.kinds.actions import Id, Ref, ref_of
 from finetune_operator.kinds.snapshot import DeploymentState, Snapshot, deployment_state, is_going, status_as
-from finetune_operator.pods.metadata import controller_of
+from finetune_operator.pods.metadata import Raw, controller_of
 from finetune_operator.pods.state import PodState, conditions, holds, pod_state
 from finetune_operator.serving.load import Load
 from finetune_operator.serving.objects import url
 from finetune_operator.serving.requests import heard
-
-Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,21 +66,12 @@ class RecordState:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that a decision about one FineTuneJob is made from.
-
-    `url`: where an OpenAI client finds the engine. `pointer`: what the stable Service says. `served_revision`: what
-    answers to it; a checkpoint by its address. `served_on`: the shared Engine that does; empty for an engine of its
-    own. `adapters`: what asks Engines for adapters, by name; `engine`: the one that the manifest names. `named`:
-    whether what it depends on was there. `mounted`: the claims that pods mount which nothing of it controls any more.
-    `refusals`: why a Job has no pod, by the Job's name; `workloads`: what Kueue makes of one, likewise. `objects`: what
-    it owns, raw. `source`: the same of the FineTuneJob whose artifact it starts from. `referred`: another one starts
-    from this one's. `before`: the first of those that publish to the same place, where another one is. `busy`: what
-    engines' pods told last of their load, by name.
-    """
+    """Everything that a decision about one FineTuneJob is made from."""
 
     name: str
     namespace: str
     uid: str
+    # Where an OpenAI client finds the engine.
     url: str = ""
     generation: int = 0
     deleting: bool = False
@@ -98,20 +86,36 @@ class World:
     deployments: Mapping[str, DeploymentState] = field(default_factory=dict)
     claims: Mapping[str, ClaimState] = field(default_factory=dict)
     records: Mapping[str, RecordState] = field(default_factory=dict)
+    # What asks Engines for adapters, by name.
     adapters: Mapping[str, AdapterState] = field(default_factory=dict)
+    # The one that the manifest names.
     engine: EngineState | None = None
+    # What the stable Service says.
     pointer: Seat | None = None
+    # What answers there; a checkpoint by its address.
     served_revision: str | None = None
+    # The shared Engine that does; empty for an engine of its own.
     served_on: str = ""
+    # Whether what it depends on was there.
     named: Mapping[Id, bool] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
+    # By claim: a live pod that mounts it and that nothing of it controls any more.
     mounted: Mapping[str, str] = field(default_factory=dict)
+    # Why a Job has no pod, by the Job's name.
     refusals: Mapping[str, str] = field(default_factory=dict)
+    # What Kueue makes of a Job, by the Job's name.
     workloads: Mapping[str, WorkloadState] = field(default_factory=dict)
+    # What it owns, raw.
     objects: Mapping[Id, Raw] = field(default_factory=dict)
     progress: Progress | None = None
+    # The same of the FineTuneJob whose artifact it starts from.
     source: "World | None" = None
+    # Another one starts from this one's.
     referred: bool = False
+    # The first of those that publish to the same place, where another one is.
     before: str | None = None
+    # What engines' pods told last of their load, by name.
     busy: Mapping[str, Load] = field(default_factory=dict)
 
     @property
@@ -136,7 +140,7 @@ class World:
 
     def record(self, address: str) -> Record:
         """The record of a revision, or of the one that a checkpoint is of; an empty one where there is none."""
-        revision, _ = names.parted(address)
+        revision, _ = names.revision_and_step(address)
         found = self.records.get(revision)
         return found.record if found else Record(revision)
 
@@ -146,7 +150,7 @@ class World:
 
     def has(self, address: str) -> bool:
         """Whether there is a model to serve at an address: a revision that was trained, or a checkpoint it kept."""
-        _, step = names.parted(address)
+        _, step = names.revision_and_step(address)
         trained = self.record(address).trained
         # The first one is the artifact, which the revision itself stands for.
         return trained is not None and (step is None or step in [found.step for found in trained.checkpoints[1:]])
@@ -191,6 +195,7 @@ def observe(snapshot: Snapshot) -> World:
             found: raw is not None and not is_going(raw, KIND, metadata["name"])
             for found, raw in snapshot.named.items()
         },
+        unread=snapshot.unread,
         mounted=_mounted(snapshot.strangers),
         refusals=_refusals(jobs, children.get("Event", [])),
         workloads=_workloads(jobs, children.get("Workload", [])),

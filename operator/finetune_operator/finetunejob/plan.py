@@ -68,7 +68,7 @@ def plan(snapshot: Snapshot, settings: Settings, now: datetime) -> Plan[FineTune
         work=once(taken, work),
         events=_events(world, status),
         again_after=sooner(MISSING_SECONDS if walked.problem else left or None, busy.again_after(world, now)),
-        ask=_asked(target, world, walked) | busy.questions(world),
+        ask=_questions(target, world, walked) | busy.questions(world),
     )
 
 
@@ -97,7 +97,7 @@ def _suspend(target: Target, world: World) -> tuple[Action, ...]:
     return tuple(Delete(job.ref) for job in jobs if not (job.ended or job.ref.deleting))
 
 
-def _asked(target: Target, world: World, walked: Walk) -> dict[str, Question]:
+def _questions(target: Target, world: World, walked: Walk) -> dict[str, Question]:
     """Where the running stage tells how far it is: of several pods the first one, or of a sweep, where each has its own
     trials, the first that runs. An engine has no progress to tell.
     """

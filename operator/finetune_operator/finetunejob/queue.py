@@ -4,14 +4,11 @@
 stops it again: nothing here writes a Job's spec.suspend after it is made.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finetune_operator import names
+from finetune_operator.pods.metadata import Raw
 from finetune_operator.pods.state import conditions, holds
-
-Raw = Mapping[str, Any]
 
 WORKLOAD_CONDITIONS = ("QuotaReserved", "Admitted", "Evicted")
 # Reasons of QuotaReserved that no waiting mends: the first is Kueue's up to 0.18, the others came after.

@@ -35,7 +35,7 @@ def unneeded(target: Target, world: World, engines: HostingPlan, finished: bool)
     """The deletions. `finished`: there is nothing left to do, and has not been for ttlAfterFinished."""
     seats = (serving(target, world), world.pointer)
     addresses = {target.revision, pinned_revision(target, world), *(seat.address for seat in seats if seat)} - {None}
-    worked_on = {names.parted(str(address))[0] for address in addresses}
+    worked_on = {names.revision_and_step(str(address))[0] for address in addresses}
     kept = worked_on | _earlier(target, world, worked_on)
 
     def needed(ref: Ref) -> bool:

@@ -1,12 +1,9 @@
 """What answers, and where: what the stable Service says. `observe` reads it, `desired.hosting` writes it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finetune_operator import names
-
-Raw = Mapping[str, Any]
+from finetune_operator.pods.metadata import Raw
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finetune_trainer.contract.sweep import largest_rank
 from pydantic import ValidationError
@@ -13,14 +12,13 @@ from pydantic import ValidationError
 from finetune_operator import names
 from finetune_operator.api.engine import KIND, AdapterStatus, EngineSpec, EngineStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
-from finetune_operator.conditions import Reason
+from finetune_operator.conditions import Objection, Reason
 from finetune_operator.finetunejob.desired.run_config import training_config
 from finetune_operator.finetunejob.seat import Seat, loaded_on
 from finetune_operator.kinds.actions import Action, Id, Ref, Scale, ref_of
 from finetune_operator.kinds.snapshot import status_as
+from finetune_operator.pods.metadata import Raw
 
-Raw = Mapping[str, Any]
-Problem = tuple[Reason, str]
 # What a hub's model is of where nobody says.
 _MAIN = "main"
 
@@ -38,7 +36,7 @@ class EngineState:
     @property
     def asleep(self) -> bool:
         """Whether it has no pods, and may be woken."""
-        return self.spec is not None and self.spec.replicas == 0 and self.spec.idle_after is not None
+        return self.spec is not None and self.spec.asleep
 
     def woken(self) -> tuple[Action, ...]:
         """What wakes it; nothing where it is awake."""
@@ -58,7 +56,7 @@ class AdapterState:
     data: Mapping[str, str]
 
 
-def named(spec: Raw) -> str | None:
+def engine_named_in(spec: Raw) -> str | None:
     """The Engine that a manifest names, as far as it can be read."""
     found = (spec.get("hosting") or {}).get("engine") or {}
     name = found.get("name") if isinstance(found, Mapping) else None
@@ -67,7 +65,7 @@ def named(spec: Raw) -> str | None:
 
 def engine_state(followed: Mapping[Id, Raw], spec: Raw) -> EngineState | None:
     """The Engine that a manifest names; one that is being deleted is of no use any more."""
-    name = named(spec)
+    name = engine_named_in(spec)
     raw = followed.get((KIND, name)) if name else None
     if name is None or raw is None or "deletionTimestamp" in raw["metadata"]:
         return None
@@ -103,7 +101,7 @@ def served_seat(
     return None if known else seat
 
 
-def unfit(spec: FineTuneJobSpec, engine: EngineState | None, name: str, namespace: str) -> Problem | None:
+def unfit(spec: FineTuneJobSpec, engine: EngineState | None, name: str, namespace: str) -> Objection | None:
     """Why the Engine of that name can't serve what this manifest makes; None where it can."""
     if engine is None:
         message = f"Not in namespace {namespace}: Engine {name}. Create it, or correct hosting.engine."

@@ -14,12 +14,14 @@ from finetune_operator.api.status import (
     Endpoint,
     FineTuneJobStatus,
     HistoryEntry,
+    LossStatus,
     Phase,
     ProgressStatus,
     TrialStatus,
 )
 from finetune_operator.conditions import Reason, Status, Type, condition, merge
 from finetune_operator.finetunejob import busy, shared
+from finetune_operator.finetunejob.curve import curve_status
 from finetune_operator.finetunejob.desired.hosting import labelled
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.stages import STAGES
@@ -55,6 +57,7 @@ def tell(
         "phase": _phase(walk, serves),
         "progress": progress,
         "trials": _trials(world, walk),
+        "curve": _curve(world, walk),
         "progress_summary": _in_short(progress) if progress and progress.total_steps else None,
         "served_revision": world.served_revision,
         "replicas": engine.pods if engine else None,
@@ -112,7 +115,7 @@ def _readiness(world: World, walk: Walk, serves: bool, gives_way: bool, pending:
 def _meanwhile(world: World, walk: Walk, step: Step, gives_way: bool) -> str:
     """What users get while a revision is worked on, or after it has failed."""
     served = world.served_revision
-    ours = served == walk.status.revision and world.served_on == (shared.named(world.spec) or "")
+    ours = served == walk.status.revision and world.served_on == (shared.engine_named_in(world.spec) or "")
     if served is None or (ours and step.reason != Reason.GATE_NOT_MET):
         return ""
     if gives_way:
@@ -126,7 +129,7 @@ def _available(world: World) -> bool:
     """Whether anybody gets an answer, as far as is known: of an Engine that it moves from, no news are good news."""
     if not world.served_on:
         return world.holder is not None and world.holder.available > 0
-    if shared.named(world.spec) != world.served_on:
+    if shared.engine_named_in(world.spec) != world.served_on:
         return True
     engine = world.engine
     if engine is None:
@@ -149,7 +152,7 @@ def _finished(world: World, walk: Walk, serves: bool) -> tuple[Status, Reason, s
         message = f"{why} {world.url} answers as model {world.name} with revision {world.served_revision}."
         return "True", Reason.ASLEEP, message
     message = f"{world.address} answers as model {world.name} with revision {world.served_revision}."
-    revision, _ = names.parted(world.served_revision or "")
+    revision, _ = names.revision_and_step(world.served_revision or "")
     volume = world.claims.get(names.of_revision(world.name, revision))
     if volume and volume.ref.deleting:
         message += (
@@ -188,9 +191,22 @@ def _progress(world: World, walk: Walk) -> ProgressStatus | None:
 
 def _trials(world: World, walk: Walk) -> list[TrialStatus] | None:
     """Of a sweep those of its result, or else those that its pod says have ended."""
+    told = _heard(world, walk)
+    return trial_statuses(told.ended if told else ()) or walk.status.trials
+
+
+def _curve(world: World, walk: Walk) -> list[LossStatus] | None:
+    """The losses that its pod tells. Those that were known stay while there is none, or none that has any: one that
+    goes on from a checkpoint tells what came before that, too.
+    """
+    told = _heard(world, walk)
+    return curve_status(told.curve if told else ()) or walk.status.curve
+
+
+def _heard(world: World, walk: Walk) -> Progress | None:
+    """What the pod of the stage that the revision stands at has told."""
     stage = walk.current[0].name if walk.current else None
-    told = world.progress.ended if world.progress and world.progress.stage == stage else ()
-    return trial_statuses(told) or walk.status.trials
+    return world.progress if world.progress and world.progress.stage == stage else None
 
 
 def _in_short(progress: ProgressStatus) -> str:
@@ -239,7 +255,7 @@ def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:
         artifact=status.artifact,
         metric=status.evaluation.metric_summary if status.evaluation else None,
     )
-    served, _ = names.parted(status.served_revision or "")
+    served, _ = names.revision_and_step(status.served_revision or "")
     others = [_past(entry, served) for entry in status.history if entry.revision != status.revision]
     told = [current, *others]
     dropped = [entry for entry in told[HISTORY_LENGTH:] if entry.revision == served]

@@ -14,13 +14,7 @@ from finetune_operator.settings import Settings
 
 @dataclass(frozen=True)
 class Target:
-    """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings.
-
-    `directory`: where its files lie when there is no cluster, as a URI. `origin`: the artifact of another FineTuneJob
-    that it starts from, once it is known which, and `origin_bucket`, where that has no volume. `cache`: the URI of
-    where its base model is kept for others, too. `bucket`: where its files are kept in place of a volume.
-    `engine`: the Engine that hosting.engine names, where it is there.
-    """
+    """A revision of a FineTuneJob, the spec that it is built from, and the operator's settings."""
 
     name: str
     namespace: str
@@ -28,11 +22,17 @@ class Target:
     spec: FineTuneJobSpec
     revision: str
     settings: Settings
+    # Where its files lie when there is no cluster, as a URI.
     directory: str = ""
+    # The artifact of another FineTuneJob that it starts from, once it is known which.
     origin: Origin | None = None
+    # Where that is kept, if it has no volume.
     origin_bucket: InBucket | None = None
+    # The URI of where its base model is kept for others, too.
     cache: str = ""
+    # Where its files are kept in place of a volume.
     bucket: InBucket | None = None
+    # The Engine that hosting.engine names, where it is there.
     engine: EngineState | None = None
 
     @property
@@ -41,11 +41,16 @@ class Target:
         return Owner(API_VERSION, KIND, self.name, self.namespace, self.uid)
 
     @property
+    def revision_name(self) -> str:
+        """What the revision's volume, record, candidate Deployment and Service are called."""
+        return names.of_revision(self.name, self.revision)
+
+    @property
     def files(self) -> str:
         """Where its files lie, as a URI: on its volume, or in a bucket."""
         if self.bucket:
             return self.bucket.uri
-        return self.directory or f"pvc://{names.of_revision(self.name, self.revision)}"
+        return self.directory or f"pvc://{self.revision_name}"
 
     @property
     def together(self) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
-from finetune_operator.conditions import Reason
+from finetune_operator.conditions import Objection, Reason
 from finetune_operator.finetunejob.desired import budget
 from finetune_operator.finetunejob.desired.run_config import data_uris
 from finetune_operator.finetunejob.homes import home
@@ -31,7 +31,7 @@ class Walk:
 
     status: FineTuneJobStatus
     steps: Mapping[str, Step] = field(default_factory=dict)
-    problem: tuple[Reason, str] | None = None
+    problem: Objection | None = None
     reads: frozenset[Id] = frozenset()
 
     @property
@@ -54,10 +54,9 @@ class Walk:
 def begin(world: World, revision: str) -> FineTuneJobStatus:
     """The status to go on from: of the last one, what only it knows."""
     old = world.status
-    progress, trials = (old.progress, old.trials) if old.revision == revision else (None, None)
-    return FineTuneJobStatus(
-        revision=revision, history=old.history, conditions=old.conditions, progress=progress, trials=trials
-    )
+    kept = {"progress": old.progress, "trials": old.trials, "curve": old.curve} if old.revision == revision else {}
+    anew = FineTuneJobStatus(revision=revision, history=old.history, conditions=old.conditions)
+    return anew.model_copy(update=kept)
 
 
 def walk(target: Target, world: World) -> Walk:
@@ -95,6 +94,8 @@ def _held(target: Target, world: World, status: FineTuneJobStatus, first: Stage)
         return Walk(status, problem=(Reason.INVALID, unknown))
     if target.revision in world.records or target.spec.suspend:
         return None
+    if world.unread:
+        return Walk(status, problem=(Reason.REFUSED, world.unread))
     if reads := _depends_on(target) - world.named.keys():
         return Walk(status, reads=reads)
     if problem := _problem(target, world):
@@ -117,7 +118,7 @@ def _depends_on(target: Target) -> frozenset[Id]:
     return frozenset(claims | maps | service)
 
 
-def _problem(target: Target, world: World) -> tuple[Reason, str] | None:
+def _problem(target: Target, world: World) -> Objection | None:
     if problem := origin.missing(target, world) or home(target).unfit(target, world):
         return problem
     service = ("Service", target.name)
@@ -145,7 +146,7 @@ def _serves_elsewhere(target: Target, world: World, needs: Stage) -> Step | None
     """That a stage would need files again of what a shared Engine serves: made anew they were other weights under the
     same name, and nobody would have measured them. None for what serves nowhere, or from its own volume.
     """
-    if not world.served_on or names.parted(world.served_revision or "")[0] != target.revision:
+    if not world.served_on or names.revision_and_step(world.served_revision or "")[0] != target.revision:
         return None
     return Step(
         State.BLOCKED,
@@ -158,7 +159,7 @@ def _serves_elsewhere(target: Target, world: World, needs: Stage) -> Step | None
 
 def _lost(target: Target, world: World) -> Step | None:
     """A record without its volume tells of files that are gone, and so do the Jobs that made them."""
-    name = names.of_revision(target.name, target.revision)
+    name = target.revision_name
     found = world.records.get(target.revision)
     if found is None or found.record.prepared is None or world.keeps(target.revision):
         return None

@@ -6,9 +6,8 @@ from typing import Any
 
 from finetune_operator import names
 from finetune_operator.pods.applied import as_applied, stamped
-from finetune_operator.pods.metadata import Manifest
+from finetune_operator.pods.metadata import Manifest, Raw
 
-Raw = Mapping[str, Any]
 # An object by kind and name.
 Id = tuple[str, str]
 

@@ -110,27 +110,27 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of ours, as the shell has to know it.
-
-    `label`: what is made for one has its name there. `owned`: the kinds of object that are. `follows`: of a spec, the
-    objects of ours (kind, name) whose news are its own, too. `word`: a status in one word, of `words`, by which the
-    gauge `counted` counts, under the label `counted_by`. `claims`: of a spec, what no other of its kind in the
-    namespace may have. `named`: whether what is made for one of that name could be called so, of a revision or of none.
-    """
+    """One kind of ours, as the shell has to know it."""
 
     name: str
     plural: str
+    # What is made for one has its name there.
     label: str
+    # The kinds of object that are made for one.
     owned: tuple[str, ...]
     plan: Callable[[Snapshot, Settings, datetime], Plan[Any]]
     broken: Callable[[Snapshot, str, datetime], Plan[Any]]
     refused: Callable[[Snapshot, Plan[Any], Sequence[Refusal], datetime], Plan[Any]]
+    # A status in one word, of `words`, by which the gauge `counted` counts, under the label `counted_by`.
     word: Callable[[Any], str]
     words: tuple[str, ...]
     counted: str
     counted_by: str
+    # Whether what is made for one of that name could be called so, of a revision or of none.
     named: Callable[[str, str, str | None], bool]
+    # Of a spec, the objects of ours (kind, name) whose news are its own, too.
     follows: Callable[[Mapping[str, Any]], tuple[Id, ...]] = lambda spec: ()
+    # Of a spec, what no other of its kind in the namespace may have.
     claims: Callable[[Mapping[str, Any]], str | None] = lambda spec: None
 
 
@@ -139,7 +139,7 @@ def sooner(*seconds: float | None) -> float | None:
     return min((each for each in seconds if each is not None), default=None)
 
 
-def refusal(purpose: Purpose, action: Action, what: str, sentence: str) -> Refusal:
+def refusal_of(purpose: Purpose, action: Action, what: str, sentence: str) -> Refusal:
     """The API server will not do it, in its own words."""
     advice = action.advice if isinstance(action, Patch) else ""
     return Refusal(purpose, Reason.REFUSED, f"The API server refused {what}: {sentence} {advice}".strip())

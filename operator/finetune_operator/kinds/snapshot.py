@@ -8,36 +8,39 @@ from pydantic import ValidationError
 
 from finetune_operator.api.rules import ApiModel
 from finetune_operator.kinds.actions import Id, Ref, ref_of
+from finetune_operator.pods.metadata import Raw
 from finetune_operator.pods.state import conditions, holds, main_container
 
-Raw = Mapping[str, Any]
 S = TypeVar("S", bound=ApiModel)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The raw objects around one `subject`, a FineTuneJob or an Engine.
-
-    `children` by kind: what it controls, and what its Jobs and Deployments control. `strangers`: pods that carry its
-    label and that nothing of it controls. `named`: what it depends on and does not own, read when it was asked for;
-    None for what is not there. `answers`: what its pods told last, by the plan's names of questions; None of a pod that
-    gives none. `loads` by kind: what FineTuneJobs have made that concerns this Engine. `followed`: those of ours that
-    it follows and that are there. `source`: the snapshot of the one whose artifact it starts from, likewise.
-    `referred`: another one starts from this one's. `rivals`: others of its kind that claim the same. `orphans` by kind:
-    what carries its labels and has no controller at all.
-    """
+    """The raw objects around one `subject`, a FineTuneJob or an Engine."""
 
     subject: Raw
+    # By kind: what it controls, and what its Jobs and Deployments control.
     children: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
+    # Pods that carry its label and that nothing of it controls.
     strangers: Sequence[Raw] = ()
+    # What it depends on and does not own, read when it was asked for; None for what is not there.
     named: Mapping[Id, Raw | None] = field(default_factory=dict)
+    # What its pods told last, by the plan's names of questions; None of a pod that gives none.
     answers: Mapping[str, Any] = field(default_factory=dict)
+    # By kind: what FineTuneJobs have made that concerns this Engine.
     loads: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
+    # Those of ours that it follows and that are there.
     followed: Mapping[Id, Raw] = field(default_factory=dict)
+    # Others of its kind that claim the same.
     rivals: Sequence[Raw] = ()
+    # The snapshot of the one whose artifact it starts from, where that is there.
     source: "Snapshot | None" = None
+    # Another one starts from this one's.
     referred: bool = False
+    # By kind: what carries its labels and has no controller at all.
     orphans: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
+    # Why what is to be in `named` could not be looked up, in a sentence.
+    unread: str = ""
 
 
 def status_as(model: type[S], subject: Raw) -> S:

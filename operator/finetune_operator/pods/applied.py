@@ -6,13 +6,10 @@ digest is the wanted one and every wanted field is still ours; after a restart b
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from finetune_operator import names
-from finetune_operator.pods.metadata import Manifest
-
-Raw = Mapping[str, Any]
+from finetune_operator.pods.metadata import Manifest, Raw
 
 
 def stamped(manifest: Manifest) -> Manifest:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Manifest = dict[str, Any]
+# An object as the API server has it, to be read.
+Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

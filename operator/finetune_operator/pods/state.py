@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from finetune_trainer.contract.outcome import Termination
 from pydantic import ValidationError
 
 from finetune_operator import names
+from finetune_operator.pods.metadata import Raw
 from finetune_operator.pods.template import MAIN_CONTAINER
-
-Raw = Mapping[str, Any]
 
 # What a container waits for that comes by itself, or that its log tells of.
 _BY_ITSELF = ("ContainerCreating", "PodInitializing", "CrashLoopBackOff")

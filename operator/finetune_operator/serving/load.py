@@ -6,6 +6,8 @@ Asked of each pod of an Engine, whatever its image and whether it loads adapters
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
+from math import isfinite
 from typing import Any
 
 from finetune_operator import names
@@ -44,7 +46,7 @@ def read(text: bytes, before: Load | None, now: datetime) -> Load:
     found: dict[str, list[float]] = {name: [] for name in _NAMES}
     for name, value in _samples(text):
         found[name].append(value)
-    if not found[_RUNNING]:
+    if not found[_RUNNING] or not all(map(isfinite, chain(*found.values()))):
         raise ValueError("no engine's metrics")
     running, waiting, ended = (sum(found[name]) for name in (_RUNNING, _WAITING, _ENDED))
     quiet = before is not None and not running + waiting and ended == before.ended

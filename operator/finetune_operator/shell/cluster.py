@@ -46,6 +46,8 @@ _STRATEGIC = "application/strategic-merge-patch+json"
 class Cluster:
     """The API server, as far as the operator uses it. Every method raises Unavailable when it should be tried later.
 
+    Refused when the cluster's rules forbid it, be it a write or to read one object.
+
     `may_write` is asked before each write: an operator that was paused may find that another has taken its place.
     """
 
@@ -55,13 +57,13 @@ class Cluster:
 
     async def lacks(self, plurals: Iterable[str]) -> list[str]:
         """Of the kinds that are ours those whose CustomResourceDefinition is not there."""
-        found = await self._found(f"/apis/{API_VERSION}") or {"resources": []}
+        found = await self._found(f"/apis/{API_VERSION}", f"what is in {API_VERSION}") or {"resources": []}
         known = {resource["name"] for resource in found["resources"]}
         return [plural for plural in plurals if plural not in known]
 
     async def get(self, kind: str, namespace: str, name: str) -> Raw | None:
         """An object as it is now; None where there is none."""
-        found: Raw | None = await self._found(RESOURCES[kind].path(namespace, name))
+        found: Raw | None = await self._found(RESOURCES[kind].path(namespace, name), f"{kind} {name}")
         return found
 
     async def read(self, namespace: str, wanted: frozenset[Id]) -> dict[Id, Raw | None]:
@@ -104,14 +106,14 @@ class Cluster:
             if response.status == 404 and resource.optional:
                 raise Gone(kind)
             if response.status != 200:
-                failure = _failure(response, (await response.read()).decode())
+                failure = _failure(response, (await response.read()).decode(errors="replace"))
                 raise Unavailable(_sentence(failure)) if isinstance(failure, ApiException) else failure
             async for line in _lines(response):
                 event = from_json(line)
                 if event["type"] == "ERROR":
                     raise Gone(str(event["object"].get("message")))
                 yield event["type"], event["object"]
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(f"watch of {resource.plural}: {error}") from error
         finally:
             response.response.close()
@@ -207,7 +209,7 @@ class Cluster:
         try:
             written: Raw = await self._send("PATCH", path, body, _APPLY, query)
         except ApiException as error:
-            if error.status not in (404, 409):
+            if error.status in _REFUSING:
                 raise Refused(f"the status of {kind} {metadata['name']}", _sentence(error)) from error
             # Whoever took its place has a status of its own.
             await self._check_gone(error, kind, metadata["namespace"], metadata["name"], metadata["uid"])
@@ -252,7 +254,7 @@ class Cluster:
         except ApiException as error:
             # Posted before (409), or the namespace is going (403): either way there is nothing to say again.
             if error.status not in (403, 404, 409):
-                raise
+                raise Unavailable(_sentence(error)) from error
 
     async def read_lease(self, namespace: str, name: str) -> Raw | None:
         """A Lease; None when there is none."""
@@ -271,6 +273,8 @@ class Cluster:
             # Taken, or deleted: but where there is nothing to make one in, there never will be one.
             if error.status == 409 or (error.status == 404 and method != "POST"):
                 return None
+            if error.status == 401:
+                raise Unavailable(_sentence(error)) from error
             raise Refused(f"Lease {namespace}/{name}", _sentence(error)) from error
 
     async def _ours(self, manifest: Manifest) -> Raw | None:
@@ -301,14 +305,16 @@ class Cluster:
             raise
         return answer
 
-    async def _found(self, path: str) -> Any:
-        """What is there; None when there is nothing."""
+    async def _found(self, path: str, what: str) -> Any:
+        """What is there; None when there is nothing. Refused when the cluster's rules forbid to look."""
         try:
             return await self._send("GET", path)
         except ApiException as error:
             if error.status == 404:
                 return None
-            raise
+            if error.status in _REFUSING:
+                raise Refused(f"to show {what}", _sentence(error)) from error
+            raise Unavailable(_sentence(error)) from error
 
     async def _send(
         self, method: str, path: str, body: Any = None, content: str = _JSON, query: Parameters | None = None
@@ -319,8 +325,11 @@ class Cluster:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
         if 200 <= response.status <= 299:
-            return from_json(text)
-        raise _failure(response, text.decode())
+            try:
+                return from_json(text)
+            except ValueError as error:
+                raise Unavailable(f"{method} {path}: the answer is no JSON: {error}") from error
+        raise _failure(response, text.decode(errors="replace"))
 
     async def _call(
         self,

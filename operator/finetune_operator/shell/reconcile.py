@@ -13,12 +13,12 @@ from typing import Any
 
 from finetune_operator.kinds.actions import Action, Adopt, Apply, Create, Delete, Id, Patch, Scale
 from finetune_operator.kinds.adoption import adoptions
-from finetune_operator.kinds.plan import Plan, Purpose, Refusal, in_the_way, refusal
+from finetune_operator.kinds.plan import Plan, Purpose, Refusal, in_the_way, refusal_of
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.settings import Settings
 from finetune_operator.shell import metrics
 from finetune_operator.shell.cluster import Cluster
-from finetune_operator.shell.errors import InTheWay, Refused, Unavailable
+from finetune_operator.shell.errors import Gone, InTheWay, Refused, Unavailable
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.progress import Poller
 from finetune_operator.shell.resources import Key, NamespacedName
@@ -31,11 +31,15 @@ ROUNDS = 12
 
 
 @dataclass
-class Attempt:
-    """What one look has tried so far. `named`: what was read; `confirmed`: for which adoptions everything was, live."""
+class Tried:
+    """What one look has tried so far. `named`: what was read; `unread`: why something could not be; `confirmed`: for
+    which adoptions everything was read live; `unconfirmed`: that it could not be.
+    """
 
     named: dict[Id, Any] = field(default_factory=dict)
+    unread: str = ""
     confirmed: tuple[Adopt, ...] | None = None
+    unconfirmed: bool = False
     tried: list[Action] = field(default_factory=list)
     refusals: list[tuple[Action, Refusal]] = field(default_factory=list)
     failure: Unavailable | None = None
@@ -53,7 +57,7 @@ class Reconciler:
 
     async def __call__(self, key: Key) -> float | None:
         """Bring one of ours closer to its end; the seconds until the next look even if nothing happens."""
-        attempt, now = Attempt(), datetime.now(UTC)
+        attempt, now = Tried(), datetime.now(UTC)
         found = await self._converge(key, attempt, now)
         if found is None:
             self.poller.follow(key, {})
@@ -68,7 +72,7 @@ class Reconciler:
             raise attempt.failure
         return planned.again_after or self.settings.resync_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)
 
-    async def _converge(self, key: Key, attempt: Attempt, now: datetime) -> tuple[Snapshot, Plan[Any]] | None:
+    async def _converge(self, key: Key, attempt: Tried, now: datetime) -> tuple[Snapshot, Plan[Any]] | None:
         """Act until nothing is left to do that has not been tried: how it looks then, and what there is to say."""
         for _ in range(ROUNDS):
             snapshot = self._look(key, attempt)
@@ -77,20 +81,20 @@ class Reconciler:
             planned = self._decide(key, snapshot, now)
             untried = _untried(planned, attempt)
             if planned.reads:
-                attempt.named |= await self.cluster.read(key.namespace, planned.reads)
+                await self._read(key, attempt, planned.reads)
             elif not untried:
                 break
-            elif planned.destroys and attempt.confirmed != planned.adopt:
-                await self._confirm(key)
+            elif planned.destroys and not attempt.unconfirmed and attempt.confirmed != planned.adopt:
+                await self._confirm(key, attempt)
                 attempt.confirmed = planned.adopt
             else:
                 for purpose, action in untried:
                     await self._try(key, attempt, purpose, action)
         return (snapshot, planned) if snapshot else None
 
-    def _look(self, key: Key, attempt: Attempt) -> Snapshot | None:
+    def _look(self, key: Key, attempt: Tried) -> Snapshot | None:
         found = self.store.snapshot(key)
-        return found and replace(found, named=attempt.named, answers=self.poller.last(key))
+        return found and replace(found, named=attempt.named, unread=attempt.unread, answers=self.poller.last(key))
 
     def _decide(self, key: Key, snapshot: Snapshot, now: datetime) -> Plan[Any]:
         try:
@@ -104,8 +108,23 @@ class Reconciler:
         self.bugs.pop(key, None)
         return replace(planned, adopt=adoptions(KINDS[key.kind], snapshot))
 
-    async def _confirm(self, key: Key) -> None:
-        """Read live what a deletion, or an adoption, is decided from."""
+    async def _read(self, key: Key, attempt: Tried, wanted: frozenset[Id]) -> None:
+        """Look up what has to be known before anything is decided: that it may not be is something to tell, too."""
+        try:
+            attempt.named |= await self.cluster.read(key.namespace, wanted)
+        except Refused as error:
+            attempt.unread = f"The API server refused {error}"
+
+    async def _confirm(self, key: Key, attempt: Tried) -> None:
+        """Read live what a deletion, or an adoption, is decided from; where that fails, there is neither."""
+        try:
+            await self._look_live(key)
+        except Unavailable as error:
+            attempt.unconfirmed, attempt.failure = True, attempt.failure or error
+        except (Gone, Refused) as error:
+            attempt.unconfirmed, attempt.failure = True, attempt.failure or Unavailable(str(error))
+
+    async def _look_live(self, key: Key) -> None:
         ours, known = KINDS[key.kind], self.store.snapshot(key)
         subject = await self.cluster.get(ours.name, key.namespace, key.name)
         if subject is not None:
@@ -117,13 +136,13 @@ class Reconciler:
                 for raw in page:
                     self.store.put(kind, raw)
 
-    async def _try(self, key: Key, attempt: Attempt, purpose: Purpose, action: Action) -> None:
+    async def _try(self, key: Key, attempt: Tried, purpose: Purpose, action: Action) -> None:
         """Carry out one action, whatever became of the others, and note what came in its way."""
         attempt.tried.append(action)
         try:
             await self._act(key, action)
         except Refused as error:
-            attempt.refusals.append((action, refusal(purpose, action, error.what, error.sentence)))
+            attempt.refusals.append((action, refusal_of(purpose, action, error.what, error.sentence)))
         except InTheWay as error:
             # One that no watch has told of yet may be there to be adopted.
             self.store.put_orphan(error.kind, error.raw)
@@ -158,7 +177,7 @@ class Reconciler:
         else:
             self.store.put(ref.kind, found)
 
-    async def _tell(self, key: Key, snapshot: Snapshot, planned: Plan[Any], attempt: Attempt) -> None:
+    async def _tell(self, key: Key, snapshot: Snapshot, planned: Plan[Any], attempt: Tried) -> None:
         """Events before status: they are told from what changed in it."""
         for event in planned.events:
             logger.info("%s: %s: %s", key, event.reason, event.message)
@@ -180,14 +199,17 @@ class Reconciler:
         metrics.remember(key, KINDS[key.kind].word(planned.status))
 
 
-def _untried(planned: Plan[Any], attempt: Attempt) -> list[tuple[Purpose, Action]]:
+def _untried(planned: Plan[Any], attempt: Tried) -> list[tuple[Purpose, Action]]:
     """What there is to do now: while something is to be adopted, no more than that.
 
-    Where that failed, a part is missing of what is decided from: a record without its volume would be deleted.
+    Where that failed, or could not be confirmed, a part may be missing of what is decided from: a record without its
+    volume would be deleted.
     """
-    adopting: list[tuple[Purpose, Action]] = [("work", each) for each in planned.adopt if each not in attempt.tried]
+    adopt = () if attempt.unconfirmed else planned.adopt
+    adopting: list[tuple[Purpose, Action]] = [("work", each) for each in adopt if each not in attempt.tried]
     rest = [found for found in _ordered(planned) if found[1] not in attempt.tried]
-    return adopting or [found for found in rest if not (planned.adopt and isinstance(found[1], Delete))]
+    keeps = planned.adopt or attempt.unconfirmed
+    return adopting or [found for found in rest if not (keeps and isinstance(found[1], Delete))]
 
 
 def _ordered(planned: Plan[Any]) -> Iterator[tuple[Purpose, Action]]:

@@ -23,9 +23,8 @@ from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.pods.metadata import controller_of
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.resources import Key, NamespacedName
-from finetune_operator.shell.trim import trim
+from finetune_operator.shell.trim import Raw, trim
 
-Raw = dict[str, Any]
 # Of one of ours, what those wait for that follow it.
 _AWAITED = (*KINDS, "ConfigMap", "PersistentVolumeClaim")
 # Of what one of ours controls, directly or not.

@@ -7,7 +7,7 @@ same rights.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,8 +16,10 @@ from anyio.to_thread import run_sync
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, before, chosen, job_of, promotable
 from finetune_operator.conditions import Reason, Type
-from finetune_operator.finetunejob.shared import named
+from finetune_operator.finetunejob.shared import engine_named_in
 from finetune_operator.names import PROMOTE
+from finetune_trainer.contract.config import base_name
+from finetune_trainer.contract.curve import Point
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -25,15 +27,16 @@ from starlette.types import Receive, Scope, Send
 
 from finetune_server import tuning, view
 from finetune_server.caller import PROJECT, Caller
-from finetune_server.engines import Engines
+from finetune_server.engines import Relay
 from finetune_server.errors import Problem, missing, on_the_page
 from finetune_server.files import Files
 from finetune_server.ground import Jobs
 from finetune_server.keys import Right
-from finetune_server.routing import Route
+from finetune_server.routing import ModelRoute
 from finetune_server.settings import Raw
+from finetune_server.ui import views
 from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, document, refused
-from finetune_server.ui.place import Action, Data, Message, Point
+from finetune_server.ui.place import Action, Data, Message
 from finetune_server.ui.rows import uploaded
 
 _NAME = re.compile("[a-z][-a-z0-9]{0,44}")
@@ -52,11 +55,11 @@ _UPLOADED = "The first rows as they were uploaded; `finetune check` of the manif
 _READ, _SAMPLE = 256 * 2**10, 3
 
 
-class Server(Protocol):
+class ServerParts(Protocol):
     """What the page asks of the server beside its routes."""
 
     jobs: Jobs
-    engines: Engines
+    relay: Relay
     files: Files
 
     async def manifest(self, body: bytes, caller: Caller, above: Raw) -> Raw:
@@ -72,13 +75,13 @@ class KeyDoor:
     prompt = "Your key, the one that OpenAI's client has as api_key"
     by_address = False
 
-    async def enter(self, app: Starlette, secret: str) -> "Api":
+    async def enter(self, app: Starlette, secret: str) -> "KeyPlace":
         """What the key opens."""
         key, _, namespace = secret.partition("\n")
         caller = await app.state.callers.find(Headers(_shown(key, namespace)))
         await caller.need(Right.READ)
         may = frozenset([right for right in Right if await _may(caller, right)])
-        return Api(app, app.state.server.of(caller), caller, key, may)
+        return KeyPlace(app, app.state.server.of(caller), caller, key, may)
 
 
 def _shown(key: str, namespace: str) -> dict[str, str]:
@@ -86,10 +89,10 @@ def _shown(key: str, namespace: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", **({PROJECT: namespace} if namespace else {})}
 
 
-class Api:
+class KeyPlace:
     """A namespace, seen with a key."""
 
-    def __init__(self, app: Starlette, server: Server, caller: Caller, key: str, may: frozenset[Right]) -> None:
+    def __init__(self, app: Starlette, server: ServerParts, caller: Caller, key: str, may: frozenset[Right]) -> None:
         self._app, self._server, self._caller, self._key = app, server, caller, key
         self.name = f"namespace {caller.namespace}"
         self.writes, self.asks = Right.WRITE in may, Right.ASK in may
@@ -140,28 +143,14 @@ class Api:
             return Data(findings, note=problem.message)
         try:
             file = await self._call("GET", f"/v1/files/{id}")
-            lines = await run_sync(self._first, id)
-        except (Problem, OSError):
-            return Data(findings, note="The file of its rows is gone.")
+            lines = await run_sync(_first, await self._server.files.content(self._caller.namespace, id))
+        except Problem as problem:
+            return Data(findings, note="The file of its rows is gone." if problem.status == 404 else problem.message)
         return Data(findings, rows=uploaded(lines, file["filename"]), note=_UPLOADED)
 
-    def _first(self, id: str) -> list[bytes]:
-        """The first rows of a file, those that are whole within what is read."""
-        text = b""
-        for piece in self._server.files.content(self._caller.namespace, id):
-            text += piece
-            if len(text) >= _READ:
-                break
-        else:
-            text += b"\n"
-        return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
-
     async def curve(self, job: Job) -> Sequence[Point]:
-        """The newest losses; the page keeps those that came before, while it is open."""
-        told = job.status.progress
-        if told is None or told.loss is None:
-            return []
-        return [(told.step, float(told.loss), None if told.validation_loss is None else float(told.validation_loss))]
+        """As its status tells them."""
+        return views.losses(job.status)
 
     async def report(self, job: Job) -> str | None:
         """It lies on the job's volume."""
@@ -177,12 +166,12 @@ class Api:
         await self._caller.need(Right.ASK)
         if job.status.endpoint is None:
             raise Problem(409, f"Nothing of {job.name} serves now.")
-        name = base_name(job)
-        route = Route(name, job.status.endpoint.url, name, named(job.document["spec"]))
+        name = base_of(job)
+        route = ModelRoute(name, job.status.endpoint.url, name, engine_named_in(job.document["spec"]))
 
         async def relay(scope: Scope, receive: Receive, send: Send) -> None:
             request, rest = Request(scope, receive), json.dumps(asked).encode()
-            answer = await self._server.engines.ask(request, self._caller.namespace, route, rest)
+            answer = await self._server.relay.ask(request, self._caller.namespace, route, rest)
             await answer(scope, receive, send)
 
         return _answer(await _sent(relay, "POST", "/v1/chat/completions"))
@@ -297,9 +286,9 @@ def _promotions(job: Job) -> list[Action]:
     return found
 
 
-def base_name(job: Job) -> str:
+def base_of(job: Job) -> str:
     """The base model's name on a job's engine: of its own one beside the tuned model, of a shared one the Engine's."""
-    return named(job.document["spec"]) or f"{job.name}-base"
+    return engine_named_in(job.document["spec"]) or base_name(job.name)
 
 
 def form(models: Sequence[str], files: Sequence[tuple[str, str]]) -> Form:
@@ -353,6 +342,18 @@ def _read(raw: Raw) -> Job:
         return job_of(raw)
     except UserError as error:
         raise Problem(500, error.message) from error
+
+
+def _first(pieces: Iterable[bytes]) -> list[bytes]:
+    """The first rows of a file, those that are whole within what is read. Raises Problem."""
+    text = b""
+    for piece in pieces:
+        text += piece
+        if len(text) >= _READ:
+            break
+    else:
+        text += b"\n"
+    return [line for line in text.split(b"\n")[:-1] if line.strip()][:_SAMPLE]
 
 
 async def _sent(

@@ -5,6 +5,7 @@ Every page works without scripts; with them what changes is shown as it does.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -179,7 +180,7 @@ class Pages:
 
     async def watch_jobs(self, visit: Visit) -> Response:
         """All jobs, whenever something changes."""
-        return self._watch(visit, lambda: self._jobs(visit))
+        return await self._watch(visit, lambda: self._jobs(visit))
 
     async def _jobs(self, visit: Visit) -> dict[str, str]:
         lines = [views.line(job, datetime.now(UTC)) for job in await visit.place.jobs()]
@@ -197,36 +198,40 @@ class Pages:
         async def regions() -> dict[str, str]:
             return await self._regions(visit, await visit.job())
 
-        return self._watch(visit, regions)
+        return await self._watch(visit, regions)
 
     async def _regions(self, visit: Visit, job: Job) -> dict[str, str]:
         """The parts of its page that change, each by itself: what somebody reads or has opened elsewhere stays."""
         view = views.job_view(job, datetime.now(UTC))
-        points = await visit.place.curve(job)
         actions = visit.place.actions(job) if visit.place.writes else ()
         reports = view.evaluation is not None
         return {
             "phase": html("regions/phase", view=view),
             "state": html("regions/state", view=view),
             "actions": html("regions/actions", name=job.name, actions=actions, chat=visit.place.asks and view.answers),
-            "curve": html("regions/curve", points=json.dumps(views.thinned(points)), told=views.told(points)),
+            "curve": await _curve(visit, job),
             "steps": html("regions/steps", view=view),
             "result": html("regions/result", view=view, reports=reports),
         }
 
-    def _watch(self, visit: Visit, regions: Callable[[], Awaitable[dict[str, str]]]) -> Response:
+    async def _watch(self, visit: Visit, regions: Callable[[], Awaitable[dict[str, str]]]) -> Response:
+        first = await regions()
+
         async def events() -> AsyncIterator[str]:
             seen: dict[str, str] = {}
-            while True:
-                # A key may have been taken back meanwhile.
-                await self._door.enter(visit.request.app, visit.secret)
-                now = await regions()
-                for name, text in now.items():
-                    if seen.get(name) != text:
-                        yield f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.split("\n")) + "\n"
-                seen = now
-                yield STILL_HERE
-                await sleep(self._seconds)
+            now = first
+            # Too late to tell: the browser asks again, and is refused then.
+            with suppress(Problem):
+                while True:
+                    for name, text in now.items():
+                        if seen.get(name) != text:
+                            yield f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.split("\n")) + "\n"
+                    seen = now
+                    yield STILL_HERE
+                    await sleep(self._seconds)
+                    # A key may have been taken back meanwhile.
+                    await self._door.enter(visit.request.app, visit.secret)
+                    now = await regions()
 
         return Watched(events(), self._watched.turn(visit.place.name))
 
@@ -270,12 +275,9 @@ class Pages:
         now = datetime.now(UTC)
         both = []
         for job in jobs:
-            points = await visit.place.curve(job)
             view = views.job_view(job, now)
-            curve = html("regions/curve", points=json.dumps(views.thinned(points)), told=views.told(points))
-            both.append(
-                (view, html("regions/state", view=view), curve, html("regions/result", view=view, reports=False))
-            )
+            state, result = html("regions/state", view=view), html("regions/result", view=view, reports=False)
+            both.append((view, state, await _curve(visit, job), result))
         changed = differences(*(visit.place.asked(job) for job in jobs))
         return visit.page("compare", names=names, asked=asked, both=both, changed=changed)
 
@@ -340,6 +342,11 @@ class Pages:
         if "hx-request" in visit.request.headers:
             return HTMLResponse(html("regions/conversation", around=visit.around, **values))
         return visit.page("chat", 200, **values)
+
+
+async def _curve(visit: Visit, job: Job) -> str:
+    points = await visit.place.curve(job)
+    return html("regions/curve", points=json.dumps(points), told=views.told(points))
 
 
 async def _brought(request: Request) -> dict[str, str]:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from finetune_cli.jobs import Job
+from finetune_trainer.contract.curve import Point
 
 from finetune_server.ui.form import Draft, Form
 
-# (step, training loss, validation loss); a loss that was not measured at a step is None.
-Point = tuple[int, float | None, float | None]
 # A text in parts, each with whether it is learned.
 Parts = tuple[tuple[str, bool], ...]
 Message = Mapping[str, str]

@@ -13,13 +13,10 @@ from finetune_cli.jobs import Job
 from finetune_cli.words import age, facts, of_status, where, why
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus, Phase
 from finetune_operator.conditions import KSTATUS, Reason
+from finetune_trainer.contract.curve import Point
+from finetune_trainer.contract.results import TUNED
 from finetune_trainer.evaluation.trials import TrialRow, trial_rows
 
-from finetune_server.ui.place import Point
-
-# What a curve has at most: a chart is not wider.
-POINTS = 500
-TUNED = "tuned"
 _GOOD = (Phase.SERVING, Phase.SUCCEEDED)
 _BAD = (Phase.FAILED, Phase.REJECTED, Phase.INVALID, Phase.BLOCKED)
 _WORDS = {"True": "done", "False": "failed", "Unknown": "not yet"}
@@ -146,10 +143,13 @@ def manifest(asked: Mapping[str, object]) -> str:
     return yaml.safe_dump(dict(asked), sort_keys=False, allow_unicode=True) if asked else ""
 
 
-def thinned(points: Sequence[Point]) -> list[Point]:
-    """No more points than a chart has room for; the last one, and all that have a validation loss, stay."""
-    every = -(-len(points) // POINTS) or 1
-    return [each for at, each in enumerate(points, 1) if at % every == 0 or each[2] is not None or at == len(points)]
+def losses(status: FineTuneJobStatus) -> list[Point]:
+    """The losses of its revision's training that a status tells, in order: the curve, and the ones of this moment."""
+    found = {each.step: Point(each.step, _loss(each.loss), _loss(each.validation_loss)) for each in status.curve or ()}
+    now = status.progress
+    if now and now.loss is not None and now.step > max(found, default=-1):
+        found[now.step] = Point(now.step, float(now.loss), _loss(now.validation_loss))
+    return [found[step] for step in sorted(found)]
 
 
 def told(points: Sequence[Point]) -> str:
@@ -165,6 +165,10 @@ def told(points: Sequence[Point]) -> str:
         return said
     step, best = min(validation, key=lambda each: each[1])
     return f"{said} Validation loss is lowest at step {step}: {best:.3f}."
+
+
+def _loss(text: str | None) -> float | None:
+    return None if text is None else float(text)
 
 
 def _tone(status: FineTuneJobStatus) -> str:

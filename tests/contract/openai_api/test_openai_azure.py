@@ -1,4 +1,7 @@
-"""Azure OpenAI's paths by its own client, and its tutorial (examples/azure-openai), from rows to a deployment."""
+"""Azure OpenAI's paths by its own client, and its tutorial (examples/azure-openai), from rows to a deployment.
+
+On a laptop `local/test_serve` trains it.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +16,8 @@ from openai_server import BASE, CHAT, KEY, Engine, Told, refused, rows
 from operator_process import OperatorProcess
 from paths import EXAMPLES
 from playing import Played
-from walking import in_order, walking
+from tutorials import in_order
+from walking import walking
 
 VERSION = "2024-10-21"
 KEYED = {"api-key": KEY}

@@ -1,6 +1,7 @@
 """The recipe assistant of OpenAI's cookbook (examples/openai-cookbook), from rows to a model that answers by its name.
 
-Played are the node and the engine: operator and script are the real ones. On kind `e2e/test_cookbook` runs it.
+Played are the node and the engine: operator and script are the real ones. On kind `e2e/test_tutorials` runs it, and
+on a laptop `local/test_serve`.
 """
 
 import sys
@@ -10,7 +11,8 @@ from control_plane import ControlPlane
 from openai_server import BASE, KEY, Engine
 from paths import EXAMPLES
 from playing import Played
-from walking import in_order, walking
+from tutorials import in_order
+from walking import walking
 
 
 @pytest.mark.usefixtures("services", "operator")

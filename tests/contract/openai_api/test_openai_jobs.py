@@ -9,7 +9,7 @@ import openai_server
 import pytest
 from control_plane import ControlPlane, Kubectl
 from finetune_operator.shell.connection import connect
-from finetune_server.cluster import Jobs
+from finetune_server.cluster import ClusterJobs
 from finetune_server.errors import Problem
 from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
 from kubernetes.aio.client.api_client import ApiClient
@@ -51,7 +51,7 @@ async def test_a_job_that_has_changed_meanwhile_is_left_as_it_is(
     """As where one cancels and another resumes at the same moment."""
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(control_plane.kubeconfig(openai_server.USER)))
     async with ApiClient(await connect()) as client:
-        jobs = Jobs(CustomObjectsApi(client))
+        jobs = ClusterJobs(CustomObjectsApi(client))
         raw = await jobs.create(BY_HAND | {"metadata": {"name": "by-hand", "namespace": namespace}})
         assert (await jobs.patch(raw, {"spec": {"suspend": True}}))["spec"]["suspend"] is True
         with pytest.raises(Problem) as found:

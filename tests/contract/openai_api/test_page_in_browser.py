@@ -21,6 +21,8 @@ from tutorials import fields, typed
 
 RUNNING = ("Unknown", "Running", "It runs.")
 DONE = ("True", "Succeeded", "It is done.")
+# The steps that are drawn.
+DRAWN = "Array.from(charts.get(document.querySelector('.chart')).data[0])"
 PROGRESS = {"stage": "train", "step": 40, "totalSteps": 120, "loss": "0.4200"}
 
 
@@ -145,6 +147,24 @@ def test_what_the_operator_tells_is_shown_as_it_is_told(page: Page, job: str, to
     expect(page.locator(".chart canvas")).to_be_visible()
     told.status(job, "Training", conditions, progress=PROGRESS | {"step": 80, "loss": "0.2100"})
     expect(page.get_by_text("0.210 at step 80.")).to_be_visible()
+
+
+def test_whoever_opens_it_late_sees_all_losses_and_so_does_whoever_compares(page: Page, job: str, told: Told) -> None:
+    curve = [{"step": step, "loss": f"{40 / step:.4f}"} for step in (10, 20, 40)]
+    curve[1]["validationLoss"] = "2.5000"
+    whole = "Training loss 4.000 at step 10, 1.000 at step 40. Validation loss is lowest at step 20: 2.500."
+    suspended = ("Unknown", "Suspended", "spec.suspend is true.")
+    told.status(job, "Suspended", {"Trained": suspended, "Ready": suspended}, curve=curve)
+    page.reload()
+    expect(page.get_by_text(whole)).to_be_visible()
+    # A pod goes on from the checkpoint of step 20.
+    running = {"Trained": RUNNING, "Ready": RUNNING}
+    told.status(job, "Training", running, curve=curve[:2], progress=PROGRESS | {"step": 21})
+    expect(page.get_by_text("Training loss 4.000 at step 10, 0.420 at step 21.")).to_be_visible()
+    assert page.evaluate(DRAWN) == [10, 20, 21]
+    told.status(job, "Training", running, curve=curve)
+    page.goto(page.url.replace(f"/jobs/{job}", f"/compare?first={job}&second={job}"))
+    expect(page.get_by_text(whole)).to_have_count(2)
 
 
 def test_what_is_done_is_done_to_the_finetunejob(page: Page, job: str, told: Told) -> None:

@@ -3,9 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -17,6 +15,7 @@ from finetune_cli.laptop import common_system_message
 from finetune_cli.main import app
 from finetune_cli.store import Store
 from finetune_operator.api.status import FineTuneJobStatus
+from http_server import Handler, answering
 from played_kubectl import Kubectl
 from rich.console import Console
 from statuses import raw, serving, training
@@ -37,22 +36,14 @@ def served(request: httpx.Request) -> httpx.Response:
     )
 
 
-class Handler(BaseHTTPRequestHandler):
+class Engine(Handler):
     """The same over a socket, for those who know the key."""
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        answer = served(httpx.Request("POST", "http://x", content=body))
+        answer = served(httpx.Request("POST", "http://x", content=self.body()))
         if self.headers["Authorization"] != "Bearer open sesame":
             answer = httpx.Response(401, json={"error": {"message": "Unauthorized"}})
-        self.send_response(answer.status_code)
-        self.send_header("Content-Type", answer.headers["content-type"])
-        self.send_header("Content-Length", str(len(answer.content)))
-        self.end_headers()
-        self.wfile.write(answer.content)
-
-    def log_message(self, format: str, *_: object) -> None:
-        """Nothing."""
+        self.answer(answer.status_code, answer.content, {"Content-Type": answer.headers["content-type"]})
 
 
 class TestInACluster:
@@ -61,12 +52,10 @@ class TestInACluster:
         """One that forwards to a server of this machine."""
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         monkeypatch.chdir(tmp_path)
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            Thread(target=server.serve_forever, daemon=True).start()
+        with answering(Engine) as place:
             found = Kubectl(tmp_path)
-            found.file("forward", f"Forwarding from 127.0.0.1:{server.server_port} -> 8000\n")
+            found.file("forward", f"Forwarding from {place} -> 8000\n")
             yield found
-            server.shutdown()
 
     def test_the_service_of_the_endpoint_is_forwarded_and_asked(self, kubectl: Kubectl) -> None:
         line = ["chat", "recipes", "-n", "kitchen", "-m", "Hello", "--system", "Be brief.", "--api-key", "open sesame"]

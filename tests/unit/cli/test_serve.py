@@ -37,6 +37,7 @@ from finetune_trainer.contract.outcome import Outcome, Termination
 from listening import listening
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from paths import EXAMPLES
 from played_run import HOLD, PLAYED, PROGRAM
 from rehearsal import PREPARED, TRAINED
 from statuses import NOW, serving, status, training
@@ -603,6 +604,13 @@ def test_what_may_be_fine_tuned_is_the_demos_model_or_what_is_named(tmp_path: Pa
         "gpt-4": {"model": {"source": "hf://acme/large"}},
         "tiny": {"model": {"source": f"file://{tmp_path / 'tiny'}"}},
     }
+
+
+@pytest.mark.parametrize("example", ["openai-cookbook", "azure-openai"])
+def test_a_tutorials_table_has_the_name_that_its_script_asks_for(example: str) -> None:
+    found = base_models(EXAMPLES / example / "models.yaml", [])
+    assert found.keys() == {"gpt-4o-mini-2024-07-18"}
+    assert all("gate" in entry["evaluation"] for entry in found.values())
 
 
 @pytest.mark.parametrize(

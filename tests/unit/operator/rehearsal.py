@@ -14,7 +14,7 @@ from finetune_operator.api.engine import KIND as ENGINE
 from finetune_operator.api.v1alpha1 import API_VERSION, KIND
 from finetune_operator.finetunejob.plan import plan, refused
 from finetune_operator.kinds.actions import Action, Apply, Create, Delete, Patch, Ref, Scale
-from finetune_operator.kinds.plan import Plan, Purpose, in_the_way, refusal
+from finetune_operator.kinds.plan import Plan, Purpose, in_the_way, refusal_of
 from finetune_operator.kinds.snapshot import Snapshot
 from finetune_operator.pods.metadata import controller_of
 from finetune_operator.settings import Settings
@@ -235,7 +235,7 @@ class Rehearsal:
                     self._act(action)
                 except Refusing as error:
                     what, sentence = error.args
-                    refusals.append(refusal(purpose, action, what, sentence))
+                    refusals.append(refusal_of(purpose, action, what, sentence))
                 except InTheWay as error:
                     refusals.append(in_the_way(purpose, (KIND, self.name), error.kind, error.raw))
         if refusals:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from finetune_operator import names
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.finetunejob.desired import hosting, workspace
 from finetune_operator.finetunejob.desired.bucket import in_bucket
@@ -76,7 +77,7 @@ def objects(found: Target) -> list[Manifest]:
         host(found),
         hosting.candidate_service(found),
         hosting.policy(found),
-        host(found, stage=hosting.BASE),
+        host(found, stage=names.BASE),
         hosting.base_service(found),
         hosting.stable_service(found, Seat(found.revision)),
     ]
@@ -84,7 +85,7 @@ def objects(found: Target) -> list[Manifest]:
 
 def pods(found: Target) -> list[Manifest]:
     """The pod templates: prepare's, train's, evaluate's, hosting's and the base model's."""
-    workloads = (prepare(found), train(found), evaluate(found), host(found), host(found, stage=hosting.BASE))
+    workloads = (prepare(found), train(found), evaluate(found), host(found), host(found, stage=names.BASE))
     return [workload["spec"]["template"] for workload in workloads]
 
 

@@ -8,7 +8,6 @@ from finetune_operator.api.engine import KIND as ENGINE
 from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.kinds.adoption import adoptions
-from finetune_operator.names import is_of_job
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.resources import Key, NamespacedName
 from finetune_operator.shell.store import Store
@@ -103,8 +102,9 @@ def test_what_only_looks_alike_is_left_alone(cluster: Rehearsal, change: Raw) ->
 @pytest.mark.parametrize("part", ["", *JOBS, "base", "on", "on-chat", "checkpoint-40"])
 def test_whatever_a_revision_has_can_be_adopted(part: str) -> None:
     made = "-".join(filter(None, ("recipes-0a1b2c3d", part)))
-    assert is_of_job("recipes", made, "0a1b2c3d")
-    assert not is_of_job("recipes", f"{made}-copy", "0a1b2c3d") or part.startswith("on")
+    named = KINDS[KIND].named
+    assert named("recipes", made, "0a1b2c3d")
+    assert not named("recipes", f"{made}-copy", "0a1b2c3d") or part.startswith("on")
 
 
 def test_what_has_been_adopted_or_is_gone_is_no_orphan(serving: Rehearsal) -> None:

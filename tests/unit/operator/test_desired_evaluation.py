@@ -1,15 +1,21 @@
 """What evaluate is told, and the Job that it runs in, as the manifest asks for them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+from finetune_operator.api.engine import EngineSpec, EngineStatus
 from finetune_operator.finetunejob.desired.evaluation import evaluation_config, evaluation_id
+from finetune_operator.finetunejob.desired.volumes import TOLD
 from finetune_operator.finetunejob.desired.workspace import record_map
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import evaluation_key
+from finetune_operator.finetunejob.shared import EngineState
 from finetune_operator.finetunejob.stages import JOBS
 from finetune_operator.finetunejob.stages.base import Context
+from finetune_operator.finetunejob.target import Target
 from finetune_operator.finetunejob.walk import begin
+from finetune_operator.kinds.actions import Ref
 from finetune_operator.settings import Settings
 from finetune_trainer.contract.config import (
     BaselineConfig,
@@ -79,9 +85,31 @@ def test_another_gate_price_or_accelerator_is_the_same_measurement() -> None:
 
 
 def test_the_accelerators_are_those_of_all_replicas_which_answer_together() -> None:
-    shared = {"accessModes": ["ReadWriteMany"]}
+    writers = {"accessModes": ["ReadWriteMany"]}
     hosting = {"replicas": 3, "resources": {"limits": {"nvidia.com/gpu": 2}}}
-    assert evaluation_config(target(hosting=hosting, workspace=shared).spec, Settings()).accelerators == 6
+    assert evaluation_config(target(hosting=hosting, workspace=writers).spec, Settings()).accelerators == 6
+
+
+def shared(**spec: object) -> Target:
+    """One on an Engine of that spec, whose pods have two accelerators each."""
+    found = target(hosting={"engine": {"name": "chat"}}, output={"destination": "s3://artifacts/recipes"})
+    limits = {"resources": {"limits": {"nvidia.com/gpu": 2}}}
+    parsed = EngineSpec.model_validate({"model": {"source": "s3://models/base"}, "lora": {}} | limits | spec)
+    ref = Ref("Engine", "chat", "uid", None)
+    return replace(found, engine=EngineState("chat", ref, "1", parsed, EngineStatus()))
+
+
+def test_on_a_shared_engine_they_are_one_pods_and_no_scale_tells_evaluate_anything_new() -> None:
+    told = record_map(shared())["data"]
+    assert told == record_map(shared(replicas=3))["data"] == record_map(shared(replicas=0))["data"]
+    (entry,) = [name for name in told if name.startswith("evaluation-")]
+    assert json.loads(told[entry])["accelerators"] == 2
+    assert entry in {item["key"] for item in mounts(evaluate(shared()))[str(TOLD)]["configMap"]["items"]}
+
+
+def test_on_one_without_any_or_that_is_gone_there_are_none() -> None:
+    for found in (shared(resources={}), replace(shared(), engine=None)):
+        assert evaluation_config(found.spec, found.settings, found.engine).accelerators == 0
 
 
 def test_other_metrics_baselines_rows_or_seeds_are_another() -> None:

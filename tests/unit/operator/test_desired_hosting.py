@@ -2,10 +2,10 @@
 
 import pytest
 from finetune_operator.finetunejob.desired import hosting
-from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.desired.run_config import run_config
 from finetune_operator.finetunejob.seat import Seat
 from finetune_operator.finetunejob.stages import wanted
+from finetune_operator.names import BASE
 from rendering import GPUS, environment, host, main, mounts, target
 
 

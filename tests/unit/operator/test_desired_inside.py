@@ -4,39 +4,29 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from finetune_operator.serving.inside import finetune_answers, finetune_drain
+from http_server import Handler, answering
 
 
-class Engine(BaseHTTPRequestHandler):
+class Engine(Handler):
     """Answers completions as `recipes`, and as nobody else, the way vLLM does; and rates answers as `judge`."""
 
     def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.body())
         asked = self.path == "/v1/completions" and request["max_tokens"] == 1
         rated = self.path == "/classify" and request == {"model": "judge", "input": "Hello"}
         admitted = request["model"] == "guarded" and self.headers["Authorization"] == "Bearer secret"
         known = rated or (asked and (request["model"] == "recipes" or admitted))
-        self.send_response(200 if known else 404)
-        self.end_headers()
-        self.wfile.write(b'{"choices": []}' if known else b"The model does not exist.")
-
-    def log_message(self, *_):
-        pass
+        self.answer(*((200, b'{"choices": []}') if known else (404, b"The model does not exist.")))
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+def port() -> Iterator[str]:
+    with answering(Engine) as place:
+        yield place.partition(":")[2]
 
 
 def probe(model, port, path="/v1/completions", **environment):
@@ -46,23 +36,23 @@ def probe(model, port, path="/v1/completions", **environment):
 
 
 def test_an_engine_that_answers_has_started(port):
-    ended = probe("recipes", str(port))
+    ended = probe("recipes", port)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_an_engine_that_asks_for_a_key_is_given_its_own(port):
-    assert probe("guarded", str(port), VLLM_API_KEY="secret").returncode == 0
-    assert probe("guarded", str(port), VLLM_API_KEY="wrong").returncode == 1
+    assert probe("guarded", port, VLLM_API_KEY="secret").returncode == 0
+    assert probe("guarded", port, VLLM_API_KEY="wrong").returncode == 1
 
 
 def test_an_engine_that_rates_answers_is_asked_to_rate_one(port):
-    assert probe("judge", str(port), "/classify").returncode == 0
-    assert probe("judge", str(port)).returncode == 1
-    assert probe("recipes", str(port), "/classify").returncode == 1
+    assert probe("judge", port, "/classify").returncode == 0
+    assert probe("judge", port).returncode == 1
+    assert probe("recipes", port, "/classify").returncode == 1
 
 
 def test_an_engine_without_the_adapter_has_not_started(port):
-    ended = probe("other", str(port))
+    ended = probe("other", port)
     assert ended.returncode == 1
     assert ended.stderr.strip() == "the engine answers 404: The model does not exist."
 

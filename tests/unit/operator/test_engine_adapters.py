@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from engines import Cluster
 from finetune_operator.kinds.actions import Patch
-from finetune_trainer.contract.adapters import Held
+from finetune_trainer.contract.adapters import HeldAdapters
 
 DIGEST = "sha256:" + "a" * 64
 ANNOTATION = "finetune.dev/adapters"
@@ -131,10 +131,10 @@ def test_an_adapter_is_there_when_every_pod_has_it(cluster: Cluster) -> None:
     asked = {name: each.address for name, each in cluster.look().ask.items() if name in ("chat-1", "chat-2")}
     assert asked == {"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"}
     assert cluster.look().soon
-    having = Held(loaded=("recipes-0a1b2c3d",), aliases={"recipes": "recipes-0a1b2c3d"})
-    cluster.answers = {"chat-1": having, "chat-2": Held()}
+    having = HeldAdapters(loaded=("recipes-0a1b2c3d",), aliases={"recipes": "recipes-0a1b2c3d"})
+    cluster.answers = {"chat-1": having, "chat-2": HeldAdapters()}
     assert status(cluster)[0]["missing"] == ["chat-2"]
-    cluster.answers = {"chat-1": having, "chat-2": Held(loaded=("recipes-0a1b2c3d",))}
+    cluster.answers = {"chat-1": having, "chat-2": HeldAdapters(loaded=("recipes-0a1b2c3d",))}
     assert status(cluster) == [{"name": "recipes-0a1b2c3d", "pods": 2, "loaded": 2, "answersAs": [], "failed": []}]
     assert cluster.look().soon
     cluster.answers["chat-2"] = having
@@ -149,7 +149,7 @@ def test_an_adapter_is_there_when_every_pod_has_it(cluster: Cluster) -> None:
 def test_a_pod_that_nobody_reaches_yet_is_not_counted(cluster: Cluster) -> None:
     """One that waits for a node, or for its adapters, keeps no promotion waiting."""
     cluster.loads = {"ConfigMap": [adapter()]}
-    having = Held(loaded=("recipes-0a1b2c3d",))
+    having = HeldAdapters(loaded=("recipes-0a1b2c3d",))
     cluster.answers = {"chat-1": having, "chat-2": having}
     cluster.pod("chat-3", phase="Pending")
     (found,) = status(cluster)
@@ -162,8 +162,8 @@ def test_a_pod_that_nobody_reaches_yet_is_not_counted(cluster: Cluster) -> None:
 
 def test_a_pod_that_can_not_load_one_is_told_and_the_engine_serves_the_rest(cluster: Cluster) -> None:
     cluster.loads = {"ConfigMap": [adapter()]}
-    failed = Held(failed={"recipes-0a1b2c3d": "s3://models/0a1b2c3d does not exist."})
-    cluster.answers = {"chat-1": Held(loaded=("recipes-0a1b2c3d",)), "chat-2": failed}
+    failed = HeldAdapters(failed={"recipes-0a1b2c3d": "s3://models/0a1b2c3d does not exist."})
+    cluster.answers = {"chat-1": HeldAdapters(loaded=("recipes-0a1b2c3d",)), "chat-2": failed}
     (found,) = status(cluster)
     assert found["loaded"] == 1
     assert found["failed"] == [{"pod": "chat-2", "message": "s3://models/0a1b2c3d does not exist."}]
@@ -175,7 +175,7 @@ def test_a_pod_that_can_not_load_one_is_told_and_the_engine_serves_the_rest(clus
 def test_an_operator_that_has_asked_no_pod_yet_repeats_what_was_told(cluster: Cluster) -> None:
     """Or what follows an Engine would see all adapters go and come at each restart."""
     cluster.loads = {"ConfigMap": [adapter()]}
-    cluster.answers = dict.fromkeys(("chat-1", "chat-2"), Held(loaded=("recipes-0a1b2c3d",)))
+    cluster.answers = dict.fromkeys(("chat-1", "chat-2"), HeldAdapters(loaded=("recipes-0a1b2c3d",)))
     assert status(cluster)[0]["loaded"] == 2
     asked, cluster.answers = cluster.answers, {}
     assert status(cluster)[0]["loaded"] == 2
@@ -185,7 +185,7 @@ def test_an_operator_that_has_asked_no_pod_yet_repeats_what_was_told(cluster: Cl
     cluster.pod("chat-3", phase="Running", podIP="10.0.0.3", conditions=READY)
     assert (status(cluster)[0]["loaded"], status(cluster)[0]["pods"]) == (2, 3)
     cluster.pods.pop()
-    cluster.answers["chat-2"] = Held()
+    cluster.answers["chat-2"] = HeldAdapters()
     assert status(cluster)[0]["loaded"] == 1
     # A pod that does not serve yet keeps nobody from saying that it has nothing.
     cluster.pod("chat-2", phase="Pending")
@@ -196,19 +196,19 @@ def test_an_operator_that_has_asked_no_pod_yet_repeats_what_was_told(cluster: Cl
 def test_a_pod_that_gives_no_answer_hides_nothing_that_others_say(cluster: Cluster) -> None:
     cluster.loads = {"ConfigMap": [adapter()]}
     assert status(cluster)[0]["loaded"] == 0
-    cluster.answers = {"chat-1": Held(failed={"recipes-0a1b2c3d": "It is not signed."}), "chat-2": None}
+    cluster.answers = {"chat-1": HeldAdapters(failed={"recipes-0a1b2c3d": "It is not signed."}), "chat-2": None}
     assert status(cluster)[0]["failed"] == [{"pod": "chat-1", "message": "It is not signed."}]
     assert (
         "What chat-2 has is not known: no answer comes from its container adapters; see its log, and whether a "
         "NetworkPolicy keeps the operator away."
     ) in cluster.condition("Ready")[2]
-    cluster.answers = {"chat-1": Held(loaded=("recipes-0a1b2c3d",)), "chat-2": None}
+    cluster.answers = {"chat-1": HeldAdapters(loaded=("recipes-0a1b2c3d",)), "chat-2": None}
     assert status(cluster)[0]["loaded"] == 1
 
 
 def test_the_answers_of_a_pod_that_is_gone_count_for_nothing(cluster: Cluster) -> None:
     cluster.loads = {"ConfigMap": [adapter()]}
-    cluster.answers = {"chat-0": Held(loaded=("recipes-0a1b2c3d",))}
+    cluster.answers = {"chat-0": HeldAdapters(loaded=("recipes-0a1b2c3d",))}
     assert status(cluster)[0]["loaded"] == 0
 
 
@@ -260,4 +260,4 @@ def test_a_container_that_can_not_start_beside_the_engine_is_told(cluster: Clust
 
 def test_only_what_a_pod_has_is_news(cluster: Cluster) -> None:
     shown = cluster.look().ask["chat-1"].topic.shown
-    assert shown(Held(loaded=("a",))) != shown(Held())
+    assert shown(HeldAdapters(loaded=("a",))) != shown(HeldAdapters())

@@ -76,6 +76,8 @@ def test_vllms_metrics_say_how_busy_it_is_and_since_when_it_is_not() -> None:
 
 def test_what_is_no_engines_page_says_nothing() -> None:
     with pytest.raises(ValueError, match="no engine's metrics"):
+        read(METRICS.replace(" 2.0", " +Inf").encode(), None, NOW)
+    with pytest.raises(ValueError, match="no engine's metrics"):
         read(b"<html></html>", None, NOW)
 
 

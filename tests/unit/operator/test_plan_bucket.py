@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from finetune_operator.finetunejob.desired.hosting import BASE
 from finetune_operator.finetunejob.target import Target
+from finetune_operator.names import BASE
 from rehearsal import CHECKPOINTS, PREPARED, TRAINED, Rehearsal
 from rendering import evaluate, host, prepare, publish, target, train
 

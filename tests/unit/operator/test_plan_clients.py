@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from finetune_operator import names
 from finetune_operator.finetunejob.desired import hosting
 from finetune_operator.settings import Settings
 from rehearsal import PREPARED, TRAINED, Rehearsal
 from rendering import evaluate, host, prepare, target, train
 
 POLICY = ("NetworkPolicy", "recipes-clients")
-CANDIDATE, BASE, CHECKPOINT = hosting.HOST, hosting.BASE, "checkpoint-40"
+CANDIDATE, BASE, CHECKPOINT = hosting.HOST, names.BASE, "checkpoint-40"
 
 
 def ingress(**settings: str) -> list[dict[str, Any]]:

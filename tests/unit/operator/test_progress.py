@@ -13,10 +13,10 @@ from finetune_operator.kinds.questions import Question, status_topic
 from finetune_operator.serving.load import LOAD
 from finetune_operator.shell.progress import AT_ONCE, Poller
 from finetune_operator.shell.resources import Key
-from finetune_trainer.contract.adapters import Held
+from finetune_trainer.contract.adapters import HeldAdapters
 
 KEY = Key(ENGINE, "team", "chat")
-HELD = status_topic(Held, lambda held: held, silence=True)
+HELD = status_topic(HeldAdapters, lambda held: held, silence=True)
 
 
 class Pods(httpx.AsyncBaseTransport):
@@ -61,14 +61,14 @@ def asked(pods: dict[str, str]) -> dict[str, Question]:
 
 
 def told(**fields: Any) -> bytes:
-    return Held(**fields).model_dump_json(by_alias=True).encode()
+    return HeldAdapters(**fields).model_dump_json(by_alias=True).encode()
 
 
 async def test_each_pod_has_its_own_answer(poller: Poller, pods: Pods, news: "asyncio.Queue[Key]") -> None:
     pods.answers = {"10.0.0.1": told(loaded=("a",)), "10.0.0.2": told(loaded=("a", "b"))}
     poller.follow(KEY, asked({"chat-1": "10.0.0.1", "chat-2": "10.0.0.2"}), soon=True)
     assert [await news.get(), await news.get()] == [KEY, KEY]
-    assert poller.last(KEY) == {"chat-1": Held(loaded=("a",)), "chat-2": Held(loaded=("a", "b"))}
+    assert poller.last(KEY) == {"chat-1": HeldAdapters(loaded=("a",)), "chat-2": HeldAdapters(loaded=("a", "b"))}
     # One that is gone is not asked, and has said nothing.
     poller.follow(KEY, asked({"chat-2": "10.0.0.2"}))
     assert list(poller.last(KEY)) == ["chat-2"]
@@ -110,7 +110,7 @@ async def test_what_a_pod_said_stays_while_it_is_mute_and_is_not_another_pods(
     pods.answers = {}
     # Asked more often from now on, it has still said what it said.
     poller.follow(KEY, asked({"chat-1": "10.0.0.1"}), soon=True)
-    assert poller.last(KEY) == {"chat-1": Held(loaded=("a",))}
+    assert poller.last(KEY) == {"chat-1": HeldAdapters(loaded=("a",))}
     poller.follow(KEY, asked({"chat-1": "10.0.0.9"}), soon=True)
     assert poller.last(KEY) == {}
     poller.follow(KEY, asked({"chat-2": "10.0.0.1"}), soon=True)
@@ -129,7 +129,7 @@ async def test_that_a_pod_gives_no_answer_is_news_once(poller: Poller, pods: Pod
     assert news.empty()
     pods.answers = {"10.0.0.1": told(loaded=("a",))}
     assert await news.get() == KEY
-    assert poller.last(KEY) == {"chat-1": Held(loaded=("a",))}
+    assert poller.last(KEY) == {"chat-1": HeldAdapters(loaded=("a",))}
 
 
 async def test_engines_that_are_mute_keep_nobody_from_saying_how_far_it_is(
@@ -168,7 +168,7 @@ async def test_what_a_later_version_says_beside_it_is_left_alone(
     pods.answers = {"10.0.0.1": b'{"loaded": ["a"], "temperature": 37}'}
     poller.follow(KEY, asked({"chat-1": "10.0.0.1"}))
     await news.get()
-    assert poller.last(KEY) == {"chat-1": Held(loaded=("a",))}
+    assert poller.last(KEY) == {"chat-1": HeldAdapters(loaded=("a",))}
 
 
 async def test_nothing_is_on_its_way_once_it_is_closed(poller: Poller, pods: Pods) -> None:

@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from engines import Cluster as Engine
+from finetune_operator.api.engine import KIND as ENGINE
 from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.kinds.actions import Id, Ref
+from finetune_operator.kinds.plan import MISSING_SECONDS
 from finetune_operator.settings import Settings
-from finetune_operator.shell.errors import InTheWay, Refused, Unavailable
+from finetune_operator.shell.errors import Gone, InTheWay, Refused, Unavailable
 from finetune_operator.shell.kinds import KINDS
 from finetune_operator.shell.reconcile import Reconciler
 from finetune_operator.shell.resources import Key
@@ -38,6 +41,7 @@ class ApiServer:
         return self.there.get((kind, name))
 
     async def list(self, kind: str, namespace: str, label: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        self._note(f"list {kind}")
         yield [raw for (found, _), raw in self.there.items() if found == kind], 1
 
     async def adopt(self, namespace: str, ref: Ref, owner: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +65,7 @@ class ApiServer:
         return {**manifest, "metadata": metadata}
 
     async def read(self, namespace: str, wanted: Any) -> dict[Any, Any]:
+        self._note("read")
         return {found: None if found[0] == "Service" else {"metadata": {}} for found in wanted}
 
     async def post(self, kind: str, subject: Any, event: Any) -> None:
@@ -130,6 +135,33 @@ async def test_an_api_server_that_is_away_for_one_call_costs_the_others_and_the_
         await reconciler(server)(KEY)
     assert "create ConfigMap" in server.calls
     assert server.statuses
+
+
+@pytest.mark.parametrize("kind", [KIND, ENGINE])
+async def test_what_may_not_be_looked_up_is_told_in_the_status_and_nothing_made(kind: str) -> None:
+    server = ApiServer(read=Refused("to show Service recipes", "services is forbidden: no RBAC policy matched"))
+    work = reconciler(server)
+    work.store.put(ENGINE, Engine().engine | {"metadata": subject()["metadata"]})
+    seconds = await work(Key(kind, "kitchen", "recipes"))
+    assert (ready(server)["status"], ready(server)["reason"]) == ("False", "Refused")
+    told = "The API server refused to show Service recipes: services is forbidden: no RBAC policy matched"
+    assert told in ready(server)["message"]
+    assert not [call for call in server.calls if call.startswith("create")]
+    assert seconds == MISSING_SECONDS
+
+
+@pytest.mark.parametrize("error", [Unavailable("etcd is busy"), Gone("too old"), Refused("to show x", "forbidden")])
+async def test_a_look_before_a_deletion_that_fails_costs_the_rest_and_the_status_nothing(error: Exception) -> None:
+    """Nothing is deleted or adopted on the word of a watch alone."""
+    server = ApiServer(**{"list Job": error})
+    work = reconciler(server)
+    work.store.put("PersistentVolumeClaim", volume())
+    server.there = {(KIND, "recipes"): subject()}
+    with pytest.raises(Unavailable):
+        await work(KEY)
+    assert server.statuses
+    assert "create ConfigMap" in server.calls
+    assert not [call for call in server.calls if call.startswith(("adopt", "delete"))]
 
 
 async def test_a_status_that_breaks_the_schema_is_told_as_such() -> None:

@@ -1,17 +1,21 @@
 """Files in a claim that every replica mounts: whole or not there, and no way out of the directory."""
 
+import asyncio
 import errno
 import io
 import json
 import os
+from collections.abc import MutableMapping
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 from finetune_server.directory import Directory
 from finetune_server.errors import Problem
 from finetune_server.files import Files, in_claim
+from finetune_server.streams import Streamed
 
 ROW = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 FORGED = f"file-{'0' * 32}"
@@ -29,7 +33,7 @@ async def test_each_replica_has_what_another_took_and_a_job_finds_it_in_the_clai
     one, other = files(tmp_path), files(tmp_path)
     id = await uploaded(one)
     assert (await other.get("kitchen", id))["filename"] == "rows.jsonl"
-    assert b"".join(other.content("kitchen", id)) == ROW
+    assert b"".join(await other.content("kitchen", id)) == ROW
     assert await other.ids("kitchen") == [id]
     assert [each["id"] for each in await other.some("kitchen", [id, FORGED])] == [id]
     assert await other.kept("kitchen") == (1, len(ROW))
@@ -71,8 +75,8 @@ async def test_what_somebody_else_has_put_there_leads_nowhere(tmp_path: Path, ki
         await kept.get("kitchen", FORGED)
     assert found.value.status == 404
     if kind == "a link":
-        with pytest.raises(FileNotFoundError):
-            list(kept.content("kitchen", FORGED))
+        with pytest.raises(Problem, match="No such file"):
+            await kept.content("kitchen", FORGED)
 
 
 async def test_a_namespace_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
@@ -206,3 +210,76 @@ def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
         directory.put("kitchen/a.jsonl", BreaksOff())  # type: ignore[arg-type]
     assert directory.cat_file("kitchen/a.jsonl") == ROW
     assert [each.name for each in (tmp_path / "kitchen").iterdir()] == ["a.jsonl"]
+
+
+async def test_of_two_that_delete_one_at_once_neither_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, both, remove = files(tmp_path), Barrier(2, timeout=60), Directory.rm_file
+
+    def at_once(self: Directory, path: str) -> None:
+        if path.endswith(".json"):
+            both.wait()
+        remove(self, path)
+
+    monkeypatch.setattr(Directory, "rm_file", at_once)
+    id = await uploaded(kept)
+    assert await asyncio.gather(*(kept.delete("kitchen", id) for _ in range(2))) == [None, None]
+    assert not list((tmp_path / "kitchen").iterdir())
+
+
+class Rows(io.BytesIO):
+    """A file of two pieces, whose second can't be read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(4)
+
+
+async def broken_off(kept: Files, id: str) -> list[MutableMapping[str, Any]]:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request"}
+
+    answer = Streamed(await kept.content("kitchen", id))
+    await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("where", ["open", "read", "half-way"])
+async def test_rows_that_can_not_be_read_are_no_fault_of_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """Before anything is sent a sentence; later the client sees that it ends too early."""
+
+    def broken(*_: object, **__: object) -> io.BytesIO:
+        if where == "open":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rows = Rows(ROW)
+        rows.seek(1 if where == "read" else 0)
+        return rows
+
+    kept = files(tmp_path)
+    id = await uploaded(kept)
+    monkeypatch.setattr(Directory, "open", broken)
+    if where == "half-way":
+        sent = await broken_off(kept, id)
+        assert [each.get("body") for each in sent] == [None, ROW[:4]]
+        assert all(each.get("more_body", True) for each in sent)
+    else:
+        with pytest.raises(Problem, match="does not answer: try again") as found:
+            await kept.content("kitchen", id)
+        assert found.value.status == 503
+    assert "Input/output error" in caplog.text
+
+
+async def test_rows_that_are_deleted_before_they_are_read_are_missing(tmp_path: Path) -> None:
+    kept = files(tmp_path)
+    id = await uploaded(kept)
+    (tmp_path / f"kitchen/{id}.jsonl").unlink()
+    with pytest.raises(Problem, match=f"No such file: {id}") as found:
+        await kept.content("kitchen", id)
+    assert found.value.status == 404

@@ -41,7 +41,7 @@ from statuses import NOW, serving, status, training
 from typing_extensions import is_typeddict
 
 Raw = dict[str, Any]
-BASE = tuning.Base(
+BASE = tuning.StartingModel(
     name="small",
     spec={
         "model": {"source": "hf://acme/small"},

@@ -9,6 +9,7 @@ from finetune_cli.differences import differences
 from finetune_cli.jobs import job_of
 from finetune_server.errors import Problem
 from finetune_server.ui import api, door, form, render, rows, views
+from finetune_trainer.contract.curve import Point
 from starlette.requests import Request
 from statuses import HISTORY, NOW, Raw, ended, job, raw, serving, status, training
 
@@ -39,18 +40,23 @@ def test_a_jobs_page() -> None:
     assert (found.history[0].name, found.history[-1].name) == ("bbbb0002", "bbbb0002@80")
 
 
-def test_long_curves_are_thinned_and_keep_their_end_and_what_was_validated() -> None:
-    points = [(step, 1.0, 0.5 if step == 7 else None) for step in range(1, 2002)]
-    found = views.thinned(points)
-    assert len(found) <= views.POINTS + 2
-    assert points[6] in found
-    assert found[-1] == points[-1]
-    assert views.thinned(points[:3]) == points[:3]
+def test_the_losses_are_those_of_the_curve_and_of_this_moment() -> None:
+    curve = [{"step": 10, "loss": "2.0000"}, {"step": 30, "loss": "1.0000", "validationLoss": "1.5000"}]
+    document = training()
+    progress = document["progress"]
+    found = [Point(10, 2.0, None), Point(30, 1.0, 1.5)]
+    now = Point(40, 0.42, None)
+    assert views.losses(job(document | {"curve": curve}).status) == [*found, now]
+    assert views.losses(job(document).status) == [now]
+    assert views.losses(job(document | {"curve": curve, "progress": None}).status) == found
+    # A pod that has just started has none, or is said to be where the curve ends already.
+    for early in ({"loss": None}, {"step": 30}):
+        assert views.losses(job(document | {"curve": curve, "progress": progress | early}).status) == found
 
 
 def test_a_curve_is_told_in_words() -> None:
     assert views.told([]) == "No loss is known yet."
-    assert views.told([(1, 2.0, None), (2, 1.0, 1.5), (3, 0.5, 1.75)]) == (
+    assert views.told([Point(1, 2.0, None), Point(2, 1.0, 1.5), Point(3, 0.5, 1.75)]) == (
         "Training loss 2.000 at step 1, 0.500 at step 3. Validation loss is lowest at step 2: 1.500."
     )
 
@@ -96,7 +102,7 @@ def test_the_base_model_has_its_name_on_the_engine_that_serves() -> None:
     alone, shared = (
         job_of(raw(serving()) | {"spec": spec}) for spec in ({}, {"hosting": {"engine": {"name": "llama"}}})
     )
-    assert (api.base_name(alone), api.base_name(shared)) == ("recipes-base", "llama")
+    assert (api.base_of(alone), api.base_of(shared)) == ("recipes-base", "llama")
 
 
 FORM = form.Form(

@@ -6,8 +6,8 @@ from io import BytesIO
 
 import aiohttp
 import pytest
-from finetune_server.cluster import Jobs
-from finetune_server.engines import named
+from finetune_server.cluster import ClusterJobs
+from finetune_server.engines import with_model
 from finetune_server.errors import Problem
 from finetune_server.files import Files, check, in_bucket
 from finetune_server.incoming import Turns, body
@@ -48,13 +48,13 @@ def said(status: int, message: str) -> ApiException:
 )
 async def test_the_clusters_refusals_are_told_as_openais(error: Exception, status: int, message: str) -> None:
     with pytest.raises(Problem) as found:
-        await Jobs(Answering(error)).get("kitchen", "recipes")  # type: ignore[arg-type]
+        await ClusterJobs(Answering(error)).get("kitchen", "recipes")  # type: ignore[arg-type]
     assert found.value.status == status
     assert found.value.message.startswith(message)
 
 
 async def test_what_is_not_there_is_none() -> None:
-    assert await Jobs(Answering(said(404, "not found"))).get("kitchen", "recipes") is None  # type: ignore[arg-type]
+    assert await ClusterJobs(Answering(said(404, "not found"))).get("kitchen", "recipes") is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [PermissionError("Access Denied"), OSError("no route")])
@@ -99,7 +99,7 @@ def test_of_one_namespace_half_are_taken_and_the_others_have_the_rest() -> None:
 
 @pytest.mark.parametrize(("rest", "whole"), [(b"{}", {"model": "a"}), (b'{"n": 1}', {"model": "a", "n": 1})])
 def test_a_question_goes_on_with_the_models_own_name(rest: bytes, whole: dict[str, object]) -> None:
-    assert json.loads(named("a", rest)) == whole
+    assert json.loads(with_model("a", rest)) == whole
 
 
 def test_a_row_that_is_too_long_is_refused_before_it_is_read_whole() -> None:

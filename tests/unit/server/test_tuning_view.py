@@ -12,12 +12,12 @@ from finetune_server.errors import Problem
 from finetune_server.settings import ClusterSettings
 from finetune_trainer.contract.config import Format
 
-BASE = tuning.Base(name="small", spec={"model": {"source": "hf://acme/small", "revision": "main"}})
+BASE = tuning.StartingModel(name="small", spec={"model": {"source": "hf://acme/small", "revision": "main"}})
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 WHEN = "2026-11-27T11:00:00Z"
 
 
-def made(base: tuning.Base = BASE, **asked: Any) -> dict[str, Any]:
+def made(base: tuning.StartingModel = BASE, **asked: Any) -> dict[str, Any]:
     """A FineTuneJob as the API server would have it."""
     request = tuning.read(json.dumps({"model": base.name, "training_file": "file-1", **asked}).encode())
     rows = {"training_file": ("s3://b/kitchen/file-1.jsonl", Format.CHAT)}
@@ -61,7 +61,7 @@ def test_what_would_be_ignored_is_refused(asked: dict[str, Any], told: str) -> N
 
 
 def test_each_job_publishes_to_a_place_of_its_own() -> None:
-    base = tuning.Base(name="small", spec=BASE.spec | {"output": {"destination": "s3://models/tuned/"}})
+    base = tuning.StartingModel(name="small", spec=BASE.spec | {"output": {"destination": "s3://models/tuned/"}})
     first, second = made(base), made(base)
     for raw in (first, second):
         assert raw["spec"]["output"]["destination"] == f"s3://models/tuned/kitchen/{raw['metadata']['name']}"
@@ -70,7 +70,7 @@ def test_each_job_publishes_to_a_place_of_its_own() -> None:
 
 def test_what_goes_on_from_a_tuned_model_fits_no_shared_engine() -> None:
     shared = {"hosting": {"engine": {"name": "chat"}}, "output": {"destination": "s3://models/tuned"}}
-    base = tuning.Base(name="small", spec=BASE.spec | shared, tuned="recipes-1")
+    base = tuning.StartingModel(name="small", spec=BASE.spec | shared, tuned="recipes-1")
     with pytest.raises(Problem) as caught:
         made(base)
     assert "spec.model.source: can't be ftj:// with hosting.engine" in caught.value.message
@@ -156,7 +156,7 @@ def test_what_is_no_id_names_nothing(id: str) -> None:
 
 
 def test_a_tuned_model_is_gone_on_from_without_the_bases_own_settings() -> None:
-    tuned = tuning.Base(name="small", spec=BASE.spec, tuned="recipes-1")
+    tuned = tuning.StartingModel(name="small", spec=BASE.spec, tuned="recipes-1")
     assert made(tuned)["spec"]["model"] == {"source": "ftj://recipes-1"}
 
 
@@ -167,7 +167,7 @@ def test_what_a_request_brings_takes_the_place_of_the_tables_own() -> None:
         "dataset": {"validation": {"fraction": 0.2}, "test": {"fraction": 0.05}},
         "training": {"tracking": {"type": "mlflow", "url": "https://mlflow.example.com"}, "maxLength": 512},
     }
-    base = tuning.Base(name="small", spec=spec)
+    base = tuning.StartingModel(name="small", spec=spec)
     asked = {"model": "small", "training_file": "file-1", "validation_file": "file-2"}
     request = tuning.read(json.dumps(asked | {"integrations": [{"type": "tensorboard"}]}).encode())
     rows = {"training_file": ("s3://b/1.jsonl", Format.CHAT), "validation_file": ("s3://b/2.jsonl", Format.CHAT)}
@@ -182,8 +182,8 @@ WANDB = {"type": "wandb", "credentials": {"secretRef": {"name": "wandb"}}, "tags
 TRACKIO = {"type": "trackio", "url": "https://trackio.example.com"}
 
 
-def with_tracker(tracking: dict[str, Any]) -> tuning.Base:
-    return tuning.Base(name="small", spec={**BASE.spec, "training": {"tracking": tracking}})
+def with_tracker(tracking: dict[str, Any]) -> tuning.StartingModel:
+    return tuning.StartingModel(name="small", spec={**BASE.spec, "training": {"tracking": tracking}})
 
 
 def test_a_tracker_has_its_key_from_the_table_and_its_run_from_the_request() -> None:

@@ -7,10 +7,10 @@ import httpx
 import pytest
 from finetune_server import waking
 from finetune_server.errors import Problem
-from finetune_server.routing import Route, answers, asleep, is_object, models, of_engine, of_job
-from finetune_server.waking import Waking
+from finetune_server.routing import ModelRoute, answers, asleep, is_object, models, of_engine, of_job
+from finetune_server.waking import EngineWaker
 
-ROUTE = Route("chat", "http://chat.team.svc/v1", "chat", "chat")
+ROUTE = ModelRoute("chat", "http://chat.team.svc/v1", "chat", "chat")
 
 
 def engine(replicas: int = 0, available: int = 0, idle_after: str | None = "30m", observed: int = 1) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waking, "LOOK_SECONDS", 0.001)
 
 
-def waits(objects: Objects, most: int = 64, seconds: float = 60) -> Waking:
-    return Waking(objects, most, seconds)
+def waits(objects: Objects, most: int = 64, seconds: float = 60) -> EngineWaker:
+    return EngineWaker(objects, most, seconds)
 
 
 async def answer(url: str) -> str:
@@ -157,8 +157,8 @@ def test_what_can_be_asked_by_its_own_name() -> None:
     own = {"metadata": metadata, "spec": {"hosting": {}}, "status": {"endpoint": endpoint}}
     lodging = own | {"spec": {"hosting": {"engine": {"name": "chat"}}}}
     assert of_job(own) is None
-    assert of_job(own, "ft:a") == Route("ft:a", endpoint["url"], "recipes", None)
-    assert of_job(lodging) == Route("recipes", endpoint["url"], "recipes", "chat")
+    assert of_job(own, "ft:a") == ModelRoute("ft:a", endpoint["url"], "recipes", None)
+    assert of_job(lodging) == ModelRoute("recipes", endpoint["url"], "recipes", "chat")
     assert of_job(lodging | {"status": {}}) is None
     listed = models([engine(), engine(idle_after=None)], [own, lodging])
     assert [(each["id"], each["owned_by"], each["created"]) for each in listed] == [

@@ -1,7 +1,7 @@
 """An evaluation as the operator runs it: prepared rows and an engine in miniature, for the tests of evaluate."""
 
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,6 @@ class Case:
         self.workspace = Workspace(root / "workspace")
         self.reporter = Reporter("evaluate")
         self.config: RunConfig | None = None
-        # What is done about answers on the way.
-        self.kept: Callable[[], None] = lambda: None
 
     def prepared(self, *rows: list[Any], **fields: Any) -> None:
         self.config, self.workspace = prepared(self.root, *rows, **fields)
@@ -106,7 +104,19 @@ class Case:
         assert self.config is not None
         evaluation = EvaluationConfig(**({"baselines": BASELINES} | fields))
         whom = Whom(self.engine.url, self.base and self.base.url, *self.models)
-        return evaluate(self.config, evaluation, self.workspace, whom, self.reporter, self.kept)
+        return evaluate(self.config, evaluation, self.workspace, whom, self.reporter)
+
+    def program(self, **fields: Any) -> list[str | Path]:
+        """The same, in a process of its own."""
+        assert self.config is not None
+        places = {name: self.root / f"{name}.json" for name in ("config", "evaluation")}
+        places["config"].write_text(self.config.model_dump_json(by_alias=True))
+        evaluation = EvaluationConfig(**({"baselines": BASELINES} | fields))
+        places["evaluation"].write_text(evaluation.model_dump_json(by_alias=True))
+        places |= {"workspace": self.workspace.root, "termination-log": self.root / "log"}
+        told = [part for name, path in places.items() for part in (f"--{name}", path)]
+        asked = ["--endpoint", self.engine.url, "--model", self.models[0], "--base-model", self.models[1]]
+        return [sys.executable, "-m", "finetune_trainer", "evaluate", *told, *asked, "--status-port", "0"]
 
     def refused(self, **fields: Any) -> StageError:
         with pytest.raises(StageError) as error:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha1
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
+
+from http_server import Handler, answering
 
 _COMMIT = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/?]+))?$")
 _TREE = re.compile(r"/api/(?:models/)?((?:datasets/)?[^/]+/[^/]+)/tree/([^/?]+)")
@@ -117,40 +117,19 @@ def _json(value: Any) -> tuple[int, dict[str, str], bytes]:
 def listening(hub: Hub) -> Iterator[Hub]:
     """Answer requests while inside; `hub.endpoint` says where."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Asked(Handler):
         def do_GET(self) -> None:
-            self._tell(*hub.answer(self.path, self.headers["Authorization"], self.command))
+            status, headers, content = hub.answer(self.path, self.headers["Authorization"], self.command)
+            self.answer(status, content, headers)
+
+        do_HEAD = do_GET
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            self._tell(*hub.write(self.command, self.path, self.headers["Authorization"], body))
+            status, headers, content = hub.write(self.command, self.path, self.headers["Authorization"], self.body())
+            self.answer(status, content, headers)
 
-        do_PUT = do_DELETE = do_POST  # noqa: N815
+        do_PUT = do_DELETE = do_POST
 
-        def _tell(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(Asked) as place:
+        hub.endpoint = f"http://{place}"
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

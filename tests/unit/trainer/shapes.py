@@ -5,7 +5,7 @@
 
 from functools import cache
 
-from finetune_trainer.data.base import Base, Model
+from finetune_trainer.data.base import Base, ModelFigures
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -85,7 +85,8 @@ def bytes_tokenizer() -> Tokenizer:
 def base(template: str | None) -> Base:
     """A base model with a template, whose « and » are taken out."""
     return Base(
-        Model(1, 1, 1, 1, 1, 1, 1, 1), tokenizer(template.translate({ord("«"): "", ord("»"): ""}) if template else None)
+        ModelFigures(1, 1, 1, 1, 1, 1, 1, 1),
+        tokenizer(template.translate({ord("«"): "", ord("»"): ""}) if template else None),
     )
 
 

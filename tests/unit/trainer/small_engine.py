@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
+
+from http_server import Handler, answering
 
 TOO_MANY = 429
 Reply = Callable[[str, list[dict[str, str]]], str]
@@ -124,15 +125,12 @@ def _echoed(prompt: list[int], logprob: float) -> dict[str, Any]:
 def running(engine: Engine) -> Iterator[Engine]:
     """Serve it while inside."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class Asked(Handler):
         def do_GET(self) -> None:
             self._send(200, engine.list())
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.body())
             engine.keys.add(self.headers["Authorization"])
             engine.times.append(time.monotonic())
             if (self.path == "/classify") != (engine.reward is not None):
@@ -143,29 +141,11 @@ def running(engine: Engine) -> Iterator[Engine]:
             return self._send(*(engine.answer if asks else engine.likelihood)(body))
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
-            content = engine.page.encode() or json.dumps(body).encode()
-            self.send_response(status)
             # A client that need not wait makes a failing engine a quick test.
-            self.send_header(*(("Retry-After", "1") if status == TOO_MANY else ("retry-after-ms", "1")))
-            self.send_header("Content-Type", "text/html" if engine.page else "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            soon = {"Retry-After": "1"} if status == TOO_MANY else {"retry-after-ms": "1"}
+            kind = {"Content-Type": "text/html" if engine.page else "application/json"}
+            self.answer(status, engine.page.encode() or json.dumps(body).encode(), soon | kind)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        # Of more connections at once than wait here, the rest try again after a second.
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Handler)
-    engine.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with answering(Asked) as place:
+        engine.url = f"http://{place}/v1"
         yield engine
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from finetune_trainer.contract.adapters import Adapter, Held, Wanted
+from finetune_trainer.contract.adapters import HeldAdapters, PublishedAdapter, WantedAdapters
 from finetune_trainer.stages.adapter_engine import read
 from finetune_trainer.stages.adapter_steps import (
     KEPT_SECONDS,
@@ -26,14 +26,14 @@ from finetune_trainer.stages.adapter_steps import (
     steps,
 )
 
-ONE = Adapter(name="recipes-1", uri="s3://models/1", digest="sha256:" + "1" * 64)
-TWO = Adapter(name="recipes-2", uri="s3://models/2", digest="sha256:" + "2" * 64)
+ONE = PublishedAdapter(name="recipes-1", uri="s3://models/1", digest="sha256:" + "1" * 64)
+TWO = PublishedAdapter(name="recipes-2", uri="s3://models/2", digest="sha256:" + "2" * 64)
 OTHER_ONE = ONE.model_copy(update={"digest": "sha256:" + "3" * 64})
-FIRST = Wanted(adapters=(ONE,), aliases={"recipes": "recipes-1"})
-SECOND = Wanted(adapters=(TWO,), aliases={"recipes": "recipes-2"})
+FIRST = WantedAdapters(adapters=(ONE,), aliases={"recipes": "recipes-1"})
+SECOND = WantedAdapters(adapters=(TWO,), aliases={"recipes": "recipes-2"})
 
 
-def having(*adapters: Adapter, **fields: object) -> Observed:
+def having(*adapters: PublishedAdapter, **fields: object) -> Observed:
     """An engine that has these."""
     places = {adapter.name: f"/adapters/{directory(adapter)}" for adapter in adapters}
     return replace(Observed(engine=places, there=frozenset(map(directory, adapters))), **fields)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def test_one_is_fetched_then_loaded_then_named() -> None:
     seen = having(ONE, aliases={"recipes": "recipes-1"})
     assert steps(FIRST, seen, 0) == []
     assert settled(FIRST, seen, 0)
-    assert held(FIRST, seen) == Held(loaded=("recipes-1",), aliases={"recipes": "recipes-1"})
+    assert held(FIRST, seen) == HeldAdapters(loaded=("recipes-1",), aliases={"recipes": "recipes-1"})
 
 
 def test_a_name_stands_for_the_old_one_until_the_new_one_is_there_and_the_old_one_goes_last() -> None:
@@ -70,7 +70,7 @@ def test_a_name_stands_for_the_old_one_until_the_new_one_is_there_and_the_old_on
 
 
 def test_a_name_that_went_elsewhere_answers_for_a_minute_those_who_are_still_connected() -> None:
-    gone, named = Wanted(), {"recipes": "recipes-1"}
+    gone, named = WantedAdapters(), {"recipes": "recipes-1"}
     seen = having(ONE, aliases=named)
     assert leaving(gone, seen) == {"recipes"}
     seen = replace(seen, leaving={"recipes": 10.0})
@@ -101,7 +101,7 @@ def test_other_weights_of_one_name_have_another_place() -> None:
     """The prefix cache tells them apart by it."""
     assert directory(ONE) != directory(OTHER_ONE)
     seen = replace(having(ONE), there=frozenset({directory(OTHER_ONE)}))
-    assert steps(Wanted(adapters=(OTHER_ONE,)), seen, 0) == [Load(OTHER_ONE, instead=True)]
+    assert steps(WantedAdapters(adapters=(OTHER_ONE,)), seen, 0) == [Load(OTHER_ONE, instead=True)]
 
 
 def test_an_engine_that_starts_again_gets_all_of_it_again() -> None:
@@ -111,7 +111,7 @@ def test_an_engine_that_starts_again_gets_all_of_it_again() -> None:
 
 
 def test_what_fails_is_tried_again_later_and_others_do_not_wait_for_it() -> None:
-    both = Wanted(adapters=(ONE, TWO), aliases={"recipes": "recipes-2", "one": "recipes-1"})
+    both = WantedAdapters(adapters=(ONE, TWO), aliases={"recipes": "recipes-2", "one": "recipes-1"})
     found = failure(None, "The bucket gives no answer.", False, now=100)
     seen = having(TWO, aliases={"recipes": "recipes-2"}, failures={ONE: found})
     assert steps(both, seen, 101) == []

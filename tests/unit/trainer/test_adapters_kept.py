@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from finetune_trainer.contract.adapters import Adapter, Held, Wanted
+from finetune_trainer.contract.adapters import HeldAdapters, PublishedAdapter, WantedAdapters
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages import adapters as stage
 from finetune_trainer.stages.adapter_engine import Refused
 from finetune_trainer.stages.adapters import Keeper, KeeperSettings, key
 
-ONE = Adapter(name="recipes-1", uri="s3://models/1", digest="sha256:" + "1" * 64)
-FIRST = Wanted(adapters=(ONE,), aliases={"recipes": "recipes-1"})
+ONE = PublishedAdapter(name="recipes-1", uri="s3://models/1", digest="sha256:" + "1" * 64)
+FIRST = WantedAdapters(adapters=(ONE,), aliases={"recipes": "recipes-1"})
 
 
 class Engine:
@@ -66,7 +66,7 @@ class AtOnce:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeeperSettings:
-    def fetch(adapter: Adapter, target: Path, signed: Path | None) -> None:
+    def fetch(adapter: PublishedAdapter, target: Path, signed: Path | None) -> None:
         target.mkdir()
 
     monkeypatch.setattr(stage, "fetch", fetch)
@@ -86,17 +86,17 @@ def keeper(settings: KeeperSettings, engine: Engine) -> Keeper:
     return Keeper(settings, engine)  # type: ignore[arg-type]
 
 
-def told(found: Keeper) -> Held:
+def told(found: Keeper) -> HeldAdapters:
     answer = found.answer("/status")
     assert answer
-    return Held.model_validate_json(answer.body)
+    return HeldAdapters.model_validate_json(answer.body)
 
 
 def test_what_a_pod_begins_with_is_loaded_and_then_requests_may_come(settings: KeeperSettings, engine: Engine) -> None:
     found = keeper(settings, engine)
     found.look()
     assert engine.is_ready
-    assert told(found) == Held(loaded=("recipes-1",), aliases={"recipes": "recipes-1"})
+    assert told(found) == HeldAdapters(loaded=("recipes-1",), aliases={"recipes": "recipes-1"})
     assert json.loads((settings.root / "aliases.json").read_text()) == {"recipes": "recipes-1"}
     assert found.answer("/") is None
 
@@ -146,13 +146,13 @@ def test_what_the_pod_is_told_counts_more_than_what_it_began_with(settings: Keep
     settings.now.write_text(json.dumps(later))
     found.look()
     # The other name goes on for those who are still connected.
-    assert told(found) == Held(loaded=("recipes-1",), aliases={"dishes": "recipes-1", "recipes": "recipes-1"})
+    assert told(found) == HeldAdapters(loaded=("recipes-1",), aliases={"dishes": "recipes-1", "recipes": "recipes-1"})
 
 
 def test_a_fault_in_fetching_one_is_told_of_it_and_nothing_ends(
     settings: KeeperSettings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(adapter: Adapter, target: Path, signed: Path | None) -> None:
+    def fetch(adapter: PublishedAdapter, target: Path, signed: Path | None) -> None:
         raise RuntimeError("a fault with the-canary")
 
     monkeypatch.setenv("FINETUNE_LORA_HF_TOKEN", "the-canary")
@@ -168,7 +168,7 @@ def test_a_fault_in_fetching_one_is_told_of_it_and_nothing_ends(
 def test_one_that_can_not_be_had_keeps_no_pod_from_serving(
     settings: KeeperSettings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(adapter: Adapter, target: Path, signed: Path | None) -> None:
+    def fetch(adapter: PublishedAdapter, target: Path, signed: Path | None) -> None:
         raise StageError(Outcome.NOT_FOUND, "s3://models/1 does not exist.")
 
     monkeypatch.setattr(stage, "fetch", fetch)

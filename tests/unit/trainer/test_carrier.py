@@ -15,7 +15,7 @@ class Full:
     def bring(self, name: str, wanted: Any) -> bool:
         return True
 
-    def put(self, name: str, paths: list[Path]) -> None:
+    def put(self, name: str, paths: list[Path], growing: bool = False) -> None:
         raise StageError(Outcome.UNAVAILABLE, "the bucket is full")
 
 

@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from finetune_trainer.training.checkpoints import Checkpoints, elapsed, write_whole
+from finetune_trainer.data.disk import write_whole
+from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 
 
 @pytest.fixture

@@ -46,18 +46,6 @@ def test_it_compares_each_answer_with_the_reference(case: Case, judge: Engine) -
     assert judge.keys == {"Bearer sk-secret"}
 
 
-def test_answers_are_kept_before_and_after_the_judge_is_asked(case: Case, judge: Engine) -> None:
-    case.engine.reply = lambda model, messages: f"{model} says more"
-    case.prepared()
-    seen: list[tuple[int, int]] = []
-    case.kept = lambda: seen.append((len(case.answers()), len(judge.asked)))
-    case.evaluate(**judged(judge))
-    # One easy question, and by the end both contenders.
-    assert seen[0] == (len(case.answers()), 1)
-    assert seen[-1] == (len(case.answers()), len(judge.asked))
-    assert seen[0] < seen[1] < seen[2]
-
-
 def test_the_same_words_are_as_good_and_need_no_judge(case: Case, judge: Engine) -> None:
     case.prepared()
     result = case.evaluate(**judged(judge) | {"baselines": ()})

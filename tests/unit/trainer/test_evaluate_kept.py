@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import signal
+from multiprocessing import get_context
+from typing import Any
 
 from decisions import TRIALS
 from evaluating import BASELINES, TEST, Case, reply
-from finetune_trainer.contract.config import GateConfig, Metric, SweepConfig, TrainingConfig
+from finetune_trainer.contract.config import EndpointConfig, GateConfig, Metric, SweepConfig, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome
-from finetune_trainer.contract.results import PrepareResult, TrainResult
+from finetune_trainer.contract.results import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.evaluation.decision import Decision
+from finetune_trainer.evaluation.endpoint import CONCURRENCY
 from finetune_trainer.evaluation.inspection import Row
 from finetune_trainer.training import plans
+from small_engine import Engine, running
 
 
 def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) -> None:
@@ -31,6 +36,75 @@ def test_an_evaluation_that_was_stopped_asks_only_what_is_missing(case: Case) ->
     new = {json.dumps(request, sort_keys=True) for request in case.asked()[asked:]}
     assert len(new) == 80 - kept
     assert len(case.answers()) == 80
+
+
+def test_one_that_is_killed_asks_again_only_what_was_under_way_and_ends_the_same(case: Case) -> None:
+    with running(Engine(lambda model, messages: "A")) as judge:
+        case.prepared()
+        told = {
+            "metrics": (Metric.JUDGE, Metric.EXACT_MATCH),
+            "baselines": BASELINES[:1],
+            "judge": EndpointConfig(url=judge.url, model="large"),
+        }
+        expected = left(case, case.evaluate(**told))
+        shutil.rmtree(case.workspace.evaluations)
+        rows = len(unique(case.asked()))
+        judgements = case.workspace.evaluations / "judgements.jsonl"
+
+        killed(case, case.engine, 30, **told)
+        kept, asked = len(case.answers()), len(case.asked())
+        # An engine is asked sixteen things at once, and the next when one of them was answered.
+        assert 30 - CONCURRENCY <= kept < rows
+        killed(case, judge, 30, **told)
+        assert len(unique(case.asked()[asked:])) == rows - kept
+        kept, asked = len(judgements.read_text().splitlines()), len(judge.asked)
+        assert 30 - CONCURRENCY - 1 <= kept < 40
+        before = len(case.engine.asked)
+        assert left(case, case.evaluate(**told)) == expected
+        assert not [body for body in case.asked() if body in case.engine.asked[before:]]
+        # And something easy, as always.
+        assert len(unique(judge.asked[asked:])) == 40 - kept + 1
+
+
+def killed(case: Case, engine: Engine, number: int, **told: Any) -> None:
+    """Evaluate in a process that is killed as an engine is asked for the answer of this number, from now on."""
+    reply, last = engine.reply, len(engine.asked) + number
+
+    def dying(model: str, messages: list[dict[str, str]]) -> str:
+        if len(engine.asked) >= last:
+            child.kill()
+        return reply(model, messages)
+
+    engine.reply = dying
+    # A fork has what takes seconds to import.
+    child = get_context("fork").Process(target=case.evaluate, kwargs=told)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    engine.reply = reply
+
+
+def unique(asked: list[dict[str, Any]]) -> set[str]:
+    """What was asked; what was under way at a kill may be asked twice."""
+    return {json.dumps(body, sort_keys=True) for body in asked}
+
+
+def left(case: Case, result: EvaluateResult) -> tuple[bytes, dict[str, Any]]:
+    """Every row with its answers and scores, and what they come to; without the time that they took."""
+    rows = (case.workspace.evaluations / result.evaluation / "rows.jsonl").read_bytes()
+    found = {"tuned": result.tuned, **result.baselines}
+    return rows, {name: contender.model_dump(exclude={"requests"}) for name, contender in found.items()}
+
+
+def test_answers_that_a_lost_machine_left_as_zeros_are_asked_again(case: Case) -> None:
+    case.prepared()
+    case.evaluate(baselines=BASELINES[:1])
+    lines = case.workspace.answers.read_bytes().splitlines(keepends=True)
+    case.workspace.answers.write_bytes(b"".join(lines[:5]) + bytes(len(lines[5])) + b"".join(lines[6:]))
+    shutil.rmtree(case.workspace.evaluations / case.evaluate(baselines=BASELINES[:1]).evaluation)
+    asked = len(case.asked())
+    case.evaluate(baselines=BASELINES[:1])
+    assert len(case.asked()) - asked == 40 - 5
 
 
 def test_the_same_evaluation_is_not_done_twice_and_other_metrics_ask_nothing_again(case: Case) -> None:

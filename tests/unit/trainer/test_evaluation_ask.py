@@ -1,14 +1,14 @@
 """In which order contenders are asked."""
 
-from finetune_trainer.evaluation.ask import TURN, Request, interleaved
+from finetune_trainer.evaluation.ask import TURN, AnswerRequest, interleaved
 from finetune_trainer.evaluation.contenders import Prompt
 
 
-def requests(name: str, rows: int) -> list[Request]:
-    return [Request(name, row, name, Prompt("pie?", 0), 9) for row in range(rows)]
+def requests(name: str, rows: int) -> list[AnswerRequest]:
+    return [AnswerRequest(name, row, name, Prompt("pie?", 0), 9) for row in range(rows)]
 
 
-def turns(order: list[Request]) -> list[str]:
+def turns(order: list[AnswerRequest]) -> list[str]:
     """Whose turn it was."""
     names = [request.contender for request in order]
     return [name for before, name in zip([None, *names], names, strict=False) if name != before]

@@ -2,10 +2,8 @@
 
 import hashlib
 import ssl
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -17,12 +15,13 @@ from cryptography.x509.oid import NameOID
 from finetune_trainer.contract.config import Source
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import fetch
+from http_server import Handler, answering
 
 ROWS = b'{"text": "Flour and water."}\n' * 1000
 SHA256 = f"sha256:{hashlib.sha256(ROWS).hexdigest()}"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Files(Handler):
     """Files by their path, and what goes wrong by its name."""
 
     def do_GET(self) -> None:
@@ -30,19 +29,11 @@ class Handler(BaseHTTPRequestHandler):
         moved = {"/moved.jsonl": "/rows.jsonl", "/plain.jsonl": "http://127.0.0.1:1/rows.jsonl"}
         refused = {"/private.jsonl": 403, "/broken.jsonl": 503}
         if self.path in moved:
-            self.send_response(302)
-            self.send_header("Location", moved[self.path])
-            self.end_headers()
+            self.answer(302, headers={"Location": moved[self.path]})
         elif self.path in sent:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(ROWS)))
-            self.end_headers()
-            self.wfile.write(sent[self.path])
+            self.answer(200, sent[self.path], {"Content-Length": str(len(ROWS)), "Connection": "close"})
         else:
-            self.send_error(refused.get(self.path, 404))
-
-    def log_message(self, *args: object) -> None:
-        """Not into the tests' output."""
+            self.answer(refused.get(self.path, 404))
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
@@ -74,14 +65,10 @@ def server(certified: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Ite
     """HOST:PORT of a server whose certificate is trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certified[0]))
     monkeypatch.setenv("TRANSFER_WAIT_SECONDS", "0")
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certified)
-    found.socket = context.wrap_socket(found.socket, server_side=True)
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{found.server_port}"
-    found.shutdown()
-    found.server_close()
+    with answering(Files, tls=context) as place:
+        yield place
 
 
 def brought(server: str, name: str, directory: Path, checksum: str | None = None) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Method, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import Plan
-from finetune_trainer.data.base import Model
+from finetune_trainer.data.base import ModelFigures
 from finetune_trainer.training import hyperparameters, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.hyperparameters import TrainCounts, epochs
@@ -15,8 +15,8 @@ from finetune_trainer.training.memory import GIB, PASS_TOKENS, UNKNOWN, Device
 from hypothesis import given
 from hypothesis import strategies as st
 
-SMOLLM2 = Model(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
-LLAMA_8B = Model(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
+SMOLLM2 = ModelFigures(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
+LLAMA_8B = ModelFigures(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
 RECIPES = TrainCounts(count=290, tokens=22_176, learned=8_000, longest=117)
 LAPTOP = Device(16 * GIB, 0, FLOAT32)
 FULL = AdapterConfig(type=AdapterType.NONE)
@@ -26,7 +26,7 @@ def training(**fields: Any) -> TrainingConfig:
     return TrainingConfig(**fields)
 
 
-def choose(training: TrainingConfig, counts: TrainCounts, model: Model, device: Device = UNKNOWN) -> Plan:
+def choose(training: TrainingConfig, counts: TrainCounts, model: ModelFigures, device: Device = UNKNOWN) -> Plan:
     return hyperparameters.choose(training, counts, model, device)
 
 
@@ -133,7 +133,7 @@ def test_memory_grows_with_what_is_trained() -> None:
     count=st.integers(1, 10**7),
     mean=st.integers(1, 10**4),
     longest=st.integers(1, 10**6),
-    model=st.sampled_from([SMOLLM2, LLAMA_8B, Model(10**3, 64, 8, 1, 100, 32, 8, 8)]),
+    model=st.sampled_from([SMOLLM2, LLAMA_8B, ModelFigures(10**3, 64, 8, 1, 100, 32, 8, 8)]),
     fields=st.fixed_dictionaries(
         {},
         optional={
@@ -145,7 +145,7 @@ def test_memory_grows_with_what_is_trained() -> None:
     ),
 )
 def test_every_plan_can_be_carried_out(
-    count: int, mean: int, longest: int, model: Model, fields: dict[str, Any]
+    count: int, mean: int, longest: int, model: ModelFigures, fields: dict[str, Any]
 ) -> None:
     plan = choose(training(**fields), TrainCounts(count, count * min(mean, longest), count, longest), model)
     assert 1 <= plan.max_length <= plan.context_length <= model.context_length

@@ -8,23 +8,34 @@ from typing import Any
 import pytest
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Sharding
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.data.base import Model
+from finetune_trainer.data.base import ModelFigures
 from finetune_trainer.training import activations, attempts, failures, host
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt
-from finetune_trainer.training.memory import GIB, PASS_TOKENS, Device, Pass, TokenLoad, Training, divided, refusal
+from finetune_trainer.training.memory import (
+    GIB,
+    PASS_TOKENS,
+    Device,
+    Pass,
+    TokenLoad,
+    TrainingFootprint,
+    divided,
+    refusal,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-LLAMA_8B = Model(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
-SMOLLM2 = Model(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
+LLAMA_8B = ModelFigures(8_030_261_248, 131_072, 4096, 32, 128_256, 14_336, query_size=4096, key_value_size=1024)
+SMOLLM2 = ModelFigures(134_515_008, 8192, 576, 30, 49_152, intermediate_size=1536, query_size=576, key_value_size=192)
 LOAD = TokenLoad(longest=512, step=16 * 512, learned=0.3)
 
 
-def training(kind: str = "lora", model: Model = LLAMA_8B, gib: float | None = 80, **load: Any) -> Training:
+def training(
+    kind: str = "lora", model: ModelFigures = LLAMA_8B, gib: float | None = 80, **load: Any
+) -> TrainingFootprint:
     """One on an accelerator."""
     device = Device(None if gib is None else int(gib * GIB), 1, BFLOAT16)
-    return Training(model, AdapterConfig(type=AdapterType(kind)), device, replace(LOAD, **load))
+    return TrainingFootprint(model, AdapterConfig(type=AdapterType(kind)), device, replace(LOAD, **load))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +51,7 @@ def test_an_8b_model_takes_what_its_weights_do_and_little_more(kind: str, least:
 SAVED = ("embed_tokens", "lm_head")
 
 
-def saving(found: Training) -> Training:
+def saving(found: TrainingFootprint) -> TrainingFootprint:
     return replace(found, adapter=found.adapter.model_copy(update={"modules_to_save": SAVED}))
 
 
@@ -59,7 +70,7 @@ def test_where_they_are_too_much_it_says_that_without_them_it_would_fit() -> Non
     assert "remove training.adapter.modulesToSave" in failures.remedy(saving(training(gib=32)))
 
 
-def on_cpus(found: Training) -> Training:
+def on_cpus(found: TrainingFootprint) -> TrainingFootprint:
     return replace(found, device=replace(found.device, accelerators=0))
 
 
@@ -68,7 +79,7 @@ def on_cpus(found: Training) -> Training:
     [training("dora"), saving(training()), training(writes=False)],
     ids=["DoRA", "modules as a whole", "a reward model"],
 )
-def test_a_whole_model_that_is_written_stands_beside_the_one_that_trains(merged: Training) -> None:
+def test_a_whole_model_that_is_written_stands_beside_the_one_that_trains(merged: TrainingFootprint) -> None:
     found = on_cpus(merged)
     # Of a reward model without the output layer, which is one of fifteen.
     assert found.memory(found.least) / GIB > 2 * 14
@@ -106,7 +117,7 @@ def test_activations_are_recomputed_only_where_memory_is_short() -> None:
     learned=st.floats(0.01, 1),
 )
 def test_what_is_chosen_fits_and_takes_the_longest_row(
-    kind: AdapterType, model: Model, gib: float, longest: int, rows: int, learned: float
+    kind: AdapterType, model: ModelFigures, gib: float, longest: int, rows: int, learned: float
 ) -> None:
     found = training(kind, model, gib, longest=longest, step=longest * rows, learned=learned)
     chosen = found.chosen
@@ -121,9 +132,9 @@ def test_what_is_chosen_fits_and_takes_the_longest_row(
     assert smaller is None or found.memory(smaller) < found.memory(chosen)
 
 
-QWEN2_7B = Model(7_615_616_512, 32_768, 3584, 28, 152_064, 18_944, query_size=3584, key_value_size=512)
+QWEN2_7B = ModelFigures(7_615_616_512, 32_768, 3584, 28, 152_064, 18_944, query_size=3584, key_value_size=512)
 # Its embeddings are its output layer.
-GEMMA_2B = Model(2_506_172_416, 8192, 2048, 18, 256_000, 16_384, query_size=2048, key_value_size=256)
+GEMMA_2B = ModelFigures(2_506_172_416, 8192, 2048, 18, 256_000, 16_384, query_size=2048, key_value_size=256)
 SHAPES = pytest.mark.parametrize("model", [LLAMA_8B, QWEN2_7B, GEMMA_2B], ids=["llama", "qwen2", "gemma"])
 KINDS = pytest.mark.parametrize("kind", ["qlora", "lora", "none"])
 DEVICES = pytest.mark.parametrize("accelerators", [0, 1], ids=["on CPUs", "on an accelerator"])
@@ -131,7 +142,7 @@ DEVICES = pytest.mark.parametrize("accelerators", [0, 1], ids=["on CPUs", "on an
 TOKENS = (2048, 4096, 8192, 16_384)
 
 
-def grid(kind: str, model: Model, accelerators: int, rank: int = 16) -> Training:
+def grid(kind: str, model: ModelFigures, accelerators: int, rank: int = 16) -> TrainingFootprint:
     found = training(kind, model, learned=1, step=64 * 2048)
     adapter = found.adapter.model_copy(update={"rank": rank})
     return replace(found, adapter=adapter, device=replace(found.device, accelerators=accelerators))
@@ -141,7 +152,7 @@ def grid(kind: str, model: Model, accelerators: int, rank: int = 16) -> Training
 @KINDS
 @DEVICES
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-def test_more_tokens_at_once_take_more(kind: str, model: Model, accelerators: int, recompute: bool) -> None:
+def test_more_tokens_at_once_take_more(kind: str, model: ModelFigures, accelerators: int, recompute: bool) -> None:
     """Each the same: at the least its logits, their logarithms and gradients."""
     found = grid(kind, model, accelerators)
     taken = [found.memory(Pass(tokens, recompute)) for tokens in TOKENS]
@@ -154,7 +165,7 @@ def test_more_tokens_at_once_take_more(kind: str, model: Model, accelerators: in
 @KINDS
 @DEVICES
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_recomputed_activations_take_less(kind: str, model: Model, accelerators: int, tokens: int) -> None:
+def test_recomputed_activations_take_less(kind: str, model: ModelFigures, accelerators: int, tokens: int) -> None:
     found = grid(kind, model, accelerators)
     assert found.memory(Pass(tokens, recompute=True)) < found.memory(Pass(tokens, recompute=False))
 
@@ -164,7 +175,7 @@ def test_recomputed_activations_take_less(kind: str, model: Model, accelerators:
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_four_bits_take_less_than_an_adapter_and_that_less_than_everything(
-    model: Model, accelerators: int, recompute: bool, tokens: int
+    model: ModelFigures, accelerators: int, recompute: bool, tokens: int
 ) -> None:
     qlora, lora, none = (
         grid(kind, model, accelerators).memory(Pass(tokens, recompute)) for kind in ("qlora", "lora", "none")
@@ -178,7 +189,9 @@ def test_four_bits_take_less_than_an_adapter_and_that_less_than_everything(
 @SHAPES
 @DEVICES
 @pytest.mark.parametrize("kind", ["qlora", "lora"])
-def test_a_higher_rank_takes_its_weights_gradients_and_moments(model: Model, accelerators: int, kind: str) -> None:
+def test_a_higher_rank_takes_its_weights_gradients_and_moments(
+    model: ModelFigures, accelerators: int, kind: str
+) -> None:
     taken = {rank: grid(kind, model, accelerators, rank).memory(Pass(512, recompute=True)) for rank in (8, 16, 64, 256)}
     assert list(taken.values()) == sorted(set(taken.values()))
     more = activations.adapter_parameters(model, AdapterConfig(rank=256 - 64))
@@ -221,14 +234,14 @@ def test_a_row_that_is_too_long_may_be_cut() -> None:
 
 
 def test_on_cpus_it_is_the_memory_limit_that_can_be_raised() -> None:
-    found = refusal(Training(LLAMA_8B, AdapterConfig(), Device(8 * GIB, 0, FLOAT32), LOAD))
+    found = refusal(TrainingFootprint(LLAMA_8B, AdapterConfig(), Device(8 * GIB, 0, FLOAT32), LOAD))
     assert found is not None
     assert "training.resources.limits.memory of " in found.message
 
 
-def on(count: int, gib: float, kind: str = "none") -> Training:
+def on(count: int, gib: float, kind: str = "none") -> TrainingFootprint:
     device = Device(int(gib * GIB), count, BFLOAT16)
-    return Training(LLAMA_8B, AdapterConfig(type=AdapterType(kind)), device, LOAD)
+    return TrainingFootprint(LLAMA_8B, AdapterConfig(type=AdapterType(kind)), device, LOAD)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +257,7 @@ def on(count: int, gib: float, kind: str = "none") -> Training:
     ],
 )
 def test_devices_divide_the_weights_where_one_can_not_hold_them(
-    wanted: Sharding, found: Training, sharded: bool
+    wanted: Sharding, found: TrainingFootprint, sharded: bool
 ) -> None:
     assert divided(found, wanted).sharded is sharded
 
@@ -262,7 +275,9 @@ def test_what_one_device_can_not_hold_several_may_and_how_many_is_told() -> None
     assert two is not None
     assert "training.sharding full with 2 accelerators (" in one.message
     assert "training.sharding full with 4 accelerators (" in two.message
-    on_cpus = refusal(Training(LLAMA_8B, AdapterConfig(type=AdapterType.NONE), Device(100 * GIB, 0, FLOAT32), LOAD))
+    on_cpus = refusal(
+        TrainingFootprint(LLAMA_8B, AdapterConfig(type=AdapterType.NONE), Device(100 * GIB, 0, FLOAT32), LOAD)
+    )
     assert on_cpus is not None
     assert "training.sharding full with 2 pods (training.nodes) (" in on_cpus.message
 
@@ -288,7 +303,7 @@ def test_nothing_is_refused_where_the_memory_is_not_known() -> None:
 BEGUN = Attempt(memory=80 * GIB, tokens=4096, recompute=False)
 
 
-def out_of_memory(before: Attempt, found: Training) -> attempts.Ended:
+def out_of_memory(before: Attempt, found: TrainingFootprint) -> attempts.Ended:
     what = failures.out_of_memory("NVIDIA H100", 80 * GIB)
     return attempts.ran_out(found, before, what, failures.remedy(found))
 

@@ -1,7 +1,8 @@
 """Adapters that an engine loads while it runs: what is wanted, and what the container beside the engine tells of it.
 
-A FineTuneJob asks for one by an `Adapter` in a ConfigMap of its own; the Engine's controller makes a `Wanted` of all of
-them, and the verb `adapters`, in each of the Engine's pods, acts by it and answers with `Held`.
+A FineTuneJob asks for one by a `PublishedAdapter` in a ConfigMap of its own; the Engine's controller makes
+`WantedAdapters` of all of them, and the verb `adapters`, in each of the Engine's pods, acts by it and answers with
+`HeldAdapters`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from finetune_trainer.contract.config import Contract
 
-# The file with a `Wanted`.
+# The file with `WantedAdapters`.
 LIST = "adapters.json"
 # What the container beside the engine leaves for the engine's middleware, in the volume that they share: the aliases in
 # force, and the key that requests have to carry which load and unload.
@@ -22,7 +23,7 @@ VERIFY_KEY = "FINETUNE_LORA_VERIFY_KEY"
 READY = "/finetune/ready"
 
 
-class Adapter(Contract):
+class PublishedAdapter(Contract):
     """A published adapter. `name`: what requests call it; `digest`: the artifact's, of which the manifest at `uri`
     tells.
     """
@@ -32,14 +33,14 @@ class Adapter(Contract):
     digest: str
 
 
-class Wanted(Contract):
+class WantedAdapters(Contract):
     """All that a pod should have. `aliases`: further names that requests may call adapters by."""
 
-    adapters: tuple[Adapter, ...] = ()
+    adapters: tuple[PublishedAdapter, ...] = ()
     aliases: Mapping[str, str] = {}
 
 
-class Held(Contract):
+class HeldAdapters(Contract):
     """What a pod has. `aliases`: those in force; `failed`: why an adapter could not be loaded."""
 
     loaded: tuple[str, ...] = ()

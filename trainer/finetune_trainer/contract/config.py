@@ -300,7 +300,12 @@ class RunConfig(Contract):
     @property
     def base_name(self) -> str:
         """The model name under which the untuned base model answers beside the tuned one."""
-        return f"{self.name}-base"
+        return base_name(self.name)
+
+
+def base_name(name: str) -> str:
+    """The model name under which the base model answers beside a tuned one of that name."""
+    return f"{name}-base"
 
 
 class Metric(StrEnum):
@@ -415,29 +420,31 @@ class Prices(TokenPrices):
 
 
 class EvaluationConfig(Contract):
-    """What evaluate measures. No metrics: chosen from the data. `sample_size`: at most so many rows of test.
-
-    DEFAULT_BASELINES bring structured along where the answers are JSON or labels, unless the manifest names
-    `only_these`. `base_alone`: the base model answers from an engine of its own, as large as the tuned one's.
-    `merged`: the tuned model is asked as a part of its base model, where merge could make one.
-    `max_answer_tokens` left out: chosen from the rows. `chat_template_kwargs`: variables of the model's
-    chat template. `gate`, `prices` and `accelerators` (of all replicas that serve) change what the report says, and
-    nothing that is measured.
+    """What evaluate measures. `gate`, `prices` and `accelerators` change what the report says, and nothing that is
+    measured.
     """
 
+    # Empty: chosen from the data.
     metrics: tuple[Metric, ...] = ()
     baselines: tuple[BaselineConfig, ...] = ()
+    # The manifest names them: else DEFAULT_BASELINES bring structured along where the answers are JSON or labels.
     only_these: bool = False
+    # The base model answers from an engine of its own, as large as the tuned one's.
     base_alone: bool = False
+    # The tuned model is asked as a part of its base model, where merge could make one.
     merged: bool = False
+    # At most so many rows of test.
     sample_size: Annotated[int, Field(ge=1)] = 200
     seed: int = 42
     judge: EndpointConfig | None = None
     lm_eval: LmEvalConfig | None = None
+    # Left out: chosen from the rows.
     max_answer_tokens: Annotated[int, Field(ge=1)] | None = None
+    # Variables of the model's chat template.
     chat_template_kwargs: dict[str, bool | int | float | str] = {}
     gate: GateConfig | None = None
     prices: Prices = Prices()
+    # Of all replicas that serve.
     accelerators: int = 0
 
     @property
@@ -452,6 +459,8 @@ class EvaluationConfig(Contract):
 ARTIFACT, RUN_CONFIG, PROVENANCE = "artifact.json", "run_config.json", "provenance.json"
 # What it is made of.
 BOM = "bom.json"
+# How training went, a row for each logged step. Beside report.json: the report as a page, and every test row.
+METRICS_FILE, REPORT_PAGE, REPORT_ROWS = "metrics.jsonl", "report.html", "rows.jsonl"
 # Beside an artifact that was published and signed: OpenSSF Model Signing's signature.
 SIGNATURE = "model.sig"
 # What the Secret of output.sign holds: a private key, and its password where it is encrypted. In a pod each has
@@ -521,6 +530,10 @@ class Workspace:
         # Where two are nearly as fast, losses would be measured by two rulers.
         found.precision = self.trials / self.precision.name
         return found
+
+    def rows(self, split: str) -> Path:
+        """The rows of a split as they are asked."""
+        return self.data / f"{split}.jsonl"
 
     def learned(self, split: str) -> Path:
         """What is trained of a split, in tokens."""

@@ -10,13 +10,15 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_trainer.contract.config import Contract, Format, Metric, OnSensitive, TrackerType
+from finetune_trainer.contract.curve import Curve, Finite
 from finetune_trainer.contract.sweep import told
 
 STATUS_PORT = 8080
+# What reports call the tuned model, beside the names of its baselines.
+TUNED = "tuned"
 # A number of things: what JSON carries exactly, and what a FineTuneJob's status takes.
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Progress(Contract):
@@ -25,7 +27,8 @@ class Progress(Contract):
     `validation_reward_accuracy`: of the methods that rank answers, the share of validation's rows whose rewards are as
     they should be. Its loss is the mean of its pairs'.
     `tracking`: where a tracker shows it. `notice`: what went otherwise than planned, and goes on. `trial`: of a sweep,
-    which of how many `trials` it is; `ended`: those that had when it began.
+    which of how many `trials` it is; `ended`: those that had when it began. `curve`: the losses so far, those of
+    runs that it resumes included.
     """
 
     stage: str
@@ -43,6 +46,7 @@ class Progress(Contract):
     tokens_per_second: Amount | None = None
     eta: datetime | None = None
     tracking: str | None = None
+    curve: Curve = ()
 
 
 class Rows(Contract):
@@ -181,7 +185,8 @@ class TrainResult(Contract):
     the artifact is of the last step then. `validation_reward_accuracy`: see Progress, at the artifact's step. `notice`:
     what went otherwise than planned. `spent`: of a training that ended before its last step since its budget was used
     up, a sentence. `stopped`: it ended early, since other trials outdid it. `trials`: of a sweep all, in order;
-    everything else is told of the one that was taken, but `usage`, which is of all together.
+    everything else is told of the one that was taken, but `usage`, which is of all together. `curve`: in the
+    termination message alone, where there is room for it; beside artifact.json lies metrics.jsonl, which has it whole.
     """
 
     artifact: ArtifactInfo
@@ -196,6 +201,7 @@ class TrainResult(Contract):
     tracked: Tracked | None = None
     stopped: bool = False
     trials: tuple[Trial, ...] = ()
+    curve: Curve = Field((), exclude_if=lambda curve: not curve)
 
     @property
     def taken(self) -> int | None:

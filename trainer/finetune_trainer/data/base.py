@@ -35,7 +35,7 @@ TOKENIZER_FILES = (
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelFigures:
     """The figures of the base model that arithmetic needs. `parameters` is a count; the rest as in its config.json.
 
     `query_size` and `key_value_size`: those of all heads. Where its config has no such figures they are Llama's of that
@@ -56,7 +56,7 @@ class Model:
 class Base:
     """The base model's figures and its tokenizer."""
 
-    model: Model
+    model: ModelFigures
     tokenizer: PreTrainedTokenizerFast
 
     @property
@@ -115,7 +115,7 @@ def read(directory: Path, config: ModelConfig) -> Base:
     return Base(_figures(found, parameters(directory, uri), tokenizer.model_max_length), tokenizer)
 
 
-def figures(directory: Path, config: ModelConfig) -> Model:
+def figures(directory: Path, config: ModelConfig) -> ModelFigures:
     """Its figures alone. Raises StageError as `read` does."""
     return _figures(_config(directory, config), parameters(directory, config.source.uri), UNLIMITED)
 
@@ -172,14 +172,14 @@ def _reason(config: ModelConfig, directory: Path, what: str, error: Exception) -
     return f"its {what} can't be read: {lines[0].rstrip('.') if lines else type(error).__name__}"
 
 
-def _figures(found: Any, count: int, longest_input: int) -> Model:
+def _figures(found: Any, count: int, longest_input: int) -> ModelFigures:
     """`longest_input`: the tokenizer's."""
     longest = getattr(found, "max_position_embeddings", None)
     if longest is None and longest_input < UNLIMITED:
         longest = longest_input
     heads = getattr(found, "num_attention_heads", None) or 1
     size = getattr(found, "head_dim", None) or found.hidden_size // heads
-    return Model(
+    return ModelFigures(
         parameters=count,
         # No limit is known of models without positions, such as Mamba.
         context_length=longest or UNLIMITED,

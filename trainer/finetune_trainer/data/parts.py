@@ -9,11 +9,13 @@ ends. Only then what no list names any more is removed.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -37,7 +39,7 @@ KNOWN = ".parts"
 # What libraries and we call what is half-written, and what is said of a process that is no more.
 LEFT_OUT = {"staging", ".part", ".partial", ".staging", MEMORY_MARK}
 
-Wanted = Callable[[str], bool]
+PathFilter = Callable[[str], bool]
 
 
 class Superseded(StageError):
@@ -70,7 +72,7 @@ class Parts:
     root: Path
     owner: str = OWNER
 
-    def bring(self, name: str, wanted: Wanted = lambda path: True) -> bool:
+    def bring(self, name: str, wanted: PathFilter = lambda path: True) -> bool:
         """Have a part's files in the directory, verified, or those of them that are wanted; whether it is there."""
         with self._explained():
             part = self._newest(name)
@@ -85,22 +87,32 @@ class Parts:
                     raise self._lost(name)
         return False
 
-    def put(self, name: str, paths: Sequence[Path]) -> None:
-        """Make what lies at these paths the part, unless it is. Where a part was never brought, there is none."""
+    def put(self, name: str, paths: Sequence[Path], growing: bool = False) -> None:
+        """Make what lies at these paths the part, unless it is. Where a part was never brought, there is none.
+
+        `growing`: somebody writes there meanwhile, so that what is put are copies.
+        """
         with self._explained():
-            before = self._known(name)
             files, links = self._found(paths)
-            number, place = before.number + 1, f"{before.number + 1}-{uuid4().hex[:8]}"
-            kept: dict[str, File] = {}
-            for path, local in files.items():
-                digest, old = digests.of_file(local), before.files.get(path)
-                if old is None or old.digest != digest:
-                    old = File(digest=digest, object=f"{place}/{path}")
-                    self._filesystem.put_file(str(local), self._path(name, old.object))
-                kept[path] = old
-            part = Part(number=number, files=kept, links=links)
-            if (kept, links) != (before.files, before.links):
-                self._create(name, part)
+            if not growing:
+                self._put(name, files, links)
+                return
+            with TemporaryDirectory(dir=self.root) as still:
+                self._put(name, dict(_copied(files, Path(still))), links)
+
+    def _put(self, name: str, files: dict[str, Path], links: dict[str, str]) -> None:
+        before = self._known(name)
+        number, place = before.number + 1, f"{before.number + 1}-{uuid4().hex[:8]}"
+        kept: dict[str, File] = {}
+        for path, local in files.items():
+            digest, old = digests.of_file(local), before.files.get(path)
+            if old is None or old.digest != digest:
+                old = File(digest=digest, object=f"{place}/{path}")
+                self._filesystem.put_file(str(local), self._path(name, old.object))
+            kept[path] = old
+        part = Part(number=number, files=kept, links=links)
+        if (kept, links) != (before.files, before.links):
+            self._create(name, part)
 
     def remove(self, name: str) -> None:
         """Have nothing of a part there but the word that it is empty."""
@@ -133,7 +145,7 @@ class Parts:
             if path != _list(part):
                 self._filesystem.rm_file(self._path(name, path))
 
-    def _brought(self, name: str, part: Part, wanted: Wanted) -> bool:
+    def _brought(self, name: str, part: Part, wanted: PathFilter) -> bool:
         for path, file in part.files.items():
             if not wanted(path):
                 continue
@@ -289,6 +301,13 @@ def _number(path: str) -> int:
     """The number of the list that an object is, or was written for."""
     digits = path.partition("/")[0].partition("-")[0].removesuffix(".json")
     return int(digits) if digits.isdecimal() else 0
+
+
+def _copied(files: Mapping[str, Path], place: Path) -> Iterator[tuple[str, Path]]:
+    """The files as they are now; without drafts that are gone already."""
+    for number, (path, local) in enumerate(files.items()):
+        with suppress(FileNotFoundError):
+            yield path, shutil.copyfile(local, place / str(number))
 
 
 def _each(paths: Sequence[Path]) -> Iterator[Path]:

@@ -65,7 +65,7 @@ def store(splits: dict[str, Spool], longest: int, workspace: Workspace) -> Store
     passed = {name: _Passed() for name in sorted(splits)}
     learned: dict[str, Trained] = {}
     for name, counted in passed.items():
-        with (workspace.data / f"{name}.jsonl").open("wb") if name in ASKED else nullcontext() as file:
+        with workspace.rows(name).open("wb") if name in ASKED else nullcontext() as file:
             rows = counted.through(splits[name].batches(), file)
             if name in LEARNED:
                 learned[name] = trained.write(workspace.learned(name), rows, longest)

@@ -33,7 +33,7 @@ WARMING = "warming up"
 
 
 @dataclass(frozen=True)
-class Request:
+class AnswerRequest:
     """What one contender asks about one row. `url` and `manner`: of a model that the candidate does not serve."""
 
     contender: str
@@ -95,7 +95,9 @@ class VllmEndpoint:
         """What it serves."""
         return asyncio.run(self._served())
 
-    def ask(self, requests: Sequence[Request], told: Callable[[int], None], timed: bool = True) -> list[Prediction]:
+    def ask(
+        self, requests: Sequence[AnswerRequest], told: Callable[[int], None], timed: bool = True
+    ) -> list[Prediction]:
         """The predictions, in the order of `requests`; `told` hears how many there are after each.
 
         `timed`: somebody looks at how long they took, so that the engine is warmed up for each contender first.
@@ -140,7 +142,7 @@ def engines(whom: Whom, kept: ResponseFile[Prediction]) -> dict[str, VllmEndpoin
     return found
 
 
-async def complete(client: openai.AsyncOpenAI, request: Request) -> Prediction:
+async def complete(client: openai.AsyncOpenAI, request: AnswerRequest) -> Prediction:
     """The prediction, and what it took."""
     began = time.monotonic()
     completion = await _send(client, request, request.max_tokens, request.contender)
@@ -179,7 +181,7 @@ def _call(number: int, call: Message) -> Message:
     return {"id": call.get("id", f"call{number:05}"), "type": "function", "function": named}
 
 
-def interleaved(contenders: Sequence[Sequence[Request]]) -> list[Request]:
+def interleaved(contenders: Sequence[Sequence[AnswerRequest]]) -> list[AnswerRequest]:
     """In turns of `TURN` rows each, and each round begins with another: time and order are nobody's advantage.
 
     A turn is long enough that most of its requests share the engine with their like.
@@ -195,23 +197,23 @@ def interleaved(contenders: Sequence[Sequence[Request]]) -> list[Request]:
 
 
 def by_engine(
-    contenders: Sequence[Sequence[Request]], engines: Mapping[str, VllmEndpoint]
-) -> list[tuple[VllmEndpoint, list[Request]]]:
+    contenders: Sequence[Sequence[AnswerRequest]], engines: Mapping[str, VllmEndpoint]
+) -> list[tuple[VllmEndpoint, list[AnswerRequest]]]:
     """What each engine is asked, one after the other; the contenders that share one take turns."""
-    found: dict[VllmEndpoint, list[Sequence[Request]]] = {}
+    found: dict[VllmEndpoint, list[Sequence[AnswerRequest]]] = {}
     for requests in filter(None, contenders):
         found.setdefault(engines[requests[0].model], []).append(requests)
     return [(engine, interleaved(theirs)) for engine, theirs in found.items()]
 
 
-async def _warm_up(client: openai.AsyncOpenAI, requests: Sequence[Request]) -> None:
+async def _warm_up(client: openai.AsyncOpenAI, requests: Sequence[AnswerRequest]) -> None:
     """An engine compiles and loads with its first requests, of each kind and number; that is no contender's latency."""
     for name in dict.fromkeys(request.contender for request in requests):
         first = [request for request in requests if request.contender == name][:CONCURRENCY]
         await asyncio.gather(*(_send(client, request, 1, WARMING) for request in first))
 
 
-async def _send(client: openai.AsyncOpenAI, request: Request, max_tokens: int, salt: str) -> Any:
+async def _send(client: openai.AsyncOpenAI, request: AnswerRequest, max_tokens: int, salt: str) -> Any:
     """By the chat endpoint for messages and by the other for strings; at temperature 0, where that is not refused.
 
     The candidate finds in its prefix cache only what was asked with the same `salt`, as vLLM has it: no contender is

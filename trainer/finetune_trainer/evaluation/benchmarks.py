@@ -32,7 +32,7 @@ TAIL = 400
 
 
 @dataclass(frozen=True)
-class Engines:
+class HarnessTargets:
     """Whom the harness asks: where each model answers, the base model's tokenizer, and a request's tokens at most."""
 
     urls: Mapping[str, str]
@@ -63,7 +63,7 @@ def check(wanted: LmEvalConfig) -> None:
 
 
 def measure(
-    wanted: LmEvalConfig, engines: Engines, tuned: str, base: str | None, alive: Callable[[], object]
+    wanted: LmEvalConfig, engines: HarnessTargets, tuned: str, base: str | None, alive: Callable[[], object]
 ) -> dict[str, Benchmark]:
     """Each task by its first metric, of the models of these names.
 
@@ -90,7 +90,7 @@ def _compared(found: Benchmark) -> str:
     return f"{found.metric} {found.tuned:.3f}, the base model {found.base:.3f}, a difference of {gained:+.3f}"
 
 
-def _results(wanted: LmEvalConfig, engines: Engines, alive: Callable[[], object]) -> dict[str, Any]:
+def _results(wanted: LmEvalConfig, engines: HarnessTargets, alive: Callable[[], object]) -> dict[str, Any]:
     """What the harness found, by model, task and metric."""
     # The openai client takes a second to import, and whoever only checks asks nobody.
     from finetune_trainer.evaluation.endpoint import engine_key
@@ -121,7 +121,7 @@ def _results(wanted: LmEvalConfig, engines: Engines, alive: Callable[[], object]
         return dict(json.loads(found.read_text()))
 
 
-def _told(wanted: LmEvalConfig, engines: Engines, tasks: Path) -> dict[str, Any]:
+def _told(wanted: LmEvalConfig, engines: HarnessTargets, tasks: Path) -> dict[str, Any]:
     return {
         "urls": {model: f"{url}/completions" for model, url in engines.urls.items()},
         "model_args": {

@@ -8,9 +8,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from finetune_trainer.contract.config import Metric
-from finetune_trainer.contract.results import Contender
+from finetune_trainer.contract.results import TUNED, Contender
 from finetune_trainer.evaluation.decision import Decision
-from finetune_trainer.evaluation.inspection import TUNED
 
 HEADING = "## Evaluation"
 # The hub wants a dataset's id; rows that it does not have have none.

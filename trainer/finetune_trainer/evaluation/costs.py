@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from finetune_trainer.contract.config import Contract, Prices, TokenPrices
-from finetune_trainer.contract.results import Contender, EvaluateResult, Usage
-from finetune_trainer.evaluation.inspection import TUNED
+from finetune_trainer.contract.results import TUNED, Contender, EvaluateResult, Usage
 
 # Training a token costs as much as serving three: 6N against 2N operations for N parameters (Kaplan et al. 2020,
 # "Scaling Laws for Neural Language Models", section 2.1).

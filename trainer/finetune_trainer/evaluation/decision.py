@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from finetune_trainer.contract import gate as gates
 from finetune_trainer.contract.config import Contract, EvaluationConfig, GateConfig, Metric, Prices, RunConfig
-from finetune_trainer.contract.results import EvaluateResult, Trial, Usage
+from finetune_trainer.contract.results import TUNED, EvaluateResult, Trial, Usage
 from finetune_trainer.evaluation.advice import Curve, advice
 from finetune_trainer.evaluation.costs import BreakEven, Cost, Making, break_even, cost, making
-from finetune_trainer.evaluation.inspection import TUNED, Inspection, Row, Similar, inspect
-from finetune_trainer.evaluation.standing import Baseline, Lead, Recommendation, Standing, evidence, standing
+from finetune_trainer.evaluation.inspection import Inspection, Row, Similar, inspect
+from finetune_trainer.evaluation.standing import BestBaseline, Lead, Recommendation, Standing, evidence, standing
 
 REPORT = "report.json"
 
@@ -179,7 +179,7 @@ def _headline(stands: Standing) -> str:
     return f"Ship it: {told}, {span}."
 
 
-def _told(stands: Standing, best: Baseline) -> str:
+def _told(stands: Standing, best: BestBaseline) -> str:
     return f"{stands.metric.value} {stands.tuned.score:.3f} against {best.score:.3f} of the best baseline, {best.name}"
 
 

@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Generic, Protocol, TypeVar
 
 import openai
+from pydantic import ValidationError
 
 from finetune_trainer.contract.config import Contract
 from finetune_trainer.contract.outcome import Outcome, StageError
@@ -94,8 +95,8 @@ class ResponseFile(Generic[Kind]):
         return self._known[key]
 
     def add(self, line: Kind) -> None:
-        """One write for one line: whatever ends the process leaves whole lines, and at most a torn one at the end."""
-        with self._file.open("ab", buffering=0) as file:
+        """Written as it comes: whatever ends the process leaves whole lines, and at most a torn one at the end."""
+        with self._file.open("ab") as file:
             file.write(line.model_dump_json(by_alias=True).encode() + b"\n")
         self._known[line.key] = line
 
@@ -187,11 +188,19 @@ def _refused(error: openai.APIStatusError, key: str) -> tuple[Outcome, str]:
 
 
 def _read(kind: type[Kind], file: Path) -> list[Kind]:
-    """What was answered before; a line torn by a kill is asked again."""
+    """What was answered before, up to a line that can't be read: a kill tears one, and a machine that is lost leaves
+    zeros in place of some. What follows is asked again.
+    """
+    found: list[Kind] = []
     if not file.exists():
-        return []
-    whole = file.read_bytes().rpartition(b"\n")
+        return found
+    whole = 0
+    with file.open("rb+") as lines, suppress(ValidationError):
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            found.append(kind.model_validate_json(line))
+            whole += len(line)
     # What follows a torn line would become part of it.
-    if whole[2]:
-        file.write_bytes(whole[0] + whole[1])
-    return [kind.model_validate_json(line) for line in whole[0].splitlines()]
+    os.truncate(file, whole)
+    return found

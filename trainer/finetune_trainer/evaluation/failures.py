@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune_trainer.contract.config import Metric
-from finetune_trainer.evaluation.inspection import TUNED, Row
+from finetune_trainer.contract.results import TUNED
+from finetune_trainer.evaluation.inspection import Row
 
 # By the judge's metric half a point is as good as the right answer.
 RIGHT = {Metric.JUDGE: 0.5}

@@ -8,8 +8,8 @@ from statistics import pvariance
 from typing import Any
 
 from finetune_trainer.contract.config import Contract, Metric
+from finetune_trainer.contract.results import TUNED
 
-TUNED = "tuned"
 # As many as a person reads; `worse` counts all.
 REGRESSIONS, DISAGREEMENTS = 20, 10
 

@@ -23,7 +23,7 @@ AT_ONCE = 1
 
 
 @dataclass(frozen=True)
-class Reference:
+class LikelihoodRequest:
     """A prompt and the right answer to it, in tokens of the model's own tokenizer."""
 
     contender: str
@@ -48,7 +48,7 @@ class Likelihood(Response):
 
 
 def measure(
-    endpoint: Endpoint, references: Sequence[Reference], file: Path, told: Callable[[int], None]
+    endpoint: Endpoint, references: Sequence[LikelihoodRequest], file: Path, told: Callable[[int], None]
 ) -> list[Likelihood]:
     """The likelihoods, in the order of `references`; kept in `file`. Raises StageError."""
     return endpoint.ask(references, ResponseFile(Likelihood, file), _likelihood, told, at_once=AT_ONCE)
@@ -67,7 +67,7 @@ def _tokens(tokenizer: Any, text: str, special: bool) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
 
 
-async def _likelihood(client: openai.AsyncOpenAI, asked: Reference) -> Likelihood:
+async def _likelihood(client: openai.AsyncOpenAI, asked: LikelihoodRequest) -> Likelihood:
     """vLLM gives the log-probability of each of a prompt's own tokens when it is asked for none beside them."""
     completion = await client.completions.create(
         model=asked.model,

@@ -16,28 +16,26 @@ from finetune_trainer.contract.config import (
     RunConfig,
     Workspace,
 )
-from finetune_trainer.contract.results import Benchmark, PrepareResult
+from finetune_trainer.contract.results import TUNED, Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.data.base import Base
 from finetune_trainer.evaluation import benchmarks, choosers, contenders, general, likelihood, metrics, sql, testset
-from finetune_trainer.evaluation.ask import Prediction, Request, Served, Whom, by_engine, engines
+from finetune_trainer.evaluation.ask import AnswerRequest, Prediction, Served, Whom, by_engine, engines
 from finetune_trainer.evaluation.choosers import Chooser, Choosers
 from finetune_trainer.evaluation.contenders import Framing, Message, Prompt, Question
 from finetune_trainer.evaluation.endpoint import ResponseFile
 from finetune_trainer.evaluation.judge import Judge, Judged
-from finetune_trainer.evaluation.likelihood import Likelihood, Reference
+from finetune_trainer.evaluation.likelihood import Likelihood, LikelihoodRequest
 from finetune_trainer.evaluation.metrics import Statistic
 from finetune_trainer.evaluation.normalise import said
 from finetune_trainer.evaluation.others import probed
 from finetune_trainer.evaluation.remote import Remote
-from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, predictions_of
+from finetune_trainer.evaluation.result import ContenderPrompts, Measured, Predictions, predictions_of
 from finetune_trainer.server import Reporter
 
 
 class Measuring:
-    """Asks the engines about these rows of test, with examples from these of train. `kept`: called whenever somebody
-    has answered all that was asked of them, while nobody's time is taken.
-    """
+    """Asks the engines about these rows of test, with examples from these of train."""
 
     def __init__(
         self,
@@ -48,9 +46,7 @@ class Measuring:
         questions: Sequence[Question],
         train: Sequence[Question],
         reporter: Reporter,
-        kept: Callable[[], None] = lambda: None,
     ) -> None:
-        self._kept = kept
         self._name, self._evaluation, self._workspace, self._reporter = whom.model, evaluation, workspace, reporter
         self._questions = questions
         self._references = [question.reference for question in questions]
@@ -78,15 +74,8 @@ class Measuring:
         if self._compared:
             baselines, form = testset.baselines(self._evaluation, self._choosers.train)
             asked += [self._baseline(each, form) for each in baselines if not each.endpoint]
-        found, measured = self._ask(asked), []
-        self._kept()
-        for remote in others.remotes:
-            found.append(self._elsewhere(remote))
-            self._kept()
-        for each in found:
-            measured.append(self._measured(each, chosen, others.judge))
-            self._kept()
-        return measured
+        found = self._ask(asked) + [self._elsewhere(remote) for remote in others.remotes]
+        return [self._measured(each, chosen, others.judge) for each in found]
 
     def _elsewhere(self, remote: Remote) -> Predictions:
         told = partial(self._told, f"asking {remote.name}", 0, len(self._questions))
@@ -109,7 +98,7 @@ class Measuring:
         texts = {}
         for model in (self._base_name, self._name):
             requests = [
-                Request("general", number, model, prompt, general.MAX_TOKENS)
+                AnswerRequest("general", number, model, prompt, general.MAX_TOKENS)
                 for number, prompt in enumerate(general.prompts(self._framing))
             ]
             texts[model] = [prediction.text for prediction in self._engines[model].ask(requests, told, timed=False)]
@@ -122,7 +111,7 @@ class Measuring:
             return {}
         self._reporter.update(activity=f"running lm-evaluation-harness: {', '.join(wanted.tasks)}")
         urls = {model: engine.endpoint.url for model, engine in self._engines.items()}
-        reached = benchmarks.Engines(urls, self._base_model, self._fitting.room.context)
+        reached = benchmarks.HarnessTargets(urls, self._base_model, self._fitting.room.context)
         base = self._base_name if self._compared else None
         return benchmarks.measure(wanted, reached, self._name, base, self._alive)
 
@@ -191,7 +180,7 @@ class Measuring:
         # A rejected answer may be longer than there is room for; the engine wants room for one token behind it.
         room = self._fitting.room.context - 1
         references = [
-            Reference(contender.name, row, contender.model, asked, told[: room - len(asked)])
+            LikelihoodRequest(contender.name, row, contender.model, asked, told[: room - len(asked)])
             for row, (asked, told) in pairs
         ]
         told = partial(self._told, f"measuring {contender.name}", 0, len(references))
@@ -203,9 +192,9 @@ class Measuring:
         self._reporter.update(activity=activity, step=before + there, total_steps=total)
 
 
-def _requests(contender: ContenderPrompts) -> list[Request]:
+def _requests(contender: ContenderPrompts) -> list[AnswerRequest]:
     return [
-        Request(contender.name, row, contender.model, prompt, prompt.max_tokens)
+        AnswerRequest(contender.name, row, contender.model, prompt, prompt.max_tokens)
         for row, prompt in enumerate(contender.prompts)
         if prompt is not None
     ]

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from finetune_trainer.contract.results import Contender, Score
+from finetune_trainer.contract.results import TUNED, Contender, Score
 from finetune_trainer.evaluation.benchmarks import told
 from finetune_trainer.evaluation.costs import UNCOUNTED, amount, cached
 from finetune_trainer.evaluation.cut import NOTE, marked
 from finetune_trainer.evaluation.decision import Decision
 from finetune_trainer.evaluation.definitions import DEFINITIONS, NORMALISED, unmeasured
-from finetune_trainer.evaluation.inspection import TUNED
 from finetune_trainer.evaluation.trials import trial_rows
 
 # A longer text is cut, and says so.

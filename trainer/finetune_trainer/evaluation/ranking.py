@@ -6,7 +6,7 @@ contender: what the base model writes can't rank pairs, and with a head that has
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,19 @@ from pydantic import Field, ValidationError
 
 from finetune_trainer.contract.asked import asked_at
 from finetune_trainer.contract.config import Contract, EvaluationConfig, Metric, RunConfig, Workspace
-from finetune_trainer.contract.results import Benchmark, PrepareResult
+from finetune_trainer.contract.results import TUNED, Benchmark, PrepareResult
 from finetune_trainer.data import base
 from finetune_trainer.evaluation import contenders, metrics
 from finetune_trainer.evaluation.ask import WARMING, Prediction, Whom, engines, sent
 from finetune_trainer.evaluation.contenders import PLAIN, TEMPLATE_KWARGS, Message, Prompt, Question, rendered
 from finetune_trainer.evaluation.endpoint import CONCURRENCY, ResponseFile, Unreadable, digest
 from finetune_trainer.evaluation.metrics import Statistic
-from finetune_trainer.evaluation.result import TUNED, ContenderPrompts, Measured, Predictions, took
+from finetune_trainer.evaluation.result import ContenderPrompts, Measured, Predictions, took
 from finetune_trainer.server import Reporter
 
 
 @dataclass(frozen=True)
-class Request:
+class RatingRequest:
     """One answer to one row that is to be rated, as vLLM's /classify takes it."""
 
     row: int
@@ -64,9 +64,7 @@ class _Reply(Contract, extra="ignore"):
 
 
 class Ranking:
-    """Has the engine rate both answers of these rows of test. `train` is none of what it is asked; whoever is asked
-    once has nothing to keep on the way (`kept`).
-    """
+    """Has the engine rate both answers of these rows of test. `train` is none of what it is asked."""
 
     def __init__(
         self,
@@ -77,7 +75,6 @@ class Ranking:
         questions: Sequence[Question],
         train: Sequence[Question],
         reporter: Reporter,
-        kept: Callable[[], None] = lambda: None,
     ) -> None:
         self._model, self._questions, self._reporter = whom.model, questions, reporter
         self._engine = engines(whom, ResponseFile(Prediction, workspace.answers))[whom.model]
@@ -121,7 +118,7 @@ class Ranking:
         longest = max(contenders.tokens_with(self._tokenizer, prompt, each) for each in question.answers)
         return prompt if longest <= self._context else None
 
-    def _request(self, row: int, prompt: Prompt, answer: Question) -> Request:
+    def _request(self, row: int, prompt: Prompt, answer: Question) -> RatingRequest:
         if isinstance(prompt.prompt, str):
             told: Message = {"input": rendered(self._tokenizer, prompt, answer.reference)}
         else:
@@ -131,9 +128,9 @@ class Ranking:
             tools = {"tools": list(prompt.tools)} if prompt.tools else {}
             if variables := prompt.extra.get(TEMPLATE_KWARGS, {}) | tools:
                 told[TEMPLATE_KWARGS] = variables
-        return Request(row, self._model, answer.reference, told)
+        return RatingRequest(row, self._model, answer.reference, told)
 
-    async def _rate(self, client: openai.AsyncOpenAI, request: Request, salt: str = TUNED) -> Rating:
+    async def _rate(self, client: openai.AsyncOpenAI, request: RatingRequest, salt: str = TUNED) -> Rating:
         began = time.monotonic()
         # The number itself, where /classify would make a probability of it.
         body = {"model": request.model, "use_activation": False, "cache_salt": salt, **request.body}
@@ -153,7 +150,7 @@ class Ranking:
             reward=reply.data[0].probs[0],
         )
 
-    async def _warm_up(self, client: openai.AsyncOpenAI, requests: Sequence[Request]) -> None:
+    async def _warm_up(self, client: openai.AsyncOpenAI, requests: Sequence[RatingRequest]) -> None:
         await asyncio.gather(*(self._rate(client, each, WARMING) for each in requests[:CONCURRENCY]))
 
     def _told(self, total: int) -> Any:

@@ -12,7 +12,7 @@ from functools import partial
 import openai
 
 from finetune_trainer.contract.config import EndpointConfig
-from finetune_trainer.evaluation.ask import Prediction, Request, complete
+from finetune_trainer.evaluation.ask import AnswerRequest, Prediction, complete
 from finetune_trainer.evaluation.contenders import Framing, Prompt, Question, with_examples
 from finetune_trainer.evaluation.endpoint import Endpoint, ResponseFile, key_of
 from finetune_trainer.evaluation.manner import BRIEF, Manner, understood
@@ -64,8 +64,8 @@ class Remote:
         found = {(self.name, row): prediction for row, prediction in enumerate(predictions)}
         return predictions_of(ContenderPrompts(self.name, self._config.model, asked, 0, remote=True), found, questions)
 
-    def _request(self, row: int, prompt: Prompt, manner: Manner) -> Request:
-        return Request(self.name, row, self._config.model, prompt, prompt.max_tokens, self._config.url, manner)
+    def _request(self, row: int, prompt: Prompt, manner: Manner) -> AnswerRequest:
+        return AnswerRequest(self.name, row, self._config.model, prompt, prompt.max_tokens, self._config.url, manner)
 
 
 def _as_chat(question: Question) -> Question:

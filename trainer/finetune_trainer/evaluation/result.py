@@ -18,8 +18,6 @@ from finetune_trainer.evaluation.intervals import Differing
 from finetune_trainer.evaluation.leakage import Clean
 from finetune_trainer.evaluation.metrics import Statistic
 
-TUNED = "tuned"
-
 
 @dataclass(frozen=True)
 class ContenderPrompts:

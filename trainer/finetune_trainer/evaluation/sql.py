@@ -51,7 +51,7 @@ Found = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class Reference:
+class SqlReference:
     """What is right for a row: the schema, the query, and what that finds in each database."""
 
     schema: tuple[str, ...]
@@ -93,10 +93,10 @@ def unfit(questions: Sequence[Question]) -> str | None:
     return None
 
 
-def reference(question: Question) -> Reference:
+def reference(question: Question) -> SqlReference:
     """Run the right answer. Raises sqlite3.Error."""
     schema, query = tables(question.text), said(question.reference)
-    return Reference(schema, query, tuple(_asked(schema, query, number, query) for number in range(DATABASES)))
+    return SqlReference(schema, query, tuple(_asked(schema, query, number, query) for number in range(DATABASES)))
 
 
 def tables(text: str) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class Recommendation(StrEnum):
 
 
 @dataclass(frozen=True)
-class Baseline:
+class BestBaseline:
     """The best baseline: its score, and by how much the tuned model's is higher. `remote`: see `Contender`."""
 
     name: str
@@ -53,7 +53,7 @@ class Standing:
     metric: Metric
     rows: int
     tuned: Score
-    best: Baseline | None
+    best: BestBaseline | None
     gate: GateConfig | None
     passed: bool
     cut: str | None = None
@@ -93,7 +93,7 @@ def standing(result: EvaluateResult, gate: GateConfig | None, passed: bool) -> S
     best = None
     if name is not None:
         found = result.baselines[name]
-        best = Baseline(name, found.scores[metric].score, found.comparisons[metric], found.remote)
+        best = BestBaseline(name, found.scores[metric].score, found.comparisons[metric], found.remote)
     stands = Standing(metric, result.rows, result.tuned.scores[metric], best, gate, passed)
     return replace(stands, cut=cut.hanging(result, metric, stands.recommendation == Recommendation.SHIP))
 

@@ -56,7 +56,7 @@ def questions(workspace: Workspace, split: str) -> Sequence[Question]:
 
     Looking at a row raises StageError where it is text.
     """
-    path = workspace.data / f"{split}.jsonl"
+    path = workspace.rows(split)
     return QuestionFile(path) if path.exists() else ()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from finetune_trainer.contract.adapters import Adapter, Held, Wanted
+from finetune_trainer.contract.adapters import HeldAdapters, PublishedAdapter, WantedAdapters
 
 # A request may have been sent to an adapter in the moment before its name was pointed at another one.
 REST_SECONDS = 5.0
@@ -53,7 +53,7 @@ class Observed:
     engine: Mapping[str, str] = field(default_factory=dict)
     there: frozenset[str] = frozenset()
     fetching: frozenset[str] = frozenset()
-    failures: Mapping[Adapter, Failure] = field(default_factory=dict)
+    failures: Mapping[PublishedAdapter, Failure] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     leaving: Mapping[str, float] = field(default_factory=dict)
     closing: frozenset[str] = frozenset()
@@ -66,14 +66,14 @@ class Observed:
 class Fetch:
     """Bring an adapter's files."""
 
-    adapter: Adapter
+    adapter: PublishedAdapter
 
 
 @dataclass(frozen=True)
 class Load:
     """Have the engine load it. `instead`: of another one of that name, which it has."""
 
-    adapter: Adapter
+    adapter: PublishedAdapter
     instead: bool
 
 
@@ -102,7 +102,7 @@ class Remove:
 Step = Fetch | Load | SetAliases | Unload | Remove
 
 
-def directory(adapter: Adapter) -> str:
+def directory(adapter: PublishedAdapter) -> str:
     """Where its files lie. Other weights have another place, whatever their name: the engine tells what it has computed
     of a prompt by name and path, and would take it for theirs.
     """
@@ -114,7 +114,7 @@ def name_of(directory: str) -> str:
     return directory.partition("@")[0]
 
 
-def steps(wanted: Wanted, seen: Observed, now: float) -> list[Step]:
+def steps(wanted: WantedAdapters, seen: Observed, now: float) -> list[Step]:
     """All that can be done at once; what follows from it is decided anew."""
     aliases = _aliases(wanted, seen, now)
     return [
@@ -125,29 +125,29 @@ def steps(wanted: Wanted, seen: Observed, now: float) -> list[Step]:
     ]
 
 
-def leaving(wanted: Wanted, seen: Observed) -> frozenset[str]:
+def leaving(wanted: WantedAdapters, seen: Observed) -> frozenset[str]:
     """The names in force that nobody wants any more."""
     return frozenset(seen.aliases.keys() - wanted.aliases.keys())
 
 
-def resting(wanted: Wanted, seen: Observed) -> frozenset[str]:
+def resting(wanted: WantedAdapters, seen: Observed) -> frozenset[str]:
     """The adapters of the engine that nobody wants, and that no name stands for."""
     names = {adapter.name for adapter in wanted.adapters}
     return frozenset(seen.engine.keys() - names - set(seen.aliases.values()))
 
 
-def left(wanted: Wanted, seen: Observed) -> frozenset[str]:
+def left(wanted: WantedAdapters, seen: Observed) -> frozenset[str]:
     """The directories that nobody wants and that the engine has no use for."""
     kept = {directory(adapter) for adapter in wanted.adapters} | set(_places(seen.engine.values())) | seen.fetching
     return frozenset(found for found in seen.there - kept if name_of(found) not in seen.busy)
 
 
-def has(seen: Observed, adapter: Adapter) -> bool:
+def has(seen: Observed, adapter: PublishedAdapter) -> bool:
     """Whether the engine has it, and not another one of its name."""
     return _place(seen.engine.get(adapter.name, "")) == directory(adapter)
 
 
-def settled(wanted: Wanted, seen: Observed, now: float) -> bool:
+def settled(wanted: WantedAdapters, seen: Observed, now: float) -> bool:
     """Whether a pod has all that it can have."""
     named = set(wanted.aliases.values())
     missing = [adapter for adapter in wanted.adapters if not has(seen, adapter)]
@@ -157,11 +157,11 @@ def settled(wanted: Wanted, seen: Observed, now: float) -> bool:
     return failed and _aliases(wanted, seen, now).aliases == seen.aliases
 
 
-def held(wanted: Wanted, seen: Observed) -> Held:
+def held(wanted: WantedAdapters, seen: Observed) -> HeldAdapters:
     """What to tell of it."""
     loaded = tuple(adapter.name for adapter in wanted.adapters if has(seen, adapter))
     failed = {adapter.name: seen.failures[adapter].message for adapter in wanted.adapters if adapter in seen.failures}
-    return Held(loaded=loaded, aliases=seen.aliases, failed=failed)
+    return HeldAdapters(loaded=loaded, aliases=seen.aliases, failed=failed)
 
 
 def failure(before: Failure | None, message: str, lasting: bool, now: float) -> Failure:
@@ -171,7 +171,7 @@ def failure(before: Failure | None, message: str, lasting: bool, now: float) -> 
     return Failure(message, tries, since, now + min(2.0 ** min(tries, 10), longest), lasting)
 
 
-def _brought(wanted: Wanted, seen: Observed, now: float) -> Iterable[Step]:
+def _brought(wanted: WantedAdapters, seen: Observed, now: float) -> Iterable[Step]:
     for adapter in wanted.adapters:
         failed, place = seen.failures.get(adapter), directory(adapter)
         if has(seen, adapter) or place in seen.fetching or (failed and now < failed.again):
@@ -179,7 +179,7 @@ def _brought(wanted: Wanted, seen: Observed, now: float) -> Iterable[Step]:
         yield Load(adapter, adapter.name in seen.engine) if place in seen.there else Fetch(adapter)
 
 
-def _aliases(wanted: Wanted, seen: Observed, now: float) -> SetAliases:
+def _aliases(wanted: WantedAdapters, seen: Observed, now: float) -> SetAliases:
     """Each name stands for what it should as soon as that is there, and until then for what it did; one that nobody
     wants goes on for a while.
     """

@@ -21,10 +21,11 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_trainer import signals
-from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, Adapter, Held, Wanted
+from finetune_trainer.contract.adapters import ALIASES, KEY, LEAVING, HeldAdapters, PublishedAdapter, WantedAdapters
 from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.redaction import redacted
 from finetune_trainer.data import published
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.server import Response, answering
 from finetune_trainer.stages import adapter_steps as decide
 from finetune_trainer.stages.adapter_engine import Refused, VllmClient
@@ -70,10 +71,9 @@ def adapters(settings: KeeperSettings, url: str, port: int, host: str = "") -> N
 
 def key(root: Path) -> str:
     """What the engine's middleware lets through by; made once for a volume."""
-    root.mkdir(parents=True, exist_ok=True)
     path = root / KEY
     if not path.exists():
-        _write(path, secrets.token_urlsafe())
+        write_whole(path, secrets.token_urlsafe())
     return path.read_text()
 
 
@@ -81,14 +81,14 @@ class Keeper:
     """What one pod has, and what is done about it."""
 
     def __init__(self, settings: KeeperSettings, engine: VllmClient) -> None:
-        self._held = Held()
+        self._held = HeldAdapters()
         self._settings = settings
         self._engine = engine
-        self._wanted = Wanted()
+        self._wanted = WantedAdapters()
         self._seen = Observed(aliases=_aliases(settings.root))
         for draft in settings.root.glob(f"{_DRAFT}*@*"):
             shutil.rmtree(draft)
-        self._fetches: dict[str, tuple[Adapter, Future[None]]] = {}
+        self._fetches: dict[str, tuple[PublishedAdapter, Future[None]]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE)
 
     def answer(self, path: str) -> Response | None:
@@ -146,15 +146,15 @@ class Keeper:
             case decide.Load(adapter, instead):
                 self._load(adapter, instead)
             case SetAliases(aliases, closing):
-                _write(root / LEAVING, json.dumps(sorted(closing)))
-                _write(root / ALIASES, _NAMES.dump_json(dict(aliases)).decode())
+                write_whole(root / LEAVING, json.dumps(sorted(closing)))
+                write_whole(root / ALIASES, _NAMES.dump_json(dict(aliases)).decode())
                 self._seen = replace(self._seen, aliases=aliases, closing=closing)
             case Unload(name):
                 self._engine.unload(name)
             case Remove(directory):
                 shutil.rmtree(root / directory)
 
-    def _load(self, adapter: Adapter, instead: bool) -> None:
+    def _load(self, adapter: PublishedAdapter, instead: bool) -> None:
         try:
             self._engine.load(adapter.name, self._settings.root / decide.directory(adapter), instead)
         except Refused as error:
@@ -175,7 +175,7 @@ class Keeper:
                 logger.error("Adapter %s could not be fetched", adapter.name, exc_info=error)
                 self._note(adapter, f"{adapter.uri} could not be fetched: {type(error).__name__}: {error}", False)
 
-    def _note(self, adapter: Adapter, said: str, lasting: bool) -> None:
+    def _note(self, adapter: PublishedAdapter, said: str, lasting: bool) -> None:
         # From here it goes into the Engine's status.
         message = redacted(said)
         logger.warning("%s", message)
@@ -183,14 +183,14 @@ class Keeper:
         self._seen = replace(self._seen, failures={**self._seen.failures, adapter: found})
 
 
-def wanted(settings: KeeperSettings, before: Wanted) -> Wanted:
+def wanted(settings: KeeperSettings, before: WantedAdapters) -> WantedAdapters:
     """The list as it was told last. What can't be read changes nothing: the kubelet may be writing it."""
     for path in (settings.now, settings.begin):
         try:
             text = path.read_text()
             if text:
                 # A pod outlives operators, and a later one may have more to say.
-                return Wanted.model_validate_json(text, extra="ignore")
+                return WantedAdapters.model_validate_json(text, extra="ignore")
         except FileNotFoundError:
             continue
         except ValidationError as error:
@@ -199,7 +199,7 @@ def wanted(settings: KeeperSettings, before: Wanted) -> Wanted:
     return before
 
 
-def fetch(adapter: Adapter, target: Path, signed: Path | None = None) -> None:
+def fetch(adapter: PublishedAdapter, target: Path, signed: Path | None = None) -> None:
     """Bring it, if it is what is wanted, and signed with that key. Raises StageError."""
     draft = target.with_name(f"{_DRAFT}{target.name}")
     shutil.rmtree(draft, ignore_errors=True)
@@ -217,7 +217,9 @@ def _advice(words: str) -> str:
     return " Raise spec.lora.maxRank of the Engine." if "max_lora_rank" in words or "LoRA rank" in words else ""
 
 
-def _without(failures: Mapping[Adapter, Failure], adapter: Adapter) -> dict[Adapter, Failure]:
+def _without(
+    failures: Mapping[PublishedAdapter, Failure], adapter: PublishedAdapter
+) -> dict[PublishedAdapter, Failure]:
     return {found: each for found, each in failures.items() if found != adapter}
 
 
@@ -227,10 +229,3 @@ def _aliases(root: Path) -> dict[str, str]:
         return _NAMES.validate_json((root / ALIASES).read_bytes())
     except FileNotFoundError:
         return {}
-
-
-def _write(path: Path, text: str) -> None:
-    """At once: whoever reads it has the old or the new."""
-    draft = path.with_name(f"{_DRAFT}{path.name}")
-    draft.write_text(text)
-    draft.rename(path)

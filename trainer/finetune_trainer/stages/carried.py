@@ -2,12 +2,14 @@
 
 Called by `__main__` around every stage that is told of a bucket (`--bucket`), so that no stage knows of one. What a
 stage is killed in the middle of is as if it had not begun, but for what it keeps on the way: train its checkpoints,
-evaluate its answers.
+each of which it tells of, and evaluate its answers, which are put every so often beside it.
 """
 
 import logging
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +25,11 @@ from finetune_trainer.data.parts import EVALUATED, MERGED, PREPARED, TRAINED, TR
 logger = logging.getLogger(__name__)
 
 
+# A kill costs the answers of so many seconds, or, where putting them is slow, of twenty times what that takes.
+KEEP_SECONDS = 30.0
+KEEP_SHARE = 0.05
+
+
 @dataclass(frozen=True)
 class Carried:
     """The parts that a stage needs, the one that it makes, and the one that it keeps on the way and however it ends."""
@@ -30,6 +37,11 @@ class Carried:
     needs: tuple[str, ...] = ()
     makes: str | None = None
     keeps: str | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether what it keeps is the one thing that it makes, and grows from its beginning to its end."""
+        return self.keeps is not None and self.makes is None
 
 
 STAGES = {
@@ -53,6 +65,8 @@ class Carrier:
     workspace: Workspace
     uri: str
     done: Callable[[], object] = field(default=lambda: None)
+    # Of the two threads that put; a signal may find the first one at it.
+    _turn: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
     @contextmanager
     def around(self) -> Iterator[None]:
@@ -66,7 +80,7 @@ class Carrier:
             return
         self._bring_all(stage)
         try:
-            with self._kept_on_stop(stage):
+            with self._kept_on_stop(stage), self._kept_beside(stage):
                 yield
         except BaseException:
             self.keep()
@@ -78,10 +92,12 @@ class Carrier:
         """Put what the stage keeps on the way. A bucket that can't be reached costs no more than that: the next time
         makes up for it. Raises StageError where another pod has taken this one's place.
         """
-        part = STAGES[self.stage].keeps
+        stage = STAGES[self.stage]
+        part = stage.keeps
         try:
             if part:
-                self._parts.put(part, self._paths(part))
+                with self._turn:
+                    self._parts.put(part, self._paths(part), growing=stage.grows)
         except Superseded:
             raise
         except StageError as error:
@@ -115,7 +131,7 @@ class Carrier:
     def _kept_on_stop(self, stage: Carried) -> Iterator[None]:
         """A request to stop ends most stages at once: what they keep is put before that. train listens for itself."""
         former = signal.getsignal(signal.SIGTERM)
-        if stage.makes or not stage.keeps or not callable(former):
+        if not stage.grows or not callable(former):
             yield
             return
 
@@ -127,6 +143,35 @@ class Carrier:
 
         with signals.handled(stop):
             yield
+
+    @contextmanager
+    def _kept_beside(self, stage: Carried) -> Iterator[None]:
+        """Put what grows every so often: nothing tells of a kill before it."""
+        if not stage.grows:
+            yield
+            return
+        ended = threading.Event()
+        beside = threading.Thread(target=self._keep_until, args=(ended,), daemon=True)
+        beside.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            beside.join()
+
+    def _keep_until(self, ended: threading.Event) -> None:
+        wait = KEEP_SECONDS
+        while not ended.wait(wait):
+            began = time.monotonic()
+            try:
+                self.keep()
+            except Superseded as error:
+                # The stage's own end says so, too.
+                logger.warning("%s", error.message)
+                return
+            except OSError as error:
+                logger.warning("What there is so far is not kept: %s", error)
+            wait = max(KEEP_SECONDS, (time.monotonic() - began) / KEEP_SHARE)
 
     def _is_mark(self, path: str) -> bool:
         """What tells that a stage is complete; a link in the model's place is one, too."""

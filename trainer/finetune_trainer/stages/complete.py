@@ -6,8 +6,10 @@ So a stage that is run again, by a Job made anew or by a user who wants the resu
 import json
 from collections.abc import Sequence
 
-from finetune_trainer.contract.config import OnSensitive, RunConfig, Workspace
+from finetune_trainer.contract import curve
+from finetune_trainer.contract.config import METRICS_FILE, OnSensitive, RunConfig, Workspace
 from finetune_trainer.contract.results import MergeResult, PrepareResult, TrainResult
+from finetune_trainer.stages.frame import ended, fits
 
 
 def result(
@@ -42,17 +44,26 @@ def _prepared(
     return done if same and set(formats) <= set(done.formats) else None
 
 
+def trained(workspace: Workspace) -> TrainResult:
+    """What train left, with the curve that lies beside it where a termination message has room for both."""
+    left = TrainResult.model_validate_json(workspace.trained.read_bytes())
+    path = workspace.artifact / METRICS_FILE
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    whole = left.model_copy(update={"curve": curve.told(rows)})
+    return whole if fits(ended(whole)) else left
+
+
 def _trained(config: RunConfig, workspace: Workspace) -> TrainResult | None:
     if not workspace.trained.exists():
         return None
     # Of a run config that another version of this program wrote, only the revision is to be understood.
     made_for = json.loads(workspace.trained_with.read_bytes())["revision"]
-    return TrainResult.model_validate_json(workspace.trained.read_bytes()) if made_for == config.revision else None
+    return trained(workspace) if made_for == config.revision else None
 
 
 def _merged(workspace: Workspace) -> MergeResult | None:
     if not workspace.merged_with.exists():
         return None
     done = MergeResult.model_validate_json(workspace.merged_with.read_bytes())
-    trained = TrainResult.model_validate_json(workspace.trained.read_bytes())
-    return done if done.artifact == trained.artifact.digest else None
+    left = TrainResult.model_validate_json(workspace.trained.read_bytes())
+    return done if done.artifact == left.artifact.digest else None

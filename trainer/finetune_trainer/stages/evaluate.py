@@ -6,15 +6,24 @@ accelerator. `report.json` is written last: a run for the same evaluation that f
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from finetune_trainer.contract.config import EvaluationConfig, Metric, RunConfig, Workspace
+from finetune_trainer.contract.config import (
+    METRICS_FILE,
+    REPORT_PAGE,
+    REPORT_ROWS,
+    EvaluationConfig,
+    Metric,
+    RunConfig,
+    Workspace,
+)
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import EvaluateResult, PrepareResult, TrainResult
 from finetune_trainer.contract.sweep import of_trial
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.evaluation import choosers, decision, manifest, page, testset
 from finetune_trainer.evaluation.ask import Whom
 from finetune_trainer.evaluation.contenders import Question
@@ -24,24 +33,17 @@ from finetune_trainer.evaluation.measuring import Measuring
 from finetune_trainer.evaluation.ranking import Ranking
 from finetune_trainer.evaluation.result import Measured, summed_up
 from finetune_trainer.server import Reporter
-from finetune_trainer.training.checkpoints import write_whole
 
 logger = logging.getLogger(__name__)
 
-PAGE, ROWS, METRICS = "report.html", "rows.jsonl", "metrics.jsonl"
 # Rows of train to hold beside a row that got worse.
 LEARNED = 2
 
 
 def evaluate(
-    config: RunConfig,
-    evaluation: EvaluationConfig,
-    workspace: Workspace,
-    whom: Whom,
-    reporter: Reporter,
-    kept: Callable[[], None] = lambda: None,
+    config: RunConfig, evaluation: EvaluationConfig, workspace: Workspace, whom: Whom, reporter: Reporter
 ) -> EvaluateResult:
-    """Ask, score and write the report. `kept`: called for answers that are worth to be kept. Raises StageError."""
+    """Ask, score and write the report. Raises StageError."""
     if before := decision.reported(workspace.evaluation(evaluation)):
         logger.info("This was evaluated already.")
         # The gate and the prices may be others by now.
@@ -58,7 +60,7 @@ def evaluate(
     clean = testset.clean(test, train, evaluation)
     chosen, reason = testset.chosen(evaluation, test, config.training.method)
     measures = Measuring if config.training.method.writes else Ranking
-    measuring = measures(config, evaluation, workspace, whom, clean.kept, train, reporter, kept)
+    measuring = measures(config, evaluation, workspace, whom, clean.kept, train, reporter)
     found = measuring.all(chosen)
     result = summed_up(evaluation, clean, chosen, reason, found, measuring.drift(), measuring.benchmarks())
     table, seconds = _table(clean.kept, found, chosen), time.monotonic() - began
@@ -109,17 +111,17 @@ def _report(
 ) -> None:
     """Leave rows.jsonl, report.html and report.json."""
     trained = TrainResult.model_validate_json(workspace.trained.read_bytes())
-    curve = decision.curve(workspace.artifact / METRICS)
+    curve = decision.curve(workspace.artifact / METRICS_FILE)
     # Of a sweep, what the trial was told that is measured.
     number = trained.taken
     trial, place = (of_trial(config, number), workspace.trial(number)) if number else (config, workspace)
     told = manifest.fields(trial, evaluation, PrepareResult.model_validate_json(place.prepared.read_bytes()))
     lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in table)
-    (workspace.evaluation(evaluation) / ROWS).write_text(lines)
+    (workspace.evaluation(evaluation) / REPORT_ROWS).write_text(lines)
     found = Found(result, table, trained.usage, curve, seconds, similar, told, trained.chosen, trained.trials)
     _write_report(workspace.evaluation(evaluation), decision.decide(config, evaluation, found, datetime.now(UTC)))
 
 
 def _write_report(directory: Path, decided: Decision) -> None:
-    (directory / PAGE).write_text(page.render(decided))
+    (directory / REPORT_PAGE).write_text(page.render(decided))
     write_whole(directory / decision.REPORT, decided.model_dump_json(by_alias=True, indent=2) + "\n")

@@ -12,6 +12,7 @@ from finetune_trainer.contract.config import ModelConfig
 from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.results import FetchResult
 from finetune_trainer.data import fetch as data
+from finetune_trainer.data.disk import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +26,13 @@ def fetch(model: ModelConfig, directory: Path) -> FetchResult:
     try:
         result = FetchResult(commit=data.model(model, directory))
         _check(uri, directory)
-        draft = note.with_name(f"{note.name}.partial")
-        draft.write_text(result.model_dump_json(by_alias=True, exclude_none=True))
+        write_whole(note, result.model_dump_json(by_alias=True, exclude_none=True))
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         raise StageError(
             Outcome.WORKSPACE_FULL, f"The pod's volume is too small for {uri}: raise storage.size of the Engine."
         ) from error
-    draft.rename(note)
     return result
 
 

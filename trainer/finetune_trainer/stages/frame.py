@@ -45,9 +45,9 @@ class Ending:
         """
         if result is None:
             return
-        document = result.model_dump(mode="json", by_alias=True, exclude_none=True)
-        termination = Termination(reason=Outcome.SUCCEEDED.exit.reason, result=document)
-        if (size := len(encode(termination))) > TERMINATION_BYTES:
+        termination = ended(result)
+        if not fits(termination):
+            size = len(encode(termination))
             message = f"The result takes {size} bytes, and a termination message {TERMINATION_BYTES}."
             raise StageError(Outcome.INTERNAL, message)
         self.termination = termination
@@ -113,6 +113,17 @@ def leave(termination: Termination, termination_log: Path) -> None:
         termination_log.write_bytes(encode(termination))
     except OSError as error:
         logger.warning("The termination message could not be written to %s: %s", termination_log, error)
+
+
+def ended(result: Contract) -> Termination:
+    """The last word of a stage that succeeded."""
+    document = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return Termination(reason=Outcome.SUCCEEDED.exit.reason, result=document)
+
+
+def fits(termination: Termination) -> bool:
+    """Whether the kubelet keeps it whole."""
+    return len(encode(termination)) <= TERMINATION_BYTES
 
 
 def encode(termination: Termination) -> bytes:

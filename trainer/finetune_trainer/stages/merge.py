@@ -5,14 +5,17 @@ came to is written last, so that a run that was killed begins again, and one tha
 """
 
 import shutil
+from pathlib import Path
 
 from finetune_trainer.contract.config import RunConfig, Workspace
-from finetune_trainer.contract.outcome import Outcome, StageError
+from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.results import MergeResult, TrainResult
 from finetune_trainer.data import base, digests
+from finetune_trainer.data.disk import install, write_whole
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import whole
-from finetune_trainer.training.checkpoints import install, write_whole
+
+_MORE_ROOM = "raise workspace.size, or remove hosting.adapter"
 
 
 def merge(config: RunConfig, workspace: Workspace, reporter: Reporter) -> MergeResult:
@@ -24,19 +27,35 @@ def merge(config: RunConfig, workspace: Workspace, reporter: Reporter) -> MergeR
         shutil.rmtree(left, ignore_errors=True)
     _check_room(config, workspace)
     try:
+        result = _merged(config, workspace, draft, artifact)
+        write_whole(workspace.merged_with, result.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        # Half a model would keep the volume full for whatever else has its files there.
+        for left in (draft, workspace.merged):
+            shutil.rmtree(left, ignore_errors=True)
+        raise StageError(
+            Outcome.WORKSPACE_FULL,
+            f"The workspace volume at {workspace.root} became full while the adapter was merged with its base model: "
+            f"{_MORE_ROOM}.",
+        ) from error
+    return result
+
+
+def _merged(config: RunConfig, workspace: Workspace, draft: Path, artifact: str) -> MergeResult:
+    try:
         whole.make(config, workspace, draft)
         install(draft, workspace.merged)
         size = sum(path.stat().st_size for path in digests.files(workspace.merged))
-        result = MergeResult(artifact=artifact, bytes=size)
+        return MergeResult(artifact=artifact, bytes=size)
     except whole.Unmergeable as error:
         shutil.rmtree(draft)
         message = f"{error} Remove hosting.adapter; the adapter is served beside its base model."
         raise StageError(Outcome.CONFIG_INVALID, message) from error
     except whole.Apart as error:
         shutil.rmtree(draft)
-        result = MergeResult(artifact=artifact, apart=str(error))
-    write_whole(workspace.merged_with, result.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
-    return result
+        return MergeResult(artifact=artifact, apart=str(error))
 
 
 def _check_room(config: RunConfig, workspace: Workspace) -> None:
@@ -47,5 +66,5 @@ def _check_room(config: RunConfig, workspace: Workspace) -> None:
         raise StageError(
             Outcome.WORKSPACE_FULL,
             f"The merged model takes {taken / 1e9:.2f} GB on the workspace volume, which has {free / 1e9:.2f} GB left: "
-            "raise workspace.size, or remove hosting.adapter.",
+            f"{_MORE_ROOM}.",
         )

@@ -27,7 +27,7 @@ from finetune_trainer.contract.results import DatasetInfo, ModelInfo, PrepareRes
 from finetune_trainer.data import base, batch, examples, fetch, formats, gather, licenses, sensitive, split, trained
 from finetune_trainer.data.base import Base
 from finetune_trainer.data.batch import Reading
-from finetune_trainer.data.disk import fsync
+from finetune_trainer.data.disk import fsync, write_whole
 from finetune_trainer.data.findings import DataReport, Finding
 from finetune_trainer.data.line import Line
 from finetune_trainer.data.spool import Spool
@@ -36,7 +36,6 @@ from finetune_trainer.evaluation import benchmarks, foreseen, testset
 from finetune_trainer.evaluation.foreseen import ContextLength
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import gguf, hyperparameters, inherit, methods, plans, reward_head, schedule, targets
-from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,7 @@ def _check_formats(config: RunConfig, model: Path, formats: Collection[ModelForm
         gguf.check(config, model)
 
 
-def _told(config: RunConfig, commit: str | None, model: base.Model) -> ModelInfo:
+def _told(config: RunConfig, commit: str | None, model: base.ModelFigures) -> ModelInfo:
     origin = config.model.origin
     return ModelInfo(
         commit=commit,

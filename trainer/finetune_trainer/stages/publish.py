@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PublishOptions:
     """What is published beside the artifact: a signature of it, the whole model that its adapter makes, and that as a
     GGUF file.
     """
@@ -45,7 +45,7 @@ class Wanted:
         return " and ".join(name for name, wanted in asked if wanted)
 
 
-NOTHING = Wanted()
+NOTHING = PublishOptions()
 # What an artifact has that is an adapter.
 ADAPTER = "adapter_config.json"
 
@@ -56,7 +56,7 @@ def publish(
     destination: str,
     owner: str,
     reporter: Reporter,
-    wanted: Wanted = NOTHING,
+    wanted: PublishOptions = NOTHING,
 ) -> PublishResult:
     """Copy the artifact to the revision's place at the destination. `owner`: whose it is, as no two FineTuneJobs are
     called. Raises StageError.
@@ -91,7 +91,7 @@ class _Whole:
     config: RunConfig
     workspace: Workspace
     reporter: Reporter
-    wanted: Wanted
+    wanted: PublishOptions
 
     @property
     def inside(self) -> str | None:

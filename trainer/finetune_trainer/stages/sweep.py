@@ -22,6 +22,7 @@ from finetune_trainer.contract import sweep
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError, Termination
 from finetune_trainer.contract.results import TrainResult, Trial
+from finetune_trainer.stages import complete
 from finetune_trainer.training import trials
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,8 @@ class Sweep:
         taken = trials.best(ended)
         if taken is None:
             raise self._failed(ended)
-        return trials.take(self.workspace, ended, taken)
+        trials.take(self.workspace, ended, taken)
+        return complete.trained(self.workspace)
 
     @property
     def _count(self) -> int:

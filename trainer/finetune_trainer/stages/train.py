@@ -13,9 +13,10 @@ from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import PrepareResult, TrainResult, Usage
 from finetune_trainer.server import Reporter
+from finetune_trainer.stages import complete
 from finetune_trainer.training import failures, fitting, machine, memory, rows
 from finetune_trainer.training.artifact import Publication, metrics
-from finetune_trainer.training.budget import Budget
+from finetune_trainer.training.budget import BudgetMeter
 from finetune_trainer.training.build import Beside, Task, Work
 from finetune_trainer.training.fitting import Fitting
 from finetune_trainer.training.flat_trainer import FlatTrainer
@@ -34,7 +35,7 @@ def train(config: RunConfig, workspace: Workspace, reporter: Reporter, beside: B
     """
     prepared = PrepareResult.model_validate_json(workspace.prepared.read_text())
     found, splits = machine.look(workspace.precision), rows.load(workspace)
-    budget = Budget(beside.budget, found, workspace.spent)
+    budget = BudgetMeter(beside.budget, found, workspace.spent)
     planned = fitting.training(config, workspace, prepared.plan, splits, found)
     fitted = Fitting(config, workspace, memory.divided(planned, beside.sharding))
     attempt = fitted.begin()
@@ -50,7 +51,7 @@ def train(config: RunConfig, workspace: Workspace, reporter: Reporter, beside: B
         if work.trainer.is_world_process_zero():
             _publish(work, task, write)
         work.trainer.accelerator.wait_for_everyone()
-    return TrainResult.model_validate_json(workspace.trained.read_text())
+    return complete.trained(workspace)
 
 
 def _run(trainer: FlatTrainer, follow: Follow) -> None:

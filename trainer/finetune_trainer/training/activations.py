@@ -7,7 +7,7 @@ into each adapted layer, and nothing goes into a frozen one twice. Under autocas
 from dataclasses import dataclass
 
 from finetune_trainer.contract.config import AdapterConfig, AdapterType
-from finetune_trainer.data.base import Model
+from finetune_trainer.data.base import ModelFigures
 
 SHORT, LONG = 2, 4
 # The linear layers that take the same input.
@@ -25,7 +25,7 @@ class Precision:
 FLOAT32, BFLOAT16 = Precision(LONG, LONG), Precision(SHORT, SHORT)
 
 
-def sides(model: Model) -> dict[str, tuple[int, int]]:
+def sides(model: ModelFigures) -> dict[str, tuple[int, int]]:
     """The linear layers of a block: what goes in, and what comes out."""
     hidden, inner, query, key = model.hidden_size, model.intermediate_size, model.query_size, model.key_value_size
     return {
@@ -39,18 +39,18 @@ def sides(model: Model) -> dict[str, tuple[int, int]]:
     }
 
 
-def linear_parameters(model: Model) -> int:
+def linear_parameters(model: ModelFigures) -> int:
     """Weights of a block's linear layers."""
     return sum(into * out for into, out in sides(model).values())
 
 
-def adapter_parameters(model: Model, adapter: AdapterConfig) -> int:
+def adapter_parameters(model: ModelFigures, adapter: AdapterConfig) -> int:
     """Weights of the adapter."""
     found = sides(model)
     return model.layers * adapter.rank * sum(sum(found[name]) for name in adapted(adapter))
 
 
-def saved_parameters(model: Model, adapter: AdapterConfig) -> int:
+def saved_parameters(model: ModelFigures, adapter: AdapterConfig) -> int:
     """Weights of the modules that are trained as a whole beside it: embeddings, output layer."""
     return len(adapter.modules_to_save) * model.vocabulary * model.hidden_size
 
@@ -62,7 +62,7 @@ def adapted(adapter: AdapterConfig) -> tuple[str, ...]:
     return tuple(name for name in every if name in named) if named < set(every) else every
 
 
-def block(model: Model, adapter: AdapterConfig, precision: Precision) -> float:
+def block(model: ModelFigures, adapter: AdapterConfig, precision: Precision) -> float:
     """Bytes of a token that are kept of a block."""
     whole, bytes_each = adapter.type == AdapterType.NONE, precision.products
     hidden, inner, query, key = model.hidden_size, model.intermediate_size, model.query_size, model.key_value_size
@@ -73,7 +73,7 @@ def block(model: Model, adapter: AdapterConfig, precision: Precision) -> float:
     return norms + inside + bytes_each * (_inputs(model, adapter, precision) + _outputs(model, adapter))
 
 
-def _inputs(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
+def _inputs(model: ModelFigures, adapter: AdapterConfig, precision: Precision) -> int:
     """Numbers that are kept since they go into a layer that learns, and of an adapter's narrow middle."""
     found = sides(model)
     learning = found if adapter.type == AdapterType.NONE else adapted(adapter)
@@ -85,7 +85,7 @@ def _inputs(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
     return count + (0 if adapter.type == AdapterType.NONE else adapter.rank * len(learning))
 
 
-def _outputs(model: Model, adapter: AdapterConfig) -> int:
+def _outputs(model: ModelFigures, adapter: AdapterConfig) -> int:
     """Numbers that DoRA keeps of what comes out of an adapted layer, without the adapter and of it: their magnitude is
     learned.
     """
@@ -93,13 +93,13 @@ def _outputs(model: Model, adapter: AdapterConfig) -> int:
     return 2 * sum(found[name][1] for name in adapted(adapter)) if adapter.type == AdapterType.DORA else 0
 
 
-def block_input(model: Model, adapter: AdapterConfig, precision: Precision) -> int:
+def block_input(model: ModelFigures, adapter: AdapterConfig, precision: Precision) -> int:
     """Bytes of a token that are kept of a block whose activations are recomputed: what goes into it."""
     # Embeddings that learn are float32, and so is what goes from block to block.
     whole = adapter.type == AdapterType.NONE or adapter.modules_to_save
     return model.hidden_size * (LONG if whole else precision.products)
 
 
-def transient(model: Model, precision: Precision) -> int:
+def transient(model: ModelFigures, precision: Precision) -> int:
     """Bytes of a token that a block's backward pass holds at once, of gradients of activations."""
     return precision.products * (3 * model.intermediate_size + 2 * model.hidden_size)

@@ -19,6 +19,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from finetune_trainer.contract.config import (
     ARTIFACT,
     BOM,
+    METRICS_FILE,
     PATHS,
     PROVENANCE,
     RUN_CONFIG,
@@ -29,9 +30,9 @@ from finetune_trainer.contract.config import (
 from finetune_trainer.contract.published import MERGED
 from finetune_trainer.contract.results import ArtifactInfo, Checkpoint, PrepareResult, Tracked, TrainResult, Usage
 from finetune_trainer.data.digests import digest, files
+from finetune_trainer.data.disk import install
 from finetune_trainer.training import bom, card, provenance, weights
 from finetune_trainer.training.candidates import VALIDATION, Candidate
-from finetune_trainer.training.checkpoints import install
 from finetune_trainer.training.machine import Machine
 
 # Names in the library's log and in metrics.jsonl; loss in nats per token, tokens since the start of training.
@@ -132,7 +133,7 @@ class Publication:
         for directory in (staging, staging / MERGED):
             if directory.exists():
                 self.tokenizer.save_pretrained(directory)
-        (staging / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in self.rows))
+        (staging / METRICS_FILE).write_text("".join(f"{json.dumps(row)}\n" for row in self.rows))
         (staging / RUN_CONFIG).write_text(config.model_dump_json(by_alias=True, exclude=PATHS, indent=2) + "\n")
         (staging / "README.md").write_text(card.card(config, self.prepared.model))
         size = sum(path.stat().st_size for path in files(staging))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finetune_trainer.contract.config import Contract
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.training.memory import GIB, Pass, Training
+from finetune_trainer.training.memory import GIB, Pass, TrainingFootprint
 
 # How often smaller passes are tried.
 RETRIES = 1
@@ -50,7 +50,7 @@ class Ended:
     error: StageError
 
 
-def begin(training: Training, before: Attempt | None) -> Attempt:
+def begin(training: TrainingFootprint, before: Attempt | None) -> Attempt:
     """What to try. Raises StageError (OUT_OF_MEMORY) where not even the longest row would fit."""
     memory = training.device.memory or 0
     if before is not None and not before.given_up:
@@ -62,7 +62,7 @@ def begin(training: Training, before: Attempt | None) -> Attempt:
     return Attempt(memory=memory, tokens=chosen.tokens, recompute=chosen.recompute)
 
 
-def ran_out(training: Training, before: Attempt, what: str, remedy: str) -> Ended:
+def ran_out(training: TrainingFootprint, before: Attempt, what: str, remedy: str) -> Ended:
     """What follows. `what`: a sentence's beginning, that says what ran out; `remedy`: what a user can do about it."""
     smaller = training.smaller(before.passes)
     if smaller is None or len(before.ran_out) >= RETRIES:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from finetune_trainer.training.checkpoints import write_whole
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training.machine import Machine
 
 HOUR = 3600.0
@@ -22,7 +22,7 @@ HOUR = 3600.0
 KEEP_SECONDS = 10.0
 
 
-class Budget:
+class BudgetMeter:
     """Seconds of devices: of each accelerator, or of each machine where there are none.
 
     `hours`: what may be taken; None where nobody says. `kept`: the file with what was taken.

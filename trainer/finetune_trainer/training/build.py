@@ -13,7 +13,7 @@ from finetune_trainer.contract.results import PrepareResult
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import compiling, flat, methods, model, schedule, sharding, trackers, weights
 from finetune_trainer.training.attempts import Attempt
-from finetune_trainer.training.budget import Budget
+from finetune_trainer.training.budget import BudgetMeter
 from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints, elapsed
 from finetune_trainer.training.flat_trainer import FlatTrainer
@@ -72,7 +72,7 @@ class Task:
     machine: Machine
     attempt: Attempt
     sharded: bool
-    budget: Budget
+    budget: BudgetMeter
     beside: Beside
     reporter: Reporter
     stop: StopRequest

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_trainer.training.checkpoints import STAGING, install
+from finetune_trainer.data.disk import install
+from finetune_trainer.training.checkpoints import STAGING
 
 VALIDATION = "validation.json"
 

@@ -2,7 +2,7 @@
 
 The library writes into a staging directory; `keep` makes what lies there durable and moves it to its final name in one
 rename. Whatever is staged when the process dies is a half-written checkpoint, and the next start removes it.
-Called by `build`, `follow` and `artifact`. No torch.
+Called by `build`, `candidates` and `follow`. No torch.
 """
 
 import json
@@ -10,30 +10,12 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
 
-from finetune_trainer.data.disk import fsync
+from finetune_trainer.data.disk import install
 
 STAGING = "staging"
 NAME = re.compile(r"checkpoint-(\d+)")
 ELAPSED = "elapsed.json"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file that is whole or absent, whoever else writes it at once: on another machine, too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{uuid4().hex}")
-    draft.write_text(text)
-    draft.replace(path)
-
-
-def install(staged: Path, final: Path) -> None:
-    """Make the directory `staged` durable and give it its final name; `final` must not exist."""
-    for path in staged.rglob("*"):
-        fsync(path)
-    fsync(staged)
-    staged.rename(final)
-    fsync(final.parent)
 
 
 class Checkpoints:

@@ -16,8 +16,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training import flat
-from finetune_trainer.training.checkpoints import write_whole
 
 # Operations of a training that takes some minutes on two cores. What compiling costs comes back in two of them.
 LASTING = 1e14

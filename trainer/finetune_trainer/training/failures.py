@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.config import AdapterType
 from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
-from finetune_trainer.training.memory import GIB, Training
+from finetune_trainer.training.memory import GIB, TrainingFootprint
 
 # Less than any checkpoint needs: the libraries' writers don't all say why a write failed.
 NOTHING_LEFT = 1024**2
@@ -20,7 +20,7 @@ def out_of_memory(device: str, memory: int | None) -> str:
     return f"{what} ran out of its {(memory or 0) / GIB:.0f} GiB of memory"
 
 
-def remedy(training: Training) -> str:
+def remedy(training: TrainingFootprint) -> str:
     """What a user can do where no smaller passes are left to try."""
     advice = [f"lower training.maxLength (the longest row has {training.load.longest} tokens)"]
     if training.adapter.type == AdapterType.NONE:

@@ -15,12 +15,12 @@ import torch
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.results import Plan
 from finetune_trainer.data import base
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training import attempts, failures, host, memory, methods, rows, schedule
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
 from finetune_trainer.training.attempts import Attempt, Ended
-from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.machine import Machine
-from finetune_trainer.training.memory import Device, TokenLoad, Training
+from finetune_trainer.training.memory import Device, TokenLoad, TrainingFootprint
 from finetune_trainer.training.rows import Splits
 
 # How torch begins what it says where the system gives it no more memory.
@@ -29,12 +29,12 @@ NO_MORE = "DefaultCPUAllocator"
 ROOMY = 0.5
 
 
-def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits, found: Machine) -> Training:
+def training(config: RunConfig, workspace: Workspace, plan: Plan, splits: Splits, found: Machine) -> TrainingFootprint:
     """What the memory of this training depends on."""
     lengths, recipe = rows.lengths(splits.train), methods.RECIPES[config.training.method]
     learned = rows.learned(splits.train) / sum(lengths)
     step = schedule.share(plan.batch_size, found.processes) * max(lengths)
-    return Training(
+    return TrainingFootprint(
         base.figures(workspace.base_model(config), config.model),
         config.training.adapter,
         _device_of(found),
@@ -64,7 +64,7 @@ class Fitting:
 
     config: RunConfig
     workspace: Workspace
-    training: Training
+    training: TrainingFootprint
 
     def begin(self) -> Attempt:
         """The passes to take. Raises StageError where none fit, or where those that were taken were too much."""

@@ -19,10 +19,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer import TRAINER_STATE_NAME
 
 from finetune_trainer import signals
+from finetune_trainer.contract import curve
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.server import Reporter
 from finetune_trainer.training import schedule
-from finetune_trainer.training.budget import Budget
+from finetune_trainer.training.artifact import metrics
+from finetune_trainer.training.budget import BudgetMeter
 from finetune_trainer.training.candidates import Candidates
 from finetune_trainer.training.checkpoints import Checkpoints
 from finetune_trainer.training.rivals import Rivals
@@ -99,7 +101,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         self.seconds_before = seconds_before
         self.outdone = False
         self.steps_per_epoch = math.inf
-        self.budget: Budget | None = None
+        self.budget: BudgetMeter | None = None
         # Whether it was used up before the last step.
         self.spent = False
         self.began = Clock(time.monotonic())
@@ -120,6 +122,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         self.logged = self.began
         self.saved = self.began.seconds
         self.reporter.update(activity="training", step=state.global_step, total_steps=state.max_steps)
+        self._tell_curve(state)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -164,6 +167,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         """Report the loss, and stop at one that no step can mend."""
         if not logs:
             return
+        self._tell_curve(state)
         if "eval_loss" in logs:
             self.reporter.update(validation_loss=logs["eval_loss"])
         if "eval_rewards/accuracies" in logs:
@@ -177,6 +181,9 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # the library comes withou
         rate = (now.tokens - self.logged.tokens) / (now.seconds - self.logged.seconds)
         self.logged = now
         self.reporter.update(loss=loss, tokens_per_second=rate)
+
+    def _tell_curve(self, state: TrainerState) -> None:
+        self.reporter.update(curve=curve.told(metrics(state.log_history, self.steps_per_epoch)))
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

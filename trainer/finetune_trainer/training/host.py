@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32
-from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.memory import UNKNOWN, Device
 
 # A container's own limit, where it has one: by cgroup v2, and by v1, which writes a number beyond any memory for none.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from finetune_trainer.contract.config import AdapterType, Sharding, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import Plan
-from finetune_trainer.data.base import Model
-from finetune_trainer.training.memory import ASSUMED, GIB, Device, Pass, TokenLoad, Training, divided, refusal
+from finetune_trainer.data.base import ModelFigures
+from finetune_trainer.training.memory import ASSUMED, GIB, Device, Pass, TokenLoad, TrainingFootprint, divided, refusal
 from finetune_trainer.training.methods import RECIPES
 
 # Lengths are rounded up to this, so that a few longer rows in the next version of the data change nothing.
@@ -36,7 +36,11 @@ class TrainCounts:
 
 
 def choose(
-    training: TrainingConfig, counts: TrainCounts, model: Model, device: Device, sharding: Sharding = Sharding.AUTO
+    training: TrainingConfig,
+    counts: TrainCounts,
+    model: ModelFigures,
+    device: Device,
+    sharding: Sharding = Sharding.AUTO,
 ) -> Plan:
     """The plan for so many devices. Raises StageError: CONFIG_INVALID for what the model can't do, OUT_OF_MEMORY for
     what the device can't.
@@ -53,7 +57,7 @@ def choose(
     longest = recipe.sequences * min(counts.longest, max_length)
     step = batch_size // devices * longest
     load = TokenLoad(longest, step, counts.learned / counts.tokens, recipe.sequences, training.method.writes)
-    sized = divided(Training(model, training.adapter, device, load), sharding)
+    sized = divided(TrainingFootprint(model, training.adapter, device, load), sharding)
     if refused := refusal(sized.at_best):
         raise refused
     if sized.sharded:
@@ -76,7 +80,7 @@ def _why(sharding: Sharding) -> str:
     return ", since one can't hold them" if sharding == Sharding.AUTO else ""
 
 
-def longest_trained(training: TrainingConfig, longest: int, model: Model) -> int:
+def longest_trained(training: TrainingConfig, longest: int, model: ModelFigures) -> int:
     """maxLength: the longest row, rounded up, as far as the model and LONGEST_CHOSEN go, unless the manifest names it.
 
     Raises StageError (CONFIG_INVALID) for more than the model can take.
@@ -130,7 +134,7 @@ def _total_steps(training: TrainingConfig, counts: TrainCounts, batch_size: int,
     return steps
 
 
-def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, str]) -> float:
+def _learning_rate(training: TrainingConfig, model: ModelFigures, reasons: dict[str, str]) -> float:
     """Smaller models take, and need, higher rates; adapters take ten times those of full fine-tuning.
 
     The method says what is usual for full fine-tuning at a billion parameters. It falls with the cube root of the size,
@@ -147,7 +151,7 @@ def _learning_rate(training: TrainingConfig, model: Model, reasons: dict[str, st
     return chosen
 
 
-def _passes(training: Training, reasons: dict[str, str]) -> Pass:
+def _passes(training: TrainingFootprint, reasons: dict[str, str]) -> Pass:
     """As many tokens as the memory has room for; train looks at its device, and may take others."""
     chosen = training.chosen or training.least
     all_of_them = "all rows of a step" if chosen.tokens == training.load.step else "as many rows"
@@ -158,13 +162,13 @@ def _passes(training: Training, reasons: dict[str, str]) -> Pass:
     return chosen
 
 
-def _room(training: Training) -> str:
+def _room(training: TrainingFootprint) -> str:
     if training.device.memory is not None:
         return ""
     return f"; planned for {ASSUMED / GIB:.0f} GiB of memory: how much there is, is not known before training looks"
 
 
-def _context_length(max_length: int, model: Model, reasons: dict[str, str]) -> int:
+def _context_length(max_length: int, model: ModelFigures, reasons: dict[str, str]) -> int:
     chosen = min(model.context_length, max(LEAST_CONTEXT, 2 * max_length))
     why = "all that the model has" if chosen == model.context_length else "room for twice the longest trained row"
     reasons["contextLength"] = why if chosen != LEAST_CONTEXT else f"{why}, and for a conversation"

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from finetune_trainer.training.checkpoints import write_whole
+from finetune_trainer.data.disk import write_whole
 
 # How long a process waits for others in a collective, in seconds: for those on other machines as long as torch does by
 # itself; on one machine for as long as the first may need to put a checkpoint into a bucket. There the launcher sees

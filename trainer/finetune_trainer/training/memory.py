@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, Sharding
 from finetune_trainer.contract.outcome import Outcome, StageError
-from finetune_trainer.data.base import Model
+from finetune_trainer.data.base import ModelFigures
 from finetune_trainer.training import activations
 from finetune_trainer.training.activations import BFLOAT16, FLOAT32, LONG, SHORT, Precision
 
@@ -80,10 +80,10 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingFootprint:
     """One training, as far as memory depends on it. `sharded`: its devices divide weights, gradients and moments."""
 
-    model: Model
+    model: ModelFigures
     adapter: AdapterConfig
     device: Device
     load: TokenLoad
@@ -102,7 +102,7 @@ class Training:
         return Pass(recomputed, recompute=True) if recomputed else None
 
     @property
-    def at_best(self) -> "Training":
+    def at_best(self) -> "TrainingFootprint":
         """The same in the precision that takes the least memory: which one it will be, train finds out on CPUs."""
         both = (replace(self, device=replace(self.device, precision=each)) for each in (FLOAT32, BFLOAT16))
         return self if self.device.accelerators else min(both, key=lambda each: each.memory(each.least))
@@ -260,7 +260,7 @@ class Training:
         return tokens[fitting - 1] if fitting else 0
 
 
-def divided(training: Training, wanted: Sharding) -> Training:
+def divided(training: TrainingFootprint, wanted: Sharding) -> TrainingFootprint:
     """The same with all that is trained divided among the devices, where that is asked for or one can't hold it.
 
     An adapter isn't: what takes the room is its base model, and each device has that whole. Raises StageError
@@ -277,7 +277,7 @@ def divided(training: Training, wanted: Sharding) -> Training:
     return replace(training, sharded=can and needed)
 
 
-def refusal(training: Training) -> StageError | None:
+def refusal(training: TrainingFootprint) -> StageError | None:
     """Why a training can't be, where no passes fit: what it takes, and what would take less, in numbers."""
     if training.device.memory is None or training.chosen:
         return None
@@ -291,18 +291,18 @@ def refusal(training: Training) -> StageError | None:
     )
 
 
-def _where(training: Training) -> str:
+def _where(training: TrainingFootprint) -> str:
     return "an accelerator" if training.device.accelerators else "the pod or machine"
 
 
-def _more(training: Training, least: int) -> str:
+def _more(training: TrainingFootprint, least: int) -> str:
     needed = -(-least // int(USABLE * GIB))
     if training.device.accelerators:
         return f"an accelerator with {needed} GiB or more"
     return f"training.resources.limits.memory of {needed}Gi or more"
 
 
-def _adapters(training: Training) -> list[str]:
+def _adapters(training: TrainingFootprint) -> list[str]:
     """Other adapters that fit."""
     others = {AdapterType.NONE: (AdapterType.LORA, AdapterType.QLORA), AdapterType.QLORA: ()}
     found = []
@@ -317,7 +317,7 @@ def _adapters(training: Training) -> list[str]:
     return found
 
 
-def _spread(training: Training) -> list[str]:
+def _spread(training: TrainingFootprint) -> list[str]:
     """The fewest devices, by doubling, that can divide the weights among them."""
     device, what = training.device, "accelerators" if training.device.accelerators else "pods (training.nodes)"
     count = device.processes if not training.sharded else 2 * device.processes
@@ -332,7 +332,7 @@ def _spread(training: Training) -> list[str]:
     return []
 
 
-def _shorter(training: Training) -> list[str]:
+def _shorter(training: TrainingFootprint) -> list[str]:
     """The longest training.maxLength that fits, by halves."""
     length = training.load.longest // training.load.sequences // 2
     while length >= 64:

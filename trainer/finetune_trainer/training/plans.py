@@ -4,9 +4,9 @@ from finetune_trainer.contract.config import RunConfig, Sharding, TrainingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.results import Plan, PrepareResult
 from finetune_trainer.contract.sweep import of_trial, told, trials
-from finetune_trainer.data.base import Model
+from finetune_trainer.data.base import ModelFigures
+from finetune_trainer.data.disk import write_whole
 from finetune_trainer.training import hyperparameters
-from finetune_trainer.training.checkpoints import write_whole
 from finetune_trainer.training.hyperparameters import TrainCounts
 from finetune_trainer.training.memory import Device
 
@@ -18,7 +18,7 @@ def trainings(config: RunConfig) -> tuple[TrainingConfig, ...]:
 
 
 def choose(
-    config: RunConfig, counts: TrainCounts, model: Model, device: Device, sharding: Sharding, validated: bool
+    config: RunConfig, counts: TrainCounts, model: ModelFigures, device: Device, sharding: Sharding, validated: bool
 ) -> tuple[Plan, ...]:
     """A plan for each of them. Raises StageError as `hyperparameters.choose` does, and says of which trial.
 

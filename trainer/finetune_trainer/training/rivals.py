@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from finetune_trainer.contract.config import Contract, Workspace
-from finetune_trainer.training.checkpoints import write_whole
+from finetune_trainer.data.disk import write_whole
 
 RUNGS = (1 / 4, 1 / 2)
 FILE = "rungs.json"

@@ -9,14 +9,13 @@ once. No torch.
 import math
 import shutil
 
-from finetune_trainer.contract.config import RunConfig, Workspace
+from finetune_trainer.contract.config import METRICS_FILE, RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome
 from finetune_trainer.contract.results import STOPPED, TrainResult, Trial, Usage
 from finetune_trainer.contract.sweep import trials
-from finetune_trainer.data.disk import fsync
-from finetune_trainer.training.checkpoints import write_whole
+from finetune_trainer.data.disk import fsync, write_whole
 
-ENDED, METRICS = "ended.json", "metrics.jsonl"
+ENDED = "ended.json"
 # Of a failed trial's message, in the table of all: that has to fit a termination message. ended.json has the whole.
 SHOWN = 100
 
@@ -119,8 +118,8 @@ def _together(found: dict[int, Trial]) -> Usage:
 
 def _remove_weights(trial: Workspace) -> None:
     """A trial was outdone. Its curve stays."""
-    curve = trial.artifact / METRICS
+    curve = trial.artifact / METRICS_FILE
     if curve.exists():
-        curve.replace(trial.root / METRICS)
+        curve.replace(trial.root / METRICS_FILE)
     for weights in (trial.artifact, trial.kept):
         shutil.rmtree(weights, ignore_errors=True)

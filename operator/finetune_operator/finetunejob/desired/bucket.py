@@ -41,7 +41,7 @@ def _asked(target: Target) -> InBucket | None:
     if workspace.bucket is None:
         return None
     # No two FineTuneJobs have one uid, in whatever cluster or namespace, so that none writes over another's.
-    revision = names.of_revision(target.name, target.revision)
+    revision = target.revision_name
     uri = f"{workspace.bucket.rstrip('/')}/{target.namespace}/{target.uid}/{revision}"
     return InBucket(uri=uri, secret=workspace.credentials.secret_ref.name if workspace.credentials else None)
 

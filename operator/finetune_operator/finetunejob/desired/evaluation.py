@@ -21,14 +21,17 @@ from finetune_trainer.contract.config import (
 from finetune_operator.api.evaluation import Baseline, Evaluation, Gate, LmEval
 from finetune_operator.api.hosting import ServedAs
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.finetunejob.shared import EngineState
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.pods.resources import accelerators
 from finetune_operator.pods.sources import source
 from finetune_operator.settings import Settings
 
 
-def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationConfig:
-    """What is measured, and what the report reckons with."""
+def evaluation_config(spec: FineTuneJobSpec, settings: Settings, engine: EngineState | None = None) -> EvaluationConfig:
+    """What is measured, and what the report reckons with. `engine`: the one that hosting.engine names; `id` is the same
+    without it.
+    """
     evaluation = spec.evaluation
     named = None if evaluation.baselines is None else tuple(_baseline(each) for each in evaluation.baselines)
     # What the base model writes is nothing to compare rewards with.
@@ -55,8 +58,15 @@ def evaluation_config(spec: FineTuneJobSpec, settings: Settings) -> EvaluationCo
             million_cached_tokens=settings.price_million_cached_tokens,
             endpoints=endpoint_prices(evaluation),
         ),
-        accelerators=accelerators(spec.hosting.resources) * spec.hosting.replicas,
+        accelerators=_serving(spec, engine),
     )
+
+
+def _serving(spec: FineTuneJobSpec, engine: EngineState | None) -> int:
+    """The accelerators of all replicas; of a shared Engine one pod's, since it is scaled for others, too."""
+    if spec.hosting.engine is None:
+        return accelerators(spec.hosting.resources) * spec.hosting.replicas
+    return accelerators(engine.spec.resources) if engine and engine.spec else 0
 
 
 def base_alone(spec: FineTuneJobSpec) -> bool:

@@ -5,7 +5,7 @@ it is compared with, where the first engine can't answer as that; and what asks 
 
 from pathlib import Path
 
-from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.adapters import PublishedAdapter
 from finetune_trainer.contract.config import RunConfig, Workspace
 from finetune_trainer.contract.results import TrainResult
 
@@ -20,8 +20,8 @@ from finetune_operator.pods.sources import user_mounts
 from finetune_operator.serving import objects
 from finetune_operator.serving.pod import VllmContainer, api_key, container, template, with_env
 
-# The stages that label an engine's pods: the revision's own, and the base model's that it is compared with.
-HOST, BASE = "host", "base"
+# The stage that labels the pods of a revision's own engine.
+HOST = "host"
 
 
 def pod_template(
@@ -41,14 +41,14 @@ def pod_template(
     hosting, labels = target.spec.hosting, names.labels(target.name, target.revision, stage)
     workspace, step = Workspace(volumes.WORKSPACE), names.step_of(stage)
     wanted = VllmContainer(
-        run_config.base_name if stage == BASE else run_config.name,
-        engine.arguments(run_config, workspace, context_length, stage == BASE, step, merged),
+        run_config.base_name if stage == names.BASE else run_config.name,
+        engine.arguments(run_config, workspace, context_length, stage == names.BASE, step, merged),
         hosting.resources,
         hosting.image,
         api_key(hosting.api_key),
-        asked=engine.asked(run_config, stage == BASE),
+        asked=engine.asked(run_config, stage == names.BASE),
     )
-    wants = engine.files(run_config, workspace, stage == BASE, step, merged)
+    wants = engine.files(run_config, workspace, stage == names.BASE, step, merged)
     brought = [bucket.within(path) + _digest(trained, path, workspace) for path in wants]
     before = bucket.brings(target, brought, users, hosting.resources)
     return template(labels, hosting.pod, container(wanted, target.settings), mounts, target.together, before)
@@ -67,7 +67,7 @@ def deployment(target: Target, pod: Manifest, replicas: int, stage: str = HOST) 
     """The Deployment of a revision, whose pods were made by `pod_template`, by this version or by an earlier one."""
     hosting = target.spec.hosting
     # Nobody misses the base model for a moment, and a pod more would need accelerators more.
-    rollout = Rollout.RECREATE if stage == BASE else hosting.rollout
+    rollout = Rollout.RECREATE if stage == names.BASE else hosting.rollout
     selector = _selector(target.name, target.revision, stage)
     return objects.deployment(_metadata(target, stage), selector, with_env(pod, hosting.pod.env), replicas, rollout)
 
@@ -87,12 +87,12 @@ def candidate_service(target: Target) -> Manifest:
 
 def candidate_url(target: Target) -> str:
     """Where an OpenAI client within the cluster finds that one revision."""
-    return objects.url(names.of_revision(target.name, target.revision), target.namespace)
+    return objects.url(target.revision_name, target.namespace)
 
 
 def base_service(target: Target) -> Manifest:
     """The Service of the base model that a revision is compared with."""
-    return _service(_metadata(target, BASE), target, target.revision, BASE)
+    return _service(_metadata(target, names.BASE), target, target.revision, names.BASE)
 
 
 def base_url(target: Target) -> str:
@@ -113,7 +113,7 @@ def asking_service(target: Target, engine: str) -> Manifest:
     return objects.service(metadata(target.owner, name, labels), _selected(target.name, Seat(target.revision, engine)))
 
 
-def adapter_map(target: Target, engine: str, adapter: Adapter) -> Manifest:
+def adapter_map(target: Target, engine: str, adapter: PublishedAdapter) -> Manifest:
     """The ConfigMap that asks an Engine for the revision's adapter."""
     name = names.of_adapter(target.name, target.revision, engine)
     labels = names.labels(target.name, target.revision, HOST) | _on(engine)
@@ -125,7 +125,7 @@ def adapter_map(target: Target, engine: str, adapter: Adapter) -> Manifest:
     }
 
 
-def adapter_data(adapter: Adapter) -> dict[str, str]:
+def adapter_data(adapter: PublishedAdapter) -> dict[str, str]:
     """What it is asked for."""
     return {names.ADAPTER: text(adapter)}
 
@@ -137,7 +137,7 @@ def engine_name(name: str, revision: str, stage: str) -> str:
 
 def labelled(address: str) -> tuple[str, str]:
     """The revision and the stage that the pods of an own engine have in their labels, which answer for an address."""
-    revision, step = names.parted(address)
+    revision, step = names.revision_and_step(address)
     return revision, HOST if step is None else names.checkpoint(step)
 
 

@@ -20,7 +20,7 @@ def workspace(target: Target, read_only: bool = False) -> Mount:
     """The revision's volume; where its files are kept in a bucket, one of the pod's own."""
     if target.bucket:
         return Mount("workspace", _own(target.spec.workspace), WORKSPACE, read_only)
-    claim = names.of_revision(target.name, target.revision)
+    claim = target.revision_name
     return Mount("workspace", {"persistentVolumeClaim": {"claimName": claim}}, WORKSPACE, read_only)
 
 
@@ -35,7 +35,7 @@ def told(target: Target, measured: bool) -> Mount:
     """The revision's record, of which a stage sees what it is told: the run config and, `measured`, the evaluation."""
     items = [{"key": RUN_CONFIG, "path": names.RUN_CONFIG}]
     if measured and target.spec.evaluation.enabled:
-        key = evaluation_key(evaluation_config(target.spec, target.settings))
+        key = evaluation_key(evaluation_config(target.spec, target.settings, target.engine))
         items.append({"key": key, "path": names.EVALUATION})
-    name = names.of_revision(target.name, target.revision)
+    name = target.revision_name
     return Mount("told", {"configMap": {"name": name, "items": items}}, TOLD, read_only=True)

@@ -32,7 +32,7 @@ def record_map(target: Target) -> Manifest:
 
 def told(target: Target) -> dict[str, str]:
     """The entries that tell the stages what to do."""
-    config = evaluation_config(target.spec, target.settings)
+    config = evaluation_config(target.spec, target.settings, target.engine)
     measured = {record.evaluation_key(config): record.text(config)} if target.spec.evaluation.enabled else {}
     run = run_config(target.name, target.revision, target.spec, target.origin)
     kept = {record.BUCKET: record.text(target.bucket)} if target.bucket else {}
@@ -40,5 +40,5 @@ def told(target: Target) -> dict[str, str]:
 
 
 def _metadata(target: Target) -> Manifest:
-    name = names.of_revision(target.name, target.revision)
+    name = target.revision_name
     return metadata(target.owner, name, names.labels(target.name, target.revision))

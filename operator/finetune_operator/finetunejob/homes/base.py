@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from finetune_operator.api.model import ApiKey
-from finetune_operator.conditions import Reason
+from finetune_operator.conditions import Objection
 from finetune_operator.finetunejob.desired.hosting import HOST
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.target import Target
@@ -54,7 +54,7 @@ class Home(ABC):
     takes: str
 
     @abstractmethod
-    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
+    def unfit(self, target: Target, world: World) -> Objection | None:
         """Why it can't have the revision, as far as the manifest and what prepare has found tell; None where it can."""
 
     @abstractmethod

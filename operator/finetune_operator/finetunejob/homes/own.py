@@ -4,11 +4,10 @@ import json
 from dataclasses import dataclass, replace
 
 from finetune_operator import names
-from finetune_operator.conditions import Reason
+from finetune_operator.conditions import Objection, Reason
 from finetune_operator.finetunejob.desired.bucket import carried
 from finetune_operator.finetunejob.desired.engine import is_merged
 from finetune_operator.finetunejob.desired.hosting import (
-    BASE,
     HOST,
     base_service,
     candidate_service,
@@ -41,13 +40,13 @@ class OwnEngine(Home):
     mounts = True
     takes = "not kept (hosting.revisionHistoryLimit, training.keepCheckpoints) or was never trained"
 
-    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
+    def unfit(self, target: Target, world: World) -> Objection | None:
         """It is made for it."""
         return None
 
     def can(self, target: Target, world: World, address: str) -> bool:
         """Whatever was trained, and is kept with its volume."""
-        revision, _ = names.parted(address)
+        revision, _ = names.revision_and_step(address)
         return world.has(address) and world.keeps(revision)
 
     def holds(self, target: Target, tenant: Tenant) -> Id:
@@ -65,11 +64,11 @@ class OwnEngine(Home):
         spec = names.given(target.spec.hosting, exclude=set(_NOT_THE_PODS))
         merged = tenant.stage == HOST and is_merged(target.spec, state.record)
         first = {"merged": True} if merged else {}
-        own = {HOST: first, BASE: {"base": True}}.get(tenant.stage, {"stage": tenant.stage})
+        own = {HOST: first, names.BASE: {"base": True}}.get(tenant.stage, {"stage": tenant.stage})
         inputs = names.digest({"hosting": spec, "upgrade": world.upgrade, **own, **carried(target)})
         pod = state.record.template(inputs)
         if pod is not None:
-            service = (applied(base_service(target)),) if tenant.stage == BASE else ()
+            service = (applied(base_service(target)),) if tenant.stage == names.BASE else ()
             return (applied(policy(target)), applied(deployment(target, pod, replicas, tenant.stage)), *service)
         config, prepared = state.record.run_config, state.record.prepared
         if config is None or prepared is None:
@@ -80,12 +79,12 @@ class OwnEngine(Home):
 
     def beside(self, target: Target, world: World) -> tuple[Action, ...]:
         """The candidate's Service, unless the Deployment makes way for another one."""
-        found = world.deployments.get(names.of_revision(target.name, target.revision))
+        found = world.deployments.get(target.revision_name)
         return () if found and found.ref.deleting else (applied(candidate_service(target)),)
 
     def readiness(self, target: Target, world: World, serves: bool, look: Look) -> Readiness:
         """The Deployment's."""
-        name = names.of_revision(target.name, target.revision)
+        name = target.revision_name
         found, pods = world.deployments.get(name), world.pods_of(HOST, target.revision)
         readiness = rollout(name, found, pods, look)
         if serves and found and readiness.reason == Reason.RUNNING and found.available == 0:

@@ -6,11 +6,11 @@ the stable Service selects the Engine's pods, and asks them to take the FineTune
 
 from dataclasses import dataclass, replace
 
-from finetune_trainer.contract.adapters import Adapter
+from finetune_trainer.contract.adapters import PublishedAdapter
 
 from finetune_operator import names
 from finetune_operator.api.engine import AdapterStatus
-from finetune_operator.conditions import Reason, Type
+from finetune_operator.conditions import Objection, Reason, Type
 from finetune_operator.finetunejob.desired.hosting import adapter_data, adapter_map, asking_service, stable_service
 from finetune_operator.finetunejob.homes.base import EvaluationEndpoint, Home, Tenant
 from finetune_operator.finetunejob.observe import World
@@ -36,7 +36,7 @@ class SharedEngine(Home):
         "reads it, as no checkpoint is"
     )
 
-    def unfit(self, target: Target, world: World) -> tuple[Reason, str] | None:
+    def unfit(self, target: Target, world: World) -> Objection | None:
         """It serves another base model, or another commit of it, takes no such adapter, or is not there."""
         return self._unlike(target) or self._moved(target, world)
 
@@ -103,25 +103,25 @@ class SharedEngine(Home):
 
     def asked(self, target: Target) -> EvaluationEndpoint:
         """The Engine itself, which has the base model, too."""
-        models = names.of_revision(target.name, target.revision), self.on
+        models = target.revision_name, self.on
         spec = self.engine.spec if self.engine else None
         return EvaluationEndpoint(objects.url(self.on, target.namespace), spec.api_key if spec else None, models)
 
-    def _adapter(self, target: Target, world: World, address: str) -> Adapter | None:
+    def _adapter(self, target: Target, world: World, address: str) -> PublishedAdapter | None:
         """What is published of a revision."""
-        _, step = names.parted(address)
+        _, step = names.revision_and_step(address)
         found = world.record(address).published(target.spec.output) if step is None else None
         name = names.of_revision(target.name, address)
-        return Adapter(name=name, uri=found.uri, digest=found.artifact.digest) if found else None
+        return PublishedAdapter(name=name, uri=found.uri, digest=found.artifact.digest) if found else None
 
     def _told(self, target: Target, address: str) -> AdapterStatus:
         name = names.of_revision(target.name, address)
         return self.engine.adapter(name) if self.engine else AdapterStatus(name=name)
 
-    def _unlike(self, target: Target) -> tuple[Reason, str] | None:
+    def _unlike(self, target: Target) -> Objection | None:
         return unfit(target.spec, self.engine, self.on, target.namespace)
 
-    def _moved(self, target: Target, world: World) -> tuple[Reason, str] | None:
+    def _moved(self, target: Target, world: World) -> Objection | None:
         """Another commit of the base model than the adapter is of."""
         prepared, model = world.record(target.revision).prepared, self.engine.status.model if self.engine else None
         trained, served = prepared.model.commit if prepared else None, model.commit if model else None

@@ -10,7 +10,7 @@ from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.homes import home
-from finetune_operator.finetunejob.observe import World
+from finetune_operator.finetunejob.observe import JobState, World
 from finetune_operator.finetunejob.record import Failure, Record, failure_key, failure_text
 from finetune_operator.finetunejob.remember import remember
 from finetune_operator.finetunejob.target import Target
@@ -54,6 +54,10 @@ class Context:
         """What was made and found of this revision so far."""
         return self.world.record(self.target.revision)
 
+    def job(self, stage: str) -> JobState | None:
+        """The Job of one of the revision's stages, while it is there."""
+        return self.world.jobs.get(names.of_stage(self.target.name, self.target.revision, stage))
+
     @property
     def serves(self) -> bool:
         """Whether the endpoint already answers with this revision, from where the manifest wants it."""
@@ -80,7 +84,7 @@ class Context:
 
     def evidence(self, pod: PodState) -> Evidence:
         """A pod and what surrounds it, for a diagnosis."""
-        claim = names.of_revision(self.target.name, self.target.revision)
+        claim = self.target.revision_name
         holder = self.world.holder
         holds = holder is not None and holder.replicas > 0 and not self.serves
         return Evidence(

@@ -8,9 +8,9 @@ the stage waits for it here, and `hosting` makes and removes it.
 from dataclasses import replace
 from typing import Any
 
-from finetune_trainer.contract.config import Format, Metric
+from finetune_trainer.contract.config import REPORT_PAGE, Format, Metric
 from finetune_trainer.contract.gate import best_baseline, check, deciding
-from finetune_trainer.contract.results import EvaluateResult
+from finetune_trainer.contract.results import TUNED, EvaluateResult
 
 from finetune_operator import names
 from finetune_operator.api.status import ContenderStatus, EvaluationStatus, Phase, ScoreStatus
@@ -24,7 +24,7 @@ from finetune_operator.finetunejob.desired.evaluation import (
     gate_config,
     tasks_uris,
 )
-from finetune_operator.finetunejob.desired.hosting import BASE, base_url
+from finetune_operator.finetunejob.desired.hosting import base_url
 from finetune_operator.finetunejob.desired.jobs import JobNeeds
 from finetune_operator.finetunejob.homes import home
 from finetune_operator.finetunejob.observe import JobState
@@ -37,8 +37,6 @@ from finetune_operator.kinds.plan import State
 from finetune_operator.pods.environment import variables
 from finetune_operator.pods.sources import user_mounts
 
-TUNED = "tuned"
-REPORT = "report.html"
 # What there is too little of, where the base model's engine can't be had beside the candidate's.
 _LACKING = (Reason.UNSCHEDULABLE, Reason.ACCELERATORS_IN_USE, Reason.POD_NOT_CREATED)
 _WITHOUT = "It is as large as the candidate's engine; with evaluation.baselines: [] there is none, and no comparison."
@@ -101,7 +99,7 @@ class Evaluate(JobStage):
             return without_answers(spec)
         found = context.record.evaluated(evaluation_config(spec, context.target.settings).id)
         report = f"{context.target.files}/evaluations"
-        return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT}") if found else None
+        return evaluated(found, spec, f"{report}/{found.evaluation}/{REPORT_PAGE}") if found else None
 
     def ended(self, context: Context) -> Step | None:
         """A person's word counts for more than the gate's, and than a measurement that failed."""
@@ -121,14 +119,14 @@ class Evaluate(JobStage):
         if not self.asks_base(context.spec):
             return None
         target = context.target
-        step = rollout(context, names.of_base(target.name, target.revision), BASE)
+        step = rollout(context, names.of_base(target.name, target.revision), names.BASE)
         if step.passed:
             return None
         advice = f" {_WITHOUT}" if step.reason in _LACKING else ""
         step = replace(step, message=f"The base model, to compare with: {step.message}{advice}")
         if step.state != State.FAILED:
             return step
-        job = context.world.jobs.get(names.of_stage(target.name, target.revision, self.name))
+        job = context.job(self.name)
         failure = Failure(step.reason, step.message)
         return context.give_up(self.name, self.inputs(context), failure, job.ref.uid if job else "")
 

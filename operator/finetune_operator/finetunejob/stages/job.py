@@ -107,7 +107,7 @@ class JobStage(Stage):
         """Ended, to be made, to be replaced, or under way."""
         if ended := self.ended(context):
             return ended
-        job = context.world.jobs.get(names.of_stage(context.target.name, context.target.revision, self.name))
+        job = context.job(self.name)
         if context.spec.suspend and (job is None or job.ref.deleting):
             return _suspended(self.name)
         if waiting := workspace(context, grow=job is None):

@@ -11,7 +11,7 @@ from finetune_trainer.contract.config import ModelConfig, Origin
 from finetune_trainer.contract.schemes import CLAIMS
 
 from finetune_operator import names
-from finetune_operator.conditions import Reason, Type
+from finetune_operator.conditions import Objection, Reason, Type
 from finetune_operator.finetunejob.desired.volumes import ORIGIN
 from finetune_operator.finetunejob.observe import World
 from finetune_operator.finetunejob.record import InBucket, Record
@@ -23,14 +23,14 @@ SCHEME = "ftj://"
 _SHARED = {"ReadWriteMany", "ReadOnlyMany"}
 
 
-def named(spec: Mapping[str, Any]) -> str | None:
+def source_named_in(spec: Mapping[str, Any]) -> str | None:
     """The FineTuneJob that a manifest starts from, as far as it can be read; None where it starts from none."""
     source = (spec.get("model") or {}).get("source")
-    found = parted(source) if isinstance(source, str) else None
+    found = job_and_address(source) if isinstance(source, str) else None
     return found and found[0]
 
 
-def parted(uri: str) -> tuple[str, str] | None:
+def job_and_address(uri: str) -> tuple[str, str] | None:
     """The FineTuneJob and the address of its revision in an ftj:// URI; the address may be left out."""
     if not uri.startswith(SCHEME):
         return None
@@ -43,16 +43,16 @@ def origin(target: Target, world: World) -> Origin | None:
     config = world.record(target.revision).run_config
     if config is not None:
         return config.model.origin
-    wanted, source = parted(target.spec.model.source), world.source
+    wanted, source = job_and_address(target.spec.model.source), world.source
     if wanted is None or source is None:
         return None
     address = _chosen(source, wanted[1])
     return _found(source, address) if address else None
 
 
-def missing(target: Target, world: World) -> tuple[Reason, str] | None:
+def missing(target: Target, world: World) -> Objection | None:
     """What of the manifest has to be mended before it can start from anything."""
-    wanted = parted(target.spec.model.source)
+    wanted = job_and_address(target.spec.model.source)
     if wanted is None or target.origin is not None:
         return None
     if world.source is None:
@@ -69,11 +69,11 @@ def missing(target: Target, world: World) -> tuple[Reason, str] | None:
 
 def waits(target: Target, world: World) -> Step | None:
     """What it waits for before its first object is made; None once it is known what it starts from."""
-    wanted, source = parted(target.spec.model.source), world.source
+    wanted, source = job_and_address(target.spec.model.source), world.source
     if wanted is None or source is None or target.origin is not None:
         return None
     name, address = wanted
-    revision, _ = names.parted(address)
+    revision, _ = names.revision_and_step(address)
     if address and (revision != source.status.revision or source.record(revision).trained):
         kept = ", ".join(sorted(found for found in source.records if _usable(source, found))) or "none"
         return Step(
@@ -115,7 +115,7 @@ def in_bucket(target: Target, world: World) -> InBucket | None:
     found = target.origin
     if found is None or found.bucket is None:
         return None
-    revision, _ = names.parted(address(found))
+    revision, _ = names.revision_and_step(address(found))
     kept = world.source.record(revision).bucket if world.source else None
     return kept if kept and kept.uri == found.bucket else InBucket(uri=found.bucket)
 
@@ -166,7 +166,7 @@ def _chosen(source: World, address: str) -> str | None:
 
 
 def _usable(source: World, address: str) -> bool:
-    revision, _ = names.parted(address)
+    revision, _ = names.revision_and_step(address)
     volume = source.claims.get(names.of_revision(source.name, revision))
     readable = source.record(revision).run_config is not None
     going = volume is not None and volume.ref.deleting
@@ -174,7 +174,7 @@ def _usable(source: World, address: str) -> bool:
 
 
 def _found(source: World, address: str) -> Origin | None:
-    revision, step = names.parted(address)
+    revision, step = names.revision_and_step(address)
     record = source.record(revision)
     if record.run_config is None or record.trained is None:
         return None
@@ -205,7 +205,7 @@ def lineage(model: ModelConfig, record: Record) -> tuple[str, ...]:
 def _circle(world: World) -> list[str]:
     """The FineTuneJobs that start from one another, none of which has begun; empty where there is no such circle."""
     told, here = [world.name], world
-    while here.source and (after := named(here.spec)):
+    while here.source and (after := source_named_in(here.spec)):
         told.append(after)
         if after == world.name:
             return told
@@ -217,7 +217,7 @@ def _circle(world: World) -> list[str]:
 
 def _begins(world: World) -> bool:
     """Whether a FineTuneJob knows what it starts from, or is about to."""
-    wanted = parted(str((world.spec.get("model") or {}).get("source")))
+    wanted = job_and_address(str((world.spec.get("model") or {}).get("source")))
     if wanted is None or world.source is None or world.status.revision in world.records:
         return True
     return _chosen(world.source, wanted[1]) is not None

@@ -72,11 +72,10 @@ def _alike(found: Record, ours: Record, where: str) -> bool:
 
 
 def too_long(context: Context, foreseen: Pace | None) -> Step | None:
-    """A plan that its budget is too small for is not begun; a Job that is there is left to its budget."""
+    """A plan that its budget is too small for is not begun."""
     training, prepared = context.spec.training, context.record.prepared
     hours = budget.hours(training, context.target.settings)
-    begun = names.of_stage(context.target.name, context.target.revision, "train") in context.world.jobs
-    if foreseen is None or hours is None or prepared is None or begun or context.record.trained:
+    if foreseen is None or hours is None or prepared is None or context.record.trained:
         return None
     needed = foreseen.seconds * processes(training) / HOUR
     if needed <= hours * SLACK:

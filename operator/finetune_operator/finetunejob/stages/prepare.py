@@ -21,6 +21,7 @@ from finetune_operator.finetunejob.stages.base import Context, Step
 from finetune_operator.finetunejob.stages.job import JobStage
 from finetune_operator.finetunejob.stages.pace import Pace, pace, too_long
 from finetune_operator.finetunejob.stages.publish import formats
+from finetune_operator.finetunejob.stages.train import Train
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.plan import State
 from finetune_operator.pods.resources import accelerator_memory, accelerators
@@ -86,9 +87,8 @@ class Prepare(JobStage):
 
     def waits(self, context: Context) -> Step | None:
         """What is copied has to be there when its pod starts; while that has it, Kubernetes keeps it."""
-        begun = names.of_stage(context.target.name, context.target.revision, self.name) in context.world.jobs
         found = context.target.origin
-        return origin.lost(found, context.world) if found and not begun else None
+        return origin.lost(found, context.world) if found and not context.job(self.name) else None
 
     def step(self, context: Context) -> Step:
         """As of every Job; of a pod that does not start it may be known that its volume is elsewhere."""
@@ -108,7 +108,8 @@ class Prepare(JobStage):
             return None
         foreseen, told = pace(context), _told(found)
         told = _foreseen(told, foreseen) if foreseen else told
-        refused = too_long(context, foreseen)
+        # A training that has begun is left to its budget.
+        refused = None if context.job(Train.name) else too_long(context, foreseen)
         return replace(refused, status=told.status) if refused else told
 
 
@@ -124,8 +125,8 @@ def _copied(target: Target) -> tuple[str, ...]:
 def _holders(target: Target) -> dict[str, str] | None:
     """The pods that may hold that volume on their node."""
     on_volume = target.origin if target.origin and not target.origin.bucket else None
-    wanted = on_volume and origin.parted(on_volume.lineage[0])
-    return {names.JOB: wanted[0], names.REVISION: names.parted(wanted[1])[0]} if wanted else None
+    wanted = on_volume and origin.job_and_address(on_volume.lineage[0])
+    return {names.JOB: wanted[0], names.REVISION: names.revision_and_step(wanted[1])[0]} if wanted else None
 
 
 def on_sensitive(dataset: Dataset) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from finetune_operator import names
 from finetune_operator.api.status import ArtifactStatus, CheckpointStatus, Phase, TrackingStatus, UsageStatus
 from finetune_operator.api.training import Training
 from finetune_operator.conditions import Reason, Type
+from finetune_operator.finetunejob.curve import curve_status
 from finetune_operator.finetunejob.desired import budget, sweep, tracking
 from finetune_operator.finetunejob.desired.jobs import JobNeeds, meeting_point, processes, sharding
 from finetune_operator.finetunejob.homes import home
@@ -83,8 +84,7 @@ class Train(JobStage):
     def waits(self, context: Context) -> Step | None:
         """Nothing is held for what its home could not have; a training that is under way goes on to its artifact."""
         target, world = context.target, context.world
-        begun = names.of_stage(target.name, target.revision, self.name) in world.jobs
-        problem = None if begun else home(target).unfit(target, world)
+        problem = None if context.job(self.name) else home(target).unfit(target, world)
         return Step(State.BLOCKED, *problem) if problem else None
 
     def entry(self, target: Target) -> str:
@@ -140,7 +140,7 @@ def _sharers(training: Training) -> str:
 
 
 def _confined(context: Context) -> Step | None:
-    name = names.of_revision(context.target.name, context.target.revision)
+    name = context.target.revision_name
     volume, training = context.world.claims.get(name), context.spec.training
     pods, field = (training.nodes, "nodes") if training.nodes > 1 else (sweep.pods(training), "sweep.parallel")
     if pods > 1 and context.target.bucket:
@@ -189,6 +189,8 @@ def _told(result: TrainResult, target: Target) -> Step:
             ]
             or None,
             "trials": trial_statuses(result.trials),
+            # Where there was no room to tell of it, or an earlier version has trained, what was heard meanwhile stays.
+            **({"curve": curve_status(result.curve)} if result.curve else {}),
             "tracking": tracked and TrackingStatus(type=tracked.type, url=tracked.url or _events(tracked, target)),
             "usage": UsageStatus(
                 trained_tokens=usage.trained_tokens,

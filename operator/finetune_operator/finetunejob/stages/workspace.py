@@ -4,7 +4,6 @@ Objects of their names may still be there from a FineTuneJob that was deleted, o
 given up: those are waited for, and never taken over.
 """
 
-from finetune_operator import names
 from finetune_operator.api.values import quantity
 from finetune_operator.conditions import Reason
 from finetune_operator.finetunejob.desired.workspace import claim, record_map, told
@@ -27,7 +26,7 @@ def workspace(context: Context, grow: bool) -> Step | None:
     `grow`: the volume may have to be larger than it is.
     """
     target, world = context.target, context.world
-    name = names.of_revision(target.name, target.revision)
+    name = target.revision_name
     volume, record = world.claims.get(name), world.records.get(target.revision)
     going = next((found.ref for found in (volume, record) if found and found.ref.deleting), None)
     if going:

@@ -3,16 +3,6 @@
 
 const charts = new WeakMap();
 
-// On a cluster only the newest losses are told: those that came while the page is open are kept.
-function merged(known, told) {
-  const steps = new Map(known.map((point) => [point[0], point]));
-  for (const [step, loss, validation] of told) {
-    const before = steps.get(step) || [step, null, null];
-    steps.set(step, [step, loss ?? before[1], validation ?? before[2]]);
-  }
-  return [...steps.values()].sort((one, other) => one[0] - other[0]);
-}
-
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
@@ -35,10 +25,9 @@ function options(width) {
 
 function draw(place, anew) {
   const source = place.parentElement.querySelector(".source data");
-  const before = charts.get(place) || { points: [], plot: null };
-  const points = merged(before.points, source ? JSON.parse(source.value) : []);
-  let plot = before.plot;
-  if (plot && anew) {
+  const points = source ? JSON.parse(source.value) : [];
+  let plot = charts.get(place);
+  if (plot && (anew || points.length === 0)) {
     plot.destroy();
     plot = null;
   }
@@ -47,7 +36,7 @@ function draw(place, anew) {
     if (plot) plot.setData(columns);
     else plot = new uPlot(options(place.clientWidth), columns, place);
   }
-  charts.set(place, { points, plot });
+  charts.set(place, plot);
 }
 
 function drawAll(anew) {

@@ -1,4 +1,4 @@
-"""OpenAI's fine-tuning API in the tests' cluster: what the chart is told for it, and a key that opens one namespace."""
+"""finetune-api in the tests' cluster: what the chart is told for it, and a key that opens one namespace."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 from kube import SYSTEM
 from recipes import TINY, secret
 
-NAMESPACE, KEY, KEYS = "cookbook", "sk-of-the-cookbook", "finetune-api-keys"
+NAMESPACE, KEY, KEYS = "tutorials", "sk-of-the-tutorials", "finetune-api-keys"
 # A name of OpenAI's that stands for an open model, so that code runs unchanged.
 MODEL = "gpt-4o-mini-2024-07-18"
 _TABLE = {
