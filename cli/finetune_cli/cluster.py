@@ -119,7 +119,7 @@ class Cluster:
         return self._annotate(name, f"{names.PROMOTE}={address}")
 
     def rollback(self, job: Job) -> str:
-        """Likewise."""
+        """By the annotation, to what answered before."""
         address = before(job)
         self.promote(job.name, address)
         return address

@@ -79,11 +79,11 @@ class NoEngines:
     """A laptop has no Engines: each run has one of its own."""
 
     async def all(self, namespace: str) -> list[Raw]:
-        """None."""
+        """No Engine, whatever the namespace."""
         return []
 
     async def get(self, namespace: str, name: str) -> Raw | None:
-        """None."""
+        """No Engine, whatever the name."""
         return None
 
 
@@ -104,7 +104,7 @@ class LaptopJobs:
         ]
 
     async def get(self, namespace: str, name: str) -> Raw | None:
-        """One."""
+        """The run of a name; None where there is none."""
         return await _done(lambda: self.objects.get(name))
 
     async def create(self, manifest: Raw) -> Raw:

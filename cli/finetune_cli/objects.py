@@ -46,7 +46,7 @@ class Objects:
         return sorted(found, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["name"]))[::-1]
 
     def get(self, name: str) -> Raw | None:
-        """One. UserError where its status can't be read."""
+        """The run of a name; None where there is none. UserError where its status can't be read."""
         return self._seen(self.laptop.job(name)) if name in self.laptop.names() else None
 
     def _readable(self, name: str) -> Raw | None:

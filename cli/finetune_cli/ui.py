@@ -112,7 +112,7 @@ class Runs:
         return await _done(self._laptop.jobs)
 
     async def job(self, name: str) -> Job:
-        """One."""
+        """The run of a name. Raises Problem where there is none."""
         try:
             return await _done(lambda: self._laptop.job(name))
         except Problem as problem:

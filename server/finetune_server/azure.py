@@ -67,7 +67,7 @@ class Deployments:
         return [_seen(name, raw, place) for name, raw in sorted(found, key=lambda each: each[0])]
 
     async def get(self, namespace: str, name: str, place: str) -> Raw:
-        """One."""
+        """The deployment of a name. Raises Problem where there is none."""
         return _seen(name, await self.job(namespace, name), place)
 
     async def put(self, namespace: str, name: str, body: bytes, place: str) -> tuple[Raw, bool]:

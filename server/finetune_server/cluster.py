@@ -82,7 +82,7 @@ class ClusterJobs(_Objects):
     plural = PLURAL
 
     async def create(self, manifest: Raw) -> Raw:
-        """Make one."""
+        """Make a FineTuneJob."""
         namespace = manifest["metadata"]["namespace"]
         return await _answered(
             self._api.create_namespaced_custom_object(
@@ -96,7 +96,7 @@ class ClusterJobs(_Objects):
         )
 
     async def patch(self, raw: Raw, body: Raw) -> Raw:
-        """Change one, if it still is as it was read."""
+        """Change a FineTuneJob, if it still is as it was read."""
         metadata = raw["metadata"]
         version = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
         return await _answered(
@@ -137,7 +137,7 @@ class ClusterEngines(_Objects):
 
 
 class _Absent(Problem):
-    """There is none."""
+    """The API server has no object of that name."""
 
 
 class Unknown(Problem):

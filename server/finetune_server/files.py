@@ -105,11 +105,11 @@ class Files:
         return await self._run(lambda: self._add(namespace, name, content), self._checks)
 
     async def ids(self, namespace: str) -> list[str]:
-        """Those of a namespace, the newest first."""
+        """The ids of a namespace's files, the newest first."""
         return await self._run(lambda: self._ids(namespace))
 
     async def some(self, namespace: str, ids: Sequence[str]) -> list[File]:
-        """Those with ids, in their order; one that was deleted meanwhile is left out."""
+        """The files with these ids, in their order; one that was deleted meanwhile is left out."""
         return await self._run(lambda: self._some(namespace, ids))
 
     async def kept(self, namespace: str) -> tuple[int, int]:
@@ -118,7 +118,7 @@ class Files:
         return len(found), sum(found)
 
     async def get(self, namespace: str, id: str, param: str | None = None) -> File:
-        """One."""
+        """The file with an id. Raises Problem where there is none, of the request's field `param`."""
         if not _ID.fullmatch(id):
             raise missing("file", id, param)
         try:
@@ -130,7 +130,7 @@ class Files:
         return found
 
     async def delete(self, namespace: str, id: str) -> None:
-        """Remove one. A job that has read it goes on."""
+        """Remove a file. A job that has read it goes on."""
         await self.get(namespace, id)
         for path in (self._told(namespace, id), self._rows(namespace, id)):
             # Somebody else may delete it, too.

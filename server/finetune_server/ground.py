@@ -25,13 +25,13 @@ class Jobs(Protocol):
         """All in a namespace, or those that have a label, the newest first."""
 
     async def get(self, namespace: str, name: str) -> Raw | None:
-        """One; None where there is none."""
+        """The FineTuneJob of a name; None where there is none."""
 
     async def create(self, manifest: Raw) -> Raw:
-        """Make one."""
+        """Make a FineTuneJob, and return it as it was made."""
 
     async def patch(self, raw: Raw, body: Raw) -> Raw:
-        """Change one by a merge patch, if it still is as it was read."""
+        """Change a FineTuneJob by a merge patch, if it still is as it was read."""
 
 
 class Engines(Protocol):
@@ -41,7 +41,7 @@ class Engines(Protocol):
         """All in a namespace."""
 
     async def get(self, namespace: str, name: str) -> Raw | None:
-        """One; None where there is none."""
+        """The Engine of a name; None where there is none."""
 
 
 class Callers(Protocol):
@@ -60,7 +60,7 @@ class Waking(Protocol):
 
 @dataclass(frozen=True)
 class Ground:
-    """All of it."""
+    """All that the routes know of where jobs, files and engines are, and of who may come."""
 
     jobs: Jobs
     engines: Engines

@@ -74,9 +74,7 @@ def _gone(world: World, tenants: Mapping[Id, Tenant]) -> tuple[Ref, ...]:
 
 
 def serving(target: Target, world: World) -> Seat | None:
-    """The revision, or the checkpoint, that users get, and where it is; without the stable Service, the one that it
-    pointed at, and without a word from a shared Engine, the one that it points at.
-    """
+    """What users get and where: what answers; else what the stable Service points at; else what status said last."""
     if world.served_revision:
         return Seat(world.served_revision, world.served_on)
     told = world.status.served_revision
@@ -108,14 +106,14 @@ def _tenants(target: Target, world: World, walk: Walk, gives_way: bool) -> dict[
 
 
 def _of(target: Target, seat: Seat, replicas: int) -> Tenant:
-    """What is to move from elsewhere stays there as it is: the manifest tells how it is to be where it wants it."""
+    """What still serves elsewhere keeps its replicas until it moves."""
     revision, stage = labelled(seat.address)
     return Tenant(home_on(target, seat.on), revision, replicas if seat.on == home(target).on else None, stage)
 
 
 def _bound(target: Target, world: World) -> str | None:
-    """What is to answer from where the manifest wants it, whatever becomes of its own revision: what a person chose, or
-    else what serves elsewhere.
+    """What should answer from the manifest's home whatever its own revision does: the pinned one, else what
+    still serves elsewhere.
     """
     if pinned := pinned_revision(target, world):
         return pinned

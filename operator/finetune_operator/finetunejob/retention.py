@@ -40,7 +40,7 @@ def unneeded(target: Target, world: World, engines: HostingPlan, finished: bool)
 
     def needed(ref: Ref) -> bool:
         match ref.kind:
-            # `hosting` removes the ones; the other outlasts the last pods that it keeps from others.
+            # `hosting` deletes Deployments; the NetworkPolicy stays while any pod may.
             case "Deployment" | "NetworkPolicy":
                 return True
             case "ConfigMap" if ref.name in world.adapters:

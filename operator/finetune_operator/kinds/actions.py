@@ -97,8 +97,8 @@ def needed(objects: Mapping[Id, Raw], actions: Iterable[Action]) -> tuple[Action
 
 
 def once(taken: set[Id], actions: Iterable[Action]) -> tuple[Action, ...]:
-    """The actions on objects that are not `taken`: a second one has to name what the first makes of its object, which
-    the next look finds.
+    """The actions on objects that no earlier action of this plan touches; the others wait for the next look. `taken`
+    has those objects, and grows.
     """
     found = []
     for action in actions:

@@ -1,4 +1,4 @@
-"""Whose an object becomes that nobody controls any more; `reconcile` asks for it with every plan.
+"""Objects that lost their owner: who takes them. `reconcile` asks for it with every plan.
 
 A backup restores objects without their owner references, which name uids of before (so does velero), and
 `kubectl delete --cascade=orphan` leaves them so. As Kubernetes' own controllers take pods that match, such an object

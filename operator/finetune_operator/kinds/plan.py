@@ -89,9 +89,7 @@ class Plan(Generic[S]):
 
     @property
     def destroys(self) -> bool:
-        """Whether something is deleted that should be looked at once more before; or adopted, since that goes with
-        whoever it is given to.
-        """
+        """Whether something is deleted or adopted: both are decided once more from live reads."""
         return any(isinstance(action, Delete | Adopt) for action in self.actions)
 
 

@@ -38,9 +38,8 @@ class PodState:
     """One pod of a stage, seen through its main container. `claims` are the volumes that it mounts, `index` is its
     number among those that work together.
 
-    Until the container that fetches an engine's model has ended well it is that one that the pod is seen through
-    (`fetching`); `fetched` is what it left then. And it is the one that loads adapters while that can't be started, or
-    keeps ending; `container` is its name.
+    Seen through the fetch container (`fetching`) until that ended well and left `fetched`, and through the adapters
+    container while that can't start or keeps ending; `container` is the name of the one.
     """
 
     name: str

@@ -104,7 +104,7 @@ class Store:
         return True
 
     def _tell(self, kind: str, raw: Mapping[str, Any]) -> None:
-        """Whoever made the call that this is the answer to, no watch tells of it a second time."""
+        """No watch repeats the answer to our own call, so whoever follows this object is told now."""
         owner = self.owner_of(kind, raw) if kind in _AWAITED else None
         for waiting in list(self._following.get(owner, ())) if owner else ():
             self._wake(waiting)

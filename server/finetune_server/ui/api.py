@@ -102,7 +102,7 @@ class KeyPlace:
         return [_read(raw) for raw in await self._server.jobs.all(self._caller.namespace)]
 
     async def job(self, name: str) -> Job:
-        """One."""
+        """The job of a name. Raises Problem where there is none."""
         raw = await self._server.jobs.get(self._caller.namespace, name) if _NAME.fullmatch(name) else None
         if raw is None:
             raise missing("job", name)

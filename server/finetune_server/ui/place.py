@@ -66,7 +66,7 @@ class Place(Protocol):
         """All, the newest first."""
 
     async def job(self, name: str) -> Job:
-        """One."""
+        """The job of a name. Raises Problem where there is none."""
 
     def asked(self, job: Job) -> Mapping[str, object]:
         """What its manifest asks for, as far as it is known."""
@@ -78,7 +78,7 @@ class Place(Protocol):
         """What can be done to it now."""
 
     async def act(self, job: Job, action: str, choice: str) -> None:
-        """Do it."""
+        """Carry an action out; `choice` is what the person chose for it."""
 
     async def data(self, job: Job) -> Data:
         """What its rows are like."""

@@ -64,7 +64,7 @@ class _Reply(Contract, extra="ignore"):
 
 
 class Ranking:
-    """Has the engine rate both answers of these rows of test. `train` is none of what it is asked."""
+    """Has the engine rate both answers of each row. Takes Measuring's arguments; `train` is not used."""
 
     def __init__(
         self,

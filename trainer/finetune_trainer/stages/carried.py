@@ -32,7 +32,11 @@ KEEP_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Carried:
-    """The parts that a stage needs, the one that it makes, and the one that it keeps on the way and however it ends."""
+    """The parts of the bucket that a stage reads and writes; `Carrier` takes them there and back.
+
+    `needs` are brought before it starts. `makes` is put when it ended well, `keeps` while it runs and however it
+    ends, but for what it makes, which takes its place.
+    """
 
     needs: tuple[str, ...] = ()
     makes: str | None = None

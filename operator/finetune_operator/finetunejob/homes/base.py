@@ -46,7 +46,7 @@ class Home(ABC):
     """Where revisions answer.
 
     `on`: the name of a shared Engine. `mounts`: whether it reads the revision's volume, so that this has to stay.
-    `takes`: a sentence's end for what it can't have.
+    `takes`: why there is no such revision here, as the end of a sentence.
     """
 
     on: str
