@@ -21,6 +21,7 @@ from finetune_operator.finetunejob.shared import engine_named_in
 from finetune_operator.finetunejob.stages import HOST, STAGES
 from finetune_operator.finetunejob.stages.evaluate import Evaluate
 from finetune_operator.finetunejob.stages.train import Train
+from finetune_operator.pods.state import INDEX
 from finetune_trainer.contract.schemes import within
 
 from finetune_cli.errors import UserError
@@ -32,9 +33,6 @@ from finetune_cli.volume import FETCH, archived, holder, unpack
 RESOURCE = f"{PLURAL}.{GROUP}"
 # What port-forward says first, of IPv4.
 FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ")
-# Which of an Indexed Job's pods it is.
-INDEX = "batch.kubernetes.io/job-completion-index"
-
 # To pull the image, which the evaluate Job's node has.
 READ_SECONDS = 180
 

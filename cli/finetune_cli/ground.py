@@ -21,7 +21,7 @@ from finetune_operator.conditions import Type
 from finetune_server.caller import PROJECT, Caller, elsewhere, key_of, no_key, unknown_key
 from finetune_server.errors import Problem
 from finetune_server.keys import Right
-from finetune_server.limits import Limits
+from finetune_server.limits import FINAL, Limits
 from finetune_server.routing import ModelRoute
 from finetune_server.settings import Raw
 from finetune_server.tuning import CALLER, REQUEST
@@ -51,8 +51,6 @@ _NOT_MADE_HERE = (
 _NO_MANIFEST = "nothing serves it, and its manifest is not here as {name}.yaml: `finetune run` of that does."
 _ANOTHER = "{name}.yaml or its rows were changed since: `finetune run {name}.yaml` trains what it describes now."
 _UNREADABLE = "{why} Mend that first; `finetune cancel {name}` ends its run as it is."
-# OpenAI's client tries by itself what may be over in a moment.
-_NOT_AGAIN = {"X-Should-Retry": "false"}
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ class LaptopJobs:
                 if suspend is False:
                     await self.runs.run(name)
             except UserError as error:
-                raise Problem(409, error.message, code="not_stopped", headers=_NOT_AGAIN) from error
+                raise Problem(409, error.message, code="not_stopped", headers=FINAL) from error
             except NotBegun as error:
                 raise Problem(400, error.why, code="not_begun") from error
         return await self._there(name)
@@ -237,7 +235,7 @@ def _why(job: Job) -> str:
 def _unwilling(name: str, why: str) -> Problem:
     """To try again costs as long as it did."""
     sentence = f"Model {name} can't be woken now: {why}"
-    return Problem(503, sentence, "model", "model_unavailable", _NOT_AGAIN)
+    return Problem(503, sentence, "model", "model_unavailable", FINAL)
 
 
 def _not_made(error: Problem | NotBegun | OSError) -> Problem:

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from finetune_server.errors import Problem
 
 # The client tries 429s again by itself; these won't be mended by that.
-_FINAL = {"X-Should-Retry": "false"}
+FINAL = {"X-Should-Retry": "false"}
 _MINUTE = 60
 # Those whose requests are remembered; beyond, who has asked for nothing lately is forgotten.
 _REMEMBERED = 10_000
@@ -40,7 +40,7 @@ class Limits(BaseModel):
                 f"{under_way} of this key's jobs are under way, and it may have {self.jobs} at once: wait until one "
                 "has ended, or cancel or pause one.",
                 code="rate_limit_exceeded",
-                headers={"Retry-After": str(_MINUTE), **_FINAL},
+                headers={"Retry-After": str(_MINUTE), **FINAL},
             )
 
     def room_for_a_file(self, kept: int, kept_bytes: int, size: int) -> None:
@@ -54,7 +54,7 @@ class Limits(BaseModel):
             )
         else:
             return
-        raise Problem(429, f"{had}: delete files that no job needs.", "file", "insufficient_quota", headers=_FINAL)
+        raise Problem(429, f"{had}: delete files that no job needs.", "file", "insufficient_quota", headers=FINAL)
 
 
 class RateLimit(NamedTuple):

@@ -14,6 +14,7 @@ from finetune_cli.importing.draft import Draft, object_name
 from finetune_operator.api.complaints import complaints
 from finetune_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, FineTuneJobSpec
 from finetune_trainer.contract.config import Format
+from finetune_trainer.data.examples import PREFERENCES
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from finetune_server.errors import Problem, invalid
@@ -27,7 +28,6 @@ BASE = f"{GROUP}/openai-base-model"
 CALLER = f"{GROUP}/openai-caller"
 # When somebody cancelled it; spec.suspend keeps it so.
 CANCELLED = f"{GROUP}/openai-cancelled"
-_PAIRS = (Format.PREFERENCE, Format.OPENAI_PREFERENCE)
 # What the importer leaves to whoever calls it, and is seen to here.
 _HERE = {"model", "training_file", "validation_file", "learning_rate_multiplier", "integrations", "metadata"}
 # What of a tracker the table of base models has to name.
@@ -247,7 +247,7 @@ def _name(suffix: str | None) -> str:
 
 def _check_rows(asked: Create, rows: Mapping[str, tuple[str, Format]]) -> None:
     for name, (_, format) in rows.items():
-        if asked.dpo != (format in _PAIRS):
+        if asked.dpo != (format in PREFERENCES):
             wants = "rows of preferences (input, preferred_output, non_preferred_output)" if asked.dpo else "answers"
             raise Problem(
                 400,

@@ -9,8 +9,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from finetune_cli.importing.openai import METHODS
 from finetune_operator import names
 from finetune_operator.api.v1alpha1 import GROUP
+from finetune_operator.api.values import NAME_MAX_LENGTH
 from finetune_operator.conditions import Reason, Type
 
 from finetune_server.settings import Raw
@@ -24,7 +26,7 @@ UNDER_WAY = ("validating_files", "queued", "running")
 FAILED = ("Failed", "Rejected", "Invalid")
 # Labels of a FineTuneJob, one for each name that its model is deployed under; the value is the sku's name.
 DEPLOYMENTS = f"deployments.{GROUP}/"
-_METHODS = {"sft": "supervised", "dpo": "dpo"}
+_METHODS = {here: theirs for theirs, here in METHODS.items()}
 # The conditions that tell how it goes; Ready repeats the one that it hangs on.
 _TOLD = (
     Type.ACCEPTED,
@@ -45,7 +47,7 @@ def id_of(name: str) -> str:
 
 def name_of(id: str) -> str | None:
     """The FineTuneJob that an id means; None for what is no id."""
-    found = re.fullmatch(f"{_PREFIX}([a-z][-a-z0-9]{{0,44}})", id)
+    found = re.fullmatch(f"{_PREFIX}([a-z][-a-z0-9]{{0,{NAME_MAX_LENGTH - 1}}})", id)
     return found[1] if found else None
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from finetune_cli.importing.draft import Draft, Field, number
 
 NAME = "OpenAI"
-_METHODS = {"supervised": "sft", "dpo": "dpo"}
+# Its methods, and what they are called here.
+METHODS = {"supervised": "sft", "dpo": "dpo"}
 _FIELDS = {
     "n_epochs": Field("training/epochs", number),
     "batch_size": Field("training/batchSize", int),
@@ -34,8 +35,8 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
 def read(draft: Draft) -> None:
     """Make the FineTuneJob."""
     kind = str(draft.get("method"))
-    if kind in _METHODS:
-        draft.put("method", "training/method", _METHODS[kind])
+    if kind in METHODS:
+        draft.put("method", "training/method", METHODS[kind])
     else:
         draft.leave("method", "is no method here: supervised and dpo are")
     if kind == "dpo":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from finetune_operator import names
 from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.api.v1alpha1 import KIND
 from finetune_operator.conditions import Objection, Reason
 from finetune_operator.finetunejob.desired import budget
 from finetune_operator.finetunejob.desired.run_config import data_uris
@@ -17,7 +18,7 @@ from finetune_operator.finetunejob.stages import STAGES, origin, publish, wanted
 from finetune_operator.finetunejob.stages.base import Context, Stage, Step
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Action, Delete, Id
-from finetune_operator.kinds.plan import State
+from finetune_operator.kinds.plan import State, taken
 from finetune_operator.pods.sources import claim_of, config_map_of
 
 
@@ -135,10 +136,7 @@ def _problem(target: Target, world: World) -> Objection | None:
             "output.destination a place of its own."
         )
     if world.named.get(service) and service not in world.objects:
-        return Reason.NAME_TAKEN, (
-            f"Service {target.name} exists and does not belong to this FineTuneJob; delete it, or apply the "
-            "FineTuneJob under another name."
-        )
+        return Reason.NAME_TAKEN, taken(KIND, *service)
     return None
 
 

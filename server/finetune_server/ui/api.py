@@ -15,6 +15,7 @@ import httpx
 from anyio.to_thread import run_sync
 from finetune_cli.errors import UserError
 from finetune_cli.jobs import Job, before, chosen, job_of, promotable
+from finetune_operator.api.values import NAME_MAX_LENGTH
 from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.shared import engine_named_in
 from finetune_operator.names import PROMOTE
@@ -39,7 +40,7 @@ from finetune_server.ui.form import Draft, Field, Form, Refusal, accepted, docum
 from finetune_server.ui.place import Action, Data, Message
 from finetune_server.ui.rows import uploaded
 
-_NAME = re.compile("[a-z][-a-z0-9]{0,44}")
+_NAME = re.compile(f"[a-z][-a-z0-9]{{0,{NAME_MAX_LENGTH - 1}}}")
 _FILES = 1000
 _EMPTY = "There are no rows here yet: upload a file of them first, by client.files.create of OpenAI's client."
 # What the server's routes have for an address: nobody resolves it.

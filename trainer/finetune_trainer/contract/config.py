@@ -459,6 +459,8 @@ class EvaluationConfig(Contract):
 ARTIFACT, RUN_CONFIG, PROVENANCE = "artifact.json", "run_config.json", "provenance.json"
 # What it is made of.
 BOM = "bom.json"
+# PEFT's: a directory that has it is an adapter.
+ADAPTER_CONFIG = "adapter_config.json"
 # How training went, a row for each logged step. Beside report.json: the report as a page, and every test row.
 METRICS_FILE, REPORT_PAGE, REPORT_ROWS = "metrics.jsonl", "report.html", "rows.jsonl"
 # Beside an artifact that was published and signed: OpenSSF Model Signing's signature.

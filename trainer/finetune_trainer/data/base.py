@@ -16,7 +16,7 @@ import jinja2
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerFast
 
-from finetune_trainer.contract.config import ModelConfig
+from finetune_trainer.contract.config import ADAPTER_CONFIG, ModelConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.data import light
 from finetune_trainer.data.tokens import CantRender, Encoded, Row
@@ -125,7 +125,7 @@ def _unusable(uri: str, why: str) -> StageError:
 
 
 def _adapter(directory: Path) -> str:
-    there = (directory / "adapter_config.json").exists()
+    there = (directory / ADAPTER_CONFIG).exists()
     return "; it is an adapter, so name the model that it was trained on" if there else ""
 
 

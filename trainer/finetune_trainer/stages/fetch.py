@@ -8,7 +8,7 @@ fetches nothing again, whether the hub answers or not.
 import logging
 from pathlib import Path
 
-from finetune_trainer.contract.config import ModelConfig
+from finetune_trainer.contract.config import ADAPTER_CONFIG, ModelConfig
 from finetune_trainer.contract.outcome import DISK_FULL, Outcome, StageError
 from finetune_trainer.contract.results import FetchResult
 from finetune_trainer.data import fetch as data
@@ -39,7 +39,7 @@ def fetch(model: ModelConfig, directory: Path) -> FetchResult:
 def _check(uri: str, directory: Path) -> None:
     """The engine's own words for these would come later, and be many."""
     if not (directory / "config.json").exists():
-        adapter = (directory / "adapter_config.json").exists()
+        adapter = (directory / ADAPTER_CONFIG).exists()
         why = "it is an adapter, so name the model that it was trained on" if adapter else "it has no config.json"
         raise StageError(Outcome.CONFIG_INVALID, f"{uri} can't be served: {why}.")
     if not any(directory.glob("*.safetensors")):

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from finetune_trainer.contract.config import SIGNATURE, RunConfig, Workspace
+from finetune_trainer.contract.config import ADAPTER_CONFIG, SIGNATURE, RunConfig, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MERGED, Claim, Manifest, ModelFormat
 from finetune_trainer.contract.results import ArtifactInfo, PublishResult, TrainResult
@@ -46,8 +46,6 @@ class PublishOptions:
 
 
 NOTHING = PublishOptions()
-# What an artifact has that is an adapter.
-ADAPTER = "adapter_config.json"
 
 
 def publish(
@@ -77,7 +75,7 @@ def publish(
 
 def _alone(directory: Path) -> bool:
     """Whether it is an adapter without its base model."""
-    return (directory / ADAPTER).exists() and not (directory / MERGED).exists()
+    return (directory / ADAPTER_CONFIG).exists() and not (directory / MERGED).exists()
 
 
 def _lineage(config: RunConfig) -> tuple[str, ...]:

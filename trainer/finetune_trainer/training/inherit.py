@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from finetune_trainer.contract.config import RUN_CONFIG, Method, Origin, Workspace
+from finetune_trainer.contract.config import ADAPTER_CONFIG, RUN_CONFIG, Method, Origin, Workspace
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.contract.published import MERGED
 from finetune_trainer.data.digests import digest
@@ -25,7 +25,7 @@ def model(uri: str, origin: Origin, target: Path) -> None:
     target.mkdir(parents=True)
     if (artifact / MERGED).exists():
         merging.copy(artifact / MERGED, target)
-    elif (artifact / merging.CONFIG).exists():
+    elif (artifact / ADAPTER_CONFIG).exists():
         merging.copy(origin.base.path or files.model, target)
         try:
             merging.merge(artifact, target)

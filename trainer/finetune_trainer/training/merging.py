@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy
 import numpy.typing
 
-from finetune_trainer.contract.config import RUN_CONFIG
+from finetune_trainer.contract.config import ADAPTER_CONFIG, RUN_CONFIG
 from finetune_trainer.data import base
 from finetune_trainer.data.digests import BESIDE
 from finetune_trainer.data.fetch import CODE_FILES, MODEL_FILES, matches
@@ -29,7 +29,7 @@ TYPES: dict[str, Any] = {"F32": numpy.float32, "F16": numpy.float16, "BF16": num
 # The numbers that are summed at once.
 AT_ONCE = 2**24
 WEIGHTS = ".safetensors"
-CONFIG, _WEIGHTS = "adapter_config.json", f"adapter_model{WEIGHTS}"
+_WEIGHTS = f"adapter_model{WEIGHTS}"
 # PEFT's names: the module's own between the two.
 _BEFORE, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
@@ -73,7 +73,7 @@ class AdapterWeights:
 
 
 def _adapter(artifact: Path) -> AdapterWeights:
-    told = json.loads((artifact / CONFIG).read_text())
+    told = json.loads((artifact / ADAPTER_CONFIG).read_text())
     rooted, transposed = told.get("use_rslora") or False, told.get("fan_in_fan_out") or False
     return AdapterWeights(artifact / _WEIGHTS, rooted, told["lora_alpha"], transposed)
 

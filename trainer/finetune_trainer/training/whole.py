@@ -13,7 +13,7 @@ from huggingface_hub import ModelCardData
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from finetune_trainer.contract.config import RUN_CONFIG, RunConfig, Workspace
+from finetune_trainer.contract.config import ADAPTER_CONFIG, RUN_CONFIG, RunConfig, Workspace
 from finetune_trainer.contract.published import MERGED
 from finetune_trainer.training import merging, rows
 from finetune_trainer.training.card import HUB
@@ -38,7 +38,7 @@ def already(artifact: Path) -> str | None:
     """Where an artifact has its whole model, below its own address; None where it is an adapter alone."""
     if (artifact / MERGED).exists():
         return f"/{MERGED}"
-    return None if (artifact / merging.CONFIG).exists() else ""
+    return None if (artifact / ADAPTER_CONFIG).exists() else ""
 
 
 def make(config: RunConfig, workspace: Workspace, target: Path) -> None:
