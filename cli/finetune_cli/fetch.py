@@ -126,5 +126,5 @@ def _job(name: str, cluster: Cluster | None) -> Job:
 def _artifact(job: Job) -> ArtifactStatus:
     """What a FineTuneJob has made, and where it lies."""
     if job.status.artifact is None:
-        raise UserError(f"{job.name} has no artifact yet.")
+        raise UserError(f"{job.name} has no artifact yet; `finetune wait {job.name}` waits for it.")
     return job.status.artifact
