@@ -136,7 +136,8 @@ class Cluster:
         with closing(self._kubectl.lines("port-forward", f"service/{service}", f":{port}")) as lines:
             opened = FORWARDED.match(next(lines, ""))
             if opened is None:
-                raise UserError(f"kubectl port-forward service/{service} ended without a word.")
+                forward = f"kubectl port-forward service/{service}"
+                raise UserError(f"{forward} ended without a word; try `{forward} {port}` yourself: it says why.")
             url = f"http://127.0.0.1:{opened[1]}{address.path}"
             yield ReachableModel(endpoint.model_copy(update={"url": url}))
 
@@ -146,7 +147,9 @@ class Cluster:
         start, end = evaluated_key("|").split("|")
         found = sorted(key.removeprefix(start).removesuffix(end) for key in record if key.startswith(start))
         if not found:
-            raise UserError(f"Revision {revision} of {name} was not evaluated.")
+            raise UserError(
+                f"Revision {revision} of {name} was not evaluated: name one that was, or set evaluation.enabled."
+            )
         return found
 
     def read(self, name: str, revision: str, path: str, newest: str) -> str:

@@ -26,9 +26,7 @@ FILE, PVC = "file://", "pvc://"
 ARTIFACT = "artifact"
 
 
-def fetch_artifact(
-    what: str, to: Path | None, cluster: Cluster | None, console: Console, key: Path | None = None
-) -> None:
+def fetch_artifact(what: str, to: Path | None, cluster: Cluster | None, console: Console, key: Path | None) -> None:
     """Bring the artifact of NAME, of a run here or in a cluster, or what was published at an address. `key`: the public
     one of whoever has to have signed it. UserError where it can't be had; then nothing is left.
     """
@@ -126,5 +124,5 @@ def _job(name: str, cluster: Cluster | None) -> Job:
 def _artifact(job: Job) -> ArtifactStatus:
     """What a FineTuneJob has made, and where it lies."""
     if job.status.artifact is None:
-        raise UserError(f"{job.name} has no artifact yet.")
+        raise UserError(f"{job.name} has no artifact yet; `finetune wait {job.name}` waits for it.")
     return job.status.artifact

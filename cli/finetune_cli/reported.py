@@ -109,7 +109,8 @@ def _whole(text: str, decision: Decision) -> list[Row]:
 def _evaluation(name: str, status: FineTuneJobStatus) -> EvaluationStatus:
     if status.evaluation is None:
         found = next((each for each in status.conditions if each.type == "Evaluated"), None)
-        raise UserError(f"{name} was not evaluated. {found.message if found else ''}".strip())
+        said = f"{name} was not evaluated: set evaluation.enabled, wait for it, or name a revision that was."
+        raise UserError(f"{said} {found.message if found else ''}".strip())
     return status.evaluation
 
 

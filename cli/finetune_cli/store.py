@@ -94,7 +94,7 @@ class Store:
                 f"Process {process}, which ran {self.name}, was killed and left its trainer or engine running; end "
                 f"that with `fuser -k {self._lock_file}` and run again."
             )
-        return f"{self.name} is being run already, by process {process}."
+        return f"{self.name} is being run already, by process {process}; `finetune cancel {self.name}` ends it."
 
     def remove(self) -> None:
         """Delete the job's directory, while no run of it is under way."""
@@ -112,7 +112,9 @@ class Store:
     def stop(self) -> None:
         """Ask the `finetune run` that is under way to end; UserError where there is none."""
         if not self.running:
-            raise UserError(f"No `finetune run` of {self.name} is under way.")
+            raise UserError(
+                f"No `finetune run` of {self.name} is under way; `finetune run` of its manifest starts one."
+            )
         process = self.holder()
         if process == 0:
             raise UserError(f"Which process runs {self.name} is not known yet: try again.")

@@ -26,7 +26,10 @@ def _setting(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
 class Settings:
     """Every setting with its default; the variable is FINETUNE_ and the field's name in capitals."""
 
-    trainer_image: str = _setting(f"finetune.dev/trainer:{_VERSION}", "The image of prepare, train and evaluate pods.")
+    trainer_image: str = _setting(
+        f"finetune.dev/trainer:{_VERSION}",
+        "The image of every stage's pods, and of the containers that fetch and load.",
+    )
     hosting_image: str = _setting("vllm/vllm-openai:v0.32.0", "The engine's image where hosting asks for accelerators.")
     hosting_cpu_image: str = _setting(f"finetune.dev/vllm-cpu:{_VERSION}", "The engine's image where it asks for none.")
     image_pull_policy: str = _setting(

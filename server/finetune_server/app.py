@@ -274,7 +274,10 @@ class Server:
     ) -> Response:
         raw = await self._job(request, caller)
         if (status := view.status_of(raw)) in unless:
-            raise Problem(400, f"The job is {status}, and can't be {what}.", code="wrong_status")
+            wanted = "is paused" if what == "resumed" else "is under way"
+            raise Problem(
+                400, f"The job is {status}, and can't be {what}: only one that {wanted} can be.", code="wrong_status"
+            )
         return JSONResponse(view.job(await self.jobs.patch(raw, body)))
 
     async def _place(self, namespace: str, name: str) -> ModelRoute:

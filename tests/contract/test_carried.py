@@ -199,7 +199,7 @@ def test_it_ends_with_the_same_artifact_wherever_its_pods_are_stopped_or_killed(
     assert found.run("bring", "--only", f"{ARTIFACT}={expected}", "--only", MODEL) == 0, found.said
     assert found.digest == expected
     fetched = tmp_path / "fetched"
-    fetch_artifact("recipes", fetched, cast(Cluster, Told(found, expected)), Console(file=io.StringIO()))
+    fetch_artifact("recipes", fetched, cast(Cluster, Told(found, expected)), Console(file=io.StringIO()), None)
     assert digests.digest(fetched) == expected
     with pytest.raises(UserError) as unsigned:
         fetch_artifact("recipes", tmp_path / "no", cast(Cluster, Told(found, expected)), Console(), tmp_path / "key")

@@ -134,7 +134,9 @@ def _ask_with_the_cli(finetune: Finetune, url: str, run: Command) -> None:
     assert url in shown.said
     second = finetune("run", "job.yaml")
     assert second.ends() == ExitCode.FAILED
-    assert f"{NAME} is being run already, by process {run.process.pid}." in second.said
+    assert (
+        f"{NAME} is being run already, by process {run.process.pid}; `finetune cancel {NAME}` ends it." in second.said
+    )
 
 
 def _ask_with_openais_client(finetune: Finetune) -> None:

@@ -13,7 +13,7 @@ from finetune_trainer.contract.outcome import Outcome, Termination
 from finetune_trainer.contract.results import PrepareResult, TrainResult
 from finetune_trainer.stages.train import train
 from finetune_trainer.training.build import Task
-from finetune_trainer.training.launch import launch
+from finetune_trainer.training.launch import Node, launch
 from finetune_trainer.training.machine import Machine
 from test_preference import ROWS
 from test_unpaired import ROWS as UNPAIRED
@@ -26,7 +26,7 @@ def arguments(config: Path, workspace: Path) -> list[str]:
 
 def test_two_workers_train_one_model_and_leave_one_result(make_case: MakeCase, tmp_path: Path) -> None:
     case, log = make_case(total_steps=3), tmp_path / "termination-log"
-    assert launch(2, arguments(case.config_file, case.workspace.root), log) == 0
+    assert launch(2, arguments(case.config_file, case.workspace.root), log, Node()) == 0
     said = Termination.model_validate_json(log.read_bytes())
     result = TrainResult.model_validate(said.result)
     assert result == TrainResult.model_validate_json(case.workspace.trained.read_bytes())
@@ -42,7 +42,7 @@ def test_two_workers_count_each_validation_row_once(
 ) -> None:
     alone, case = (make_case(name, rows, rows[:count], method=method, total_steps=1) for name in ("alone", "together"))
     train(alone.config, alone.workspace, Recorder())
-    assert launch(2, arguments(case.config_file, case.workspace.root), case.root / "termination-log") == 0
+    assert launch(2, arguments(case.config_file, case.workspace.root), case.root / "termination-log", Node()) == 0
     ours, theirs = (TrainResult.model_validate_json(each.workspace.trained.read_bytes()) for each in (case, alone))
     assert ours.validation_loss == pytest.approx(theirs.validation_loss, abs=1e-5)
     assert ours.validation_reward_accuracy == theirs.validation_reward_accuracy
@@ -67,6 +67,6 @@ def test_on_one_machine_workers_wait_while_the_first_one_uploads(
 def test_a_worker_that_fails_gives_its_code_and_its_sentence(make_case: MakeCase, tmp_path: Path) -> None:
     case, log = make_case(), tmp_path / "termination-log"
     case.config_file.write_text("{}")
-    code = launch(2, arguments(case.config_file, case.workspace.root), log)
+    code = launch(2, arguments(case.config_file, case.workspace.root), log, Node())
     assert Outcome.of_code(code) == Outcome.CONFIG_INVALID
     assert "is not valid" in Termination.model_validate_json(log.read_bytes()).message

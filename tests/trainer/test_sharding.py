@@ -16,7 +16,7 @@ from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages.train import train
 from finetune_trainer.training import sharding
 from finetune_trainer.training.attempts import Attempt
-from finetune_trainer.training.launch import launch
+from finetune_trainer.training.launch import Node, launch
 from finetune_trainer.training.sharding import SHARES
 from safetensors.torch import load_file
 from several import workers_until
@@ -62,7 +62,7 @@ def in_two(case: Case) -> None:
     """Train in two processes that divide the weights."""
     log = case.root / "termination-log"
     places = ["--config", str(case.config_file), "--workspace", str(case.workspace.root), "--status-port", "0"]
-    assert launch(2, ["train", *places, "--sharding", "full"], log) == 0, log.read_text()
+    assert launch(2, ["train", *places, "--sharding", "full"], log, Node()) == 0, log.read_text()
 
 
 def steps(case: Case) -> list[dict[str, float]]:

@@ -66,7 +66,7 @@ def tell(
         "selector": _selector(world) if engine else None,
     }
     status = walk.status.model_copy(update=update)
-    return status.model_copy(update={"endpoint": _endpoint(world, status), "history": _history(world, status)})
+    return status.model_copy(update={"endpoint": _endpoint(world, status), "history": _history(status)})
 
 
 def refuse(
@@ -242,7 +242,7 @@ def _endpoint(world: World, status: FineTuneJobStatus) -> Endpoint | None:
     return Endpoint(url=world.address, model=world.name) if status.served_revision else None
 
 
-def _history(world: World, status: FineTuneJobStatus) -> list[HistoryEntry]:
+def _history(status: FineTuneJobStatus) -> list[HistoryEntry]:
     """The last revisions, newest first: the current one's entry is kept up to date, the others' say how they ended.
 
     The one that serves is never dropped, however long ago it was made.

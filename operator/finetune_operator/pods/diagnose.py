@@ -119,7 +119,7 @@ def _unschedulable(evidence: Evidence) -> Diagnosis | None:
     return Diagnosis(
         Reason.UNSCHEDULABLE,
         f"No node can take pod {evidence.pod.name}, which asks for {_asked(evidence.pod)}: "
-        f"{evidence.pod.unschedulable}",
+        f"{evidence.pod.unschedulable.rstrip('.')}; add such a node, or ask for less in resources.",
     )
 
 
@@ -179,6 +179,15 @@ _STUCK: tuple[Policy, ...] = POLICIES[:6]
 def stuck(evidence: Evidence) -> Diagnosis | None:
     """What keeps a pod from starting; None for one that runs, whatever became of its containers before."""
     return next((diagnosis for policy in _STUCK if (diagnosis := policy(evidence))), None)
+
+
+def no_pod(owner: str, refusal: str) -> Diagnosis:
+    """Why `owner`, a Job or a Deployment, has no pod: the API server refuses to have it made."""
+    return Diagnosis(
+        Reason.POD_NOT_CREATED,
+        f"{owner} can't create its pod: {refusal.rstrip('.')}; raise the quota or mend the policy, and it goes on by "
+        "itself.",
+    )
 
 
 def last_exit(pods: Iterable[PodState]) -> PodState | None:

@@ -10,7 +10,7 @@ from finetune_operator import names
 from finetune_operator.conditions import Reason
 from finetune_operator.kinds.plan import State
 from finetune_operator.kinds.snapshot import DeploymentState
-from finetune_operator.pods.diagnose import Diagnosis, Evidence, diagnose, stuck
+from finetune_operator.pods.diagnose import Diagnosis, Evidence, diagnose, no_pod, stuck
 from finetune_operator.pods.state import RESTARTS, PodState
 
 # An engine that has crashed RESTARTS times in one pod does not start by itself, unless it ran for long in between: the
@@ -59,9 +59,7 @@ def _waiting(found: DeploymentState, pods: Sequence[PodState], look: Look) -> Re
     unready = [pod for pod in pods if not pod.ready and not pod.deleting]
     diagnosis = next((diagnosis for pod in unready if (diagnosis := stuck(look(pod)) or _unfetched(look(pod)))), None)
     if diagnosis is None and found.failure_message and not pods:
-        diagnosis = Diagnosis(
-            Reason.POD_NOT_CREATED, f"Deployment {found.ref.name} can't create its pod: {found.failure_message}"
-        )
+        diagnosis = no_pod(f"Deployment {found.ref.name}", found.failure_message)
     if diagnosis:
         return Readiness(State.BLOCKED, diagnosis.reason, diagnosis.message)
     what = "its pods fetch the model" if any(pod.fetching for pod in unready) else "the engine loads the model"

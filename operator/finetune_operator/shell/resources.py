@@ -104,6 +104,7 @@ RESOURCES: dict[str, Resource] = {
     # What a queued Job waits for. No label tells those of our Jobs apart.
     "Workload": _resource("kueue.x-k8s.io/v1beta2", "workloads", "list watch", optional=True),
 }
+# These three and the verbs are read by tests/contract/test_shell_rights.py alone: it holds the chart's roles to them.
 STATUSES = tuple(_resource(API_VERSION, f"{kind.plural}/status", "patch") for kind in KINDS.values())
 # An Engine falls asleep, and is woken.
 SCALES = (_resource(API_VERSION, f"{engine.PLURAL}/scale", "patch"),)

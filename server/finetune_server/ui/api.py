@@ -166,7 +166,7 @@ class KeyPlace:
             )
         await self._caller.need(Right.ASK)
         if job.status.endpoint is None:
-            raise Problem(409, f"Nothing of {job.name} serves now.")
+            raise Problem(409, f"Nothing of {job.name} serves now: promote a revision, or wait until one serves.")
         name = base_of(job)
         route = ModelRoute(name, job.status.endpoint.url, name, engine_named_in(job.document["spec"]))
 

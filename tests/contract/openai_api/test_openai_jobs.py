@@ -30,18 +30,19 @@ def test_a_job_is_paused_resumed_and_cancelled(client: OpenAI, lenient: OpenAI, 
     assert lenient.fine_tuning.jobs.pause(job.id).status == "paused"
     assert told.job(job.id)["spec"]["suspend"] is True
     wrong = refused(openai.BadRequestError, lambda: jobs.pause(job.id))
-    assert wrong == "The job is paused, and can't be paused."
+    assert wrong == "The job is paused, and can't be paused: only one that is under way can be."
     assert jobs.resume(job.id).status == "validating_files"
     assert told.job(job.id)["spec"]["suspend"] is False
     wrong = refused(openai.BadRequestError, lambda: jobs.resume(job.id))
-    assert wrong == "The job is validating_files, and can't be resumed."
+    assert wrong == "The job is validating_files, and can't be resumed: only one that is paused can be."
     cancelled = jobs.cancel(job.id)
     assert cancelled.status == "cancelled"
     assert cancelled.finished_at is not None
     assert told.job(job.id)["spec"]["suspend"] is True
-    for change, word in ((jobs.cancel, "cancelled"), (jobs.resume, "resumed")):
+    cancel, resume = "only one that is under way can be", "only one that is paused can be"
+    for change, word, only in ((jobs.cancel, "cancelled", cancel), (jobs.resume, "resumed", resume)):
         wrong = refused(openai.BadRequestError, lambda change=change: change(job.id))
-        assert wrong == f"The job is cancelled, and can't be {word}."
+        assert wrong == f"The job is cancelled, and can't be {word}: {only}."
 
 
 @pytest.mark.usefixtures("granted")

@@ -16,7 +16,9 @@ async def test_a_run_that_is_under_way_is_left_alone(tmp_path: Path) -> None:
     runs, store = Background(tmp_path, (sys.executable, "-c", ENDS)), Store("recipes", tmp_path / ROOT)
     with store.lock():
         (store.directory / "run.log").write_text("Step 3")
-        with pytest.raises(NotBegun, match=r"recipes is being run already, by process \d+\."):
+        with pytest.raises(
+            NotBegun, match=r"recipes is being run already, by process \d+; `finetune cancel recipes` ends it\."
+        ):
             await runs.create("recipes", "{}")
         assert (store.directory / "run.log").read_text() == "Step 3"
     assert not (tmp_path / "recipes.yaml").exists()

@@ -71,7 +71,9 @@ def test_it_goes_on_in_the_background_until_it_is_done(directory: Path, verb: st
 def test_what_goes_on_already_is_left_alone(directory: Path) -> None:
     (directory / HOLD).touch()
     line("resume", "recipes")
-    with pytest.raises(UserError, match=r"^recipes is being run already, by process \d+\.$"):
+    with pytest.raises(
+        UserError, match=r"^recipes is being run already, by process \d+; `finetune cancel recipes` ends it\.$"
+    ):
         line("resume", "recipes")
     assert line("cancel", "recipes").startswith("recipes stops and keeps a checkpoint")
 

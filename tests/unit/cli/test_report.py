@@ -146,7 +146,10 @@ def test_a_job_that_was_not_measured_is_said_to_be(kubectl: Path, monkeypatch: p
     (kubectl / "ftj.json").write_text(json.dumps({"metadata": {"name": "recipes"}, "spec": {}, "status": {}}))
     with pytest.raises(UserError) as error:
         told("recipes", kubectl, monkeypatch)
-    assert error.value.message == "recipes was not evaluated."
+    assert (
+        error.value.message
+        == "recipes was not evaluated: set evaluation.enabled, wait for it, or name a revision that was."
+    )
 
 
 def test_without_kubectl_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

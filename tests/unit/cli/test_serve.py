@@ -227,7 +227,7 @@ def test_one_at_a_time_paused_resumed_and_cancelled(client: OpenAI, lenient: Ope
     assert not Store(name_of(job), kitchen / ROOT).running
     assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
     said = refused(openai.BadRequestError, lambda: client.fine_tuning.jobs.resume(job.id))
-    assert said == "The job is cancelled, and can't be resumed."
+    assert said == "The job is cancelled, and can't be resumed: only one that is paused can be."
 
 
 def test_what_is_wrong_with_the_rows_is_the_jobs_error(client: OpenAI, kitchen: Path) -> None:

@@ -52,7 +52,10 @@ def test_a_second_run_of_a_job_is_kept_out(tmp_path: Path) -> None:
         assert store.running
         with pytest.raises(UserError) as failure, Store("recipes", tmp_path).lock():
             pytest.fail("two runs share a workspace")
-        assert failure.value.message == f"recipes is being run already, by process {os.getpid()}."
+        assert (
+            failure.value.message
+            == f"recipes is being run already, by process {os.getpid()}; `finetune cancel recipes` ends it."
+        )
     assert not store.running
 
 

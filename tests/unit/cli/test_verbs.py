@@ -447,7 +447,7 @@ class TestClean:
     def test_a_run_that_is_under_way_is_left_alone(self, here: Store) -> None:
         with here.lock():
             message, _ = refused("clean", "recipes", "--yes")
-        assert message == f"recipes is being run already, by process {os.getpid()}."
+        assert message == f"recipes is being run already, by process {os.getpid()}; `finetune cancel recipes` ends it."
         assert here.status_file.exists()
 
 
@@ -481,7 +481,7 @@ class TestOnThisMachine:
     @pytest.mark.parametrize(
         ("line", "sentence"),
         [
-            ("cancel recipes", "No `finetune run` of recipes is under way."),
+            ("cancel recipes", "No `finetune run` of recipes is under way; `finetune run` of its manifest starts one."),
             (
                 "resume recipes",
                 "recipes is a run of this machine: `finetune run` of its manifest goes on from where it stopped. "

@@ -79,7 +79,7 @@ def test_a_pod_that_no_node_can_take_and_what_it_asked_for(training: Rehearsal) 
     reason, message = said(training, "Trained")
     assert reason == "Unschedulable"
     assert "nvidia.com/gpu: 1" in message
-    assert "3 Insufficient nvidia.com/gpu" in message
+    assert message.endswith("3 Insufficient nvidia.com/gpu; add such a node, or ask for less in resources.")
 
 
 def test_accelerators_that_the_serving_revision_holds(hosting: Rehearsal) -> None:
@@ -112,7 +112,10 @@ def test_a_pod_that_a_quota_or_policy_refuses(preparing: Rehearsal) -> None:
     preparing.pod_refused("prepare", "exceeded quota: pods")
     reason, message = said(preparing, "DataReady")
     assert reason == "PodNotCreated"
-    assert message == f"Job {name} can't create its pod: exceeded quota: pods"
+    assert message == (
+        f"Job {name} can't create its pod: exceeded quota: pods; raise the quota or mend the policy, and it goes on by "
+        "itself."
+    )
 
 
 def test_host_memory_is_told_apart_from_training_memory(training: Rehearsal) -> None:

@@ -243,7 +243,7 @@ class TestWhatKeepsItFromAnswering:
         cluster.get("Deployment", "-base")["status"] = {"conditions": [refused]}
         cluster.reconcile()
         assert cluster.condition("Evaluated")[:2] == ("False", "PodNotCreated")
-        assert "exceeded quota: gpus, limited: 1" in cluster.condition("Ready")[2]
+        assert "exceeded quota: gpus, limited: 1; raise the quota or mend the policy" in cluster.condition("Ready")[2]
 
     def test_a_deployment_that_is_refused(self) -> None:
         cluster = job()

@@ -374,6 +374,6 @@ def test_whoever_is_killed_while_the_mark_is_written_again_leaves_a_whole_one(
 
 
 def test_prepare_plans_for_what_will_train() -> None:
-    assert host.device(2, 80 * GIB) == Device(80 * GIB, 2, BFLOAT16)
-    assert host.device(0, None) == Device(host.memory(), 0, FLOAT32)
-    assert host.device(None, None).memory is None
+    assert host.device(2, 80 * GIB, 1) == Device(80 * GIB, 2, BFLOAT16)
+    assert host.device(0, None, 1) == Device(host.memory(), 0, FLOAT32)
+    assert host.device(None, None, 1).memory is None

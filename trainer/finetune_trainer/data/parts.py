@@ -8,7 +8,6 @@ a writer is killed, and of two pods that write one, as when a node is cut off, t
 ends. Only then what no list names any more is removed.
 """
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -27,8 +26,6 @@ from finetune_trainer.contract.published import inside
 from finetune_trainer.contract.schemes import within
 from finetune_trainer.data import bucket, digests
 from finetune_trainer.data.fetch_errors import Access, explained
-
-logger = logging.getLogger(__name__)
 
 # What each stage makes, and what train keeps on the way.
 PREPARED, TRAINING, TRAINED, MERGED, EVALUATED = "prepared", "training", "trained", "merged", "evaluated"

@@ -48,7 +48,7 @@ def bring(
     return manifest
 
 
-def hold(directory: Path, uri: str, key: Path | None = None, digest: str | None = None) -> Manifest:
+def hold(directory: Path, uri: str, key: Path | None, digest: str | None) -> Manifest:
     """Hold what was copied from `uri` to `directory` against the manifest that came with it, and leave there what that
     names and no more. Otherwise as `bring`. Raises StageError.
     """

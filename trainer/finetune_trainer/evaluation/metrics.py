@@ -41,18 +41,8 @@ LABELS, ROWS_PER_LABEL, LABEL_WORDS = 20, 5, 5
 SHORT_WORDS = 20
 
 
-# What other modules measure: by asking again, or by running what is answered.
-ELSEWHERE = (
-    Metric.INVERSE_PERPLEXITY,
-    Metric.REWARD_ACCURACY,
-    Metric.RANKING_ACCURACY,
-    Metric.JUDGE,
-    Metric.SQL_EXECUTION,
-)
-
-
 def statistic(metric: Metric, predictions: Sequence[str], references: Sequence[str]) -> Statistic:
-    """The metric of these answers, any but those of ELSEWHERE; they and `references` are equally long."""
+    """The metric of these answers, any but those that other modules measure; they and `references` are equally long."""
     told, right = [said(text) for text in predictions], [said(text) for text in references]
     if metric == Metric.MACRO_F1:
         return _macro_f1([label(text) for text in told], [label(text) for text in right])

@@ -113,7 +113,7 @@ class Keeper:
     def _observe(self) -> list[Step]:
         now = time.monotonic()
         self._wanted = wanted(self._settings, self._wanted)
-        self._collect(now)
+        self._collect()
         before, engine, busy = self._seen, self._engine.adapters(), self._engine.busy()
         there = (path for path in self._settings.root.glob("*@*") if not path.name.startswith(_DRAFT))
         seen = replace(
@@ -163,7 +163,7 @@ class Keeper:
         else:
             self._seen = replace(self._seen, failures=_without(self._seen.failures, adapter))
 
-    def _collect(self, now: float) -> None:
+    def _collect(self) -> None:
         """What has come of the fetches that have ended."""
         ended = [(place, *found) for place, found in self._fetches.items() if found[1].done()]
         for place, adapter, future in ended:

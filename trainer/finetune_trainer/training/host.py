@@ -30,7 +30,7 @@ def memory() -> int:
     return min([_kilobytes(MACHINE, "MemTotal"), *limits])
 
 
-def device(accelerators: int | None, memory_of_each: int | None, nodes: int = 1) -> Device:
+def device(accelerators: int | None, memory_of_each: int | None, nodes: int) -> Device:
     """What prepare plans for. No word of accelerators (on a laptop) leaves it to train to look at what is there.
 
     Without any, training runs where prepare does, with the same limit. There bfloat16 may prove fast, which

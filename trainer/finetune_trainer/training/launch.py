@@ -117,7 +117,7 @@ def devices() -> int:
     return 0 if "RANK" in os.environ else torch.cuda.device_count()
 
 
-def launch(workers: int, arguments: list[str], termination_log: Path, node: Node = Node()) -> int:
+def launch(workers: int, arguments: list[str], termination_log: Path, node: Node) -> int:
     """Run the trainer with `arguments` in each of several workers; the exit code of this machine's.
 
     Raises StageError (UNAVAILABLE) where the others don't come. `arguments` must not name a termination log: each

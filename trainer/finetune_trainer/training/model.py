@@ -196,7 +196,7 @@ def leave_inputs_to_autocast(model: PreTrainedModel | PeftModel) -> None:
             module.cast_input_dtype_enabled = False
 
 
-def lora(adapter: AdapterConfig, writes: bool = True, tied: bool = False) -> LoraConfig:
+def lora(adapter: AdapterConfig, writes: bool, tied: bool) -> LoraConfig:
     """PEFT's config. Nothing in it that vLLM can't serve: beside whole modules, such as a head, it is merged.
 
     `tied`: embeddings that it saves are the output layer, too, and stay that.

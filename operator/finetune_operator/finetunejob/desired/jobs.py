@@ -120,7 +120,7 @@ def limits(training: Training, trials: int = 1) -> Manifest:
     return found
 
 
-def failure_policy(stage: str, nodes: int, swept: bool = False) -> Manifest:
+def failure_policy(stage: str, nodes: int, swept: bool) -> Manifest:
     """What the Job does with a failed pod: a disruption costs no retry, and what no retry can mend fails at once.
 
     Of several nodes the one that failed first is what counts: those that ended with it just begin again. The pods of a

@@ -24,7 +24,7 @@ from finetune_operator.finetunejob.stages.workspace import workspace
 from finetune_operator.finetunejob.target import Target
 from finetune_operator.kinds.actions import Action, Create, Delete, Patch, applied
 from finetune_operator.kinds.plan import State
-from finetune_operator.pods.diagnose import Diagnosis, diagnose, last_exit, stuck
+from finetune_operator.pods.diagnose import Diagnosis, diagnose, last_exit, no_pod, stuck
 from finetune_operator.pods.metadata import Manifest
 from finetune_operator.pods.state import ContainerExit, PodState
 
@@ -197,9 +197,8 @@ class JobStage(Stage):
     def _without_pod(self, context: Context, job: JobState, actions: tuple[Action, ...]) -> Step:
         refusal = context.world.refusals.get(job.ref.name)
         if refusal and not self._pods(context):
-            return Step(
-                State.BLOCKED, Reason.POD_NOT_CREATED, f"Job {job.ref.name} can't create its pod: {refusal}", actions
-            )
+            found = no_pod(f"Job {job.ref.name}", refusal)
+            return Step(State.BLOCKED, found.reason, found.message, actions)
         return _starting(job, actions)
 
     def _pods(self, context: Context) -> tuple[PodState, ...]:
