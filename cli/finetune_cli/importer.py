@@ -103,7 +103,9 @@ def _document(path: Path, tool: Tool | None) -> dict[str, Any]:
     if len(documents) == 1 and isinstance(documents[0], str) and tool in (None, Tool.TRL) and "--" in text:
         return trl.parse(text)
     if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise UserError(f"{path} holds no settings: it has to be one YAML or JSON object, or TRL's command line.", 2)
+        raise UserError(
+            f"{path} holds no settings: it has to be one YAML or JSON object, or TRL's command line.", ExitCode.USAGE
+        )
     return documents[0]
 
 

@@ -12,7 +12,7 @@ from itertools import dropwhile
 from typing import Protocol
 
 from finetune_operator.api.status import Condition, Endpoint, FineTuneJobStatus, Phase
-from finetune_operator.conditions import Type
+from finetune_operator.conditions import Reason, Type
 from finetune_operator.finetunejob.stages import STAGES
 from finetune_operator.names import PROMOTE, revision_and_step
 from pydantic import ValidationError
@@ -59,13 +59,17 @@ class Job:
     @property
     def current(self) -> str:
         """The stage that is under way or stands in the way; the last one that was when all are done."""
-        asked = [stage for stage in STAGES if (found := self.condition(stage.condition)) and found.reason != "Disabled"]
+        asked = [
+            stage for stage in STAGES if (found := self.condition(stage.condition)) and found.reason != Reason.DISABLED
+        ]
         under_way = (stage.name for stage in asked if self._stands(stage.condition))
         return next(under_way, asked[-1].name if asked else STAGES[0].name)
 
     def _stands(self, kind: str) -> bool:
         found = self.condition(kind)
-        return found is None or (found.status != "True" and found.reason not in ("Released", "AnswersDiffer"))
+        return found is None or (
+            found.status != "True" and found.reason not in (Reason.RELEASED, Reason.ANSWERS_DIFFER)
+        )
 
 
 def job_of(raw: Raw) -> Job:

@@ -13,6 +13,7 @@ from urllib.request import url2pathname
 
 from finetune_operator.api.status import EvaluationStatus, FineTuneJobStatus
 from finetune_operator.api.v1alpha1 import FineTuneJobSpec
+from finetune_operator.conditions import Type
 from finetune_operator.finetunejob.desired.evaluation import endpoint_prices, gate_config
 from finetune_operator.finetunejob.desired.volumes import WORKSPACE
 from finetune_trainer.contract.config import REPORT_PAGE, REPORT_ROWS
@@ -108,7 +109,7 @@ def _whole(text: str, decision: Decision) -> list[Row]:
 
 def _evaluation(name: str, status: FineTuneJobStatus) -> EvaluationStatus:
     if status.evaluation is None:
-        found = next((each for each in status.conditions if each.type == "Evaluated"), None)
+        found = next((each for each in status.conditions if each.type == Type.EVALUATED), None)
         said = f"{name} was not evaluated: set evaluation.enabled, wait for it, or name a revision that was."
         raise UserError(f"{said} {found.message if found else ''}".strip())
     return status.evaluation

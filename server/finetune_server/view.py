@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_cli.importing.openai import METHODS
 from finetune_operator import names
+from finetune_operator.api.status import Phase
 from finetune_operator.api.v1alpha1 import GROUP
 from finetune_operator.api.values import NAME_MAX_LENGTH
 from finetune_operator.conditions import Reason, Type
@@ -23,7 +24,7 @@ _PREFIX = "ftjob-"
 ENDED = ("succeeded", "failed", "cancelled")
 # What holds pods, or will as soon as it can.
 UNDER_WAY = ("validating_files", "queued", "running")
-FAILED = ("Failed", "Rejected", "Invalid")
+FAILED = (Phase.FAILED, Phase.REJECTED, Phase.INVALID)
 # Labels of a FineTuneJob, one for each name that its model is deployed under; the value is the sku's name.
 DEPLOYMENTS = f"deployments.{GROUP}/"
 _METHODS = {here: theirs for theirs, here in METHODS.items()}
@@ -79,7 +80,7 @@ def status_of(raw: Raw) -> str:
     # Only what has passed its gate is deployed; a deployment that fails is told as such.
     if _is_done(told) or deployments(raw):
         return "succeeded"
-    if told.get("phase") == "Invalid" and _condition(raw, Type.READY).get("reason") != Reason.INVALID:
+    if told.get("phase") == Phase.INVALID and _condition(raw, Type.READY).get("reason") != Reason.INVALID:
         # An Engine, a claim or a name that is not there yet: it begins by itself once that is mended.
         return "queued"
     if told.get("phase") in FAILED:
@@ -87,7 +88,7 @@ def status_of(raw: Raw) -> str:
     if _condition(raw, Type.DATA_READY).get("status") != "True":
         return "validating_files"
     trained = _condition(raw, Type.TRAINED)
-    waits = told.get("phase") in ("Queued", "Blocked", "Suspended")
+    waits = told.get("phase") in (Phase.QUEUED, Phase.BLOCKED, Phase.SUSPENDED)
     begins = trained.get("status") != "True" and trained.get("reason") in (Reason.WAITING, Reason.STARTING)
     return "queued" if waits or begins else "running"
 
@@ -156,7 +157,7 @@ def model(raw: Raw) -> Raw | None:
 def _is_done(told: Raw) -> bool:
     """Whether a revision has passed its gate: it serves, or there is nothing left to do."""
     serves = told.get("revision") is not None and told.get("servedRevision") == told["revision"]
-    return serves or told.get("phase") == "Succeeded"
+    return serves or told.get("phase") == Phase.SUCCEEDED
 
 
 def _request(raw: Raw) -> Raw:

@@ -53,6 +53,10 @@ class Phase(StrEnum):
     FAILED = "Failed"
 
 
+# What became of a revision that another one took the place of; as its outcome, beside the phases that end one.
+SUPERSEDED = "Superseded"
+
+
 class ModelStatus(ApiModel):
     """The base model as it was found."""
 

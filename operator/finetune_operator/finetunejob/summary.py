@@ -10,6 +10,7 @@ from finetune_trainer.contract.results import Progress
 
 from finetune_operator import names
 from finetune_operator.api.status import (
+    SUPERSEDED,
     Condition,
     Endpoint,
     FineTuneJobStatus,
@@ -265,6 +266,6 @@ def _history(status: FineTuneJobStatus) -> list[HistoryEntry]:
 def _past(entry: HistoryEntry, served: str) -> HistoryEntry:
     if entry.revision == served:
         return entry.model_copy(update={"outcome": Phase.SERVING})
-    if entry.outcome in (Phase.FAILED, Phase.REJECTED, "Superseded"):
+    if entry.outcome in (Phase.FAILED, Phase.REJECTED, SUPERSEDED):
         return entry
-    return entry.model_copy(update={"outcome": "Superseded"})
+    return entry.model_copy(update={"outcome": SUPERSEDED})
