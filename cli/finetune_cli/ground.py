@@ -161,21 +161,30 @@ class LaptopJobs:
         return await ask(url)
 
     async def _woken(self, name: str) -> str:
-        """Where it answers, once its run serves it."""
-        async with self._changing[name]:
-            if (job := await self._job(name)).idle:
-                try:
-                    await run_sync(self._check, job)
-                    await self.runs.run(name)
-                except UserError as error:
-                    raise _unwilling(name, error.message) from error
-                except NotBegun as error:
-                    raise _unwilling(name, error.why) from error
-        while (job := await self._job(name)).status.endpoint is None:
-            if job.idle:
+        """Where it answers, once a run serves it; one that was under way already may end without."""
+        begun = False
+        while (job := await self._job(name)).idle or job.status.endpoint is None:
+            if job.idle and begun:
                 raise _unwilling(name, _why(job))
-            await asyncio.sleep(LOOK_SECONDS)
+            if job.idle:
+                begun = await self._begin(name)
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
         return job.status.endpoint.url
+
+    async def _begin(self, name: str) -> bool:
+        """Run it, and say so; not where somebody else does by now."""
+        async with self._changing[name]:
+            if not (job := await self._job(name)).idle:
+                return False
+            try:
+                await run_sync(self._check, job)
+                await self.runs.run(name)
+            except UserError as error:
+                raise _unwilling(name, error.message) from error
+            except NotBegun as error:
+                raise _unwilling(name, error.why) from error
+        return True
 
     def _check(self, job: Job) -> None:
         """A question serves what was trained, and trains nothing. UserError."""

@@ -87,8 +87,9 @@ def test_what_was_autotrains_is_typed_trained_measured_asked_and_reported(begun:
 
 
 def edit(manifest: Path) -> None:
-    """What a private bucket wants, and random weights, which find no end."""
+    """What a private bucket wants, and random weights, which find no end; and the README, of an image as it comes."""
     job: dict[str, Any] = yaml.safe_load(manifest.read_text())
+    assert job["spec"]["training"].pop("tracking") == {"type": "tensorboard"}
     job["spec"]["model"]["credentials"] = {"secretRef": {"name": "bucket"}}
     job["spec"] |= {"evaluation": {"maxAnswerTokens": 8}, "hosting": {"contextLength": 512}}
     manifest.write_text(yaml.safe_dump(job))

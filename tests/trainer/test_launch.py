@@ -29,7 +29,10 @@ def test_two_workers_train_one_model_and_leave_one_result(make_case: MakeCase, t
     assert launch(2, arguments(case.config_file, case.workspace.root), log, Node()) == 0
     said = Termination.model_validate_json(log.read_bytes())
     result = TrainResult.model_validate(said.result)
-    assert result == TrainResult.model_validate_json(case.workspace.trained.read_bytes())
+    assert result.curve
+    # How the losses went is said to whoever watches; the artifact has it in a file of its own.
+    kept = result.model_copy(update={"curve": ()})
+    assert kept == TrainResult.model_validate_json(case.workspace.trained.read_bytes())
     assert result.steps == 3
 
 

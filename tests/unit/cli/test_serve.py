@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ import yaml
 from finetune_cli import ground, main
 from finetune_cli.background import Background
 from finetune_cli.errors import UserError
-from finetune_cli.ground import patched
+from finetune_cli.ground import LaptopJobs, patched
 from finetune_cli.job import localize, read
-from finetune_cli.laptop import Laptop
+from finetune_cli.jobs import Job
 from finetune_cli.serve import application, base_models
 from finetune_cli.store import ROOT, Store
 from finetune_operator.api.status import FineTuneJobStatus
@@ -279,6 +280,25 @@ def test_a_model_that_does_not_wake_is_told_and_stays(
         assert client.fine_tuning.jobs.retrieve("ftjob-ended").status == "succeeded"
     # The client does not try by itself what takes minutes.
     assert not seconds or (kitchen / "tries").read_text() == "x"
+
+
+def test_a_run_that_was_about_to_end_when_its_model_was_asked_is_begun_anew(
+    kitchen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by_hand(kitchen, "ended", status("Suspended", {"Hosted": SUSPENDED, "Promoted": WAITS}), openai_base=BASE)
+    broken, look = Background(kitchen, (sys.executable, "-c", ENDS)), LaptopJobs._job
+    with ExitStack() as running, listening(application(broken, Settings(models=MODELS))) as address:
+        client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        running.enter_context(Store("ended", kitchen / ROOT).lock())
+
+        async def ending(jobs: LaptopJobs, name: str) -> Job:
+            found = await look(jobs, name)
+            running.close()
+            return found
+
+        monkeypatch.setattr(LaptopJobs, "_job", ending)
+        said = refused(openai.InternalServerError, lambda: ask(client, ENDED))
+    assert said == "Model ended can't be woken now: The base model is gone."
 
 
 def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
