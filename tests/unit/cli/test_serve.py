@@ -29,6 +29,7 @@ from finetune_cli.errors import UserError
 from finetune_cli.ground import LaptopJobs, patched
 from finetune_cli.job import localize, read
 from finetune_cli.jobs import Job
+from finetune_cli.laptop import Laptop
 from finetune_cli.serve import application, base_models
 from finetune_cli.store import ROOT, Store
 from finetune_operator.api.status import FineTuneJobStatus
