@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import wandb
 from finetune_trainer.contract.config import AdapterConfig, AdapterType, TrackerType, TrackingConfig
 from finetune_trainer.contract.outcome import Outcome, StageError
 from finetune_trainer.stages.train import train
@@ -180,6 +181,8 @@ def test_a_key_that_is_refused_is_told_and_is_nowhere_else(
     key: str,
     why: str,
 ) -> None:
+    # A training is a process of its own: this one may have told another's run, whose key the library keeps.
+    wandb.teardown()
     monkeypatch.setenv("FINETUNE_TRACKING_WANDB_API_KEY", key)
     case = make_case(total_steps=1)
 
