@@ -23,8 +23,7 @@ def merge(config: RunConfig, workspace: Workspace, reporter: Reporter) -> MergeR
     artifact = TrainResult.model_validate_json(workspace.trained.read_bytes()).artifact.digest
     reporter.update(activity="merging the adapter with its base model")
     draft = workspace.merged.with_suffix(".part")
-    for left in (draft, workspace.merged):
-        shutil.rmtree(left, ignore_errors=True)
+    _clear(draft, workspace.merged)
     _check_room(config, workspace)
     try:
         result = _merged(config, workspace, draft, artifact)
@@ -33,14 +32,18 @@ def merge(config: RunConfig, workspace: Workspace, reporter: Reporter) -> MergeR
         if error.errno not in DISK_FULL:
             raise
         # Half a model would keep the volume full for whatever else has its files there.
-        for left in (draft, workspace.merged):
-            shutil.rmtree(left, ignore_errors=True)
+        _clear(draft, workspace.merged)
         raise StageError(
             Outcome.WORKSPACE_FULL,
             f"The workspace volume at {workspace.root} became full while the adapter was merged with its base model: "
             f"{_MORE_ROOM}.",
         ) from error
     return result
+
+
+def _clear(*left: Path) -> None:
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _merged(config: RunConfig, workspace: Workspace, draft: Path, artifact: str) -> MergeResult:
